@@ -1,0 +1,5 @@
+"""kldrift: drift of live feature streams from a reference, as Kullback-Leibler divergence, for Prometheus."""
+
+from importlib.metadata import version
+
+__version__ = version("kldrift")

@@ -1,0 +1,62 @@
+"""Every exception that kldrift raises on purpose.
+
+KldriftError
+├── ConfigError          the configuration file is wrong; carries every problem found
+├── ReferenceProblem     a reference cannot be read, built or used
+├── DecodeError          a whole body or file cannot be read (a bad *row* is counted, not raised)
+├── SourceError          a source cannot be opened or read
+├── ListenError          the address to listen on cannot be had
+└── Busy                 the intake is full; try again later
+"""
+
+from collections.abc import Sequence
+
+
+class KldriftError(Exception):
+    """Base of all; its text is written for the user and says what to do."""
+
+
+class ConfigError(KldriftError):
+    """The configuration is wrong.
+
+    Parameters
+    ----------
+    problems : one line each, ``file:line: path: what was expected, what came; what to do``
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class ReferenceProblem(KldriftError):
+    """A reference cannot be read, built, or used for a feature."""
+
+
+class DecodeError(KldriftError):
+    """A body or a file cannot be read at all."""
+
+
+class SourceError(KldriftError):
+    """A source cannot be opened or read.
+
+    Parameters
+    ----------
+    reason : a word from a bounded set, used as a metric label
+    """
+
+    def __init__(self, message: str, reason: str = "read") -> None:
+        self.reason = reason
+        super().__init__(message)
+
+
+class ListenError(KldriftError):
+    """The address to listen on is in use, unknown or not allowed."""
+
+
+class Busy(KldriftError):
+    """The intake queue is full; nothing of this body was taken."""
+
+    def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
+        self.retry_after_seconds = retry_after_seconds
+        super().__init__(message)
