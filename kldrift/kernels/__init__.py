@@ -1,0 +1,8 @@
+"""Numba functions over plain arrays. Public ones validate cheaply; kernels trust their arguments.
+
+Importing the package registers every kernel, so that `warm_up` knows all of them.
+"""
+
+from kldrift.kernels import divergence, fill
+
+__all__ = ["divergence", "fill"]

@@ -1,0 +1,109 @@
+"""Nothing compiles after the warm-up, and the cache can only ever save time."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kldrift.kernels import _jit
+from kldrift.kernels.bin_table import CategoryBins, NumericBins, make_bin_table
+from kldrift.kernels.divergence import compare_counts, compare_probabilities
+from kldrift.kernels.fill import fill_counts
+
+ROOT = Path(__file__).parents[2]
+
+# Only two kernels, because each of these processes compiles with an empty cache.
+SCRIPT = """
+import json, shutil, sys
+from kldrift.kernels import _jit
+from kldrift.kernels.divergence import compare_probabilities
+for name in set(_jit._kernels) - {"compare_vectors", "int32_address"}:
+    del _jit._kernels[name]
+directory = _jit.cache_directory()
+if "vanish" in sys.argv:
+    shutil.rmtree(directory)
+    directory.write_text("a file where the directory was")
+_jit.warm_up()
+statistics = _jit._kernels["compare_vectors"][0].stats
+print(json.dumps({
+    "directory": directory and str(directory),
+    "hits": len(statistics.cache_hits),
+    "kl": compare_probabilities([0.4, 0.6], [0.5, 0.5])[0],
+}))
+"""
+
+
+def in_new_process(directory, *arguments):
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", SCRIPT, *arguments],
+        cwd=ROOT,
+        env={**environment, "KLDRIFT_CACHE_DIR": str(directory)},
+        check=True,
+        timeout=120,
+        capture_output=True,
+        text=True,
+    )
+    result = json.loads(done.stdout)
+    assert result["kl"] == pytest.approx(0.0201355, abs=5e-8)
+    return result
+
+
+def test_nothing_compiles_after_the_warm_up():
+    _jit.warm_up()
+    assert _jit.warm_up() == 0.0
+    before = _jit.compiled_signatures()
+    assert before["fill_parallel"] == before["compare_parallel"] == 1
+    features = [NumericBins(np.linspace(0, 1, 11)), CategoryBins(np.arange(4, dtype=np.int32), 4)]
+    table = make_bin_table(features)
+    n_cells = int(table.offsets[-1])
+    for n_rows in (3, 100_000):
+        columns = [np.zeros(n_rows), np.zeros(n_rows, dtype=np.int32)]
+        slots = np.zeros(n_rows, dtype=np.int32)
+        counts = np.zeros((2, n_cells), dtype=np.int64)
+        reference = np.full(n_cells, 0.1)
+        for writeable in (True, False):
+            for array in (*columns, slots, reference):
+                array.flags.writeable = writeable
+            fill_counts(table, columns, None, counts)
+            fill_counts(table, columns, slots, counts)
+            live = counts.copy()
+            live.flags.writeable = writeable
+            out = np.empty((2, 2, 8))
+            compare_counts(live, reference, table.offsets, 0.5, 0.0, out)
+            compare_counts(live, reference, table.offsets.copy(), np.float64(1), 0, out, kl_only=True)
+            compare_probabilities(reference, reference)
+    wide = np.ones((2, 60_000), dtype=np.int64)
+    offsets = np.arange(0, 60_001, 20)
+    compare_counts(wide, np.full(60_000, 0.05), offsets, 0.5, 0.0, np.empty((2, 3000, 8)))
+    assert _jit.compiled_signatures() == before
+
+
+def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+    first = in_new_process(tmp_path)
+    assert Path(first["directory"]).parent == tmp_path
+    assert first["hits"] == 0
+    assert in_new_process(tmp_path)["hits"] == 1
+
+
+def test_a_damaged_cache_is_compiled_anew(tmp_path):
+    in_new_process(tmp_path)
+    for file in tmp_path.rglob("*.nb?"):
+        file.write_bytes(b"not what was written")
+    assert in_new_process(tmp_path)["hits"] == 0
+
+
+def test_no_writable_place_costs_only_the_cache(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    result = in_new_process(blocked / "below")
+    assert result["directory"] is None
+    assert result["hits"] == 0
+
+
+def test_a_cache_that_vanishes_before_it_is_written_is_no_failure(tmp_path):
+    assert in_new_process(tmp_path, "vanish")["hits"] == 0
