@@ -1,0 +1,252 @@
+"""A monitor: batches of samples in, divergences of each window out. It never reads a clock."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.drift.binning import MIN_CELL_COUNT
+from kldrift.drift.reference import FeatureReference
+from kldrift.drift.windows import Panes
+from kldrift.kernels.bin_table import make_bin_table
+from kldrift.kernels.divergence import compare_counts
+from kldrift.kernels.fill import fill_counts
+from kldrift.records import (
+    DIVERGENCES,
+    AddResult,
+    BatchSchema,
+    FeatureInfo,
+    FloatArray,
+    IntArray,
+    MonitorSnapshot,
+    MonitorSpec,
+    SampleBatch,
+)
+
+#: A clock may be so far ahead of ours before its rows count as coming from the future.
+CLOCK_SKEW_MS = 60_000
+
+#: Panes filled in one kernel call take at most so many counts (8 bytes each).
+MAX_SLOT_COUNTS = 1 << 22
+
+NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+
+
+class Monitor:
+    """The counts of one monitor's features over its windows, and their divergences.
+
+    Parameters
+    ----------
+    spec : what is watched
+    references : one each a feature, in the order of the specification
+    """
+
+    def __init__(self, spec: MonitorSpec, references: Sequence[FeatureReference]) -> None:
+        self.spec = spec
+        self.schema = BatchSchema(tuple(reference.schema for reference in references), spec.timestamp)
+        self._table = make_bin_table([reference.bins for reference in references])
+        self.offsets: IntArray = self._table.offsets
+        self._probabilities: FloatArray = np.concatenate([r.smoothed(spec.smoothing) for r in references])
+        self.features = tuple(
+            _feature_info(spec, i, reference, self._probabilities[self.offsets[i] : self.offsets[i + 1]])
+            for i, reference in enumerate(references)
+        )
+        self.identity = (spec, tuple(reference.reference_hash for reference in references))
+        self._reference_rows = np.array([reference.rows for reference in references])
+        self._structural, self._held_by_reference = _structural_cells(references, self.offsets)
+        self._usable = np.array([info.problem is None for info in self.features])
+        self._panes = Panes(spec.windows, int(self.offsets[-1]))
+        self._newest_ms: dict[str, int] = {}
+        self._clock_ms: int | None = None  # newest event time …
+        self._clock_read_ms = 0  # … and when it arrived
+
+    @property
+    def n_cells(self) -> int:
+        """Cells over all features."""
+        return int(self.offsets[-1])
+
+    # --- samples in ------------------------------------------------------------------------------
+
+    def add(self, batch: SampleBatch, stream: str, arrival_ms: int) -> AddResult:
+        """Count a batch.
+
+        A row is late when its pane had ended `allowed_lateness` before the newest row of its own stream, or when it
+        is older than every window. The result does not depend on how rows are cut into batches.
+
+        Parameters
+        ----------
+        stream : the log the rows came from; lateness is judged within it
+        arrival_ms : when the batch came in, and its event time where rows carry none
+        """
+        invalid = np.zeros(len(self.features), dtype=np.int64)
+        if batch.event_ms is None:
+            self._advance(arrival_ms, arrival_ms)
+            pane = arrival_ms // self._panes.pane_ms
+            self._fill(batch, batch.columns, slice(0, batch.n_rows), None, self._panes.open_pane(pane), invalid)
+            self._panes.close_before(arrival_ms)
+            return AddResult(batch.n_rows, NO_ROWS, NO_ROWS, invalid)
+
+        times = batch.event_ms
+        future = times > arrival_ms + max(self.spec.allowed_lateness_ms, CLOCK_SKEW_MS)
+        # As each row comes: the newest of its stream, and of all. Event times begin with 1970, so 0 is before all.
+        newest = np.maximum.accumulate(np.where(future, 0, times))
+        clock = np.maximum(newest, self._clock_ms or 0)
+        newest = np.maximum(newest, self._newest_ms.get(stream, 0))
+        panes = times // self._panes.pane_ms
+        late = (panes + 1) * self._panes.pane_ms <= newest - self.spec.allowed_lateness_ms
+        late |= times < self._panes.oldest_ms(clock)
+        late &= ~future
+        taken = ~(late | future)
+        if not future.all():
+            self._newest_ms[stream] = int(newest[-1])
+            self._advance(int(newest[-1]), arrival_ms)
+        self._fill_by_pane(batch, panes, taken, invalid)
+        if self._clock_ms is not None:
+            self._panes.close_before(self._clock_ms - self.spec.allowed_lateness_ms)
+        return AddResult(int(np.count_nonzero(taken)), np.flatnonzero(late), np.flatnonzero(future), invalid)
+
+    def _advance(self, event_ms: int, arrival_ms: int) -> None:
+        if self._clock_ms is None or event_ms >= self._clock_ms:
+            self._clock_ms, self._clock_read_ms = event_ms, arrival_ms
+
+    def _fill_by_pane(
+        self, batch: SampleBatch, panes: IntArray, taken: npt.NDArray[np.bool_], invalid: IntArray
+    ) -> None:
+        rows = np.flatnonzero(taken)
+        if rows.size == 0:
+            return
+        first, last = int(panes[rows].min()), int(panes[rows].max())
+        if first == last:  # nearly always
+            slots = None if rows.size == batch.n_rows else np.where(taken, 0, -1).astype(np.int32)
+            counts = self._panes.open_pane(first)
+            self._fill(batch, batch.columns, slice(0, batch.n_rows), slots, counts, invalid)
+            return
+        # Rows in the order of their panes, so that a stretch of panes is a stretch of rows.
+        columns = batch.columns
+        order = np.argsort(np.where(taken, panes, last + 1), kind="stable")
+        in_order = np.array_equal(order, np.arange(batch.n_rows))
+        if not in_order:
+            columns = tuple(column[order] for column in columns)
+        numbers, starts = np.unique(panes[order[: rows.size]], return_index=True)
+        bounds = np.append(starts, rows.size)
+        step = max(1, MAX_SLOT_COUNTS // self.n_cells)
+        for a in range(0, numbers.size, step):
+            b = min(a + step, numbers.size)
+            stretch = slice(int(bounds[a]), int(bounds[b]))
+            slots = np.repeat(np.arange(b - a, dtype=np.int32), np.diff(bounds[a : b + 1]))
+            counts = np.zeros((b - a, self.n_cells), dtype=np.int64)
+            self._fill(batch, columns, stretch, slots, counts, invalid, None if in_order else order)
+            for number, row in zip(numbers[a:b].tolist(), counts, strict=True):
+                self._panes.open_pane(number)[0] += row
+            assert self._clock_ms is not None
+            self._panes.close_before(self._clock_ms - self.spec.allowed_lateness_ms)
+
+    def _fill(
+        self,
+        batch: SampleBatch,
+        columns: Sequence[npt.NDArray[np.float64] | npt.NDArray[np.int32]],
+        rows: slice,
+        slots: npt.NDArray[np.int32] | None,
+        counts: IntArray,
+        invalid: IntArray,
+        order: IntArray | None = None,
+    ) -> None:
+        """Fill `counts`, and take out again the invalid values, which the columns hold as missing."""
+        if rows.start != 0 or rows.stop != batch.n_rows:
+            columns = [column[rows] for column in columns]
+        fill_counts(self._table, columns, slots, counts)
+        for feature, bad_rows in batch.invalid:
+            places = bad_rows if order is None else np.flatnonzero(np.isin(order, bad_rows))
+            places = places[(places >= rows.start) & (places < rows.stop)] - rows.start
+            where = np.zeros(places.size, dtype=np.int64) if slots is None else slots[places]
+            where = where[where >= 0]
+            np.subtract.at(counts[:, self.offsets[feature + 1] - 1], where, 1)
+            invalid[feature] += where.size
+
+    # --- divergences out -------------------------------------------------------------------------
+
+    def clock_ms(self, now_ms: int) -> int:
+        """The instant the windows end at: the newest event time, carried on by the time that went by since it came.
+
+        A stream that runs an hour behind is seen an hour behind; one that stopped slides out of its windows.
+        """
+        if self.spec.timestamp is None or self._clock_ms is None:
+            return now_ms
+        return self._clock_ms + max(0, now_ms - self._clock_read_ms)
+
+    def evaluate(self, now_ms: int) -> MonitorSnapshot:
+        """The divergences of all features and windows at `now_ms`."""
+        at_ms = self.clock_ms(now_ms)
+        counts = self._panes.totals(at_ms)
+        n_windows, n_features = counts.shape[0], len(self.features)
+        divergences = np.empty((n_windows, n_features, len(DIVERGENCES)))
+        smoothing = self.spec.smoothing
+        compare_counts(counts, self._probabilities, self.offsets, smoothing.pseudocount, smoothing.epsilon, divergences)
+        starts = self.offsets[:-1]
+        samples = np.add.reduceat(counts, starts, axis=1)
+        held = ~self._structural | self._held_by_reference | (counts > 0)
+        n_bins = np.add.reduceat(held.astype(np.int64), starts, axis=1)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            effective = 1 / (1 / samples + 1 / self._reference_rows)
+            noise_floor = np.where(samples > 0, (n_bins - 1) / (2 * effective), np.nan)
+            flow = [counts[:, self.offsets[1:] - back] / samples for back in (3, 2, 1)]
+        numeric = np.array([info.kind == "numeric" for info in self.features])
+        ready = (samples >= 10 * n_bins) & self._usable
+        snapshot = MonitorSnapshot(
+            name=self.spec.name,
+            windows=tuple(window.name for window in self.spec.windows),
+            features=self.features,
+            smoothing=smoothing.name,
+            exported=self.spec.divergences,
+            at_ms=at_ms,
+            offsets=self.offsets,
+            samples=samples,
+            divergences=divergences,
+            noise_floor=noise_floor,
+            ready=ready,
+            missing_ratio=flow[2],
+            unseen_ratio=np.where(numeric, np.nan, flow[1]),
+            out_of_range_ratio=np.where(numeric, flow[0] + flow[1], np.nan),
+            counts=counts,
+        )
+        for array in (samples, divergences, noise_floor, ready, counts):
+            array.flags.writeable = False
+        return snapshot
+
+
+def _feature_info(spec: MonitorSpec, index: int, reference: FeatureReference, probabilities: FloatArray) -> FeatureInfo:
+    feature = spec.features[index]
+    problem = None
+    n_bins = len(reference.cells) - 3
+    if reference.rows < MIN_CELL_COUNT * n_bins:
+        problem = (
+            f"the reference has {reference.rows:.0f} rows for {n_bins} bins;"
+            f" it takes {MIN_CELL_COUNT * n_bins} to say anything: use a longer one, or fewer bins"
+        )
+    return FeatureInfo(
+        name=reference.name,
+        kind=reference.kind,
+        edges=reference.edges,
+        categories=reference.categories,
+        cells=reference.cells,
+        reference_counts=reference.counts,
+        reference_probabilities=probabilities,
+        reference_rows=reference.rows,
+        reference_created_ms=reference.created_ms,
+        bins_hash=reference.bins_hash,
+        reference_hash=reference.reference_hash,
+        warning=feature.warning,
+        critical=feature.critical,
+        problem=problem,
+    )
+
+
+def _structural_cells(
+    references: Sequence[FeatureReference], offsets: IntArray
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Cells behind the bins, which count as bins only where they hold something, and cells that the reference fills."""
+    structural = np.zeros(int(offsets[-1]), dtype=np.bool_)
+    for back in (1, 2, 3):
+        structural[offsets[1:] - back] = True
+    held = np.concatenate([(r.probabilities if r.counts is None else r.counts) > 0 for r in references])  # type: ignore[operator]  # one of the two is there
+    return structural, held

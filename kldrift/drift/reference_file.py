@@ -1,0 +1,120 @@
+"""The reference artefact: a JSON text that can be reviewed, versioned and compared line by line."""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from kldrift.drift.reference import FeatureReference
+from kldrift.errors import ReferenceProblem
+from kldrift.records import FloatArray, IntArray
+
+VERSION = 1
+
+
+def dump_references(references: Sequence[FeatureReference]) -> str:
+    """The artefact's text: one line a pane, edges and hashes in the open.
+
+    Raises
+    ------
+    ReferenceProblem
+        a reference is known exactly, and so is configuration, not data
+    """
+    lines = [f'{{"kldrift_reference": {VERSION},', '"features": [']
+    for i, reference in enumerate(references):
+        if reference.panes is None or reference.counts is None:
+            raise ReferenceProblem(
+                f"{reference.name}: expected counts, got probabilities; they belong in the configuration"
+            )
+        head = {
+            "name": reference.name,
+            "kind": reference.kind,
+            "created": datetime.fromtimestamp(reference.created_ms / 1000, UTC).isoformat(timespec="milliseconds"),
+            "source": reference.source,
+            "rows": int(reference.rows),
+            "bins_hash": reference.bins_hash,
+            "reference_hash": reference.reference_hash,
+        }
+        if reference.edges is not None:
+            head["edges"] = [_edge_to_json(edge) for edge in reference.edges.tolist()]
+        else:
+            head |= {
+                "categories": reference.categories,
+                "other": reference.folded,
+                "other_is_open": reference.open_ended,
+            }
+        head["cells"] = reference.cells
+        head["counts"] = reference.counts.tolist()
+        lines.append("{")
+        lines += [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}," for key, value in head.items()]
+        rows = ",\n".join(f"    {json.dumps(row)}" for row in reference.panes.tolist())
+        lines.append(f'  "panes": [\n{rows}\n  ]\n}}{"," if i + 1 < len(references) else ""}')
+    lines.append("]}\n")
+    return "\n".join(lines)
+
+
+def load_references(text: str, origin: str) -> tuple[FeatureReference, ...]:
+    """Read an artefact back, checking its hashes.
+
+    Raises
+    ------
+    ReferenceProblem
+        it is not an artefact, of another version, or its counts do not belong to its hashes
+    """
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise ReferenceProblem(f"{origin}: expected a reference file in JSON, got {error}; build it again") from None
+    if not isinstance(document, dict) or "kldrift_reference" not in document:
+        raise ReferenceProblem(
+            f"{origin}: expected a file made by `kldrift reference build`, got other JSON;"
+            " for a data file use `reference: {data: …}`"
+        )
+    if document["kldrift_reference"] != VERSION:
+        raise ReferenceProblem(
+            f"{origin}: expected reference version {VERSION}, got {document['kldrift_reference']!r}; build it again"
+        )
+    try:
+        return tuple(_feature(item) for item in document["features"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ReferenceProblem(f"{origin}: {error}; build the reference again") from None
+
+
+def _feature(item: Mapping[str, Any]) -> FeatureReference:
+    name = item["name"]
+    panes: IntArray = np.array(item["panes"], dtype=np.int64)
+    edges: FloatArray | None = None
+    if item["kind"] == "numeric":
+        edges = np.array([_edge_from_json(edge) for edge in item["edges"]], dtype=np.float64)
+        if edges.size < 2 or not np.all(np.diff(edges) > 0):
+            raise ValueError(f"{name}: expected strictly increasing edges")
+    elif item["kind"] != "categorical":
+        raise ValueError(f"{name}: expected kind numeric or categorical, got {item['kind']!r}")
+    reference = FeatureReference(
+        name=name,
+        kind=item["kind"],
+        edges=edges,
+        categories=None if edges is not None else tuple(item["categories"]),
+        panes=panes,
+        folded=() if edges is not None else tuple(item["other"]),
+        open_ended=False if edges is not None else bool(item["other_is_open"]),
+        created_ms=round(datetime.fromisoformat(item["created"]).timestamp() * 1000),
+        source=item["source"],
+    )
+    if panes.ndim != 2 or panes.shape[1] != len(reference.cells) or panes.min() < 0:
+        raise ValueError(f"{name}: expected panes of {len(reference.cells)} counts >= 0, one for each cell")
+    if reference.bins_hash != item["bins_hash"] or reference.reference_hash != item["reference_hash"]:
+        raise ValueError(
+            f"{name}: expected counts and bins that belong to the file's hashes, they were changed by hand"
+        )
+    return reference
+
+
+def _edge_to_json(edge: float) -> float | str:
+    return edge if np.isfinite(edge) else ("+Inf" if edge > 0 else "-Inf")
+
+
+def _edge_from_json(edge: float | str) -> float:
+    return float(edge)

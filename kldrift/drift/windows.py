@@ -1,0 +1,113 @@
+"""Time cut into panes, and sliding windows made of them.
+
+    base panes   |--|--|--|--|--|--|--|--|          a sample is counted once, in one pane
+    window 5m    |--slice--|--slice--| … 12 of them
+    window 1h    |---------- slice -----------| …
+
+A closed pane is added to the slice of each window that it lies in. A window at instant t is the slice that holds t and
+the eleven before it: between 11/12 of its length and all of it, never more.
+"""
+
+from collections.abc import Sequence
+from math import gcd
+from typing import TypeVar
+
+import numpy as np
+
+from kldrift.records import IntArray, WindowSpec
+
+SLICES = 12
+
+Instant = TypeVar("Instant", int, IntArray)
+
+
+def slice_ms(window: WindowSpec) -> int:
+    """Length of a slice; the configuration sees to it that it is a whole number."""
+    return window.duration_ms // SLICES
+
+
+def pane_ms(windows: Sequence[WindowSpec]) -> int:
+    """The base pane: the longest that every window's slices are made of."""
+    return gcd(*(slice_ms(window) for window in windows))
+
+
+class Ring:
+    """The counts of one window: a ring of slices.
+
+    Parameters
+    ----------
+    window : its specification
+    n_cells : cells over all features
+    """
+
+    def __init__(self, window: WindowSpec, n_cells: int) -> None:
+        self.slice_ms = slice_ms(window)
+        self._counts = np.zeros((SLICES, n_cells), dtype=np.int64)
+        self._held = np.full(SLICES, np.iinfo(np.int64).min, dtype=np.int64)
+
+    def oldest_ms(self, at_ms: Instant) -> Instant:
+        """Where the window that ends at `at_ms`, an instant or an array of them, begins."""
+        return (at_ms // self.slice_ms - SLICES + 1) * self.slice_ms
+
+    def add(self, start_ms: int, counts: IntArray) -> None:
+        """Add a pane's counts, (n_cells,), to its slice; what is older than the ring has no place and falls out."""
+        number = start_ms // self.slice_ms
+        place = number % SLICES
+        if number < self._held[place]:
+            return
+        if number > self._held[place]:
+            self._counts[place] = 0
+            self._held[place] = number
+        self._counts[place] += counts
+
+    def total(self, at_ms: int, out: IntArray) -> None:
+        """Sum of the slices of the window that ends at `at_ms`, into `out` (n_cells,)."""
+        last = at_ms // self.slice_ms
+        inside = (self._held > last - SLICES) & (self._held <= last)
+        np.sum(self._counts, axis=0, out=out, where=inside[:, None])
+
+
+class Panes:
+    """The counts of one monitor over time: open base panes and a ring for each window.
+
+    Parameters
+    ----------
+    windows : at least one
+    n_cells : cells over all features
+    """
+
+    def __init__(self, windows: Sequence[WindowSpec], n_cells: int) -> None:
+        self.pane_ms = pane_ms(windows)
+        self._rings = tuple(Ring(window, n_cells) for window in windows)
+        self._longest = max(self._rings, key=lambda ring: ring.slice_ms)
+        self._open: dict[int, IntArray] = {}
+        self._n_cells = n_cells
+
+    def oldest_ms(self, at_ms: Instant) -> Instant:
+        """Beginning of the longest window at `at_ms`, an instant or an array of them: what is older has no place."""
+        return self._longest.oldest_ms(at_ms)
+
+    def open_pane(self, pane: int) -> IntArray:
+        """The counts (1, n_cells) of a pane, by its number since the epoch, to add to; opened where it is not."""
+        counts = self._open.get(pane)
+        if counts is None:
+            counts = self._open[pane] = np.zeros((1, self._n_cells), dtype=np.int64)
+        return counts
+
+    def close_before(self, instant_ms: int) -> None:
+        """Move the panes that end by `instant_ms` into the rings. A pane that is opened again later adds to them."""
+        for pane in sorted(p for p in self._open if (p + 1) * self.pane_ms <= instant_ms):
+            counts = self._open.pop(pane)[0]
+            for ring in self._rings:
+                ring.add(pane * self.pane_ms, counts)
+
+    def totals(self, at_ms: int) -> IntArray:
+        """Counts of every window that ends at `at_ms`, (n_windows, n_cells)."""
+        out = np.zeros((len(self._rings), self._n_cells), dtype=np.int64)
+        for row, ring in zip(out, self._rings, strict=True):
+            ring.total(at_ms, row)
+            oldest = ring.oldest_ms(at_ms)
+            for pane, counts in self._open.items():
+                if oldest <= pane * self.pane_ms <= at_ms:
+                    row += counts[0]
+        return out

@@ -1,0 +1,73 @@
+"""Small references, batches and monitors for tests."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.drift.monitor import Monitor
+from kldrift.drift.reference import FeatureReference, build_references
+from kldrift.records import (
+    CategoricalColumn,
+    FeatureSpec,
+    MonitorSpec,
+    SampleBatch,
+    Smoothing,
+    TimestampSpec,
+    WindowSpec,
+)
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+
+JEFFREYS = Smoothing()
+
+
+def categorical(values: Sequence[str | None]) -> CategoricalColumn:
+    names = tuple(sorted({value for value in values if value is not None}))
+    codes = [-1 if value is None else names.index(value) for value in values]
+    return CategoricalColumn(names, np.array(codes, dtype=np.int32))
+
+
+def reference(*columns: tuple[FeatureSpec, object]) -> tuple[FeatureReference, ...]:
+    specs = [spec for spec, _ in columns]
+    return build_references(specs, [column for _, column in columns], 1_700_000_000_000, "test")  # type: ignore[misc]
+
+
+def edges_spec(name: str = "x", edges: Sequence[float] = (0, 1, 2, 3)) -> FeatureSpec:
+    from kldrift.records import Bins
+
+    return FeatureSpec(name, "numeric", Bins("edges", edges=tuple(edges)))
+
+
+def monitor(
+    *columns: tuple[FeatureSpec, object],
+    windows: Sequence[WindowSpec] = (WindowSpec("1h", HOUR),),
+    event_time: bool = False,
+    lateness_ms: int = MINUTE,
+    smoothing: Smoothing = JEFFREYS,
+) -> Monitor:
+    spec = MonitorSpec(
+        name="m",
+        features=tuple(spec for spec, _ in columns),
+        windows=tuple(windows),
+        timestamp=TimestampSpec("ts", "ms") if event_time else None,
+        allowed_lateness_ms=lateness_ms,
+        smoothing=smoothing,
+    )
+    return Monitor(spec, reference(*columns))
+
+
+def batch(
+    *columns: npt.ArrayLike, times: Sequence[int] | None = None, invalid: Sequence[tuple[int, Sequence[int]]] = ()
+) -> SampleBatch:
+    arrays = tuple(np.ascontiguousarray(column) for column in columns)
+    return SampleBatch(
+        n_rows=arrays[0].size,
+        columns=arrays,
+        event_ms=None if times is None else np.array(times, dtype=np.int64),
+        invalid=tuple((feature, np.array(rows, dtype=np.int64)) for feature, rows in invalid),
+    )
+
+
+UNIFORM_EXAMPLE = np.repeat([0.5, 1.5, 2.5], 100)

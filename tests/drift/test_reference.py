@@ -1,0 +1,129 @@
+import numpy as np
+import pytest
+
+from kldrift.drift.reference import MAX_FOLDED, by_name, inline_reference
+from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.errors import ReferenceProblem
+from kldrift.records import Bins, CategoricalColumn, FeatureSpec, ReferenceInline, Smoothing
+from tests.drift.builders import categorical, edges_spec, reference
+
+
+def both() -> tuple[tuple[FeatureSpec, object], ...]:
+    rng = np.random.default_rng(7)
+    colours = rng.choice(["red", "green", "blue"], p=[0.6, 0.38, 0.02], size=300).tolist()
+    return (
+        (FeatureSpec("x", "numeric"), rng.normal(size=300)),
+        (FeatureSpec("c", "categorical"), categorical(colours)),
+    )
+
+
+def test_a_reference_counts_every_row_once_over_64_panes() -> None:
+    for built in reference(*both()):
+        assert built.panes is not None
+        assert built.counts is not None
+        assert built.panes.shape == (64, len(built.cells))
+        assert set(built.panes.sum(axis=1).tolist()) <= {4, 5}
+        assert built.rows == 300
+
+
+def test_a_reference_shorter_than_64_rows_has_a_pane_for_each() -> None:
+    (built,) = reference((edges_spec(), np.array([0.5, 1.5, np.nan])))
+    assert built.panes is not None
+    assert built.panes.tolist() == [[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]
+
+
+def test_categories_are_ordered_by_count_and_limited() -> None:
+    column = categorical(["a"] * 10 + ["b"] * 30 + ["c"] * 20 + ["d"] * 9)
+    (built,) = reference((FeatureSpec("c", "categorical", max_categories=2), column))
+    assert built.categories == ("b", "c")
+    assert built.folded == ("a", "d")
+    assert built.counts is not None
+    assert built.counts.tolist() == [30, 20, 19, 0, 0]
+
+
+def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -> None:
+    n = MAX_FOLDED + 50
+    column = CategoricalColumn(tuple(f"id{i}" for i in range(n)), np.arange(n, dtype=np.int32))
+    (built,) = reference((FeatureSpec("id", "categorical"), column))
+    assert built.open_ended
+    assert len(built.folded) == MAX_FOLDED
+    assert built.counts is not None
+    assert built.counts.tolist() == [n, 0, 0]  # any further value is *other*, none is *unseen*
+    lookup = built.bins.lookup  # type: ignore[union-attr]
+    assert lookup[built.schema.unseen_code] == 0
+
+
+def test_smoothing_is_the_textbooks() -> None:
+    given = inline_reference("c", "categorical", ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0)
+    assert given.smoothed(Smoothing()).tolist() == pytest.approx([90.5 / 102.5, 10.5 / 102.5, *[0.5 / 102.5] * 3])
+    assert given.smoothed(Smoothing("none", 0, 0)).tolist() == [0.9, 0.1, 0, 0, 0]
+    assert given.smoothed(Smoothing("laplace", 1, 0)).tolist() == pytest.approx([91 / 105, 11 / 105, *[1 / 105] * 3])
+    epsilon = given.smoothed(Smoothing("epsilon", 0, 1e-3))
+    assert epsilon.tolist() == pytest.approx([v / 1.005 for v in (0.901, 0.101, 0.001, 0.001, 0.001)])
+
+
+def test_a_known_distribution_is_infinitely_long_and_never_makes_an_infinite_divergence() -> None:
+    known = inline_reference("c", "categorical", ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0)
+    assert known.rows == np.inf
+    assert known.smoothed(Smoothing("none", 0, 0)).tolist() == [0.5, 0.5, 0, 0, 0]
+    smoothed = known.smoothed(Smoothing())
+    assert smoothed.min() > 0
+    assert smoothed[0] == pytest.approx(0.5, abs=2e-6)
+
+
+def test_an_artefact_is_read_back_as_it_was() -> None:
+    built = reference(*both())
+    text = dump_references(built)
+    again = load_references(text, "r.json")
+    assert [r.reference_hash for r in again] == [r.reference_hash for r in built]
+    assert [r.created_ms for r in again] == [r.created_ms for r in built]
+    assert dump_references(again) == text
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda t: t[:-20], "expected a reference file in JSON"),
+        (lambda t: "[]", "expected a file made by `kldrift reference build`"),
+        (
+            lambda t: t.replace('"kldrift_reference": 1', '"kldrift_reference": 99'),
+            "expected reference version 1, got 99",
+        ),
+        (lambda t: t.replace('"panes": [\n    [', '"panes": [\n    [1,'), "build the reference again"),
+        (
+            lambda t: t.replace('"kind": "numeric"', '"kind": "vector"'),
+            "expected kind numeric or categorical, got 'vector'",
+        ),
+        (lambda t: t.replace('"-Inf", ', '"-Inf", -50.0, '), "expected panes of"),
+        (lambda t: t.replace('"edges": ["-Inf"', '"edges": [1e9'), "expected strictly increasing edges"),
+    ],
+)
+def test_a_spoilt_artefact_is_refused_with_a_reason(change, words: str) -> None:  # type: ignore[no-untyped-def]
+    text = dump_references(reference(*both()))
+    with pytest.raises(ReferenceProblem, match=words):
+        load_references(change(text), "r.json")
+
+
+def test_counts_changed_by_hand_do_not_belong_to_their_hash() -> None:
+    text = dump_references(reference((edges_spec(), np.array([0.5, 1.5]))))
+    with pytest.raises(ReferenceProblem, match="changed by hand"):
+        load_references(text.replace("[1, 0, 0, 0, 0, 0]", "[2, 0, 0, 0, 0, 0]", 1), "r.json")
+
+
+def test_features_without_values_are_all_named_at_once() -> None:
+    with pytest.raises(ReferenceProblem) as raised:
+        reference(
+            (FeatureSpec("x", "numeric"), np.full(5, np.nan)),
+            (FeatureSpec("ok", "numeric"), np.zeros(5)),
+            (FeatureSpec("c", "categorical"), categorical([None, None])),
+            (FeatureSpec("l", "numeric", Bins("logarithmic")), np.zeros(5)),
+        )
+    lines = str(raised.value).splitlines()
+    assert [line.split(":")[0] for line in lines] == ["x", "c", "l"]
+
+
+def test_a_missing_feature_is_named_with_those_there_are() -> None:
+    built = reference(*both())
+    with pytest.raises(ReferenceProblem, match=r"r.json: .* got none for age; it has c, x"):
+        by_name(built, ["x", "age"], "r.json")
+    assert [r.name for r in by_name(built, ["c", "x"], "r.json")] == ["c", "x"]

@@ -1,0 +1,82 @@
+"""Panes and sliding windows. Base pane 1 s, windows of 12 s and 60 s in these timelines."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kldrift.drift.windows import SLICES, Panes, pane_ms, slice_ms
+from kldrift.records import WindowSpec
+
+SHORT, LONG = WindowSpec("12s", 12_000), WindowSpec("60s", 60_000)
+
+
+def totals(panes: Panes, at_ms: int) -> list[int]:
+    return panes.totals(at_ms)[:, 0].tolist()
+
+
+def test_the_base_pane_divides_every_slice() -> None:
+    windows = [WindowSpec("5m", 300_000), WindowSpec("1h", 3_600_000), WindowSpec("24h", 86_400_000)]
+    assert [slice_ms(window) for window in windows] == [25_000, 300_000, 7_200_000]
+    assert pane_ms(windows) == 25_000
+    assert pane_ms([WindowSpec("5m", 300_000), WindowSpec("7m", 420_000)]) == 5_000
+
+
+def test_a_sample_is_in_every_window_until_it_slides_out() -> None:
+    # t    0        11 12          59 60
+    # 12s  |#########|
+    # 60s  |#######################|
+    panes = Panes([SHORT, LONG], 1)
+    panes.open_pane(0)[0] += 5
+    for at, expected in [(0, [5, 5]), (11_999, [5, 5]), (12_000, [0, 5]), (59_999, [0, 5]), (60_000, [0, 0])]:
+        assert totals(panes, at) == expected
+        closed = Panes([SHORT, LONG], 1)
+        closed.open_pane(0)[0] += 5
+        closed.close_before(at)
+        assert totals(closed, at) == expected
+
+
+def test_a_pane_opened_again_after_it_was_closed_adds_to_it() -> None:
+    panes = Panes([SHORT], 1)
+    for _ in range(3):
+        panes.open_pane(2)[0] += 1
+        panes.close_before(5_000)
+    assert totals(panes, 5_000) == [3]
+
+
+def test_what_is_older_than_the_ring_falls_out() -> None:
+    panes = Panes([SHORT, LONG], 1)
+    panes.open_pane(50)[0] += 1
+    panes.close_before(60_000)
+    panes.open_pane(10)[0] += 7
+    panes.close_before(60_000)
+    assert totals(panes, 59_000) == [1, 8]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 200), st.integers(1, 5)), min_size=1, max_size=60),
+    st.integers(0, 10),
+)
+def test_windows_are_the_sum_of_the_samples_in_them_however_panes_are_closed(
+    samples: list[tuple[int, int]], every: int
+) -> None:
+    panes = Panes([SHORT, LONG], 1)
+    samples.sort()
+    for i, (second, count) in enumerate(samples):
+        panes.open_pane(second)[0] += count
+        if every and i % every == 0:
+            panes.close_before(second * 1000)
+    now = samples[-1][0]
+    expected = []
+    for window in (SHORT, LONG):
+        width = slice_ms(window) // 1000
+        first = (now // width - SLICES + 1) * width
+        expected.append(sum(count for second, count in samples if second >= first))
+    assert totals(panes, now * 1000) == expected
+
+
+def test_windows_hold_all_cells() -> None:
+    panes = Panes([SHORT], 3)
+    panes.open_pane(0)[0] += np.array([1, 2, 3])
+    panes.open_pane(1)[0] += np.array([10, 20, 30])
+    panes.close_before(1_000)
+    assert panes.totals(1_500).tolist() == [[11, 22, 33]]
