@@ -1,0 +1,167 @@
+"""From the checked models to the records that the parts of the daemon take."""
+
+import glob
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kldrift.config.checks import format_of, merged, warnings
+from kldrift.config.document import Document
+from kldrift.config.records import (
+    Config,
+    Distribution,
+    EngineConfig,
+    FileSourceConfig,
+    LogConfig,
+    ServerConfig,
+    SourceConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+)
+from kldrift.config.schema import (
+    BinsModel,
+    ConfigModel,
+    DriftOverride,
+    Epsilon,
+    Feature,
+    FeatureReference,
+    Monitor,
+    MonitorReference,
+)
+from kldrift.config.source_schema import FileSource, Override, StdinSource, SyntheticSource
+from kldrift.records import (
+    DIVERGENCES,
+    Bins,
+    FeatureSpec,
+    MonitorSpec,
+    ReferenceData,
+    ReferenceFile,
+    ReferenceInline,
+    ReferenceSpec,
+    Smoothing,
+    TimestampSpec,
+)
+
+_PSEUDOCOUNTS = {"jeffreys": 0.5, "laplace": 1.0, "none": 0.0}
+
+
+def build_config(model: ConfigModel, document: Document, path: Path) -> Config:
+    """Build the records. `path` is the configuration file's; relative paths are taken from its folder."""
+    folder = path.absolute().parent
+    return Config(
+        server=ServerConfig(
+            *model.server.listen, model.server.insecure, model.server.max_body, model.server.max_expanded
+        ),
+        engine=EngineConfig(model.engine.tick, model.engine.threads, model.engine.queue),
+        log=LogConfig(model.log.format, model.log.level),
+        sources=tuple(_source(name, source, folder) for name, source in model.sources.items()),
+        monitors=tuple(_monitor(name, monitor, folder) for name, monitor in model.monitors.items()),
+        warnings=warnings(document),
+    )
+
+
+def _source(name: str, source: FileSource | StdinSource | SyntheticSource, folder: Path) -> SourceConfig:
+    if isinstance(source, FileSource):
+        file_format = source.format or format_of(source.path)
+        assert file_format is not None  # `checks` saw to it
+        return FileSourceConfig(name, _pattern(source.path, folder), file_format, source.follow)
+    if isinstance(source, StdinSource):
+        return StdinSourceConfig(name, source.format)
+    features = {feature: _parameters(drawn) for feature, drawn in source.features.items()}
+    drift = source.drift
+    return SyntheticSourceConfig(
+        name,
+        rate_per_second=source.rate,
+        seed=source.seed,
+        rows=source.rows,
+        features={feature: _distribution(drawn) for feature, drawn in features.items()},
+        drift_after_ms=None if drift is None else drift.after,
+        drifted={}
+        if drift is None
+        else {
+            feature: _distribution(merged(features[feature], _parameters(override)))
+            for feature, override in drift.features.items()
+        },
+    )
+
+
+def _pattern(path: str, folder: Path) -> str:
+    # a [ in the folder's own name is no wildcard
+    return str(Path(glob.escape(str(folder))) / path)
+
+
+def _parameters(drawn: Override) -> dict[str, Any]:
+    return drawn.model_dump(exclude_unset=True)
+
+
+def _distribution(parameters: Mapping[str, Any]) -> Distribution:
+    given = {key: value for key, value in parameters.items() if value is not None}
+    name, value, missing = given.pop("distribution"), given.pop("value", None), given.pop("missing", 0.0)
+    return Distribution(name, given.pop("probabilities", given), value, missing)
+
+
+def _monitor(name: str, monitor: Monitor, folder: Path) -> MonitorSpec:
+    tolerances = {"warning": monitor.drift.warning, "critical": monitor.drift.critical}
+    exported = {"kl", *monitor.divergences}
+    timestamp = monitor.timestamp
+    return MonitorSpec(
+        name=name,
+        features=tuple(
+            _feature(feature_name, feature, tolerances, folder) for feature_name, feature in monitor.features.items()
+        ),
+        windows=tuple(monitor.windows),
+        reference=_reference(monitor.reference, folder),
+        sources=tuple(monitor.sources),
+        timestamp=None if timestamp is None else TimestampSpec(timestamp.field, timestamp.unit),
+        allowed_lateness_ms=monitor.allowed_lateness,
+        smoothing=_smoothing(monitor.smoothing),
+        divergences=tuple(name for name in DIVERGENCES if name in exported),
+    )
+
+
+def _smoothing(smoothing: str | Epsilon) -> Smoothing:
+    if isinstance(smoothing, Epsilon):
+        return Smoothing("epsilon", 0.0, smoothing.epsilon)
+    return Smoothing(smoothing, _PSEUDOCOUNTS[smoothing], 0.0)
+
+
+def _feature(name: str, feature: Feature, tolerances: Mapping[str, float], folder: Path) -> FeatureSpec:
+    given = (feature.drift or DriftOverride()).model_dump(exclude_none=True)
+    return FeatureSpec(
+        name,
+        feature.kind,
+        Bins() if feature.bins is None else _bins(feature.bins),
+        feature.max_categories,
+        _reference(feature.reference, folder),
+        **{**tolerances, **given},
+    )
+
+
+def _bins(bins: BinsModel) -> Bins:
+    return Bins(
+        bins.method or ("quantile" if bins.edges is None else "edges"),
+        bins.count,
+        None if bins.range is None else (bins.range[0], bins.range[1]),
+        None if bins.edges is None else tuple(bins.edges),
+        None if bins.probabilities is None else tuple(bins.probabilities),
+    )
+
+
+def _reference(reference: MonitorReference | FeatureReference | None, folder: Path) -> ReferenceSpec | None:
+    if reference is None:
+        return None
+    if reference.data is not None:
+        return ReferenceData(folder / reference.data)
+    if reference.file is not None:
+        return ReferenceFile(folder / reference.file)
+    assert isinstance(reference, FeatureReference)  # `checks` saw to it that one of the keys is there
+    counts, probabilities = reference.counts, reference.probabilities
+    given = counts if counts is not None else probabilities
+    return ReferenceInline(
+        None if reference.edges is None else tuple(reference.edges),
+        tuple(given) if isinstance(given, dict) else None,
+        None if counts is None else tuple(counts.values() if isinstance(counts, dict) else counts),
+        None
+        if probabilities is None
+        else tuple(probabilities.values() if isinstance(probabilities, dict) else probabilities),
+    )

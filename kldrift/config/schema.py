@@ -1,0 +1,274 @@
+"""The keys of the configuration file, one model a mapping; also the JSON schema for editors.
+
+A model checks its keys one by one; what concerns several keys at once is in `checks`, so that a mistake in one key
+never hides those in others.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import ConfigDict, Field, TypeAdapter, WrapValidator
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core.core_schema import DictSchema, NullableSchema, WithDefaultSchema
+
+from kldrift.config.choices import BIN_METHODS, LATER_REFERENCES, REFERENCES, json_schema_of
+from kldrift.config.mapped import Mapped
+from kldrift.config.source_schema import Source
+from kldrift.config.values import (
+    Count,
+    Counts,
+    Edges,
+    FeatureName,
+    Listen,
+    Name,
+    Positive,
+    Probabilities,
+    Quantiles,
+    Range,
+    Share,
+    State,
+    Text,
+    Threads,
+    Window,
+    by_shape,
+    duration,
+    one_of,
+    size,
+    wanted,
+)
+from kldrift.records import DIVERGENCES, WindowSpec
+
+
+class Server(Mapped):
+    """The HTTP server."""
+
+    listen: Listen = Field(
+        default=("127.0.0.1", 9867), description="address and port for ingest, /metrics, health, API and pages"
+    )
+    insecure: bool = Field(
+        default=False, description="allow a non-loopback address, although there is no authentication"
+    )
+    max_body: Annotated[int, *size(1000, "1kB", 2**28, "256MiB")] = Field(
+        default=2**24, description="the largest gzip or zstd request body as sent, such as 16MiB"
+    )
+    max_expanded: Annotated[int, *size(1000, "1kB", 2**28, "256MiB")] = Field(
+        default=2**26, description="the largest request body, decompressed or sent plain, such as 64MiB"
+    )
+
+
+class Engine(Mapped):
+    """The one thread that counts and compares."""
+
+    tick: Annotated[int, *duration(100, "100ms", 3_600_000, "1h")] = Field(
+        default=10_000, description="how often divergences are computed, such as 10s"
+    )
+    threads: Threads = Field(default=None, description="threads of the kernels: auto (one a core) or a number")
+    queue: Annotated[int, *size(1_000_000, "1MB")] = Field(
+        default=256_000_000, description="how much decoded data may wait to be counted, such as 256MB"
+    )
+
+
+class Log(Mapped):
+    """The log, on standard error."""
+
+    format: Annotated[Literal["logfmt", "json"], *one_of(("logfmt", "json"), "formats")] = Field(
+        default="logfmt", description="logfmt or json"
+    )
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], *one_of(("debug", "info", "warning", "error"), "levels")
+    ] = Field(default="info", description="the least severe level that is written: debug, info, warning or error")
+
+
+class Timestamp(Mapped):
+    """The event time of a row; without it the arrival counts."""
+
+    field: Text = Field(description="the field of a row that holds its event time")
+    unit: Annotated[Literal["iso8601", "s", "ms", "us", "ns"], *one_of(("iso8601", "s", "ms", "us", "ns"), "units")] = (
+        Field(description="the unit of the event time: iso8601, s, ms, us or ns")
+    )
+
+
+_NOT_HERE = ("no such key: only the reference of a single feature has it", "move it to that feature's reference")
+
+
+class MonitorReference(Mapped):
+    """What the live samples are compared with: a data file, or a file made by `kldrift reference build`."""
+
+    model_config = ConfigDict(json_schema_extra=json_schema_of(REFERENCES[:2]))
+    later = LATER_REFERENCES
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(("counts", "probabilities", "edges"), _NOT_HERE)
+    data: Text | None = Field(default=None, description="a Parquet, CSV or NDJSON file, relative to this file")
+    file: Text | None = Field(default=None, description="a file made by kldrift reference build, relative to this file")
+
+
+def _cells(cell: Any) -> WrapValidator:
+    """Take a mapping (categorical) or a list (numeric) of cells."""
+    strict = ConfigDict(strict=True)
+    mapping, sequence = TypeAdapter(dict[str, cell], config=strict), TypeAdapter(list[cell], config=strict)
+    check = by_shape(
+        {dict: mapping.validate_python, list: sequence.validate_python},
+        "a mapping (of categories) or a list (one a bin)",
+        "write {category: value, …} or [value, …]",
+    )
+    return WrapValidator(lambda value, _: check(value))
+
+
+class FeatureReference(Mapped):
+    """A reference for one feature: from a file, or written out."""
+
+    model_config = ConfigDict(json_schema_extra=json_schema_of(REFERENCES))
+    later = LATER_REFERENCES
+    data: Text | None = Field(default=None, description="a Parquet, CSV or NDJSON file, relative to this file")
+    file: Text | None = Field(default=None, description="a file made by kldrift reference build, relative to this file")
+    edges: Edges | None = Field(default=None, description="edges of the bins of a numeric feature, one more than cells")
+    counts: Annotated[dict[str, Count] | list[Count], _cells(Count), Counts] | None = Field(
+        default=None, description="a sample: category to count, or one count a bin"
+    )
+    probabilities: Annotated[dict[str, Share] | list[Share], _cells(Share), Probabilities] | None = Field(
+        default=None, description="known exactly: category to probability, or one a bin; they sum to 1"
+    )
+
+
+class BinsModel(Mapped):
+    """How a numeric feature is cut into bins."""
+
+    model_config = ConfigDict(json_schema_extra=json_schema_of(BIN_METHODS, "method"))
+    method: Annotated[
+        Literal["quantile", "uniform", "logarithmic", "discrete"] | None,
+        *one_of([choice.name for choice in BIN_METHODS if choice.name != "edges"], "methods"),
+    ] = Field(default=None, description="quantile (default), uniform, logarithmic or discrete")
+    count: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
+        default=None, description="number of bins, for uniform and logarithmic"
+    )
+    range: Range | None = Field(default=None, description="[low, high]; what is outside is underflow and overflow")
+    probabilities: Quantiles | None = Field(default=None, description="of the inner edges, for quantile")
+    edges: Edges | None = Field(
+        default=None, description="the edges themselves, strictly increasing, in place of a method"
+    )
+
+
+class DriftOverride(Mapped):
+    """Tolerances in nats; what is absent is taken from the monitor."""
+
+    later = ("confidence",)
+    warning: Positive | None = Field(default=None, description="nats; below critical")
+    critical: Positive | None = Field(default=None, description="nats")
+
+
+class Drift(Mapped):
+    """Tolerances of the Kullback-Leibler divergence, in nats."""
+
+    later = ("confidence",)
+    warning: Positive = Field(default=0.01, description="nats; below critical")
+    critical: Positive = Field(default=0.1, description="nats")
+
+
+_KINDS = {"vector": "vector is not in this version"}
+
+
+class Feature(Mapped):
+    """A feature of a monitor."""
+
+    later = ("dimensions",)
+    kind: Annotated[Literal["numeric", "categorical"], *one_of(("numeric", "categorical"), "kinds", _KINDS)] = Field(
+        description="the kind of the feature: numeric or categorical"
+    )
+    bins: BinsModel | None = Field(
+        default=None, description="how a numeric feature is cut into bins; quantiles where absent"
+    )
+    max_categories: Annotated[int, Field(ge=1, le=10_000)] = Field(
+        default=100, description="categories with a cell of their own; the rest is folded into other"
+    )
+    reference: FeatureReference | None = Field(default=None, description="in place of the monitor's reference")
+    drift: DriftOverride | None = Field(default=None, description="in place of the monitor's tolerances")
+
+
+class Epsilon(Mapped):
+    """A constant added to every reference probability."""
+
+    epsilon: Annotated[float, Field(gt=0, le=1)] = Field(description="a number above 0, added to every probability")
+
+
+SMOOTHINGS = ("jeffreys", "laplace", "none")
+
+
+def _smoothing(value: Any, _: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return Epsilon.model_validate(value)
+    if isinstance(value, str) and value in SMOOTHINGS:
+        return value
+    raise wanted("jeffreys, laplace, none or {epsilon: number}", "take one of these")
+
+
+class Monitor(Mapped):
+    """What is watched."""
+
+    later = ("segments", "estimator")
+    sources: list[Text] = Field(default_factory=list, description="names of pull sources; HTTP push needs none")
+    timestamp: Timestamp | None = Field(
+        default=None, description="the event time of a row; without it the arrival counts"
+    )
+    allowed_lateness: Annotated[int, *duration(0, "0", 31 * 86_400_000, "31d")] = Field(
+        default=60_000, description="how long a pane waits for late rows, such as 1m"
+    )
+    windows: Annotated[list[Window], Field(min_length=1, max_length=12)] = Field(
+        default_factory=lambda: [
+            WindowSpec("5m", 300_000),
+            WindowSpec("1h", 3_600_000),
+            WindowSpec("24h", 86_400_000),
+        ],
+        description="sliding windows over which divergences are computed: [5m, 1h, 24h]",
+    )
+    reference: MonitorReference | None = Field(default=None, description="what the live samples are compared with")
+    smoothing: Annotated[Literal["jeffreys", "laplace", "none"] | Epsilon, WrapValidator(_smoothing)] = Field(
+        default="jeffreys", description="how empty cells of the reference get a probability"
+    )
+    divergences: list[Annotated[str, *one_of(DIVERGENCES, "divergences")]] = Field(
+        default_factory=lambda: ["kl", "psi"], description="what is exported; kl is always there"
+    )
+    drift: Drift = Field(default=Drift(), description="tolerances in nats")
+    features: Annotated[dict[FeatureName, Feature], Field(min_length=1)] = Field(
+        description="the features to watch, by name"
+    )
+
+
+class ConfigModel(Mapped):
+    """The whole file."""
+
+    server: Server = Field(default=Server(), description="the HTTP server")
+    state: State = Field(default=None, description="none: this version keeps nothing over a restart")
+    engine: Engine = Field(default=Engine(), description="the thread that counts and compares")
+    log: Log = Field(default=Log(), description="the log, on standard error")
+    sources: dict[Name, Source] = Field(
+        default_factory=dict, description="pull sources, by name; HTTP push needs none: every monitor accepts it"
+    )
+    monitors: Annotated[dict[Name, Monitor], Field(min_length=1)] = Field(
+        description="the monitors, by name: what is watched"
+    )
+
+
+class _JsonSchema(GenerateJsonSchema):
+    """Leaves out what is not in the grammar of the file: defaults as they are after parsing, null, made-up titles."""
+
+    def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
+        """Give the schema of the value alone."""
+        return self.generate_inner(schema["schema"])
+
+    def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
+        """Give the schema without null: a key has a value or is absent."""
+        return self.generate_inner(schema["schema"])
+
+    def dict_schema(self, schema: DictSchema) -> JsonSchemaValue:
+        """Refuse keys that do not fit the pattern of the names."""
+        made = super().dict_schema(schema)
+        return {**made, "additionalProperties": False} if "patternProperties" in made else made
+
+    def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
+        """Set no titles: the descriptions say it."""
+        return False
+
+
+def json_schema() -> dict[str, Any]:
+    """Give the JSON schema (draft 2020-12) of the file, for editors."""
+    schema = ConfigModel.model_json_schema(schema_generator=_JsonSchema)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "kldrift configuration"}

@@ -1,0 +1,289 @@
+"""The values of single keys: what each may be, in the words of its error, and what it becomes."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from math import fsum, isfinite
+from typing import Annotated, Any, LiteralString
+
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from kldrift.config.document import nearest
+from kldrift.records import WindowSpec
+
+_UNIT_MS = {
+    "y": 365 * 86_400_000,
+    "w": 7 * 86_400_000,
+    "d": 86_400_000,
+    "h": 3_600_000,
+    "m": 60_000,
+    "s": 1000,
+    "ms": 1,
+}
+_DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNIT_MS))
+_DURATION_JSON = r"^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
+_LONGEST_MS = 10 * _UNIT_MS["y"]
+
+_UNIT_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+_SIZE = re.compile(rf"([0-9]{{1,12}}) ?({'|'.join(_UNIT_BYTES)})")
+
+NAME = r"^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$"
+#: [a, b) edges of a window are twelve slices.
+SLICES = 12
+_MIN_WINDOW_MS = 1000
+
+
+def wanted(expected: str, remedy: str, kind: LiteralString = "kldrift") -> PydanticCustomError:
+    """Make an error that carries the words of its message."""
+    return PydanticCustomError(kind, "{expected}", {"expected": expected, "remedy": remedy})
+
+
+def wanted_word(
+    word: Any, known: Sequence[str], plural: str, later: Mapping[str, str] | None = None
+) -> PydanticCustomError:
+    """Make the error for a word that is not one of the `known`; `later` explains words that only the contract has."""
+    listed = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
+    if isinstance(word, str) and later and word in later:
+        return wanted(f"{listed}, since {later[word]}", f"take one of these {plural}" if len(known) > 1 else "take it")
+    near = nearest(word, list(known)) if isinstance(word, str) else None
+    remedy = f"take one of these {plural}" if near is None else f"did you mean {near}?"
+    return wanted(listed, remedy)
+
+
+def one_of(known: Sequence[str], plural: str, later: Mapping[str, str] | None = None) -> tuple[Any, ...]:
+    """Annotations of a text that must be one of the `known`."""
+
+    def check(value: Any) -> str:
+        if isinstance(value, str) and value in known:
+            return value
+        raise wanted_word(value, known, plural, later)
+
+    return PlainValidator(check), WithJsonSchema({"type": "string", "enum": list(known)})
+
+
+def milliseconds(text: Any) -> int | None:
+    """Length of a Prometheus duration such as ``1h30m``, or None if it is none."""
+    if text in ("0", 0) and not isinstance(text, bool):
+        return 0
+    match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
+    if match is None:
+        return None
+    return sum(
+        int(number) * factor
+        for number, factor in zip(match.groups(), _UNIT_MS.values(), strict=True)
+        if number is not None
+    )
+
+
+def duration(low_ms: int, low: str, high_ms: int = _LONGEST_MS, high: str = "10y") -> tuple[Any, ...]:
+    """Annotations of a duration in milliseconds within bounds."""
+
+    def check(value: Any) -> int:
+        length = milliseconds(value)
+        if length is None:
+            raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with its unit")
+        if not low_ms <= length <= high_ms:
+            raise wanted(f"a duration from {low} to {high}", "take one within these bounds")
+        return length
+
+    return PlainValidator(check), WithJsonSchema(
+        {"anyOf": [{"type": "string", "pattern": _DURATION_JSON}, {"const": 0}]}
+    )
+
+
+def size(low: int, low_text: str, high: int = 2**40, high_text: str = "1024GiB") -> tuple[Any, ...]:
+    """Annotations of a size in bytes."""
+
+    def check(value: Any) -> int:
+        match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+        if match is None:
+            raise wanted("a size such as 256MB or 64MiB", "write a whole number with its unit")
+        n_bytes = int(match[1]) * _UNIT_BYTES[match[2]]
+        if not low <= n_bytes <= high:
+            raise wanted(f"a size from {low_text} to {high_text}", "take one within these bounds")
+        return n_bytes
+
+    return PlainValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"})
+
+
+def listen_address(value: Any) -> tuple[str, int] | None:
+    """Host and port of ``127.0.0.1:9867``, ``[::1]:9867`` or ``:9867`` (every address); None if it is neither."""
+    if not isinstance(value, str):
+        return None
+    host, colon, port = value.rpartition(":")
+    if not colon or not re.fullmatch("[0-9]{1,5}", port) or int(port) > 65535:
+        return None
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+        return (host, int(port)) if _address(host) is not None and ":" in host else None
+    if host and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", host):
+        return None
+    if re.fullmatch(r"[0-9.]+", host) and _address(host) is None:
+        return None
+    return host or "0.0.0.0", int(port)  # noqa: S104 # refused elsewhere unless `insecure` says so
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address."""
+    address = _address(host)
+    return host.lower() == "localhost" if address is None else address.is_loopback
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _listen(value: Any) -> tuple[str, int]:
+    address = listen_address(value)
+    if address is None:
+        raise wanted("an address and a port such as 127.0.0.1:9867", 'write both, an IPv6 address as "[::1]:9867"')
+    return address
+
+
+def _window(value: Any) -> WindowSpec:
+    length = milliseconds(value)
+    if length is None:
+        raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with its unit")
+    if not _MIN_WINDOW_MS <= length <= _LONGEST_MS:
+        raise wanted("a window from 1s to 10y", "take one within these bounds")
+    if length % SLICES:
+        step = 3000 if length >= 3000 else SLICES
+        up = -(-length // step) * step
+        near = f"{up // 1000}s" if up % 1000 == 0 else f"{up}ms"
+        raise wanted(
+            "a window whose twelve slices are whole milliseconds", f"take a multiple of 3s or 12ms such as {near}"
+        )
+    return WindowSpec(value, length)
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(NAME, value) and not value.endswith("\n"):
+        return value
+    raise wanted(
+        "a name of at most 64 letters, digits, _, . and -, the first one a letter or _",
+        "rename it: it stands in addresses and labels",
+        "kldrift_name",
+    )
+
+
+def _feature_name(value: Any) -> str:
+    n_bytes = len(value.encode()) if isinstance(value, str) else 0
+    if 0 < n_bytes <= 200 and not re.search(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", value):
+        return str(value)
+    raise wanted("a feature name of at most 200 bytes without control characters", "rename the feature", "kldrift_name")
+
+
+def _increasing(values: list[float]) -> list[float]:
+    for before, after in pairwise(values):
+        if after == before:
+            raise wanted("strictly increasing numbers", "drop the repeated edge")
+        if after < before:
+            raise wanted("strictly increasing numbers", "sort them in ascending order")
+    return values
+
+
+def _edges(values: list[float]) -> list[float]:
+    if len(values) < 2:
+        raise wanted("at least two edges", "add the other end of the bin")
+    _increasing(values)
+    if not any(map(isfinite, values)) or not all(map(isfinite, values[1:-1])):
+        raise wanted("a finite edge", "only the first may be -.inf and the last .inf; add an edge between them")
+    return values
+
+
+def _range(values: list[float]) -> list[float]:
+    if len(values) != 2 or not all(map(isfinite, values)) or not values[0] < values[1]:
+        raise wanted("two finite numbers, the lower one first", "write [low, high]")
+    return values
+
+
+def _quantiles(values: list[float]) -> list[float]:
+    if not values or not all(0 < value < 1 for value in values):
+        raise wanted("probabilities above 0 and below 1", "leave the outer ones out; the outer bins are open")
+    return _increasing(values)
+
+
+def cells(values: Any) -> list[Any]:
+    """Numbers of a list or of a mapping."""
+    return list(values.values()) if isinstance(values, dict) else list(values)
+
+
+def _counts(values: Any) -> Any:
+    total = sum(cells(values))
+    if not 0 < total < 2**63:
+        raise wanted("counts with a sum above 0 and below 2^63", "give the counts of a real sample")
+    return values
+
+
+def _probabilities(values: Any) -> Any:
+    total = fsum(cells(values))
+    if abs(total - 1) > 1e-6:
+        raise wanted("probabilities that sum to 1", f"divide each by their sum, {total:.9g}")
+    return values
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str) and value.strip():
+        return value
+    remedy = (
+        "put it in quotes if it is meant as text" if value is not None and not isinstance(value, str) else "fill it in"
+    )
+    raise wanted("some text", remedy)
+
+
+def by_shape(choices: Mapping[type, Callable[[Any], Any]], expected: str, remedy: str) -> Callable[[Any], Any]:
+    """Validate by the type of the value, where a key takes more than one; a union's own errors cannot be placed."""
+
+    def check(value: Any) -> Any:
+        choice = choices.get(type(value))
+        if choice is None:
+            raise wanted(expected, remedy)
+        return choice(value)
+
+    return check
+
+
+def _threads(value: Any) -> int | None:
+    if value == "auto":
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
+        return value
+    raise wanted("auto or a whole number from 1 to 1024", "write auto for one thread a core")
+
+
+def _state(value: Any) -> None:
+    if value != "none":
+        raise wanted("none; this version keeps nothing over a restart", "write state: none, or remove the key")
+
+
+Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
+Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
+FeatureName = Annotated[
+    str, PlainValidator(_feature_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200})
+]
+Listen = Annotated[
+    tuple[str, int], PlainValidator(_listen), WithJsonSchema({"type": "string", "pattern": ":[0-9]{1,5}$"})
+]
+Threads = Annotated[
+    int | None,
+    PlainValidator(_threads),
+    WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
+]
+State = Annotated[None, PlainValidator(_state), WithJsonSchema({"const": "none"})]
+Window = Annotated[
+    WindowSpec, PlainValidator(_window), WithJsonSchema({"type": "string", "pattern": _DURATION_JSON, "minLength": 2})
+]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Edges = Annotated[list[float], AfterValidator(_edges), Field(json_schema_extra={"minItems": 2})]
+Range = Annotated[list[float], AfterValidator(_range), Field(json_schema_extra={"minItems": 2, "maxItems": 2})]
+Quantiles = Annotated[list[float], AfterValidator(_quantiles), Field(json_schema_extra={"minItems": 1})]
+Count = Annotated[int, Field(ge=0)]
+Counts = AfterValidator(_counts)
+Probabilities = AfterValidator(_probabilities)

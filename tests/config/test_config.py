@@ -1,0 +1,356 @@
+"""What a valid file becomes."""
+
+import glob
+import re
+from pathlib import Path
+
+import pytest
+
+from kldrift.config import (
+    Distribution,
+    EngineConfig,
+    FileSourceConfig,
+    LogConfig,
+    ServerConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+    json_schema,
+    load_config,
+    parse_config,
+)
+from kldrift.records import (
+    Bins,
+    FeatureSpec,
+    MonitorSpec,
+    ReferenceData,
+    ReferenceFile,
+    ReferenceInline,
+    Smoothing,
+    TimestampSpec,
+    WindowSpec,
+)
+
+ROOT = Path(__file__).parents[2]
+HERE = Path("/etc/kldrift/kldrift.yaml")
+
+#: The file of the contract, without what comes in later versions.
+CONTRACT = """
+server:
+  listen: 127.0.0.1:9867
+engine:
+  tick: 10s
+  threads: auto
+sources:
+  files:  {type: file, path: data/*.ndjson, format: ndjson, follow: true}
+monitors:
+  loans:
+    sources: [files]
+    timestamp: {field: ts, unit: iso8601}
+    allowed_lateness: 1m
+    windows: [5m, 1h, 24h]
+    reference: {data: reference/loans.parquet}
+    smoothing: jeffreys
+    divergences: [kl, reverse_kl, js, psi]
+    drift: {warning: 0.01, critical: 0.1}
+    features:
+      amount:  {kind: numeric}
+      age:     {kind: numeric, bins: {method: uniform, count: 20, range: [0, 100]}}
+      risk:    {kind: numeric, bins: {edges: [0, 0.2, 0.5, 1]}}
+      country: {kind: categorical, max_categories: 50}
+      coin:    {kind: categorical, reference: {probabilities: {heads: 0.5, tails: 0.5}}}
+      plan:    {kind: categorical, reference: {counts: {free: 9120, pro: 830, team: 50}}}
+      grade:   {kind: numeric, reference: {edges: [0, 1, 2, 4], counts: [500, 300, 200]}}
+"""
+
+
+def monitor(lines: str = "", features: str = "x: {kind: numeric}", reference: str = "{data: a.csv}") -> MonitorSpec:
+    text = f"monitors:\n  m:\n    reference: {reference}\n    {lines}\n    features:\n      {features}\n"
+    return parse_config(text, HERE).monitors[0]
+
+
+def source(line: str):
+    text = CONTRACT.replace("sources: [files]", "sources: [files, s]").replace("monitors:", f"  s: {line}\nmonitors:")
+    return parse_config(text, HERE).sources[1]
+
+
+def test_the_file_of_the_contract():
+    config = parse_config(CONTRACT, HERE)
+    assert config.server == ServerConfig("127.0.0.1", 9867, False, 2**24, 2**26)
+    assert config.engine == EngineConfig(10_000, None, 256_000_000)
+    assert config.log == LogConfig("logfmt", "info")
+    assert config.sources == (FileSourceConfig("files", "/etc/kldrift/data/*.ndjson", "ndjson", True),)
+    assert config.monitors == (
+        MonitorSpec(
+            name="loans",
+            features=(
+                FeatureSpec("amount", "numeric"),
+                FeatureSpec("age", "numeric", Bins("uniform", 20, (0.0, 100.0))),
+                FeatureSpec("risk", "numeric", Bins("edges", edges=(0.0, 0.2, 0.5, 1.0))),
+                FeatureSpec("country", "categorical", max_categories=50),
+                FeatureSpec(
+                    "coin",
+                    "categorical",
+                    reference=ReferenceInline(categories=("heads", "tails"), probabilities=(0.5, 0.5)),
+                ),
+                FeatureSpec(
+                    "plan",
+                    "categorical",
+                    reference=ReferenceInline(categories=("free", "pro", "team"), counts=(9120, 830, 50)),
+                ),
+                FeatureSpec(
+                    "grade",
+                    "numeric",
+                    reference=ReferenceInline(edges=(0.0, 1.0, 2.0, 4.0), counts=(500, 300, 200)),
+                ),
+            ),
+            windows=(WindowSpec("5m", 300_000), WindowSpec("1h", 3_600_000), WindowSpec("24h", 86_400_000)),
+            reference=ReferenceData(Path("/etc/kldrift/reference/loans.parquet")),
+            sources=("files",),
+            timestamp=TimestampSpec("ts", "iso8601"),
+            allowed_lateness_ms=60_000,
+            smoothing=Smoothing("jeffreys", 0.5, 0.0),
+            divergences=("kl", "reverse_kl", "js", "psi"),
+        ),
+    )
+    assert config.warnings == ()
+
+
+def test_defaults_of_a_monitor():
+    assert monitor() == MonitorSpec(
+        name="m",
+        features=(FeatureSpec("x", "numeric", Bins(), 100, None, 0.01, 0.1),),
+        windows=(WindowSpec("5m", 300_000), WindowSpec("1h", 3_600_000), WindowSpec("24h", 86_400_000)),
+        reference=ReferenceData(Path("/etc/kldrift/a.csv")),
+        divergences=("kl", "psi"),
+    )
+
+
+def test_records_are_hashable_and_frozen():
+    spec = monitor()
+    assert hash(spec) == hash(monitor())
+    with pytest.raises(AttributeError):
+        spec.name = "other"
+
+
+@pytest.mark.parametrize(
+    ("written", "smoothing"),
+    [
+        ("jeffreys", Smoothing("jeffreys", 0.5, 0.0)),
+        ("laplace", Smoothing("laplace", 1.0, 0.0)),
+        ("none", Smoothing("none", 0.0, 0.0)),
+        ("{epsilon: 1e-4}", Smoothing("epsilon", 0.0, 1e-4)),
+    ],
+)
+def test_smoothing(written, smoothing):
+    assert monitor(f"smoothing: {written}").smoothing == smoothing
+
+
+@pytest.mark.parametrize(
+    ("written", "bins"),
+    [
+        ("{}", Bins()),
+        ("{method: discrete}", Bins("discrete")),
+        ("{probabilities: [0.1, 0.5]}", Bins("quantile", probabilities=(0.1, 0.5))),
+        ("{method: quantile, range: [0, 9]}", Bins("quantile", value_range=(0.0, 9.0))),
+        ("{method: uniform}", Bins("uniform")),
+        ("{method: logarithmic, count: 5, range: [.5, 1e3]}", Bins("logarithmic", 5, (0.5, 1000.0))),
+        ("{edges: [-.inf, 0, .inf]}", Bins("edges", edges=(float("-inf"), 0.0, float("inf")))),
+    ],
+)
+def test_bins(written, bins):
+    assert monitor(features=f"x: {{kind: numeric, bins: {written}}}").features[0].bins == bins
+
+
+def test_kl_is_always_there_and_divergences_have_one_order():
+    assert monitor("divergences: []").divergences == ("kl",)
+    assert monitor("divergences: [psi, js]").divergences == ("kl", "js", "psi")
+
+
+def test_tolerances_of_a_feature_override_those_of_the_monitor_one_by_one():
+    spec = monitor(
+        "drift: {warning: 0.02, critical: 0.2}",
+        "{a: {kind: numeric}, b: {kind: numeric, drift: {critical: 0.5}}, c: {kind: numeric, drift: {warning: 0.1}}}",
+    )
+    assert [(f.warning, f.critical) for f in spec.features] == [(0.02, 0.2), (0.02, 0.5), (0.1, 0.2)]
+
+
+def test_references_may_be_files_and_a_feature_overrides_the_monitor():
+    spec = monitor(reference="{file: ref.json}", features="x: {kind: numeric, reference: {data: /abs/x.csv}}")
+    assert spec.reference == ReferenceFile(Path("/etc/kldrift/ref.json"))
+    assert spec.features[0].reference == ReferenceData(Path("/abs/x.csv"))
+
+
+def test_a_feature_may_have_any_printable_name():
+    names = [
+        feature.name for feature in monitor(features='{"a.b c": {kind: numeric}, "näïve=1": {kind: numeric}}').features
+    ]
+    assert names == ["a.b c", "näïve=1"]
+
+
+@pytest.mark.parametrize(
+    ("written", "length_ms"),
+    [
+        ("1200ms", 1200),
+        ("90s", 90_000),
+        ("1h30m", 5_400_000),
+        ("1d", 86_400_000),
+        ("1w", 604_800_000),
+        ("1y", 31_536_000_000),
+        ("1m30s600ms", 90_600),
+    ],
+)
+def test_durations_are_those_of_prometheus(written, length_ms):
+    assert monitor(f"windows: [{written}]").windows == (WindowSpec(written, length_ms),)
+
+
+def test_no_lateness_at_all():
+    assert monitor("allowed_lateness: 0s").allowed_lateness_ms == 0
+    assert monitor("allowed_lateness: 0").allowed_lateness_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "n_bytes"),
+    [("1MB", 10**6), ("64MiB", 2**26), ("2 GiB", 2**31), ("1500000B", 1_500_000), ("2000kB", 2 * 10**6)],
+)
+def test_sizes(written, n_bytes):
+    text = CONTRACT.replace("threads: auto", f"queue: {written}")
+    assert parse_config(text, HERE).engine.queue_bytes == n_bytes
+
+
+@pytest.mark.parametrize(
+    ("listen", "insecure", "host", "port"),
+    [
+        ("localhost:0", False, "localhost", 0),
+        ("127.1.2.3:80", False, "127.1.2.3", 80),
+        ("[::1]:9867", False, "::1", 9867),
+        ("0.0.0.0:9867", True, "0.0.0.0", 9867),
+        (":9867", True, "0.0.0.0", 9867),
+        ("[::]:9867", True, "::", 9867),
+        ("drift.example.com:9867", True, "drift.example.com", 9867),
+    ],
+)
+def test_listen(listen, insecure, host, port):
+    text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: '{listen}'\n  insecure: {str(insecure).lower()}")
+    server = parse_config(text, HERE).server
+    assert (server.listen_host, server.listen_port, server.insecure) == (host, port, insecure)
+
+
+@pytest.mark.parametrize(
+    "listen", ["1.2.3:80", "300.1.1.1:80", "::1:80", "[1.2.3.4]:80", "a b:80", "host:", "host:-1", "[::1]", "x"]
+)
+def test_what_is_no_address(listen):
+    with pytest.raises(Exception, match=r"server\.listen: expected an address and a port"):
+        parse_config(CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: '{listen}'\n  insecure: true"), HERE)
+
+
+def test_threads():
+    assert parse_config(CONTRACT.replace("threads: auto", "threads: 2"), HERE).engine.threads == 2
+
+
+def test_the_format_of_a_file_is_told_by_its_suffix():
+    formats = [
+        source(f"{{type: file, path: 'a/*{suffix}'}}").format
+        for suffix in (".jsonl", ".csv.gz", ".ndjson.zst", ".parquet")
+    ]
+    assert formats == ["ndjson", "csv", "ndjson", "parquet"]
+
+
+def test_a_wildcard_in_the_folder_of_the_configuration_is_no_wildcard(tmp_path):
+    folder = tmp_path / "run [1]"
+    folder.mkdir()
+    (folder / "a.csv").write_text("x\n1\n")
+    (folder / "kldrift.yaml").write_text(
+        "sources: {s: {type: file, path: '*.csv'}}\n"
+        "monitors: {m: {sources: [s], reference: {data: a.csv}, features: {x: {kind: numeric}}}}\n"
+    )
+    (file_source,) = load_config(folder / "kldrift.yaml").sources
+    assert glob.glob(file_source.path) == [str(folder / "a.csv")]  # noqa: PTH207
+
+
+def test_stdin():
+    assert source("{type: stdin}") == StdinSourceConfig("s", "ndjson")
+    assert source("{type: stdin, format: csv}") == StdinSourceConfig("s", "csv")
+
+
+def test_a_synthetic_source_with_a_drift():
+    drawn = source("""
+    type: synthetic
+    rate: 100
+    seed: 7
+    rows: 5000
+    features:
+      n: {distribution: normal, mean: 1, std: 2, missing: 0.1}
+      l: {distribution: lognormal, mean: 0, sigma: 0.5}
+      u: {distribution: uniform, low: -1, high: 1}
+      e: {distribution: exponential, scale: 3}
+      p: {distribution: poisson, rate: 4}
+      c: {distribution: categorical, probabilities: {a: 0.25, b: 0.75}}
+      k: {distribution: constant, value: no}
+      z: {distribution: constant, value: 0}
+    drift:
+      after: 2m
+      features:
+        n: {mean: 5}
+        c: {probabilities: {a: 0.5, d: 0.5}}
+        p: {distribution: constant, value: 4}
+""")
+    assert drawn == SyntheticSourceConfig(
+        "s",
+        rate_per_second=100.0,
+        seed=7,
+        rows=5000,
+        features={
+            "n": Distribution("normal", {"mean": 1.0, "std": 2.0}, None, 0.1),
+            "l": Distribution("lognormal", {"mean": 0.0, "sigma": 0.5}),
+            "u": Distribution("uniform", {"low": -1.0, "high": 1.0}),
+            "e": Distribution("exponential", {"scale": 3.0}),
+            "p": Distribution("poisson", {"rate": 4.0}),
+            "c": Distribution("categorical", {"a": 0.25, "b": 0.75}),
+            "k": Distribution("constant", {}, "no"),
+            "z": Distribution("constant", {}, 0),
+        },
+        drift_after_ms=120_000,
+        drifted={
+            "n": Distribution("normal", {"mean": 5.0, "std": 2.0}, None, 0.1),
+            "c": Distribution("categorical", {"a": 0.5, "d": 0.5}),
+            "p": Distribution("constant", {}, 4),
+        },
+    )
+
+
+def test_defaults_of_a_synthetic_source():
+    drawn = source("{type: synthetic, features: {x: {distribution: constant, value: 1}}}")
+    assert drawn == SyntheticSourceConfig("s", 1000.0, 0, None, {"x": Distribution("constant", {}, 1)})
+
+
+def test_a_source_that_no_monitor_uses_is_a_warning():
+    text = CONTRACT.replace("    sources: [files]\n", "")
+    assert parse_config(text, Path("kldrift.yaml")).warnings == (
+        "kldrift.yaml:8: sources.files: no monitor uses this source; name it in the sources of a monitor, or remove it",
+    )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_configurations_load_without_a_warning(path):
+    assert load_config(path).warnings == ()
+
+
+ANNOTATED = ROOT / "config" / "kldrift.yaml"
+
+
+def test_the_annotated_configuration_shows_every_key_of_this_version():
+    text = ANNOTATED.read_text(encoding="utf-8")
+    schema = json_schema()
+    keys = {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
+    assert len(keys) > 50
+    assert {key for key in keys if not re.search(rf"\b{key}\b", text)} == set()
+
+
+def test_what_is_commented_out_in_the_annotated_configuration_is_valid_too():
+    text = ANNOTATED.read_text(encoding="utf-8")
+    config = parse_config(re.sub(r"(?m)^( +)# ((?:  )*[a-z_]+:)", r"\1\2", text), ANNOTATED)
+    assert [source.name for source in config.sources] == ["files", "piped", "made_up"]
+    (loans,) = config.monitors
+    assert loans.reference == ReferenceData(ANNOTATED.parent / "reference/loans.parquet")
+    assert [feature.name for feature in loans.features][-2:] == ["risk", "country"]
+    assert config.server.insecure

@@ -1,0 +1,141 @@
+"""The JSON schema for editors."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from kldrift.config import json_schema
+from kldrift.config.load import read_document
+from kldrift.errors import ConfigError
+from tests.config.test_config import CONTRACT
+from tests.config.test_load import FULL
+
+ROOT = Path(__file__).parents[2]
+TESTDATA = Path(__file__).parent / "testdata"
+SCHEMA = json_schema()
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+#: What needs arithmetic, other keys, or more than JSON schema can say; the loader finds these, an editor does not.
+BEYOND_A_SCHEMA = [
+    "bins-edges-infinite",
+    "bins-edges-order",
+    "bins-edges-repeated",
+    "bins-probabilities",
+    "bins-probabilities-order",
+    "bins-range",
+    "bins-range-logarithmic",
+    "bins-with-reference-edges",
+    "distribution-probabilities",
+    "distribution-uniform",
+    "divergence-twice",
+    "drift-distribution",
+    "drift-feature",
+    "drift-order",
+    "drift-order-default",
+    "drift-parameter",
+    "feature-categorical-bins",
+    "feature-drift",
+    "feature-name",
+    "feature-no-reference",
+    "feature-numeric-categories",
+    "file-format-untold",
+    "listen-everywhere",
+    "listen-everywhere-ipv6",
+    "listen-port",
+    "max-expanded",
+    "monitor-source",
+    "monitor-source-none",
+    "monitor-source-twice",
+    "queue-small",
+    "reference-counts-edges",
+    "reference-counts-edges-missing",
+    "reference-counts-length",
+    "reference-counts-list",
+    "reference-counts-mapping",
+    "reference-counts-zero",
+    "reference-edges-repeated",
+    "reference-probabilities-length",
+    "reference-probabilities-sum",
+    "source-name-http",
+    "synthetic-rate-drift",
+    "tick-range",
+    "windows-panes",
+    "windows-short",
+    "windows-slices",
+    "windows-twice",
+]
+
+
+def readable() -> dict[str, object]:
+    """The invalid files without a mistake in the YAML itself."""
+    found = {}
+    for path in sorted(TESTDATA.glob("invalid-*.yml")):
+        try:
+            document = read_document(path.read_text(encoding="utf-8"), path, {})
+        except ConfigError:
+            continue
+        if not document.problems:
+            found[path.stem.removeprefix("invalid-")] = document.root.value
+    return found
+
+
+READABLE = readable()
+
+
+def plain(text: str) -> object:
+    document = read_document(text, Path("kldrift.yaml"), {})
+    assert document.problems == []
+    return document.root.value
+
+
+def schemas(schema: object):
+    """Every schema within a schema."""
+    if isinstance(schema, dict):
+        yield schema
+        for inner in schema.values():
+            yield from schemas(inner)
+    elif isinstance(schema, list):
+        for inner in schema:
+            yield from schemas(inner)
+
+
+def test_it_is_valid_against_its_draft():
+    jsonschema.Draft202012Validator.check_schema(SCHEMA)
+    assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+def test_it_is_json():
+    assert json.loads(json.dumps(SCHEMA, allow_nan=False)) == SCHEMA
+
+
+def test_every_key_has_a_description():
+    keys = [
+        (name, key)
+        for part in schemas(SCHEMA)
+        if part.get("type") == "object"
+        for name, key in part.get("properties", {}).items()
+    ]
+    assert len(keys) > 70
+    assert [name for name, key in keys if not key.get("description")] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_it_accepts_the_shipped_configurations(path):
+    VALIDATOR.validate(plain(path.read_text(encoding="utf-8")))
+
+
+def test_it_accepts_the_file_of_the_contract():
+    VALIDATOR.validate(plain(CONTRACT))
+    VALIDATOR.validate(FULL)
+
+
+@pytest.mark.parametrize("name", [name for name in READABLE if name not in BEYOND_A_SCHEMA])
+def test_it_rejects_gross_mistakes(name):
+    assert not VALIDATOR.is_valid(READABLE[name])
+
+
+@pytest.mark.parametrize("name", BEYOND_A_SCHEMA)
+def test_what_is_beyond_a_schema_is_stated_truthfully(name):
+    assert VALIDATOR.is_valid(READABLE[name])
