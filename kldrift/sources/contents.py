@@ -1,0 +1,346 @@
+"""What is in one file: lines (NDJSON, CSV), or rows of a format that is not a stream of bytes (Parquet, Arrow)."""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from kldrift.errors import KldriftError, SourceError
+from kldrift.records import RowRange
+from kldrift.sources.framing import first_record_end, read_records
+from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint
+
+Position = Mapping[str, int | str]
+#: Takes a word from a bounded set and a sentence for the log.
+ErrorCallback = Callable[[str, str], None]
+
+_SKIP_BYTES = 1 << 20
+#: Decompression by the end of the name, or by the first bytes (a rotation may have added a number to the name).
+_ARCHIVES: dict[str, type[Gzip] | type[Zstandard]] = {".gz": Gzip, ".zst": Zstandard}
+_MAGIC: dict[bytes, type[Gzip] | type[Zstandard]] = {b"\x1f\x8b\x08": Gzip, b"\x28\xb5\x2f\xfd": Zstandard}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What a file keeps when it is renamed."""
+
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> "Identity":
+        """The identity of the file that has this status."""
+        return cls(status.st_dev, status.st_ino)
+
+    @property
+    def stream(self) -> str:
+        """The key of the file's position."""
+        return f"{self.device}:{self.inode}"
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Whole records of a file, where to go on after them, and what waits behind them."""
+
+    payload: bytes | RowRange
+    position: Position
+    header: bytes = b""
+    lag_bytes: int | None = None
+    lag_records: int | None = None
+
+
+class Content(Protocol):
+    """A file's records, read up to what is there now; a later call goes on from there."""
+
+    def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:
+        """Yield what is new, None now and then while nothing comes of the work.
+
+        A file that was truncated or is another one than before begins anew.
+
+        Parameters
+        ----------
+        path : where the file is now
+        final : nothing more will be written: what is behind the last newline is a record as well
+        settled : nothing was written for a while: what is incomplete now is an error
+
+        Raises
+        ------
+        SourceError
+            the content cannot be read
+        OSError
+            the file cannot be read
+        """
+        ...
+
+    def open_fd(self) -> int | None:
+        """The handle that is held on the file, if any."""
+        ...
+
+    def position(self) -> Position:
+        """Where the next read begins."""
+        ...
+
+    def close(self) -> None:
+        """Let go of the file; a later read opens it again."""
+        ...
+
+
+def _archive_kind(fd: int, path: str) -> type[Gzip] | type[Zstandard] | None:
+    head = os.pread(fd, 4, 0)
+    by_content = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    return by_content or _ARCHIVES.get(Path(path).suffix)
+
+
+def _open(path: str, identity: Identity) -> int:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if Identity.of(os.fstat(fd)) != identity:
+        os.close(fd)
+        raise FileNotFoundError(2, "another file took its place just now", path)
+    return fd
+
+
+class LineContent:
+    """Records that end with a newline, from a plain file, ``.gz`` or ``.zst``.
+
+    Nothing of an unfinished record is kept in memory: it is read again when the file has grown.
+
+    Parameters
+    ----------
+    identity : the file
+    position : where to begin
+    csv : the first record is a header, and newlines within quotes do not end a record
+    chunk_bytes : how much to read at a time
+    max_record_bytes : a longer record is passed over
+    on_error : told of what is passed over
+    """
+
+    def __init__(
+        self,
+        identity: Identity,
+        position: Position,
+        csv: bool,
+        chunk_bytes: int,
+        max_record_bytes: int,
+        on_error: ErrorCallback,
+    ) -> None:
+        self._identity = identity
+        self._csv = csv
+        self._chunk_bytes = chunk_bytes
+        self._max_record_bytes = max(max_record_bytes, chunk_bytes)
+        self._on_error = on_error
+        self._fd: int | None = None
+        self._reader: FileReader | None = None
+        self._header: bytes | None = None
+        self._passing_over = False
+        self._offset = int(position.get("offset", 0))
+        self._mark = int(position.get("mark", self._offset))
+        self._fingerprint = str(position.get("fingerprint", ""))
+        self._complete = bool(position.get("complete", 0))
+
+    def open_fd(self) -> int | None:
+        """The handle that is held on the file, if any."""
+        return self._fd
+
+    def position(self) -> Position:
+        """Offset in decompressed bytes; `mark` and `complete` for archives."""
+        position: dict[str, int | str] = {"offset": self._offset, "fingerprint": self._fingerprint}
+        if self._mark != self._offset or self._complete:
+            position |= {"mark": self._mark, "complete": int(self._complete)}
+        return position
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._fd is not None:
+            os.close(self._fd)
+        self._fd = self._reader = None
+
+    def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:
+        """Yield the new records; see `Content`."""
+        if self._fd is None:
+            self._fd = _open(path, self._identity)
+        size = os.fstat(self._fd).st_size
+        if size < self._mark or (self._mark and fingerprint(self._fd, self._mark) != self._fingerprint):
+            self._begin_anew()
+        if self._complete and size == self._mark:
+            self.close()
+            return
+        if self._reader is None:
+            archive = _archive_kind(self._fd, path)
+            self._reader = ArchiveReader(self._fd, archive, path) if archive else PlainReader(self._fd)
+            self._header = None
+        reader = self._reader
+        if self._csv and self._header is None and not self._read_header(reader, path, final):
+            yield from self._at_end(reader, path, final, settled)
+            return
+        yield from reader.skip(self._offset)
+        yield from self._read_on(reader, path, size)
+        yield from self._at_end(reader, path, final, settled)
+
+    def _begin_anew(self) -> None:
+        self._offset = self._mark = 0
+        self._fingerprint = ""
+        self._complete = self._passing_over = False
+        self._reader = self._header = None
+
+    def _read_header(self, reader: FileReader, path: str, final: bool) -> bool:
+        """Read the first record; False when it is not there yet."""
+        want = min(_SKIP_BYTES, self._max_record_bytes)
+        while True:
+            n = reader.available(0, want)
+            data = reader.read(0, n)
+            end = first_record_end(data, quoted=True)
+            if not end and n == want:
+                if n >= self._max_record_bytes:
+                    raise SourceError(
+                        f"{path}: expected a CSV header, but the first record is longer than"
+                        f" {self._max_record_bytes} bytes; check the format and the quotes of the first line",
+                        "record_too_long",
+                    )
+                want = min(2 * want, self._max_record_bytes)
+                continue
+            if not end and not (final and n):
+                return False
+            self._header = data[: end or n]
+            self._offset = max(self._offset, len(self._header))
+            self._went_on(0, reader)
+            return True
+
+    def _read_on(self, reader: FileReader, path: str, size: int) -> Iterator[Piece | None]:
+        """Yield records up to where the file ends, or ended when this began if it is being written to."""
+        want = self._chunk_bytes
+        while True:
+            if self._passing_over:
+                if not self._pass_over(reader):
+                    return
+                yield None
+                continue
+            payload = read_records(reader, self._offset, want, self._csv)
+            if payload:
+                yield self._piece(payload, reader, size)
+                want = self._chunk_bytes
+                if reader.mark(self._offset) >= size and isinstance(reader, PlainReader):
+                    return
+            elif reader.available(self._offset, want) < want:
+                return
+            elif want < self._max_record_bytes:
+                want = min(2 * want, self._max_record_bytes)
+            else:
+                payload = self._unclosed_line(reader, want) if self._csv else b""
+                if payload:
+                    self._on_error(
+                        "unbalanced_quote",
+                        f"{path}: offset {self._offset}: a quote is not closed within {want} bytes;"
+                        " its line is taken as a record of its own",
+                    )
+                    yield self._piece(payload, reader, size)
+                    want = self._chunk_bytes
+                else:
+                    self._on_error(
+                        "record_too_long",
+                        f"{path}: offset {self._offset}: expected a record of at most {want} bytes, found no end of"
+                        " line within them; the record is passed over",
+                    )
+                    self._passing_over = True
+
+    def _unclosed_line(self, reader: FileReader, n: int) -> bytes:
+        data = reader.read(self._offset, n)
+        return data[: data.find(b"\n") + 1]
+
+    def _pass_over(self, reader: FileReader) -> bool:
+        """Go forward to the end of the record; False at the end of the file."""
+        data = reader.read(self._offset, reader.available(self._offset, _SKIP_BYTES))
+        end = data.find(b"\n") + 1
+        self._passing_over = not end
+        self._went_on(end or len(data), reader)
+        return bool(data)
+
+    def _at_end(self, reader: FileReader, path: str, final: bool, settled: bool) -> Iterator[Piece]:
+        """Take what is behind the last newline where nothing can follow it."""
+        archived = isinstance(reader, ArchiveReader)
+        if isinstance(reader, ArchiveReader) and not reader.complete:
+            if reader.problem:
+                raise reader.problem
+            if settled:
+                raise SourceError(
+                    f"{path}: expected a whole archive, but it ends early; the records before were read; replace the"
+                    " file",
+                    "truncated",
+                )
+            return
+        if (final or archived) and not self._passing_over:
+            n = reader.available(self._offset, self._max_record_bytes)
+            rest = reader.read(self._offset, n)
+            if rest and (self._header is not None or not self._csv):
+                yield self._piece(rest, reader, reader.mark(self._offset + n))
+        if archived:
+            self._went_on(0, reader)
+            self.close()
+
+    def _went_on(self, n: int, reader: FileReader) -> None:
+        assert self._fd is not None, "a reader reads an open file"
+        self._offset += n
+        self._mark = reader.mark(self._offset)
+        self._complete = reader.ended(self._offset)
+        self._fingerprint = fingerprint(self._fd, self._mark)
+
+    def _piece(self, payload: bytes, reader: FileReader, size: int) -> Piece:
+        self._went_on(len(payload), reader)
+        lag_bytes = max(0, size - self._offset) if isinstance(reader, PlainReader) else None
+        return Piece(payload, self.position(), self._header or b"", lag_bytes)
+
+
+class RowContent:
+    """Rows of a file that is whole when it is there (Parquet, Arrow).
+
+    A file that is written again begins anew: it is known by its size, its first and its last 1 KiB, where such
+    formats keep their index.
+
+    Parameters
+    ----------
+    identity : the file
+    position : where to begin
+    count_rows : counts the rows of a file; raises `KldriftError` or `OSError` when it cannot
+    rows_per_piece : how many rows to hand over at a time
+    """
+
+    def __init__(
+        self, identity: Identity, position: Position, count_rows: Callable[[Path], int], rows_per_piece: int
+    ) -> None:
+        self._identity = identity
+        self._count_rows = count_rows
+        self._rows_per_piece = rows_per_piece
+        self._row = int(position.get("row", 0))
+        self._size = int(position.get("size", -1))
+        self._fingerprint = str(position.get("fingerprint", ""))
+
+    def open_fd(self) -> None:
+        """No handle is held: the rows are read by path."""
+        return
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def position(self) -> Position:
+        """The next row, and of which file."""
+        return {"row": self._row, "size": self._size, "fingerprint": self._fingerprint}
+
+    def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:  # noqa: ARG002 - rows are whole
+        """Yield the rows not yet read; see `Content`."""
+        fd = _open(path, self._identity)
+        try:
+            size = os.fstat(fd).st_size
+            now = fingerprint(fd, size)
+        finally:
+            os.close(fd)
+        try:
+            n_rows = self._count_rows(Path(path))
+        except KldriftError as error:
+            if not settled:
+                return
+            raise SourceError(f"{path}: {error}", "unreadable") from error
+        if (size, now) != (self._size, self._fingerprint):
+            self._row, self._size, self._fingerprint = 0, size, now
+        while self._row < n_rows:
+            start, self._row = self._row, min(self._row + self._rows_per_piece, n_rows)
+            yield Piece(RowRange(Path(path), start, self._row), self.position(), lag_records=n_rows - self._row)

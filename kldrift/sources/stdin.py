@@ -1,0 +1,130 @@
+"""Records piped into the daemon."""
+
+import os
+import select
+import threading
+from collections.abc import Callable, Generator
+
+from kldrift.errors import SourceError
+from kldrift.records import Chunk
+from kldrift.sources.base import Positions
+from kldrift.sources.contents import ErrorCallback
+from kldrift.sources.framing import first_record_end, records_end
+
+_READ_BYTES = 64 << 10
+
+
+class StdinSource:
+    """The lines (NDJSON or CSV) that come through a pipe.
+
+    A pipe cannot go back: positions say how many bytes were handed over and are of no use to read from. A restart
+    begins with what comes next; what was read but not handed over is lost with the process. Within the process a later
+    call goes on where the one before ended.
+
+    Parameters
+    ----------
+    name : in the configuration
+    header : CSV: the first record names the columns (`Chunk.header`), newlines within quotes do not end a record
+    clock_ms : the time, in ms since the epoch
+    on_error : told of what is passed over (`record_too_long`)
+    fd : the file descriptor to read
+    chunk_bytes : about how much to gather into one chunk while more is ready; a slow writer's lines go on at once
+    max_record_bytes : a longer record is passed over
+    poll_seconds : how long to wait for something to read before looking at the stop flag
+    """
+
+    stream = "stdin"
+
+    def __init__(
+        self,
+        name: str,
+        header: bool,
+        clock_ms: Callable[[], int],
+        on_error: ErrorCallback,
+        *,
+        fd: int = 0,
+        chunk_bytes: int = 1 << 20,
+        max_record_bytes: int = 16 << 20,
+        poll_seconds: float = 0.25,
+    ) -> None:
+        self.name = name
+        self._csv = header
+        self._clock_ms = clock_ms
+        self._on_error = on_error
+        self._fd = fd
+        self._chunk_bytes = chunk_bytes
+        self._max_record_bytes = max(max_record_bytes, chunk_bytes)
+        self._poll_ms = int(1000 * poll_seconds)
+        self._pending = bytearray()
+        self._header = b""
+        self._n_bytes = 0
+        self._passing_over = False
+        self._ended = False
+
+    def chunks(self, positions: Positions, stop: threading.Event) -> Generator[Chunk | None, None, None]:  # noqa: ARG002
+        """Yield what comes through the pipe; see `Source`. The positions are not used."""
+        try:
+            poller = select.poll()
+            poller.register(self._fd, select.POLLIN)
+        except (OSError, ValueError) as error:
+            raise SourceError(f"standard input cannot be read ({error}); pipe data into it", "read") from error
+        while not stop.is_set():
+            if not self._ended and not self._gather(poller):
+                yield None
+                continue
+            payload = self._take()
+            if payload:
+                yield Chunk(self.stream, {"offset": self._n_bytes}, payload, self._clock_ms(), header=self._header)
+            elif self._ended:
+                return
+
+    def _gather(self, poller: select.poll) -> bool:
+        """Read what is ready, up to about a chunk; False when nothing was there in time."""
+        timeout_ms = self._poll_ms
+        n_new = 0
+        while n_new < self._chunk_bytes and poller.poll(timeout_ms):
+            try:
+                data = os.read(self._fd, _READ_BYTES)
+            except BlockingIOError:
+                break
+            except OSError as error:
+                raise SourceError(f"standard input cannot be read ({error.strerror})", "read") from error
+            if not data:
+                self._ended = True
+                return True
+            self._pending += data
+            n_new += len(data)
+            timeout_ms = 0
+        return n_new > 0
+
+    def _take(self) -> bytes:
+        """Cut the whole records off what was read."""
+        if self._passing_over:
+            end = self._pending.find(b"\n") + 1
+            self._passing_over = not end
+            self._drop(end or len(self._pending))
+        if self._csv and not self._header:
+            end = first_record_end(self._pending, quoted=True)
+            if not end and not self._ended:
+                self._limit()
+                return b""
+            self._header = self._drop(end or len(self._pending))
+        end = records_end(self._pending, self._csv) or (len(self._pending) if self._ended else 0)
+        if not end:
+            self._limit()
+        return self._drop(end)
+
+    def _limit(self) -> None:
+        if len(self._pending) >= self._max_record_bytes:
+            self._on_error(
+                "record_too_long",
+                f"standard input: offset {self._n_bytes}: expected a record of at most {self._max_record_bytes} bytes,"
+                " found no end within them; the record is passed over",
+            )
+            self._passing_over = True
+
+    def _drop(self, n: int) -> bytes:
+        data = bytes(memoryview(self._pending)[:n])
+        del self._pending[:n]
+        self._n_bytes += n
+        return data
