@@ -1,0 +1,1 @@
+"""What kldrift tells others: the drift families, its own metrics, its log."""

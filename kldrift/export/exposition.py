@@ -1,0 +1,92 @@
+"""The Prometheus text format and OpenMetrics, as bytes.
+
+References
+----------
+prometheus.io/docs/instrumenting/exposition_formats; OpenMetrics 1.0 (prometheus.io/docs/specs/om).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import orjson
+
+from kldrift.records import FloatArray, IntArray
+
+# Surrogates cannot be written as UTF-8 and control characters break readers and terminals: both are shown as an
+# escape, so that different names stay different series.
+_UNPRINTABLE = {
+    **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A},
+    **{code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0xD800, 0xE000))},
+}
+_LABEL_ESCAPES = {
+    **{code: text.replace("\\", "\\\\") for code, text in _UNPRINTABLE.items()},
+    ord("\\"): "\\\\",
+    ord('"'): '\\"',
+    ord("\n"): "\\n",
+}
+
+
+def printable(text: str) -> str:
+    r"""Text as valid UTF-8 with its control characters (but for newline) written as ``\x00``."""
+    return text.translate(_UNPRINTABLE)
+
+
+def escape_label_value(text: str) -> str:
+    r"""Text between the quotes of a label: printable, with ``\``, ``"`` and newline escaped."""
+    return text.translate(_LABEL_ESCAPES)
+
+
+def label_set(labels: Iterable[tuple[str, str]]) -> bytes:
+    """Labels as ``{a="1",b="2"}``, followed by the space that parts them from the value."""
+    return ("{" + ",".join(f'{name}="{escape_label_value(value)}"' for name, value in labels) + "} ").encode()
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """A metric family.
+
+    `name` is the name of its samples: with ``_total`` for a counter, with ``_info`` for an info.
+    """
+
+    name: str
+    kind: Literal["gauge", "counter", "info"]
+    help: str
+
+    def header(self, openmetrics: bool) -> bytes:
+        """The HELP and TYPE lines, in the words of either format."""
+        name, kind = self.name, self.kind
+        if openmetrics:
+            name = name.removesuffix({"gauge": "", "counter": "_total", "info": "_info"}[kind])
+        elif kind == "info":
+            kind = "gauge"
+        text = self.help.replace("\\", "\\\\").replace("\n", "\\n")
+        if openmetrics:
+            text = text.replace('"', '\\"')
+        return f"# HELP {name} {text}\n# TYPE {name} {kind}\n".encode()
+
+
+def value_texts(values: FloatArray | IntArray) -> list[bytes]:
+    """Shortest exact text of each value, ``+Inf`` and ``-Inf`` where infinite.
+
+    `values` is one-dimensional and holds no NaN. orjson writes an array 20 times as fast as `repr` its elements;
+    that counts at 50,000 series a scrape.
+    """
+    if not len(values):
+        return []
+    array = np.ascontiguousarray(values)
+    texts = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+    if array.dtype.kind == "f":
+        for index in np.flatnonzero(np.isinf(array)):  # null to orjson
+            texts[index] = b"+Inf" if array[index] > 0 else b"-Inf"
+    return texts
+
+
+def sample_lines(name: bytes, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:
+    """One line ``name{labels} value`` for each pair."""
+    pieces: list[bytes] = [b"\n"] * (4 * len(values))
+    pieces[0::4] = [name] * len(values)
+    pieces[1::4] = labels
+    pieces[2::4] = values
+    return b"".join(pieces)
