@@ -1,0 +1,166 @@
+"""Arrow IPC streams to columns."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.errors import DecodeError
+from kldrift.records import IntArray
+from kldrift.wire.ipc import ArrowType, Values, read_stream
+from kldrift.wire.plan import Category, Plan
+from kldrift.wire.rows import category_text
+from kldrift.wire.tables import NO_TIME, Column, Decoding, Invalid, Table, concatenate, missing_column
+from kldrift.wire.timestamps import times_from_numbers, times_from_texts
+
+_NUMERIC: Final = ("int", "float", "decimal")
+_TEXT: Final = ("utf8", "large_utf8", "utf8_view")
+
+
+def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
+    """Decode the bodies one by one: there is next to nothing to gain by taking them together."""
+    wanted = {feature.name for feature in plan.schema.features}
+    names = frozenset(wanted if plan.schema.timestamp is None else wanted | {plan.schema.timestamp.field})
+    tables: list[Table] = []
+    counts: list[int] = []
+    unreadable: dict[int, str] = {}
+    room = plan.max_rows
+    for i, body in enumerate(bodies):
+        count = 0
+        try:
+            made = _decode_body(body, names, plan, room)
+            count = sum(table.n_records for table in made)
+            tables += made
+            room -= count
+        except DecodeError as error:
+            unreadable[i] = f"expected an Arrow IPC stream, got: {error}"
+        counts.append(count)
+    return Decoding(concatenate(tables, plan), counts, unreadable)
+
+
+def _decode_body(body: bytes, names: frozenset[str], plan: Plan, room: int) -> list[Table]:
+    if not body:
+        raise DecodeError("an empty body")
+    tables = []
+    for n_rows, values in read_stream(body, names):
+        room -= n_rows
+        if room < 0:
+            raise DecodeError(
+                f"too many rows of {plan.n_features} features to decode at once (at most {plan.max_rows}); "
+                "send them in smaller bodies"
+            )
+        if not values:
+            wanted = ", ".join(feature.name for feature in plan.schema.features[:8])
+            raise DecodeError(f"no column that is a feature (expected some of {wanted})")
+        if n_rows:
+            tables.append(_table(n_rows, values, plan))
+    return tables
+
+
+def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
+    columns: list[Column] = [np.empty(0)] * plan.n_features
+    invalid: list[Invalid] = []
+    for index, feature in enumerate(plan.schema.features):
+        if feature.name not in values:
+            columns[index] = missing_column(plan, index, n_rows)
+    for index, name in plan.numeric:
+        column = values.get(name)
+        if column is None:
+            continue
+        if column.type.name in (*_NUMERIC, "null"):
+            columns[index] = _floats(column)
+        else:
+            columns[index] = missing_column(plan, index, n_rows)
+            _add_invalid(invalid, index, column)
+    for category in plan.categorical:
+        column = values.get(category.feature.name)
+        if column is None:
+            continue
+        if column.type.name in (*_NUMERIC, *_TEXT, "bool", "null"):
+            columns[category.index] = _codes(column, category)
+        else:
+            columns[category.index] = missing_column(plan, category.index, n_rows)
+            _add_invalid(invalid, category.index, column)
+    invalid.sort(key=lambda item: item.feature)
+    return Table(n_rows, columns, _times(n_rows, values, plan), invalid)
+
+
+def _add_invalid(invalid: list[Invalid], index: int, column: Values) -> None:
+    rows = np.arange(column.n) if column.valid is None else np.flatnonzero(column.valid)
+    if len(rows):
+        invalid.append(Invalid(index, rows, f"a value of Arrow type {column.type.name}"))
+
+
+def _floats(column: Values) -> npt.NDArray[np.float64]:
+    """Values as float64, NaN where there is none; a view of the body for float64 without nulls."""
+    numbers = column.numbers
+    if numbers is None:
+        return np.full(column.n, np.nan)
+    floats = (
+        _decimals(numbers, column.type) if column.type.name == "decimal" else numbers.astype(np.float64, copy=False)
+    )
+    if column.index is not None:
+        floats = floats[column.index] if len(floats) else np.full(column.n, np.nan)
+    return floats if column.valid is None else np.where(column.valid, floats, np.nan)
+
+
+def _decimals(numbers: npt.NDArray[np.generic], kind: ArrowType) -> npt.NDArray[np.float64]:
+    if numbers.dtype.itemsize < 16:
+        return numbers.astype(np.float64) / 10.0**kind.scale
+    halves = numbers.view("<i8").reshape(-1, 2)
+    low, high = halves[:, 0], halves[:, 1]
+    # A small negative number is -1 in its high half: only its low half is exact.
+    whole = np.where(high == low >> 63, low.astype(np.float64), high * 2.0**64 + low.view("<u8").astype(np.float64))
+    return whole / 10.0**kind.scale
+
+
+def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
+    """Codes of the values: of each distinct one, then of each row."""
+    unseen, missing = category.feature.unseen_code, category.feature.missing_code
+    if column.texts is not None:
+        get = category.byte_codes.get
+        codes = np.array([get(text, unseen) for text in column.texts], dtype=np.int32)
+    elif column.numbers is not None:
+        distinct, places = _distinct(column)
+        texts = [category_text(value) for value in distinct]
+        codes = np.array([category.codes.get(text, unseen) for text in texts], dtype=np.int32)[places]
+    else:
+        return np.full(column.n, missing, dtype=np.int32)
+    if column.index is not None:
+        codes = codes[column.index] if len(codes) else np.full(column.n, missing, dtype=np.int32)
+    return codes if column.valid is None else np.where(column.valid, codes, np.int32(missing))
+
+
+def _distinct(column: Values) -> tuple[list[object], IntArray]:
+    numbers = column.numbers
+    assert numbers is not None
+    if column.type.name == "decimal":
+        numbers = _decimals(numbers, column.type)
+    if numbers.dtype.kind == "f":  # -0.0 and 0.0 are two texts: told apart by their bits
+        floats = numbers.astype(np.float64)
+        bits, places = np.unique(floats.view(np.int64), return_inverse=True)
+        return bits.view(np.float64).tolist(), places
+    distinct, places = np.unique(numbers, return_inverse=True)
+    return distinct.tolist(), places
+
+
+def _times(n_rows: int, values: dict[str, Values], plan: Plan) -> IntArray | None:
+    spec = plan.schema.timestamp
+    if spec is None:
+        return None
+    column = values.get(spec.field)
+    if column is None:
+        return np.full(n_rows, NO_TIME, dtype=np.int64)
+    if column.type.ms_per_unit:
+        ms = _floats(column)
+        per_unit = column.type.ms_per_unit
+        return times_from_numbers(ms * per_unit if per_unit >= 1 else ms / round(1 / per_unit), "ms")
+    if spec.unit == "iso8601" and column.texts is not None:
+        places = range(n_rows) if column.index is None else column.index.tolist()
+        valid = [True] * n_rows if column.valid is None else column.valid.tolist()
+        texts = [column.texts[i] if there else None for i, there in zip(places, valid, strict=True)]
+        return times_from_texts([None if text is None else text.decode("utf-8", "replace") for text in texts])
+    if spec.unit != "iso8601" and column.type.name in _NUMERIC:
+        return times_from_numbers(_floats(column), spec.unit)
+    return np.full(n_rows, NO_TIME, dtype=np.int64)

@@ -1,0 +1,121 @@
+"""Polars series to columns."""
+
+import numpy as np
+import polars as pl
+
+from kldrift.records import CodeArray, FloatArray, IntArray, TimestampSpec
+from kldrift.wire.plan import Category, Plan
+from kldrift.wire.rows import category_text
+from kldrift.wire.tables import NO_TIME, Column, Invalid, Table, missing_column
+from kldrift.wire.timestamps import times_from_numbers, times_from_texts
+
+_MS_PER_DAY = 86_400_000
+
+
+def floats(series: pl.Series) -> FloatArray:
+    """A Float64 series as float64, NaN where null; a view of its memory if it has no null and is in one piece."""
+    return np.ascontiguousarray(series.to_numpy())
+
+
+def codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Series]:
+    """The codes of a String series, and those of its values that are not among the categories."""
+    feature = category.feature
+    known = texts.cast(category.enum, strict=False).to_physical()
+    n_missing = texts.null_count()
+    if known.null_count() == n_missing:
+        column = known.cast(pl.Int32)
+        if n_missing:
+            column = column.fill_null(feature.missing_code)
+        return np.ascontiguousarray(column.to_numpy()), texts.clear()
+    out = known.cast(pl.Int32).fill_null(feature.unseen_code).to_numpy()
+    if n_missing:
+        out = np.where(texts.is_null().to_numpy(), np.int32(feature.missing_code), out)
+    return np.ascontiguousarray(out), texts.filter(known.is_null() & texts.is_not_null())
+
+
+def numbers_from_texts(cells: pl.Series) -> tuple[FloatArray, IntArray]:
+    """Numbers from text cells (null or blank: missing), and the rows that hold something else."""
+    numbers = cells.cast(pl.Float64, strict=False)  # nothing to do where they are numbers already
+    bad = np.empty(0, dtype=np.int64)
+    if numbers.null_count() > cells.null_count():
+        cells = cells.str.strip_chars(" \t")
+        numbers = cells.cast(pl.Float64, strict=False)
+        bad = np.flatnonzero((numbers.is_null() & (cells != "").fill_null(value=False)).to_numpy())
+    return floats(numbers), bad
+
+
+def typed_numbers(series: pl.Series) -> tuple[FloatArray, IntArray]:
+    """Numbers from a typed series; every value of another type is in the second array."""
+    none = np.empty(0, dtype=np.int64)
+    dtype = series.dtype
+    if dtype.is_float() or dtype.is_integer() or dtype.is_decimal() or dtype == pl.Null:
+        return floats(series.cast(pl.Float64)), none
+    return np.full(len(series), np.nan), np.flatnonzero(series.is_not_null().to_numpy())
+
+
+def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
+    """The category texts of a typed series, null where missing; values that have none are in the second array."""
+    none = np.empty(0, dtype=np.int64)
+    dtype = series.dtype
+    if dtype == pl.String:
+        return series, none
+    if dtype.is_integer() or dtype in (pl.Categorical, pl.Enum, pl.Null):
+        return series.cast(pl.String), none
+    if dtype == pl.Boolean or dtype.is_float() or dtype.is_decimal():
+        distinct = series.drop_nulls().unique()
+        values = distinct.cast(pl.Float64).to_list() if dtype.is_decimal() else distinct.to_list()
+        if not values:
+            return pl.Series(series.name, [None] * len(series), dtype=pl.String), none
+        texts = pl.Series([category_text(value) for value in values], dtype=pl.String)
+        return series.replace_strict(distinct, texts, default=None, return_dtype=pl.String), none
+    rows = np.flatnonzero(series.is_not_null().to_numpy())
+    return pl.Series(series.name, [None] * len(series), dtype=pl.String), rows
+
+
+def typed_times(series: pl.Series, spec: TimestampSpec) -> IntArray:
+    """Event times from a typed series: a date or datetime whatever the unit, else as the unit says."""
+    dtype = series.dtype
+    if dtype == pl.Datetime:
+        return times_from_numbers(floats(series.dt.epoch("us").cast(pl.Float64)), "us")
+    if dtype == pl.Date:
+        days = floats(series.to_physical().cast(pl.Float64))
+        return times_from_numbers(days * _MS_PER_DAY, "ms")
+    if spec.unit == "iso8601":
+        if dtype in (pl.String, pl.Categorical, pl.Enum):
+            return times_from_texts(series.cast(pl.String).to_list())
+    elif dtype.is_float() or dtype.is_integer() or dtype.is_decimal():
+        return times_from_numbers(floats(series.cast(pl.Float64)), spec.unit)
+    return np.full(len(series), NO_TIME, dtype=np.int64)
+
+
+def table_from_frame(frame: pl.DataFrame, plan: Plan) -> Table:
+    """Columns of a typed frame; a feature that it does not have is missing."""
+    n_rows = frame.height
+    columns: list[Column] = [np.empty(0)] * plan.n_features
+    invalid: list[Invalid] = []
+    for index, feature in enumerate(plan.schema.features):
+        if feature.name not in frame.columns:
+            columns[index] = missing_column(plan, index, n_rows)
+    for index, name in plan.numeric:
+        if name in frame.columns:
+            series = frame.get_column(name)
+            columns[index], bad = typed_numbers(series)
+            if len(bad):
+                invalid.append(Invalid(index, bad, f"a value of type {series.dtype}"))
+    for category in plan.categorical:
+        name = category.feature.name
+        if name in frame.columns:
+            series = frame.get_column(name)
+            texts, bad = typed_texts(series)
+            columns[category.index], _ = codes(texts, category)
+            if len(bad):
+                invalid.append(Invalid(category.index, bad, f"a value of type {series.dtype}"))
+    event_ms = None
+    spec = plan.schema.timestamp
+    if spec is not None:
+        if spec.field in frame.columns:
+            event_ms = typed_times(frame.get_column(spec.field), spec)
+        else:
+            event_ms = np.full(n_rows, NO_TIME, dtype=np.int64)
+    invalid.sort(key=lambda item: item.feature)
+    return Table(n_rows, columns, event_ms, invalid)

@@ -1,0 +1,309 @@
+"""CSV with a header line: comma separated, fields quoted with ``"`` where needed (RFC 4180).
+
+Cells are text. An empty cell is missing; a category is the text as it stands; a number may have blanks around it.
+"""
+
+import csv
+from collections.abc import Iterator, Sequence
+from io import BytesIO
+from typing import Final
+
+import numpy as np
+import polars as pl
+
+from kldrift.records import IntArray
+from kldrift.wire import columns
+from kldrift.wire.ndjson import count_newlines
+from kldrift.wire.plan import Plan
+from kldrift.wire.tables import (
+    MAX_ERRORS,
+    NO_TIME,
+    Column,
+    Decoding,
+    Invalid,
+    Table,
+    concatenate,
+    missing_column,
+)
+from kldrift.wire.timestamps import times_from_numbers, times_from_texts
+
+#: More columns than any table of features has; each costs the decoder some memory.
+_MAX_COLUMNS: Final = 20_000
+#: Physical lines that one record may span in the row-wise pass.
+_MAX_RECORD_LINES: Final = 1000
+
+_BOM: Final = b"\xef\xbb\xbf"
+
+
+def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"") -> Decoding:
+    """Decode the bodies; those under the same header in one call.
+
+    Parameters
+    ----------
+    header : the header line of bodies that have none of their own
+    """
+    headers: list[bytes] = []
+    records: list[bytes] = []
+    unreadable: dict[int, str] = {}
+    names_of: dict[bytes, list[str] | str] = {}
+    room = plan.max_rows
+    for i, body in enumerate(bodies):
+        if header:
+            head, rest = header, body
+            if not body.strip():
+                unreadable[i] = "empty body: expected lines of comma separated values"
+        else:
+            head, rest = _split_header(body.removeprefix(_BOM))
+        names = names_of.get(head)
+        if names is None:
+            names = names_of[head] = _read_header(head, plan)
+        if isinstance(names, str):
+            unreadable.setdefault(i, names)
+        elif len(rest) > room and (lines := count_newlines(rest) + 1) > room:
+            unreadable.setdefault(
+                i,
+                f"{lines} lines of {plan.n_features} features are too many to decode at once (at most "
+                f"{plan.max_rows}); send them in smaller bodies",
+            )
+        room -= len(rest) and count_newlines(rest) + 1
+        headers.append(head)
+        records.append(rest)
+    tables: list[Table] = []
+    counts = [0] * len(bodies)
+    readable = [i for i in range(len(bodies)) if i not in unreadable]
+    for run in _runs(readable, headers):
+        names = names_of[headers[run[0]]]
+        assert not isinstance(names, str)
+        run_tables, run_counts = _decode_run([records[i] for i in run], names, plan)
+        tables += run_tables
+        for i, count in zip(run, run_counts, strict=True):
+            counts[i] = count
+    return Decoding(concatenate(tables, plan), counts, unreadable)
+
+
+def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int]]:
+    """Neighbours under the same header."""
+    run: list[int] = []
+    for i in indices:
+        if run and headers[i] != headers[run[-1]]:
+            yield run
+            run = []
+        run.append(i)
+    if run:
+        yield run
+
+
+def _split_header(body: bytes) -> tuple[bytes, bytes]:
+    """The first record, and what follows. A newline within quotes does not end it."""
+    stop, odd = 0, 0
+    while end := body.find(b"\n", stop) + 1:
+        odd ^= body.count(b'"', stop, end) & 1
+        stop = end
+        if not odd:
+            return body[:stop], body[stop:]
+    return body, b""
+
+
+def _read_header(header: bytes, plan: Plan) -> list[str] | str:
+    """The names in a header line, or what is wrong with it."""
+    if not header.strip():
+        return "empty body: expected a header line with the names of the columns, then one line for each row"
+    try:
+        names = next(csv.reader([header.removeprefix(_BOM).decode("utf-8").rstrip("\r\n")], strict=True), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        return f"unreadable header line: expected comma separated UTF-8 names, got {error}"
+    if len(names) > _MAX_COLUMNS:
+        return f"expected at most {_MAX_COLUMNS} columns, got {len(names)}"
+    wanted = [feature.name for feature in plan.schema.features]
+    if not set(wanted) & set(names):
+        shown = ", ".join(name[:40] for name in names[:8])
+        return (
+            f"no column of the header is a feature: expected some of {', '.join(wanted[:8])} separated by commas, "
+            f"got {shown}; the first line has to name the columns"
+        )
+    return names
+
+
+def _decode_run(bodies: Sequence[bytes], names: Sequence[str], plan: Plan) -> tuple[list[Table], list[int]]:
+    """Bodies under one header: in one call, else one by one, else record by record."""
+    if len(bodies) > 1:
+        data = b"".join(body if body.endswith(b"\n") or not body else body + b"\n" for body in bodies)
+        table = _decode_bulk(data, names, plan)
+        # No body has more records than lines, so when the sums agree every one does.
+        counts = [count_newlines(body) + (not body.endswith(b"\n")) if body else 0 for body in bodies]
+        if table is not None and sum(counts) == table.n_records:
+            return [table], counts
+    tables = []
+    for body in bodies:
+        table = _decode_bulk(body, names, plan) if body else None
+        tables.append(table if table is not None else _decode_recordwise(body, names, plan))
+    return tables, [table.n_records for table in tables]
+
+
+def _decode_bulk(data: bytes, names: Sequence[str], plan: Plan) -> Table | None:
+    """All records in one call of polars; None if it cannot be sure of every one of them."""
+    width = len(names)
+    if (count_newlines(data) + 1) * width > len(data) + width:
+        return None  # some records are short; polars would fill them, at any cost in memory
+    frame = _read(data, _dtypes(names, plan))
+    if frame is None:  # a cell that is no number, or a record that is none
+        frame = _read(data, dict.fromkeys(range(width), pl.String))
+    if frame is None:
+        return None
+    # A short record is filled with nulls from behind, so a full last column proves that there is none.
+    if frame.get_column(str(width - 1)).null_count() and not _is_rectangular(data, width):
+        return None
+    return _table_from_cells({name: frame.to_series(i) for i, name in _first(names)}, frame.height, plan)
+
+
+def _dtypes(names: Sequence[str], plan: Plan) -> dict[int, type[pl.DataType]]:
+    """Columns that are wanted as numbers and as nothing else are read as such, which is twice as fast."""
+    numeric = {name for _, name in plan.numeric} - {category.feature.name for category in plan.categorical}
+    if plan.schema.timestamp is not None:
+        numeric.discard(plan.schema.timestamp.field)
+    first = dict(_first(names))
+    return {i: pl.Float64 if first.get(i) in numeric else pl.String for i in range(len(names))}
+
+
+def _read(data: bytes, dtypes: dict[int, type[pl.DataType]]) -> pl.DataFrame | None:
+    schema = {str(i): dtype for i, dtype in dtypes.items()}
+    try:
+        return pl.read_csv(BytesIO(data), has_header=False, schema=schema, raise_if_empty=False)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError, OSError):
+        return None
+
+
+def _first(names: Sequence[str]) -> list[tuple[int, str]]:
+    """Columns by name; of a repeated name the first one."""
+    return [(i, name) for name, i in {name: i for i, name in reversed(list(enumerate(names)))}.items()]
+
+
+def _is_rectangular(data: bytes, width: int) -> bool:
+    """Whether every line has `width` fields; False where quotes forbid to tell."""
+    if b'"' in data:
+        return False
+    if width == 1:  # a blank line is no record
+        return not (data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data)
+    chars = np.frombuffer(data, dtype=np.uint8)
+    ends = chars[np.flatnonzero((chars == 44) | (chars == 10))]
+    if not data.endswith(b"\n"):
+        ends = np.append(ends, np.uint8(10))
+    if len(ends) % width:
+        return False
+    lines = ends.reshape(-1, width)
+    return bool((lines[:, -1] == 10).all() and (lines[:, :-1] == 44).all())
+
+
+def _table_from_cells(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> Table:
+    """Columns of text cells."""
+    out: list[Column] = [missing_column(plan, i, 0) for i in range(plan.n_features)]
+    invalid: list[Invalid] = []
+    for index, feature in enumerate(plan.schema.features):
+        if feature.name not in cells:
+            out[index] = missing_column(plan, index, n_rows)
+    for index, name in plan.numeric:
+        if name in cells:
+            out[index], bad = columns.numbers_from_texts(cells[name])
+            if len(bad):
+                invalid.append(Invalid(index, bad, "text that is no number"))
+    for category in plan.categorical:
+        if category.feature.name in cells:
+            texts = cells[category.feature.name]
+            if (texts == "").any():
+                texts = texts.set(texts == "", None)
+            out[category.index], _ = columns.codes(texts, category)
+    return Table(n_rows, out, _times(cells, n_rows, plan), invalid)
+
+
+def _times(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> IntArray | None:
+    spec = plan.schema.timestamp
+    if spec is None:
+        return None
+    if spec.field not in cells:
+        return np.full(n_rows, NO_TIME, dtype=np.int64)
+    texts = cells[spec.field]
+    if spec.unit == "iso8601":
+        return times_from_texts(texts.to_list())
+    return times_from_numbers(columns.numbers_from_texts(texts)[0], spec.unit)
+
+
+# --- record by record -----------------------------------------------------------------------------
+
+
+def _decode_recordwise(data: bytes, names: Sequence[str], plan: Plan) -> Table:
+    """Decode what the bulk decoder would not; a bad record costs no other."""
+    wanted = {feature.name for feature in plan.schema.features}
+    if plan.schema.timestamp is not None:
+        wanted.add(plan.schema.timestamp.field)
+    picked = [(i, name) for i, name in _first(names) if name in wanted]
+    values: list[list[str | None]] = [[] for _ in picked]
+    rejected: list[int] = []
+    details: dict[int, str] = {}
+    n_records = 0
+    for record in _records(data):
+        fault = record if isinstance(record, str) else _fault(record, len(names))
+        if fault is None:
+            for (i, _), column in zip(picked, values, strict=True):
+                column.append(record[i] or None)
+        else:
+            if len(rejected) < MAX_ERRORS:
+                details[n_records] = f"malformed: {fault}"
+            rejected.append(n_records)
+        n_records += 1
+    cells = {name: pl.Series(name, column, dtype=pl.String) for (_, name), column in zip(picked, values, strict=True)}
+    table = _table_from_cells(cells, n_records - len(rejected), plan)
+    return Table(
+        n_records,
+        table.columns,
+        table.event_ms,
+        table.invalid,
+        {"malformed": np.array(rejected, dtype=np.int64)} if rejected else {},
+        details,
+    )
+
+
+def _fault(record: Sequence[str], width: int) -> str | None:
+    if len(record) != width:
+        return f"expected {width} fields as in the header, got {len(record)}"
+    if any(not cell.isascii() and _has_raw_bytes(cell) for cell in record):
+        return "expected UTF-8, got other bytes"
+    return None
+
+
+def _has_raw_bytes(cell: str) -> bool:
+    return any("\udc80" <= char <= "\udcff" for char in cell)
+
+
+def _records(data: bytes) -> Iterator[list[str] | str]:
+    """The records of a body, or what is wrong with one; blank lines are none.
+
+    A quote that is never closed would swallow all that follows. A record over several lines that is none is therefore
+    one bad line, and from there on no record may span lines at all: reading on stays linear in the size.
+    """
+    lines = data.decode("utf-8", "surrogateescape").split("\n")
+    longest = _MAX_RECORD_LINES
+    at = 0
+    while at < len(lines):
+        stop = at + 1
+        if lines[at] in ("", "\r"):
+            at = stop
+            continue
+        n_quotes = lines[at].count('"')
+        while n_quotes % 2 and stop < len(lines) and stop - at < longest:
+            n_quotes += lines[stop].count('"')
+            stop += 1
+        record: list[str] | str = "a quote is opened and not closed"
+        if n_quotes % 2 == 0:
+            record = _fields("\n".join(lines[at:stop]).removesuffix("\r"))
+        if isinstance(record, str) and stop > at + 1:
+            longest = 1
+            stop = at + 1
+        yield record
+        at = stop
+
+
+def _fields(text: str) -> list[str] | str:
+    try:
+        return next(csv.reader([line + "\n" for line in text.split("\n")], strict=True))
+    except (csv.Error, StopIteration) as error:
+        return str(error) or "no fields"

@@ -1,0 +1,153 @@
+"""JSON bodies: one row object, a list of row objects, or columns (lists of equal length by name)."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import numpy as np
+
+from kldrift.wire.plan import Plan
+from kldrift.wire.rows import (
+    Row,
+    column_of,
+    kind_of,
+    may_repeat_keys,
+    parse,
+    parse_exact,
+    table_from_rows,
+)
+from kldrift.wire.tables import (
+    MAX_ERRORS,
+    NO_TIME,
+    Column,
+    Decoding,
+    Invalid,
+    Table,
+    concatenate,
+)
+from kldrift.wire.timestamps import times_from_values
+
+_BOM: Final = b"\xef\xbb\xbf"
+_EXPECTED: Final = "expected a JSON object, a list of objects, or columns (an object of lists)"
+
+
+def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
+    """Decode the bodies; the rows of neighbours go into columns together."""
+    tables: list[Table] = []
+    counts: list[int] = []
+    unreadable: dict[int, str] = {}
+    gathered = _Rows(plan)
+    room = plan.max_rows
+    for i, body in enumerate(bodies):
+        value = _parse(body)
+        if isinstance(value, dict) and value and all(type(v) is list for v in value.values()):
+            lengths = {name: len(values) for name, values in value.items()}
+            n_rows = min(lengths.values())
+            fault = None if len(set(lengths.values())) == 1 else _ragged(lengths)
+        else:
+            lengths = {}
+            n_rows = len(value) if isinstance(value, list) else 1
+            fault = value if isinstance(value, str) else None
+        if fault is None and n_rows > room:
+            fault = (
+                f"{n_rows} rows of {plan.n_features} features are too many to decode at once (at most "
+                f"{plan.max_rows}); send them in smaller bodies"
+            )
+        if fault is not None:
+            unreadable[i] = fault
+            counts.append(0)
+            continue
+        room -= n_rows
+        counts.append(n_rows)
+        if lengths and isinstance(value, dict):
+            tables += gathered.take()
+            tables.append(_table_from_columns(value, n_rows, plan))
+        else:
+            gathered.add(value if isinstance(value, list) else [value])
+    tables += gathered.take()
+    return Decoding(concatenate(tables, plan), counts, unreadable)
+
+
+class _Rows:
+    """Rows waiting to be made columns."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._clear()
+
+    def _clear(self) -> None:
+        self._rows: list[Row] = []
+        self._n_records = 0
+        self._rejected: list[int] = []
+        self._details: dict[int, str] = {}
+
+    def add(self, values: list[Any]) -> None:
+        """Add the rows of one body."""
+        told = 0
+        for value in values:
+            if type(value) is dict:
+                self._rows.append(value)
+            else:
+                self._rejected.append(self._n_records)
+                if told < MAX_ERRORS:
+                    text = f"not_an_object: expected a JSON object, got {kind_of(value)}"
+                    self._details[self._n_records] = text
+                    told += 1
+            self._n_records += 1
+
+    def take(self) -> list[Table]:
+        """The rows so far as a table, if there are any; then begin anew."""
+        if not self._n_records:
+            return []
+        table = table_from_rows(self._rows, self._plan)
+        rejected = {"not_an_object": np.array(self._rejected, dtype=np.int64)} if self._rejected else {}
+        made = Table(self._n_records, table.columns, table.event_ms, table.invalid, rejected, self._details)
+        self._clear()
+        return [made]
+
+
+def _parse(body: bytes) -> dict[str, Any] | list[Any] | str:
+    """The object or list in a body, else what is wrong with it."""
+    body = body.removeprefix(_BOM)
+    if not body.strip():
+        return f"empty body: {_EXPECTED}"
+    try:
+        value = parse(body)
+        if isinstance(value, dict):
+            n_keys = len(value)
+        elif isinstance(value, list):
+            n_keys = sum(len(row) for row in value if type(row) is dict)
+        else:
+            return f"{_EXPECTED}, got {kind_of(value)}"
+        if may_repeat_keys(body, n_keys):
+            with suppress(RecursionError):  # nested deeper than the json module goes: the last of a repeated key
+                value = parse_exact(body)
+    except ValueError as error:
+        return f"malformed JSON: {error}; {_EXPECTED}"
+    found: dict[str, Any] | list[Any] = value
+    return found
+
+
+def _ragged(lengths: dict[str, int]) -> str:
+    shortest = min(lengths, key=lambda name: lengths[name])
+    longest = max(lengths, key=lambda name: lengths[name])
+    return (
+        f"ragged columns: expected lists of equal length, got {lengths[shortest]} values in {shortest[:80]!r} and "
+        f"{lengths[longest]} in {longest[:80]!r}"
+    )
+
+
+def _table_from_columns(body: dict[str, list[Any]], n_rows: int, plan: Plan) -> Table:
+    columns: list[Column] = []
+    invalid: list[Invalid] = []
+    for index, feature in enumerate(plan.schema.features):
+        column, bad = column_of(body.get(feature.name), n_rows, index, plan)
+        columns.append(column)
+        if bad is not None:
+            invalid.append(bad)
+    event_ms = None
+    spec = plan.schema.timestamp
+    if spec is not None:
+        times = body.get(spec.field)
+        event_ms = np.full(n_rows, NO_TIME, dtype=np.int64) if times is None else times_from_values(times, spec)
+    return Table(n_rows, columns, event_ms, invalid)

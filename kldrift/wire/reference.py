@@ -1,0 +1,128 @@
+"""Columns of reference data from Parquet, CSV and NDJSON files."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+import polars as pl
+import zstandard
+
+from kldrift.errors import ReferenceProblem
+from kldrift.records import CategoricalColumn, FloatArray, Kind
+from kldrift.wire import columns
+from kldrift.wire.parquet import READ_ERRORS, reason
+from kldrift.wire.reference_ndjson import Feature, RawColumn, missing_columns, read_ndjson_columns
+
+_FORMATS: Final[dict[str, Literal["parquet", "csv", "ndjson"]]] = {
+    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
+}  # fmt: skip
+_COMPRESSIONS: Final = (".gz", ".zst")
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceColumns:
+    """Reference data, in the order of the features asked for.
+
+    Parameters
+    ----------
+    n_rows : rows read; malformed lines are not among them
+    columns : float64 with NaN where missing, or `CategoricalColumn`
+    sha256 : of the file as it stands, in hexadecimal
+    n_invalid : values of the wrong type in each column, which are missing in it
+    n_rejected : lines that were no JSON object
+    """
+
+    n_rows: int
+    columns: tuple[FloatArray | CategoricalColumn, ...]
+    sha256: str
+    n_invalid: tuple[int, ...]
+    n_rejected: int = 0
+
+
+def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
+    """Read the columns of some features from a data file.
+
+    Parameters
+    ----------
+    path : ``.parquet``, ``.csv`` or ``.ndjson`` (``.jsonl``), the last two also with ``.gz`` or ``.zst``
+    features : names and kinds
+
+    Raises
+    ------
+    ReferenceProblem
+        the file cannot be read or is empty, columns are missing, or a numeric feature has no number; every column in
+        question is named
+    """
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSIONS]
+    data_format = _FORMATS.get(suffixes[-1]) if suffixes else None
+    if data_format is None:
+        raise ReferenceProblem(
+            f"{path}: expected a file named .parquet, .csv, .ndjson or .jsonl (the last three also .gz, .zst)"
+        )
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if path.stat().st_size == 0:
+            raise ReferenceProblem(f"{path}: expected rows of reference data, got an empty file")
+        n_rejected = 0
+        if data_format == "ndjson":
+            raw, n_rejected = read_ndjson_columns(path, features)
+        else:
+            raw = _read_frame(path, data_format, features)
+    except (*READ_ERRORS, EOFError, zstandard.ZstdError) as error:
+        raise ReferenceProblem(f"{path}: cannot be read as {data_format}: {reason(error)}") from None
+    n_rows = len(raw[0].series) if raw else 0
+    if n_rows == 0:
+        raise ReferenceProblem(f"{path}: expected rows of reference data, got none ({n_rejected} unreadable lines)")
+    problems = [
+        f"{path}: {name}: expected numbers, got {column.got}; correct the data or make the feature categorical"
+        for (name, kind), column in zip(features, raw, strict=True)
+        if kind == "numeric" and column.n_invalid and column.series.null_count() == n_rows
+    ]
+    if problems:
+        raise ReferenceProblem("\n".join(problems))
+    return ReferenceColumns(
+        n_rows,
+        tuple(
+            columns.floats(column.series) if kind == "numeric" else _categorical(column.series)
+            for (_, kind), column in zip(features, raw, strict=True)
+        ),
+        sha256,
+        tuple(column.n_invalid for column in raw),
+        n_rejected,
+    )
+
+
+def _read_frame(path: Path, data_format: Literal["parquet", "csv"], features: Sequence[Feature]) -> list[RawColumn]:
+    if data_format == "parquet":
+        scan = pl.scan_parquet(path, glob=False)
+    else:
+        scan = pl.scan_csv(path, glob=False, infer_schema=False)
+    there = scan.collect_schema().names()
+    names = list(dict.fromkeys(name for name, _ in features))
+    missing = [name for name in names if name not in there]
+    if missing:
+        raise missing_columns(path, missing, there)
+    frame = scan.select(names).collect()
+    return [_raw(frame.get_column(name), kind, data_format == "csv") for name, kind in features]
+
+
+def _raw(series: pl.Series, kind: Kind, is_text: bool) -> RawColumn:
+    if kind == "categorical":
+        texts, bad = columns.typed_texts(series)
+        if is_text and (texts == "").any():
+            texts = texts.set(texts == "", None)
+        return RawColumn(texts, len(bad), str(series.dtype))
+    numbers, bad = columns.numbers_from_texts(series) if is_text else columns.typed_numbers(series)
+    example = f" such as {str(series[int(bad[0])])[:40]!r}" if len(bad) else ""
+    made = pl.Series(numbers, dtype=pl.Float64).fill_nan(None)
+    return RawColumn(made, len(bad), ("text" if is_text else str(series.dtype)) + example)
+
+
+def _categorical(texts: pl.Series) -> CategoricalColumn:
+    distinct = texts.drop_nulls().unique().sort()
+    codes = texts.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1)
+    return CategoricalColumn(tuple(distinct.to_list()), np.ascontiguousarray(codes.to_numpy()))

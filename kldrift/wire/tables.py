@@ -1,0 +1,234 @@
+"""Rows of one or several bodies as columns, and the account of them body by body."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.records import BodyResult, CodeArray, Decoded, FloatArray, IntArray, RowError, SampleBatch
+from kldrift.wire.plan import Plan
+
+Column = FloatArray | CodeArray
+
+#: Row errors told for a body.
+MAX_ERRORS = 10
+#: The event time of a row that has none; no instant that is accepted is negative.
+NO_TIME = -1
+
+_UNREADABLE_ROWS = frozenset({"malformed", "not_an_object"})
+
+
+@dataclass(frozen=True, slots=True)
+class Invalid:
+    """Values of the wrong type in one column.
+
+    Parameters
+    ----------
+    feature : index of the feature
+    rows : rows of the column, ascending
+    got : what was found there, one for all or one a row
+    """
+
+    feature: int
+    rows: IntArray
+    got: str | Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Records decoded into columns.
+
+    Parameters
+    ----------
+    n_records : records seen; those that are in no list of `rejected` are the rows of the columns
+    event_ms : (n_rows,) instants, `NO_TIME` where there is none
+    rejected : ascending record numbers by reason
+    details : more about rejected records, for the first few
+    """
+
+    n_records: int
+    columns: Sequence[Column]
+    event_ms: IntArray | None = None
+    invalid: Sequence[Invalid] = ()
+    rejected: Mapping[str, IntArray] = field(default_factory=dict)
+    details: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of every column."""
+        return self.n_records - sum(len(records) for records in self.rejected.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Decoding:
+    """A table and the records that each body had in it.
+
+    Parameters
+    ----------
+    counts : records of each body, in order
+    unreadable : why a body could not be read at all, by its index
+    """
+
+    table: Table
+    counts: Sequence[int]
+    unreadable: Mapping[int, str] = field(default_factory=dict)
+
+
+def empty_table(plan: Plan) -> Table:
+    """A table of no rows."""
+    return missing_table(plan, 0)
+
+
+def missing_table(plan: Plan, n_rows: int) -> Table:
+    """A table whose every value is missing."""
+    columns: list[Column] = [missing_column(plan, i, n_rows) for i in range(plan.n_features)]
+    event_ms = None if plan.schema.timestamp is None else np.full(n_rows, NO_TIME, dtype=np.int64)
+    return Table(n_rows, columns, event_ms)
+
+
+def missing_column(plan: Plan, index: int, n_rows: int) -> Column:
+    """A column of missing values for feature `index`."""
+    feature = plan.schema.features[index]
+    if feature.kind == "numeric":
+        return np.full(n_rows, np.nan)
+    return np.full(n_rows, feature.missing_code, dtype=np.int32)
+
+
+def concatenate(tables: Sequence[Table], plan: Plan) -> Table:
+    """The records of the tables, one table after another."""
+    if len(tables) == 1:
+        return tables[0]
+    if not tables:
+        return empty_table(plan)
+    columns = [np.concatenate(parts) for parts in zip(*(table.columns for table in tables), strict=True)]
+    times = [table.event_ms for table in tables if table.event_ms is not None]
+    invalid: dict[int, list[Invalid]] = {}
+    rejected: dict[str, list[IntArray]] = {}
+    details: dict[int, str] = {}
+    n_records = n_rows = 0
+    for table in tables:
+        for item in table.invalid:
+            invalid.setdefault(item.feature, []).append(Invalid(item.feature, item.rows + n_rows, item.got))
+        for reason, records in table.rejected.items():
+            rejected.setdefault(reason, []).append(records + n_records)
+        details |= {record + n_records: text for record, text in table.details.items()}
+        n_records += table.n_records
+        n_rows += table.n_rows
+    return Table(
+        n_records,
+        columns,
+        np.concatenate(times) if times else None,
+        [_join_invalid(items) for _, items in sorted(invalid.items())],
+        {reason: np.concatenate(parts) for reason, parts in rejected.items()},
+        details,
+    )
+
+
+def _join_invalid(items: list[Invalid]) -> Invalid:
+    if len(items) == 1:
+        return items[0]
+    got: list[str] = []
+    for item in items:
+        got += [item.got] * len(item.rows) if isinstance(item.got, str) else item.got
+    return Invalid(items[0].feature, np.concatenate([item.rows for item in items]), got)
+
+
+def finish(decoding: Decoding, plan: Plan) -> Decoded:
+    """Drop the rows without a time, make the batch, and tell what became of each body."""
+    table = _drop_timeless(decoding.table, plan)
+    columns = tuple(table.columns)
+    event_ms = table.event_ms
+    row_bytes = 8 * len(plan.numeric) + 4 * len(plan.categorical) + (0 if event_ms is None else 8)
+    batch = SampleBatch(
+        table.n_rows,
+        columns,
+        event_ms,
+        tuple((item.feature, item.rows) for item in table.invalid),
+        table.n_rows * row_bytes,
+    )
+    return Decoded(batch, _results(table, decoding, plan))
+
+
+def _drop_timeless(table: Table, plan: Plan) -> Table:
+    event_ms = table.event_ms
+    spec = plan.schema.timestamp
+    if event_ms is None or spec is None:
+        return table
+    keep = event_ms != NO_TIME
+    if keep.all():
+        return table
+    timeless = _records_of_rows(table)[~keep]
+    new_row = np.cumsum(keep) - 1
+    invalid = []
+    for item in table.invalid:
+        kept = keep[item.rows]
+        if kept.any():
+            got = (
+                item.got
+                if isinstance(item.got, str)
+                else [g for g, k in zip(item.got, kept.tolist(), strict=True) if k]
+            )
+            invalid.append(Invalid(item.feature, new_row[item.rows[kept]], got))
+    return Table(
+        table.n_records,
+        [column[keep] for column in table.columns],
+        event_ms[keep],
+        invalid,
+        {**table.rejected, "timestamp": timeless},
+        table.details,
+    )
+
+
+def _records_of_rows(table: Table) -> IntArray:
+    """The record number of every row."""
+    keep: npt.NDArray[np.bool_] = np.ones(table.n_records, dtype=np.bool_)
+    for records in table.rejected.values():
+        keep[records] = False
+    return np.flatnonzero(keep)
+
+
+def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, ...]:
+    counts = decoding.counts
+    if not table.rejected and not table.invalid and not decoding.unreadable:
+        known: dict[int, BodyResult] = {}
+        return tuple(known.get(n) or known.setdefault(n, BodyResult(n)) for n in counts)
+    record_of_row = _records_of_rows(table)
+    invalid = [(item, record_of_row[item.rows]) for item in table.invalid]
+    results = []
+    stop = 0
+    for body, count in enumerate(counts):
+        start, stop = stop, stop + count
+        rejected: dict[str, int] = {}
+        errors: list[tuple[int, int, RowError]] = []
+        for reason, records in table.rejected.items():
+            low, high = np.searchsorted(records, (start, stop))
+            if high > low:
+                rejected[reason] = int(high - low)
+                for record in records[low : min(high, low + MAX_ERRORS)].tolist():
+                    text = table.details.get(record) or _time_error(reason, plan)
+                    errors.append((record, -1, RowError(record - start, None, text)))
+        for item, records in invalid:
+            low, high = np.searchsorted(records, (start, stop))
+            feature = plan.schema.features[item.feature]
+            for at in range(low, min(high, low + MAX_ERRORS)):
+                got = item.got if isinstance(item.got, str) else item.got[at]
+                wanted = "a number" if feature.kind == "numeric" else "a string, a number or a boolean"
+                error = RowError(int(records[at]) - start, feature.name, f"expected {wanted}, got {got}")
+                errors.append((int(records[at]), item.feature, error))
+        errors.sort(key=lambda error: error[:2])
+        told = tuple(error for _, _, error in errors[:MAX_ERRORS])
+        unreadable = decoding.unreadable.get(body)
+        if unreadable is None and count and sum(map(rejected.get, _UNREADABLE_ROWS, (0, 0))) == count:
+            unreadable = f"none of the {count} rows could be read; row {told[0].row} is {told[0].reason}"
+        accepted = count - sum(rejected.values())
+        results.append(BodyResult(accepted, rejected, told, unreadable))
+    return tuple(results)
+
+
+def _time_error(reason: str, plan: Plan) -> str:
+    spec = plan.schema.timestamp
+    if reason != "timestamp" or spec is None:
+        return reason
+    expected = "an ISO 8601 date and time" if spec.unit == "iso8601" else f"a number of {spec.unit} since 1970"
+    return f"timestamp: expected {expected} (years 1970 to 2261) in field {spec.field!r}"

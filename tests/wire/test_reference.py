@@ -1,0 +1,189 @@
+"""Columns of reference data."""
+
+import gzip
+import hashlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+
+from kldrift.errors import ReferenceProblem
+from kldrift.records import CategoricalColumn, Kind
+from kldrift.wire import read_columns
+
+FEATURES: list[tuple[str, Kind]] = [("c", "categorical"), ("x", "numeric")]
+ROWS = [{"x": 1.5, "c": "red"}, {"x": None, "c": "blue"}, {"x": 3.0, "c": None}, {"x": -1.0, "c": "red"}]
+SHARED = Path(__file__).parents[2] / ".." / "shared"
+
+
+def _parquet(path: Path) -> None:
+    pl.DataFrame(ROWS).write_parquet(path)
+
+
+def _csv(path: Path) -> None:
+    path.write_bytes(_packed(path, pl.DataFrame(ROWS).write_csv().encode()))
+
+
+def _ndjson(path: Path) -> None:
+    path.write_bytes(_packed(path, "\n".join(map(json.dumps, ROWS)).encode()))
+
+
+def _packed(path: Path, data: bytes) -> bytes:
+    if path.suffix == ".gz":
+        return gzip.compress(data)
+    return zstandard.compress(data) if path.suffix == ".zst" else data
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("d.parquet", _parquet), ("d.csv", _csv), ("d.csv.gz", _csv), ("d.csv.zst", _csv), ("d.ndjson", _ndjson),
+        ("d.2024.jsonl", _ndjson), ("d.ndjson.gz", _ndjson), ("d.ndjson.zst", _ndjson),
+    ],
+)  # fmt: skip
+def test_every_format_gives_the_same_columns(tmp_path: Path, name: str, write: Callable[[Path], None]) -> None:
+    path = tmp_path / name
+    write(path)
+    read = read_columns(path, FEATURES)
+    assert read.n_rows == 4
+    assert read.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    colours, numbers = read.columns
+    assert isinstance(colours, CategoricalColumn)
+    assert colours.values == ("blue", "red")
+    assert colours.codes.tolist() == [1, 0, -1, 1]
+    assert colours.codes.dtype == np.int32
+    assert isinstance(numbers, np.ndarray)
+    np.testing.assert_array_equal(numbers, [1.5, np.nan, 3, -1])
+    assert read.n_invalid == (0, 0)
+
+
+def test_ndjson_with_bad_lines_and_values(tmp_path: Path) -> None:
+    path = tmp_path / "d.ndjson"
+    path.write_text(
+        '{"x": NaN, "c": 1.0}\n{bad\n{"x": "1", "c": ["l"]}\n{"x": 2, "c": "[l]"}\n{"x": 1e400, "c": true}\n'
+    )
+    read = read_columns(path, FEATURES)
+    assert (read.n_rows, read.n_rejected, read.n_invalid) == (4, 1, (1, 1))
+    colours, numbers = read.columns
+    assert isinstance(colours, CategoricalColumn)
+    assert colours.values == ("1", "[l]", "true")
+    assert colours.codes.tolist() == [0, -1, 1, 2]
+    np.testing.assert_array_equal(numbers, [np.nan, np.nan, 2, np.inf])
+
+
+def test_csv_with_text_among_numbers(tmp_path: Path) -> None:
+    path = tmp_path / "d.csv"
+    path.write_text("x,c\n1,\nNA,1.0\n 3,red\n")
+    read = read_columns(path, FEATURES)
+    assert read.n_invalid == (0, 1)
+    np.testing.assert_array_equal(read.columns[1], [1, np.nan, 3])
+    assert isinstance(read.columns[0], CategoricalColumn)
+    assert read.columns[0].values == ("1.0", "red")
+
+
+def test_ndjson_in_several_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "d.ndjson"
+    n = 300_000
+    path.write_bytes(
+        b"".join(b'{"x": %d, "c": "%s", "pad": "0123456789"}\n' % (i, b"ab"[i % 2 : i % 2 + 1]) for i in range(n))
+    )
+    read = read_columns(path, FEATURES)
+    np.testing.assert_array_equal(read.columns[1], np.arange(n))
+    assert isinstance(read.columns[0], CategoricalColumn)
+    np.testing.assert_array_equal(read.columns[0].codes, np.arange(n) % 2)
+
+
+@pytest.mark.parametrize("name", ["d.parquet", "d.csv", "d.ndjson"])
+def test_a_missing_column_is_named_with_the_nearest_one(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    {"d.parquet": _parquet, "d.csv": _csv, "d.ndjson": _ndjson}[name](path)
+    with pytest.raises(ReferenceProblem) as raised:
+        read_columns(path, [("x", "numeric"), ("xx", "numeric"), ("absent", "categorical")])
+    there = ", ".join(ROWS[0])
+    assert str(raised.value).splitlines() == [
+        f"{path}: expected a column 'xx'; did you mean 'x'? the file has {there}",
+        f"{path}: expected a column 'absent'; the file has {there}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "got"),
+    [("d.csv", "x,c\nabc,red\n,\n", "text such as 'abc'"), ("d.ndjson", '{"x": "abc", "c": "red"}\n{}', "a string")],
+)
+def test_a_column_that_is_not_numeric(tmp_path: Path, name: str, content: str, got: str) -> None:
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(ReferenceProblem) as raised:
+        read_columns(path, FEATURES)
+    assert str(raised.value) == (
+        f"{path}: x: expected numbers, got {got}; correct the data or make the feature categorical"
+    )
+
+
+def test_a_parquet_column_that_is_not_numeric(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pl.DataFrame({"x": [True, None], "c": ["a", "b"]}).write_parquet(path)
+    with pytest.raises(ReferenceProblem, match="x: expected numbers, got Boolean such as 'True'"):
+        read_columns(path, FEATURES)
+
+
+def test_a_column_of_nulls_is_all_missing(tmp_path: Path) -> None:
+    for name in ("d.ndjson", "d.csv"):
+        path = tmp_path / name
+        path.write_text('{"x": null, "c": null}\n{}\n' if name == "d.ndjson" else "x,c\n,\n")
+        read = read_columns(path, FEATURES)
+        assert isinstance(read.columns[0], CategoricalColumn)
+        assert read.columns[0].values == ()
+        assert set(read.columns[0].codes.tolist()) == {-1}
+        assert isinstance(read.columns[1], np.ndarray)
+        assert np.isnan(read.columns[1]).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("d.parquet", b""), ("d.parquet", b"PAR1 no"), ("d.csv", b""), ("d.csv", b"x,c\n"), ("d.ndjson", b""),
+        ("d.ndjson", b"\n\n"), ("d.ndjson", b"a,b\n1,2\n"), ("d.csv.gz", b"not gzip"), ("d.ndjson.gz", b"not gzip"),
+        ("d.ndjson.zst", b"not zstd"), ("d.ndjson.gz", gzip.compress(b'{"x": 1}' * 100)[:20]),
+        ("d.txt", b"x"), ("d", b"x"),
+    ],
+)  # fmt: skip
+def test_files_that_cannot_be_used(tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(ReferenceProblem) as raised:
+        read_columns(path, FEATURES)
+    assert str(raised.value).startswith(f"{path}: ")
+
+
+def test_an_absent_file(tmp_path: Path) -> None:
+    with pytest.raises(ReferenceProblem, match=r"cannot be read as parquet: .*No such file"):
+        read_columns(tmp_path / "d.parquet", FEATURES)
+
+
+def test_real_files() -> None:
+    folder = SHARED / "data"
+    files = sorted(folder.glob("employment_MA_*.parquet"))
+    if not files:
+        if os.environ.get("CI") == "true":
+            pytest.fail(f"{folder} is absent")
+        pytest.skip(f"{folder} is absent")
+    frame = pl.read_parquet(files[0])
+    features: list[tuple[str, Kind]] = [
+        (name, "numeric" if dtype.is_numeric() else "categorical") for name, dtype in frame.schema.items()
+    ]
+    read = read_columns(files[0], features)
+    assert read.n_rows == frame.height
+    for (name, kind), column in zip(features, read.columns, strict=True):
+        if kind == "numeric":
+            np.testing.assert_array_equal(column, frame[name].cast(pl.Float64).to_numpy())
+        elif frame[name].dtype == pl.String:
+            assert isinstance(column, CategoricalColumn)
+            assert [None if code < 0 else column.values[code] for code in column.codes.tolist()] == frame[
+                name
+            ].to_list()
