@@ -1,0 +1,124 @@
+"""``kldrift reference build`` and ``show``."""
+
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.text import Text
+
+from kldrift.build import reference_from_data
+from kldrift.cli.tables import console
+from kldrift.config import load_config
+from kldrift.drift.reference import FeatureReference
+from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.errors import ReferenceProblem
+from kldrift.intake import now_ms
+from kldrift.kernels._jit import warm_up
+from kldrift.records import ReferenceInline
+
+#: Features read at a time: the bar moves, and a wide file is never in memory whole.
+FEATURES_AT_A_TIME = 16
+
+
+def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> None:
+    """Count the features of a monitor that are not given inline, and write the file in one piece."""
+    config = load_config(config_path)
+    spec = next((spec for spec in config.monitors if spec.name == monitor), None)
+    if spec is None:
+        known = ", ".join(spec.name for spec in config.monitors)
+        raise ReferenceProblem(f"{monitor}: expected a monitor of {config_path}, it has {known}")
+    features = [feature for feature in spec.features if not isinstance(feature.reference, ReferenceInline)]
+    if not features:
+        raise ReferenceProblem(
+            f"{monitor}: every feature has its reference in the configuration; there is nothing to build"
+        )
+    warm_up()
+    err = Console(stderr=True)
+    created_ms = now_ms()
+    built: list[FeatureReference] = []
+    with Progress(
+        TextColumn("counting {task.fields[at]}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        console=err,
+        transient=True,
+        disable=not err.is_terminal,
+    ) as progress:
+        task = progress.add_task("", total=len(features), at="")
+        for start in range(0, len(features), FEATURES_AT_A_TIME):
+            some = features[start : start + FEATURES_AT_A_TIME]
+            progress.update(task, at=some[0].name)
+            built += reference_from_data(data, some, created_ms)
+            progress.advance(task, len(some))
+    write_whole(output, dump_references(built))
+    console().print(
+        f"{output}: {len(built)} features, {built[0].rows:,.0f} rows, made from {built[0].source}",
+        highlight=False,
+        markup=False,
+    )
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file in one piece: it is there whole, or as it was.
+
+    Raises
+    ------
+    ReferenceProblem
+        the folder cannot be written to, or the disk is full
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ReferenceProblem(
+            f"{path}: expected to write the reference, got {error.strerror}; nothing was changed, choose another place"
+        ) from None
+
+
+def show_command(path: Path, feature: str | None) -> None:
+    """A table of the features, or of one feature's cells."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReferenceProblem(f"{path}: expected a reference file, got {error}") from None
+    references = load_references(text, str(path))
+    out = console()
+    if feature is None:
+        table = Table(title=f"{path.name}: {references[0].source}" if references else path.name, title_justify="left")
+        for heading in ("feature", "kind", "bins", "rows", "missing", "bins hash", "reference hash"):
+            table.add_column(heading, justify="right" if heading in ("bins", "rows", "missing") else "left")
+        for reference in references:
+            assert reference.counts is not None
+            missing = reference.counts[-1] / reference.rows
+            table.add_row(
+                Text(reference.name),
+                reference.kind,
+                str(len(reference.cells) - 3),
+                f"{reference.rows:,.0f}",
+                f"{missing:.2%}",
+                reference.bins_hash,
+                reference.reference_hash,
+            )
+        out.print(table)
+        return
+    chosen = next((reference for reference in references if reference.name == feature), None)
+    if chosen is None or chosen.counts is None:
+        raise ReferenceProblem(f"{feature}: expected one of {', '.join(r.name for r in references)}")
+    table = Table(title=f"{chosen.name}: {chosen.rows:,.0f} rows", title_justify="left")
+    table.add_column("cell", overflow="fold")
+    table.add_column("count", justify="right")
+    table.add_column("share", justify="right")
+    table.add_column("")
+    shares = chosen.counts / chosen.rows
+    for cell, count, share in zip(chosen.cells, chosen.counts.tolist(), shares.tolist(), strict=True):
+        table.add_row(Text(cell), f"{count:,}", f"{share:.2%}", "█" * round(40 * share / shares.max()))
+    out.print(table)

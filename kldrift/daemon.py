@@ -1,0 +1,323 @@
+"""The daemon: builds the parts, starts them in the order of the data, stops them in the same order, reloads.
+
+Start:  kernels warm, references counted → engine → push intake → sources → ready
+Stop:   sources → HTTP answers what is in flight → push intake → engine (what is queued is counted)
+"""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Collection
+from pathlib import Path
+
+from kldrift import __version__
+from kldrift.build import build_monitors, build_source
+from kldrift.config import Config, SourceConfig, load_config
+from kldrift.drift.monitor import Monitor
+from kldrift.engine import Engine
+from kldrift.errors import Busy, ConfigError, KldriftError, ReferenceProblem
+from kldrift.export.telemetry import Telemetry
+from kldrift.intake import HTTP, PullIntake, PushIntake, now_ms
+from kldrift.kernels._jit import set_threads, warm_up
+from kldrift.records import DriftSnapshot, Format, Receipt
+from kldrift.web.app import App
+from kldrift.web.body import Limits
+from kldrift.web.ports import SourceStatus, Status
+from kldrift.web.serve import WebServer, bind
+
+#: In-flight requests are answered within this; the whole stop takes at most 10 s.
+GRACE_SECONDS = 7
+
+
+class Parts:
+    """Engine and pull intakes of a configuration, with or without a server around them."""
+
+    def __init__(self, config: Config, telemetry: Telemetry, once: bool = False) -> None:
+        self.config = config
+        self.telemetry = telemetry
+        self.engine: Engine | None = None
+        self.pulls: dict[str, PullIntake] = {}
+        self._once = once
+
+    def build(self) -> None:
+        """Warm the kernels, count the references, start the engine.
+
+        Raises
+        ------
+        ReferenceProblem
+            a reference cannot be had
+        """
+        set_threads(self.config.engine.threads)
+        warm_up()
+        monitors = build_monitors(self.config.monitors, now_ms(), self.telemetry.config_warning)
+        self._configure(self.config)
+        self.engine = Engine(
+            monitors, self.config.engine.tick_ms, self.config.engine.queue_bytes, self.telemetry, now_ms
+        )
+        self.engine.start()
+
+    def start_sources(self) -> None:
+        """Start the pull sources that feed a monitor."""
+        for source in self.config.sources:
+            self._start(source)
+
+    def _start(self, config: SourceConfig) -> None:
+        feeds = self._feeds(self.config, config.name)
+        if self.engine is None or not feeds:
+            return
+
+        def on_error(reason: str, detail: str) -> None:
+            self.telemetry.source_error(config.name, reason, detail)
+
+        source, body_format = build_source(config, now_ms, on_error, self._once)
+        pull = PullIntake(source, body_format, feeds, self.engine, self.telemetry, self._once)
+        self.pulls[config.name] = pull
+        pull.start()
+
+    def stop_sources(self) -> None:
+        """Stop the pull sources; what they handed over stays queued."""
+        for pull in self.pulls.values():
+            pull.stop()
+
+    def reload(self, config: Config) -> None:
+        """Go on with another configuration: unchanged monitors keep their counts, unchanged sources their place.
+
+        Raises
+        ------
+        ReferenceProblem
+            a reference cannot be had; nothing has changed then
+        """
+        assert self.engine is not None
+        built = build_monitors(config.monitors, now_ms(), self.telemetry.config_warning)
+        monitors = [self._kept(monitor) for monitor in built]
+        changed = [
+            name
+            for name in self.pulls
+            if _source(self.config, name) != _source(config, name)
+            or self._feeds(self.config, name) != self._feeds(config, name)
+        ]
+        for name in changed:
+            self.pulls.pop(name).stop()
+        self.engine.swap(monitors, config.engine.tick_ms)
+        self.config = config
+        self._configure(config)
+        for source in config.sources:
+            if source.name not in self.pulls:
+                self._start(source)
+
+    def _kept(self, built: Monitor) -> Monitor:
+        assert self.engine is not None
+        old = self.engine.monitors.get(built.spec.name)
+        if old is not None and old.identity == built.identity:
+            return old
+        if old is not None:
+            self.telemetry.monitor_started_anew(built.spec.name)
+        return built
+
+    def _configure(self, config: Config) -> None:
+        self.telemetry.configure(
+            [source.name for source in config.sources if self._feeds(config, source.name)],
+            [] if self._once else [HTTP],
+            {monitor.name: [feature.name for feature in monitor.features] for monitor in config.monitors},
+        )
+
+    @staticmethod
+    def _feeds(config: Config, source: str) -> list[str]:
+        return [monitor.name for monitor in config.monitors if source in monitor.sources]
+
+
+def _source(config: Config, name: str) -> SourceConfig | None:
+    return next((source for source in config.sources if source.name == name), None)
+
+
+def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, float, list[KldriftError]]:
+    """Read the sources to their end.
+
+    Returns
+    -------
+    snapshot : the divergences at the end
+    rows : rows counted
+    seconds : from the first read to the last count
+    failures : sources that could not be read to their end
+
+    Raises
+    ------
+    ReferenceProblem
+        a reference cannot be had
+    """
+    parts = Parts(config, telemetry, once=True)
+    parts.build()
+    assert parts.engine is not None
+    started = time.perf_counter()
+    parts.start_sources()
+    for pull in parts.pulls.values():
+        while not pull.wait(0.5):  # in turns, so that Ctrl-C is seen
+            pass
+    parts.engine.stop()
+    seconds = time.perf_counter() - started
+    failures = [pull.failure for pull in parts.pulls.values() if pull.failure is not None]
+    return parts.engine.snapshot, parts.engine.rows_counted, seconds, failures
+
+
+class Daemon:
+    """The service; implements what the web layer asks for.
+
+    Parameters
+    ----------
+    config : as loaded
+    config_path : where it is loaded from again on reload; None: there is nothing to reload
+    """
+
+    def __init__(self, config: Config, config_path: Path | None, telemetry: Telemetry) -> None:
+        self._path = config_path
+        self._telemetry = telemetry
+        self._parts = Parts(config, telemetry)
+        self._push: PushIntake | None = None
+        self._started_ms = now_ms()
+        self._stopping = asyncio.Event()
+        self._reloading = asyncio.Lock()
+        self._not_ready = "starting: kernels and references are being prepared"
+        self._tasks: set[asyncio.Task[object]] = set()
+        limits = Limits(encoded_bytes=config.server.max_body_bytes, body_bytes=config.server.max_expanded_bytes)
+        self._server = WebServer(
+            App(ingest=self, readers=self, on_request=telemetry.http_answered, limits=limits),
+            bind(config.server.listen_host, config.server.listen_port),
+            grace_seconds=GRACE_SECONDS,
+        )
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on."""
+        return self._server.port
+
+    async def run(self) -> None:
+        """Serve until SIGTERM, SIGINT or `stop`.
+
+        Raises
+        ------
+        ReferenceProblem
+            a reference cannot be had
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.stop)
+        loop.add_signal_handler(signal.SIGHUP, self._reload_in_background)
+        await self._server.start()
+        try:
+            building = loop.run_in_executor(None, self._parts.build)
+            stopped = asyncio.ensure_future(self._stopping.wait())
+            await building
+            engine = self._parts.engine
+            assert engine is not None
+            self._push = PushIntake(engine, self._telemetry, loop, now_ms)
+            self._push.start()
+            self._parts.start_sources()
+            self._telemetry.reload_succeeded(now_ms())
+            self._telemetry.ready(self._server.port, time.time() - self._started_ms / 1000)
+            self._not_ready = ""
+            await stopped
+        finally:
+            await self._shut_down()
+
+    def stop(self) -> None:
+        """Begin to stop; `run` returns when all is done."""
+        self._stopping.set()
+
+    async def _shut_down(self) -> None:
+        self._not_ready = "stopping"
+        with contextlib.suppress(Exception):
+            await asyncio.to_thread(self._parts.stop_sources)
+        await self._server.stop()
+        if self._push is not None:
+            await asyncio.to_thread(self._push.stop)
+        if self._parts.engine is not None:
+            await asyncio.to_thread(self._parts.engine.stop)
+
+    # --- what the web layer asks for -------------------------------------------------------------
+
+    def monitors(self) -> Collection[str]:
+        """Names of the monitors that samples can be sent to."""
+        if self._push is None:
+            return {monitor.name for monitor in self._parts.config.monitors}
+        return self._push.monitors()
+
+    def submit(self, monitor: str, format: Format, body: bytes) -> "asyncio.Future[Receipt]":  # noqa: A002
+        """Queue a body."""
+        if self._push is None:
+            raise Busy(self._not_ready)
+        return self._push.submit(monitor, format, body)
+
+    def snapshot(self) -> DriftSnapshot:
+        """The divergences as of the last tick."""
+        engine = self._parts.engine
+        return DriftSnapshot(0) if engine is None else engine.snapshot
+
+    def status(self) -> Status:
+        """What the daemon says about itself."""
+        return Status(
+            ready=not self._not_ready,
+            reason=self._not_ready,
+            version=__version__,
+            started_ms=self._started_ms,
+            config_path=None if self._path is None else str(self._path),
+            sources=tuple(SourceStatus(name, *self._telemetry.source_state(name)) for name in self._parts.pulls),
+            warnings=self._parts.config.warnings,
+        )
+
+    async def exposition(self, openmetrics: bool, gzip: bool) -> bytes:
+        """Every metric, as the body of a scrape."""
+        return await asyncio.to_thread(self._telemetry.exposition, openmetrics, gzip, self.snapshot())
+
+    def _reload_in_background(self) -> None:
+        task: asyncio.Task[object] = asyncio.ensure_future(self.reload())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def reload(self) -> list[str]:
+        """Read the configuration again and go on with it; on any problem keep the old one and return the problems."""
+        async with self._reloading:
+            problems = await asyncio.to_thread(self._reload)
+        if problems:
+            self._telemetry.reload_failed(problems)
+        else:
+            self._telemetry.reload_succeeded(now_ms())
+        return problems
+
+    def _reload(self) -> list[str]:
+        if self._path is None:
+            return ["there is no configuration file to load again"]
+        if self._not_ready:
+            return [f"not ready: {self._not_ready}; try again later"]
+        try:
+            config = load_config(self._path)
+            old = self._parts.config
+            fixed = [
+                f"{self._path.name}: {key}: cannot change while running; restart the daemon"
+                for key, a, b in (
+                    ("server", old.server, config.server),
+                    ("log", old.log, config.log),
+                    ("engine.threads", old.engine.threads, config.engine.threads),
+                    ("engine.queue", old.engine.queue_bytes, config.engine.queue_bytes),
+                )
+                if a != b
+            ]
+            if fixed:
+                return fixed
+            self._parts.reload(config)
+        except ConfigError as error:
+            return list(error.problems)
+        except ReferenceProblem as error:
+            return str(error).splitlines()
+        return []
+
+
+def serve(config: Config, config_path: Path | None, telemetry: Telemetry) -> None:
+    """Run a daemon in this process until it is told to stop."""
+    from kldrift.web.serve import new_event_loop
+
+    async def main() -> None:
+        await Daemon(config, config_path, telemetry).run()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())

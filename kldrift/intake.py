@@ -1,0 +1,333 @@
+"""Intakes: from bytes to work for the engine.
+
+`PushIntake` takes bodies from HTTP and gathers those that wait for the same monitor into one decode, because a bulk
+decode costs about the same for one row as for a thousand. `PullIntake` drives one source in a thread of its own.
+"""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kldrift.drift.monitor import Monitor
+from kldrift.engine import Engine, Work
+from kldrift.errors import Busy, KldriftError, SourceError
+from kldrift.export.telemetry import Telemetry
+from kldrift.records import (
+    AddResult,
+    BodyResult,
+    Chunk,
+    Decoded,
+    Format,
+    IntArray,
+    Receipt,
+    RowError,
+    RowRange,
+    SampleBatch,
+)
+from kldrift.sources.base import Source
+from kldrift.wire import decode, decode_rows
+
+HTTP = "http"
+
+#: Bodies are gathered into one decode up to so many bytes; larger gathers only cost latency and memory.
+GATHER_BYTES = 8 << 20
+
+#: Waits between two tries of a source that fails.
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+@dataclass(slots=True)
+class _Waiting:
+    body: bytes
+    answer: "asyncio.Future[Receipt]"
+
+
+class PushIntake:
+    """Bodies pushed over HTTP; implements the web layer's ingest port.
+
+    Parameters
+    ----------
+    engine : takes the decoded batches
+    loop : the event loop that `submit` is called in
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        telemetry: Telemetry,
+        loop: asyncio.AbstractEventLoop,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._telemetry = telemetry
+        self._loop = loop
+        self._clock_ms = clock_ms
+        self._waiting: OrderedDict[tuple[str, Format], list[_Waiting]] = OrderedDict()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="push-intake", daemon=True)
+
+    def start(self) -> None:
+        """Start the decoding thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Decode what waits, take no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def monitors(self) -> Collection[str]:
+        """Names of the monitors that samples can be sent to."""
+        return self._engine.monitors.keys()
+
+    def submit(self, monitor: str, format: Format, body: bytes) -> "asyncio.Future[Receipt]":  # noqa: A002
+        """Queue a body; the future resolves once its samples are counted. Call it in the event loop.
+
+        Raises
+        ------
+        Busy
+            too many bytes are waiting already
+        """
+        answer: asyncio.Future[Receipt] = self._loop.create_future()
+        with self._changed:
+            pending = self._waiting_bytes + self._engine.queue.n_bytes
+            if self._stopped or (pending > 0 and pending + len(body) > self._engine.queue.max_bytes):
+                raise Busy(
+                    "the daemon is stopping; send the samples again"
+                    if self._stopped
+                    else f"expected room in the queue, {pending} bytes are waiting; send the samples again later"
+                )
+            self._waiting.setdefault((monitor, format), []).append(_Waiting(body, answer))
+            self._waiting_bytes += len(body)
+            self._changed.notify()
+        return answer
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._stopped:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                (monitor, body_format), waiting = self._waiting.popitem(last=False)
+                taken, size = 0, 0
+                while taken < len(waiting) and (taken == 0 or size + len(waiting[taken].body) <= GATHER_BYTES):
+                    size += len(waiting[taken].body)
+                    taken += 1
+                if taken < len(waiting):  # the rest goes to the back of the line
+                    self._waiting[monitor, body_format] = waiting[taken:]
+                    del waiting[taken:]
+                self._waiting_bytes -= size
+            try:
+                self._decode(monitor, body_format, waiting, size)
+            except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
+                if not isinstance(error, Busy):
+                    self._telemetry.batch_failed(HTTP, error)
+                self._fail(waiting, error)
+
+    def _decode(self, monitor: str, body_format: Format, waiting: list[_Waiting], size: int) -> None:
+        watched = self._engine.monitors.get(monitor)
+        if watched is None:
+            self._fail(waiting, Busy(f"monitor {monitor} went away with a reload"))
+            return
+        decoded = decode(body_format, [item.body for item in waiting], watched.schema)
+        _report(self._telemetry, HTTP, decoded.bodies)
+
+        def done(results: Sequence[AddResult]) -> None:
+            receipts = _receipts(decoded, results[0])
+            self._answer([(item.answer, receipt) for item, receipt in zip(waiting, receipts, strict=True)])
+
+        if decoded.batch.n_rows == 0:
+            done([AddResult(0, _NO_ROWS, _NO_ROWS, _NO_ROWS)])
+            return
+        self._engine.queue.put(
+            Work(
+                source=HTTP,
+                stream="",
+                position=None,
+                parts=[(monitor, decoded.batch)],
+                arrival_ms=self._clock_ms(),
+                n_bytes=decoded.batch.n_bytes + size,
+                done=done,
+                failed=lambda error: self._fail(waiting, error),
+            )
+        )
+
+    def _answer(self, receipts: list[tuple["asyncio.Future[Receipt]", Receipt]]) -> None:
+        def resolve() -> None:
+            for answer, receipt in receipts:
+                if not answer.done():  # the client may have gone
+                    answer.set_result(receipt)
+
+        self._loop.call_soon_threadsafe(resolve)
+
+    def _fail(self, waiting: Iterable[_Waiting], error: BaseException) -> None:
+        shown = error if isinstance(error, Busy) else Busy("the samples could not be counted; the log says why")
+
+        def resolve() -> None:
+            for item in waiting:
+                if not item.answer.done():
+                    item.answer.set_exception(shown)
+
+        self._loop.call_soon_threadsafe(resolve)
+
+
+_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+
+
+def _receipts(decoded: Decoded, result: AddResult) -> list[Receipt]:
+    """What each body is answered: its own rows among those counted, late, and rejected."""
+    receipts = []
+    first = 0
+    for body in decoded.bodies:
+        rejected = sum(body.rejected.values())
+        late = future = 0
+        if result.late.size or result.future.size:
+            ends = (first, first + body.accepted)
+            late, future = (int(np.diff(np.searchsorted(rows, ends))[0]) for rows in (result.late, result.future))
+        errors = body.errors
+        if future:
+            errors = (*errors, RowError(-1, None, f"{future} rows have a time in the future"))[:10]
+        receipts.append(Receipt(body.accepted - late - future, rejected + future, late, errors, body.unreadable))
+        first += body.accepted
+    return receipts
+
+
+def _report(telemetry: Telemetry, source: str, bodies: Sequence[BodyResult]) -> None:
+    rejected: dict[str, int] = {}
+    for body in bodies:
+        for reason, count in body.rejected.items():
+            rejected[reason] = rejected.get(reason, 0) + count
+        if body.unreadable is not None and not body.rejected:
+            rejected["unreadable"] = rejected.get("unreadable", 0) + 1
+    telemetry.batch_decoded(source, sum(body.accepted for body in bodies), rejected)
+
+
+class PullIntake:
+    """One source in a thread: read, decode for every monitor it feeds, hand over; on failure wait and go on.
+
+    Parameters
+    ----------
+    source, body_format : where the bytes come from and what they are
+    monitors : names of the monitors it feeds
+    once : end at the first failure instead of trying again
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        body_format: Format,
+        monitors: Sequence[str],
+        engine: Engine,
+        telemetry: Telemetry,
+        once: bool = False,
+    ) -> None:
+        self.name = source.name
+        self.failure: KldriftError | None = None
+        self._source = source
+        self._format = body_format
+        self._feeds = tuple(monitors)
+        self._engine = engine
+        self._telemetry = telemetry
+        self._once = once
+        self._stop = threading.Event()
+        # Positions of what was handed over: where to go on after a failure. The engine's own are behind by its queue.
+        self._handed: dict[str, Mapping[str, int | str]] = {}
+        self._thread = threading.Thread(target=self._run, name=f"source-{source.name}", daemon=True)
+
+    def start(self) -> None:
+        """Start reading."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; what was handed over is counted."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    @property
+    def finished(self) -> bool:
+        """The source came to its end, or failed for good."""
+        return not self._thread.is_alive()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the end; True when it is reached."""
+        self._thread.join(timeout_seconds)
+        return self.finished
+
+    def _run(self) -> None:
+        self._handed.update(self._engine.positions.get(self.name, {}))
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                with closing(self._source.chunks(self._handed, self._stop)) as chunks:
+                    for chunk in chunks:
+                        if chunk is not None:
+                            self._take(chunk)
+                            failures = 0
+                        self._telemetry.source_up(self.name, up=True)
+                return
+            except Busy:  # stopping
+                return
+            except KldriftError as error:
+                reason = error.reason if isinstance(error, SourceError) else "read"
+                self._telemetry.source_failed(self.name, reason, str(error))
+                self._telemetry.source_up(self.name, up=False)
+                if self._once:
+                    self.failure = error
+                    return
+                self._stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+            except Exception as error:  # noqa: BLE001  # an unforeseen error of one source must not end it silently
+                self._telemetry.batch_failed(self.name, error)
+                self._telemetry.source_up(self.name, up=False)
+                self.failure = SourceError(f"{self.name}: {type(error).__name__}: {error}")
+                if self._once:
+                    return
+                self._stop.wait(RETRY_SECONDS[-1])
+
+    def _take(self, chunk: Chunk) -> None:
+        monitors = self._engine.monitors
+        parts: list[tuple[str, SampleBatch]] = []
+        for i, name in enumerate(name for name in self._feeds if name in monitors):
+            decoded = self._decode(chunk, monitors[name])
+            if i == 0:  # rows are counted once, however many monitors they feed
+                _report(self._telemetry, self.name, decoded.bodies)
+            self._telemetry.bodies_decoded(self.name, chunk.stream, decoded.bodies)
+            parts.append((name, decoded.batch))
+        size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
+        self._engine.queue.put(
+            Work(
+                source=self.name,
+                stream=chunk.stream,
+                position=chunk.position,
+                parts=parts,
+                arrival_ms=chunk.arrival_ms,
+                n_bytes=size + sum(batch.n_bytes for _, batch in parts),
+            ),
+            self._stop,
+        )
+        self._handed[chunk.stream] = chunk.position
+        self._telemetry.source_lag(self.name, chunk)
+
+    def _decode(self, chunk: Chunk, monitor: Monitor) -> Decoded:
+        if isinstance(chunk.payload, RowRange):
+            rows = chunk.payload
+            return decode_rows(Path(rows.path), rows.start, rows.stop, monitor.schema)
+        return decode(self._format, [chunk.payload], monitor.schema, header=chunk.header)
+
+
+def now_ms() -> int:
+    """The wall clock."""
+    return time.time_ns() // 1_000_000

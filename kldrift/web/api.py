@@ -1,0 +1,228 @@
+"""Health, reload and the API: small JSON answers, routed by starlette.
+
+The routes match on the percent-encoded path (`app` hands it over), so that a name may hold any character,
+slashes included.
+"""
+
+from typing import Any
+
+import numpy as np
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from kldrift.records import DIVERGENCES, FloatArray, MonitorSnapshot
+from kldrift.web.answers import Problem, decoded_segment, encode, shown, unknown
+from kldrift.web.ports import Readers
+
+_ENDPOINTS = {
+    "POST /v1/monitors/{monitor}/samples": "push samples: NDJSON, JSON, CSV or an Arrow IPC stream",
+    "GET /metrics": "every metric, for Prometheus",
+    "GET /-/healthy": "200 while the process answers",
+    "GET /-/ready": "200 when samples are taken and figures given, else 503 with the reason",
+    "POST /-/reload": "load the configuration again",
+    "GET /api/v1/status": "sources, version, warnings",
+    "GET /api/v1/monitors": "the monitors",
+    "GET /api/v1/monitors/{monitor}": "every feature and window of a monitor",
+    "GET /api/v1/monitors/{monitor}/features/{feature}?window=1h": "one feature with its bins and counts",
+}
+
+
+def api(readers: Readers) -> Starlette:
+    """The application behind everything but ingest and metrics; the endpoints' names are the handler labels."""
+
+    async def index(_request: Request) -> Response:
+        return _json({"name": "kldrift", "version": readers.status().version, "endpoints": _ENDPOINTS})
+
+    async def healthy(_request: Request) -> Response:
+        return _json({"healthy": True})
+
+    async def ready(_request: Request) -> Response:
+        status = readers.status()
+        if status.ready:
+            return _json({"ready": True})
+        return _json({"error": f"not ready: {status.reason}; ask again later", "ready": False}, 503)
+
+    async def reload(_request: Request) -> Response:
+        problems = await readers.reload()
+        if not problems:
+            return _json({"reloaded": True})
+        error = (
+            f"the new configuration was refused (problems: {len(problems)}) and the old one stays in use; correct it"
+        )
+        return _json({"error": error, "problems": problems}, 500)
+
+    async def status(_request: Request) -> Response:
+        return _json(readers.status())
+
+    async def monitors(_request: Request) -> Response:
+        snapshot = readers.snapshot()
+        listed = [
+            {
+                "name": monitor.name,
+                "at_ms": monitor.at_ms,
+                "windows": monitor.windows,
+                "features": len(monitor.features),
+            }
+            for monitor in snapshot.monitors
+        ]
+        return _json({"evaluated_ms": snapshot.evaluated_ms, "monitors": listed})
+
+    # Not async: starlette runs it in a thread, and with 10,000 features it takes a tenth of a second.
+    def monitor(request: Request) -> Response:
+        return _json(_monitor_json(_named_monitor(readers, request)))
+
+    async def feature(request: Request) -> Response:
+        monitor = _named_monitor(readers, request)
+        name = decoded_segment(request.path_params["feature"])
+        names = [feature.name for feature in monitor.features]
+        if name not in names:
+            raise unknown("feature", name, names)
+        window = request.query_params.get("window", monitor.windows[0])
+        if window not in monitor.windows:
+            raise unknown("window", window, monitor.windows)
+        return _json(_feature_json(monitor, names.index(name), monitor.windows.index(window)))
+
+    application = Starlette(
+        routes=[
+            Route("/", index),
+            Route("/-/healthy", healthy),
+            Route("/-/ready", ready),
+            Route("/-/reload", reload, methods=["POST", "PUT"]),
+            Route("/api/v1/status", status),
+            Route("/api/v1/monitors", monitors),
+            Route("/api/v1/monitors/{monitor}", monitor),
+            Route("/api/v1/monitors/{monitor}/features/{feature:path}", feature),
+        ],
+        exception_handlers={HTTPException: _http_exception, Problem: _problem, 500: _internal_error},
+    )
+    application.router.redirect_slashes = False
+    return application
+
+
+def _named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
+    name = decoded_segment(request.path_params["monitor"])
+    by_name = {monitor.name: monitor for monitor in readers.snapshot().monitors}
+    if name not in by_name:
+        raise unknown("monitor", name, by_name)
+    return by_name[name]
+
+
+def _monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
+    divergences = _finite(monitor.divergences)
+    columns = [
+        (field, _finite(getattr(monitor, field)))
+        for field in ("noise_floor", "missing_ratio", "unseen_ratio", "out_of_range_ratio")
+    ]
+    samples, ready = monitor.samples.tolist(), monitor.ready.tolist()
+    features = [
+        {
+            "name": info.name,
+            "kind": info.kind,
+            "problem": info.problem,
+            "thresholds": {"warning": info.warning, "critical": info.critical},
+            "windows": {
+                window: {
+                    "state": _state(samples[w][f], ready[w][f]),
+                    "samples": samples[w][f],
+                    "ready": ready[w][f],
+                    "divergences": dict(zip(DIVERGENCES, divergences[w][f], strict=True)),
+                    **{field: values[w][f] for field, values in columns},
+                }
+                for w, window in enumerate(monitor.windows)
+            },
+        }
+        for f, info in enumerate(monitor.features)
+    ]
+    return {
+        "name": monitor.name,
+        "at_ms": monitor.at_ms,
+        "smoothing": monitor.smoothing,
+        "exported": monitor.exported,
+        "windows": monitor.windows,
+        "features": features,
+    }
+
+
+def _feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
+    """Everything that a divergence of one series was computed from."""
+    info = monitor.features[f]
+    own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
+    samples, ready = int(monitor.samples[w, f]), bool(monitor.ready[w, f])
+    return {
+        "monitor": monitor.name,
+        "feature": info.name,
+        "kind": info.kind,
+        "window": monitor.windows[w],
+        "windows": monitor.windows,
+        "at_ms": monitor.at_ms,
+        "state": _state(samples, ready),
+        "samples": samples,
+        "ready": ready,
+        "problem": info.problem,
+        "divergences": dict(zip(DIVERGENCES, _finite(monitor.divergences[w, f]), strict=True)),
+        "noise_floor": _finite(monitor.noise_floor[w, f]),
+        "missing_ratio": _finite(monitor.missing_ratio[w, f]),
+        "unseen_ratio": _finite(monitor.unseen_ratio[w, f]),
+        "out_of_range_ratio": _finite(monitor.out_of_range_ratio[w, f]),
+        "thresholds": {"warning": info.warning, "critical": info.critical},
+        "edges": None if info.edges is None else _finite(info.edges),
+        "categories": info.categories,
+        "cells": info.cells,
+        "live_counts": monitor.counts[w, own_cells].tolist(),
+        "reference_counts": None if info.reference_counts is None else info.reference_counts.tolist(),
+        "reference_probabilities": _finite(info.reference_probabilities),
+        "reference_rows": _finite(np.float64(info.reference_rows)),
+        "reference_created_ms": info.reference_created_ms,
+        "reference_hash": info.reference_hash,
+        "bins_hash": info.bins_hash,
+        "smoothing": monitor.smoothing,
+    }
+
+
+def _state(samples: int, ready: bool) -> str:
+    """``ready`` (large enough to judge), ``undecided`` (too small, or no usable reference) or ``empty``."""
+    if samples == 0:
+        return "empty"
+    return "ready" if ready else "undecided"
+
+
+def _finite(values: FloatArray | np.float64) -> Any:
+    """`values` as (nested lists of) numbers that JSON has: NaN is null, the infinities are "+Inf" and "-Inf"."""
+    if np.isfinite(values).all():
+        return values.tolist()
+    numbers = np.array(values, dtype=object)
+    numbers[np.isnan(values)] = None
+    numbers[np.isposinf(values)] = "+Inf"
+    numbers[np.isneginf(values)] = "-Inf"
+    return numbers.tolist()
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+    return Response(encode(value), status, headers, "application/json")
+
+
+async def _http_exception(request: Request, exception: Exception) -> Response:
+    """404 for a path and 405 for a method that starlette's routes do not have."""
+    assert isinstance(exception, HTTPException)  # registered for this type only
+    allowed = ", ".join(sorted((exception.headers or {}).get("Allow", "").split(", ")))
+    if exception.status_code == 405:
+        error = f"expected {allowed}, got {request.method}; use one of these methods"
+    else:
+        error = f"nothing is at {shown(request.url.path)}; GET / lists what there is"
+    response = _json({"error": error}, exception.status_code)
+    if exception.status_code == 405:
+        response.headers["allow"] = allowed
+    return response
+
+
+async def _problem(_request: Request, exception: Exception) -> Response:
+    assert isinstance(exception, Problem)  # registered for this type only
+    return _json({"error": exception.message}, exception.status)
+
+
+async def _internal_error(_request: Request, _exception: Exception) -> Response:
+    return _json({"error": "an error of kldrift's own, written to its log; please report it"}, 500)

@@ -1,0 +1,104 @@
+"""The ASGI application: ingest and metrics by hand, all else through `api`."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from urllib.parse import quote
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from kldrift.web.answers import Problem, encode, send_json, send_problem
+from kldrift.web.api import api
+from kldrift.web.body import Limits
+from kldrift.web.ingest import PREFIX, IngestEndpoint
+from kldrift.web.negotiation import OPENMETRICS, TEXT, accepts_gzip, wants_openmetrics
+from kldrift.web.ports import Ingest, Readers
+
+logger = logging.getLogger(__name__)
+
+#: Called after each request: handler (a word from a bounded set), status, seconds. 499: the client went away.
+OnRequest = Callable[[str, int, float], None]
+
+
+class App:
+    """An ASGI application (HTTP only).
+
+    The handlers that `on_request` hears of are ``ingest``, ``metrics``, ``index``, ``healthy``, ``ready``,
+    ``reload``, ``status``, ``monitors``, ``monitor``, ``feature`` and ``other``.
+    """
+
+    def __init__(self, ingest: Ingest, readers: Readers, on_request: OnRequest, limits: Limits | None = None) -> None:
+        self._ingest = IngestEndpoint(ingest, limits or Limits())
+        self._readers = readers
+        self._on_request = on_request
+        self._api: ASGIApp = api(readers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, and count it."""
+        started = time.perf_counter()
+        raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
+        handler = "other"
+        try:
+            # Ingest comes first and by hand: starlette's routing and Request would cost it a third of its rate.
+            if raw_path.startswith(PREFIX):
+                handler = "ingest"
+                status = await self._ingest(scope, raw_path, receive, send)
+            elif raw_path == b"/metrics":
+                handler = "metrics"
+                status = await self._metrics(scope, send)
+            else:
+                scope["path"] = raw_path.decode("ascii")
+                handler, status = await self._routed(scope, receive, send)
+        except Problem as problem:
+            status = await send_problem(send, problem)
+        except asyncio.CancelledError:
+            # The server stops and has waited long enough; whether the samples are committed is not known.
+            status = await send_problem(
+                send,
+                Problem(503, "stopped before the answer was ready; ask again", [(b"retry-after", b"5")]),
+            )
+        except Exception:  # the last line of defence: one request fails, the daemon goes on
+            logger.exception("request failed handler=%s", handler)
+            error = encode({"error": "an error of kldrift's own, written to its log; please report it"})
+            status = await send_json(send, 500, error)
+        self._on_request(handler, status, time.perf_counter() - started)
+
+    async def _metrics(self, scope: Scope, send: Send) -> int:
+        method = scope["method"]
+        if method not in ("GET", "HEAD"):
+            raise Problem(405, f"expected GET, HEAD; got {method}; read the metrics", [(b"allow", b"GET, HEAD")])
+        headers: dict[bytes, bytes] = dict(scope["headers"])
+        openmetrics = wants_openmetrics(headers.get(b"accept", b"").decode("latin-1"))
+        gzip = accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
+        body = await self._readers.exposition(openmetrics, gzip)
+        start = [
+            (b"content-type", OPENMETRICS if openmetrics else TEXT),
+            (b"content-length", b"%d" % len(body)),
+            (b"vary", b"Accept, Accept-Encoding"),
+            (b"x-content-type-options", b"nosniff"),
+        ]
+        if gzip:
+            start.append((b"content-encoding", b"gzip"))
+        await send({"type": "http.response.start", "status": 200, "headers": start})
+        await send({"type": "http.response.body", "body": b"" if method == "HEAD" else body})
+        return 200
+
+    async def _routed(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
+        """Hand over to starlette; returns the handler's name and the status that it sent."""
+        status = 0
+
+        async def note_status(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._api(scope, receive, note_status)
+        except Exception:
+            if not status:
+                raise
+            # starlette has answered 500 and raises what it answered for.
+            logger.exception("request failed path=%s", scope["path"])
+        return getattr(scope.get("endpoint"), "__name__", "other"), status

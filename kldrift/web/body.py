@@ -1,0 +1,258 @@
+"""Request bodies: received whole, decoded from gzip or zstd, never larger than the limits."""
+
+import asyncio
+import zlib
+from dataclasses import dataclass
+
+import zstandard
+from starlette.types import Message, Receive
+
+from kldrift.web.answers import Problem
+
+MIB = 1 << 20
+
+_GZIP_SLICE = 64 * 1024
+#: A zstd block holds at most 128 KiB, so that eight of them are at most 1 MiB at a time.
+_ZSTD_BLOCKS = 8
+#: What RFC 9659 lets a zstd content coding use.
+_ZSTD_WINDOW = 8 * MIB
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+#: Members (gzip) or frames (zstd) of one body; each costs a decoder, however little it holds.
+_MAX_MEMBERS = 4096
+#: Bodies up to this are decoded on the event loop: at the allowed ratio that is 1.6 MB, a few milliseconds.
+_INLINE_BYTES = 16 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much one body, and all bodies together, may hold.
+
+    Parameters
+    ----------
+    encoded_bytes : a gzip or zstd body as sent
+    body_bytes : a body as decoded, or sent without a coding
+    ratio : decoded to encoded, once the decoded body is past `ratio_from_bytes`
+    held_bytes : all bodies that wait to be received, decoded or committed
+    """
+
+    encoded_bytes: int = 16 * MIB
+    body_bytes: int = 64 * MIB
+    ratio: int = 100
+    ratio_from_bytes: int = MIB
+    held_bytes: int = 256 * MIB
+
+
+class Disconnected(Exception):
+    """The client went away before its body was whole; nobody's error."""
+
+
+class Bodies:
+    """Receives and decodes bodies, and keeps account of the memory that they hold."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+        self.held_bytes = 0
+        # Each decoding may hold a whole body besides the accounted one; more than two do not run faster here.
+        self._decoding = asyncio.Semaphore(2)
+
+    def check_declared(self, length: int | None, coding: str | None) -> None:
+        """Refuse a body by its Content-Length, before it is asked for.
+
+        Raises
+        ------
+        Problem
+            413
+        """
+        if length is not None and length > (self.limits.body_bytes if coding is None else self.limits.encoded_bytes):
+            raise self._too_large(coding)
+
+    def hold(self, size: int) -> None:
+        """Account for `size` bytes more, until `release`.
+
+        Raises
+        ------
+        Problem
+            503 when all bodies together would hold too much; then nothing is accounted for
+        """
+        if self.held_bytes + size > self.limits.held_bytes:
+            raise Problem(
+                503,
+                f"bodies of {self.limits.held_bytes} bytes are waiting already; send this one again later",
+                [(b"retry-after", b"1")],
+            )
+        self.held_bytes += size
+
+    def release(self, size: int) -> None:
+        """A body of `size` bytes is no longer held."""
+        self.held_bytes -= size
+
+    async def read(self, message: Message, receive: Receive, coding: str | None) -> bytes:
+        """The decoded body, which is then held: the caller gives its length back to `release`.
+
+        Parameters
+        ----------
+        message : the first that `receive` gave
+        coding : ``gzip``, ``zstd`` or None
+
+        Raises
+        ------
+        Problem
+            413 too large, 400 corrupt, 503 when all bodies together hold too much
+        Disconnected
+        """
+        body = await self._gather(message, receive, coding)
+        if coding is None:
+            return body
+        encoded_size = len(body)
+        try:
+            if encoded_size <= _INLINE_BYTES:
+                body = decode(body, coding, self.limits)
+            else:
+                async with self._decoding:
+                    body = await asyncio.to_thread(decode, body, coding, self.limits)
+            self.hold(len(body))
+            return body
+        finally:
+            self.release(encoded_size)
+
+    async def _gather(self, message: Message, receive: Receive, coding: str | None) -> bytes:
+        """Every chunk, joined once."""
+        limit = self.limits.body_bytes if coding is None else self.limits.encoded_bytes
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            while message["type"] == "http.request":
+                chunk: bytes = message.get("body", b"")
+                self.hold(len(chunk))
+                size += len(chunk)
+                if size > limit:
+                    raise self._too_large(coding)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return b"".join(chunks)
+                message = await receive()
+            raise Disconnected
+        except BaseException:
+            self.release(size)
+            raise
+
+    def _too_large(self, coding: str | None) -> Problem:
+        return _too_large(self.limits.body_bytes if coding is None else self.limits.encoded_bytes, coding)
+
+
+def decode(encoded: bytes, coding: str, limits: Limits) -> bytes:
+    """Undo a content coding, never producing more than the limits allow.
+
+    Raises
+    ------
+    Problem
+        413 when the body or its ratio is too large, 400 when it is corrupt or cut short
+    """
+    limit = min(limits.body_bytes, max(limits.ratio_from_bytes, limits.ratio * len(encoded)))
+    try:
+        body = _gunzip(encoded, limit) if coding == "gzip" else _unzstd(encoded, limit)
+    except (zlib.error, zstandard.ZstdError) as error:
+        raise _corrupt(coding, str(error)) from None
+    if body is not None:
+        return body
+    if limit == limits.body_bytes:
+        raise _too_large(limit, None)
+    raise Problem(
+        413,
+        f"expected a {coding} body that grows to at most {limits.ratio} times its {len(encoded)} bytes "
+        f"(or {limits.ratio_from_bytes // MIB} MiB), got more; send it with less compression",
+    )
+
+
+def _gunzip(encoded: bytes, limit: int) -> bytes | None:
+    """Decode the gzip members one after another; None when past `limit`."""
+    view = memoryview(encoded)
+    parts: list[bytes] = []
+    size = at = 0
+    for _ in range(_MAX_MEMBERS):
+        member = zlib.decompressobj(wbits=31)
+        while not member.eof:
+            fed = view[at : at + _GZIP_SLICE]
+            if not fed:
+                raise _corrupt("gzip", "it is cut short")
+            at += len(fed)
+            parts.append(member.decompress(fed, limit + 1 - size))
+            size += len(parts[-1])
+            if size > limit:
+                return None
+        at -= len(member.unused_data)
+        if at == len(encoded):
+            return b"".join(parts)
+        if encoded[at] == 0:  # padding, which may only come last
+            if encoded[at:].strip(b"\0"):
+                raise _corrupt("gzip", "something other than zeros follows its end")
+            return b"".join(parts)
+    raise _corrupt("gzip", f"it has more than {_MAX_MEMBERS} members")
+
+
+def _unzstd(encoded: bytes, limit: int) -> bytes | None:
+    """Decode the zstd frames one after another; None when past `limit`.
+
+    The decoder of python-zstandard has no limit on its output, and its reader ends a cut frame without an error.
+    So the blocks are found here (RFC 8878, section 3.1.1) and fed a few at a time: each yields at most 128 KiB.
+    """
+    view = memoryview(encoded)
+    decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
+    parts: list[bytes] = []
+    size = at = 0
+    for _ in range(_MAX_MEMBERS):
+        if at == len(encoded):
+            return b"".join(parts)
+        magic = encoded[at : at + 4]
+        if magic[1:] == b"\x2a\x4d\x18" and magic[0] & 0xF0 == 0x50:  # a skippable frame
+            at += 8 + int.from_bytes(encoded[at + 4 : at + 8], "little")
+            if at > len(encoded):
+                raise _corrupt("zstd", "it is cut short")
+            continue
+        if magic != _ZSTD_MAGIC:
+            raise _corrupt("zstd", "a frame does not begin with zstd's magic number")
+        header = encoded[at : at + 18]
+        parameters = zstandard.get_frame_parameters(header)
+        if parameters.window_size > _ZSTD_WINDOW:
+            raise Problem(
+                413,
+                f"expected a zstd window of at most {_ZSTD_WINDOW // MIB} MiB (RFC 9659), "
+                f"got {parameters.window_size} bytes; compress at level 19 or lower, without --long",
+            )
+        frame = decompressor.decompressobj()
+        fed, at = at, at + zstandard.frame_header_size(header)
+        last = False
+        while not last:
+            for _ in range(_ZSTD_BLOCKS):
+                if at + 3 > len(encoded):
+                    raise _corrupt("zstd", "it is cut short")
+                block = int.from_bytes(encoded[at : at + 3], "little")
+                last = bool(block & 1)
+                is_run = block >> 1 & 3 == 1  # one byte, repeated
+                at += 3 + (1 if is_run else block >> 3)
+                if last:
+                    at += 4 * parameters.has_checksum
+                    break
+            if at > len(encoded):
+                raise _corrupt("zstd", "it is cut short")
+            parts.append(frame.decompress(view[fed:at]))
+            fed = at
+            size += len(parts[-1])
+            if size > limit:
+                return None
+        if not frame.eof:
+            raise _corrupt("zstd", "a frame does not end where its blocks do")
+    raise _corrupt("zstd", f"it has more than {_MAX_MEMBERS} frames")
+
+
+def _too_large(limit: int, coding: str | None) -> Problem:
+    what = f"{coding} body" if coding else "body"
+    return Problem(413, f"expected a {what} of at most {limit} bytes, got more; split it into several posts")
+
+
+def _corrupt(coding: str, reason: str) -> Problem:
+    return Problem(
+        400,
+        f"expected a whole {coding} body, got one that cannot be decoded: {reason}; nothing of it was taken, "
+        "send it again",
+    )

@@ -1,0 +1,144 @@
+"""Serves the application: the listening socket, uvicorn, and an orderly end."""
+
+import asyncio
+import contextlib
+import errno
+import socket
+import sys
+from collections.abc import Iterator
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from kldrift.errors import ListenError
+from kldrift.web.protocol import Protocol
+
+_BACKLOG = 1024
+#: Below the usual limit of 1024 open files.
+_MAX_CONNECTIONS = 768
+#: Longer than any usual scrape interval, so that Prometheus keeps its connection.
+_KEEP_ALIVE_SECONDS = 75
+#: For what is in flight at the end; the daemon has ten seconds in all.
+_GRACE_SECONDS = 8
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """The event loop to run the server in: uvloop where there is one. For ``asyncio.Runner(loop_factory=…)``."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop()
+    import uvloop
+
+    return uvloop.new_event_loop()
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening socket, so that an address that cannot be had is known before anything is built.
+
+    Clients that connect before the server starts wait for it. Port 0 takes a free one.
+
+    Raises
+    ------
+    ListenError
+        the address is in use, unknown, or not allowed
+    """
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        if not 0 <= port <= 65535:  # glibc takes it modulo 65536
+            raise OverflowError("a port is 0 to 65535")
+        family, kind, protocol, _, bound_address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listening = socket.socket(family, kind, protocol)
+    except (socket.gaierror, UnicodeError, OverflowError) as error:
+        raise ListenError(
+            f"server.listen: expected an address of this machine, got {address} ({error}); correct the host or port"
+        ) from None
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(bound_address)
+        # Not until it listens does Linux refuse the address to others.
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRINUSE:
+            reason = "is in use: stop the other process, or set server.listen to another port"
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            reason = "is not allowed: ports below 1024 need privileges; set server.listen to a higher port"
+        elif error.errno == errno.EADDRNOTAVAIL:
+            reason = "is not an address of this machine: set server.listen to one that is, or to 0.0.0.0 for all"
+        else:
+            reason = f"cannot be listened on: {error.strerror or error}; set server.listen to another address"
+        raise ListenError(f"{address} {reason}") from None
+    return listening
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the daemon has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+class WebServer:
+    """Runs an ASGI application on a listening socket, in the running event loop.
+
+    Parameters
+    ----------
+    app : answers every request
+    listening : from `bind`; the server owns it from now on
+    max_connections : one more is answered 503
+    grace_seconds : how long `stop` waits for requests in flight
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        listening: socket.socket,
+        max_connections: int = _MAX_CONNECTIONS,
+        grace_seconds: int = _GRACE_SECONDS,
+    ) -> None:
+        self._listening = listening
+        #: The port that was bound.
+        self.port: int = listening.getsockname()[1]
+        self._server = _Server(
+            uvicorn.Config(
+                app,
+                http=Protocol,
+                ws="none",
+                lifespan="off",
+                interface="asgi3",
+                proxy_headers=False,
+                server_header=False,
+                access_log=False,
+                log_config=None,
+                # Below that, every malformed request would write a line.
+                log_level="error",
+                limit_concurrency=max_connections,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+                timeout_graceful_shutdown=grace_seconds,
+            )
+        )
+        self._serving: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Answer requests from now on."""
+        self._serving = asyncio.create_task(self._server.serve(sockets=[self._listening]), name="web server")
+        while not self._server.started:
+            if self._serving.done():
+                await self._serving
+                raise ListenError(f"the server on port {self.port} stopped before it started; see the log")
+            await asyncio.sleep(0.001)
+
+    async def stop(self) -> None:
+        """Accept no more, answer what is in flight, and close; after the grace time, answer the rest 503."""
+        if self._serving is None:
+            self._listening.close()
+            return
+        self._server.should_exit = True
+        await self._serving
+        # uvicorn cancels what is left but does not wait for it.
+        if left := set(self._server.server_state.tasks):
+            await asyncio.wait(left, timeout=1)

@@ -1,0 +1,98 @@
+"""``kldrift reference``: made, shown, used, and refused in words."""
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kldrift.cli.reference import write_whole
+from kldrift.errors import ReferenceProblem
+from tests.e2e.processes import kldrift
+
+CONFIG = """
+monitors:
+  loans:
+    reference: {file: loans.json}
+    features:
+      amount: {kind: numeric}
+      country: {kind: categorical}
+      coin: {kind: categorical, reference: {probabilities: {heads: 0.5, tails: 0.5}}}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    table = pl.DataFrame({"amount": rng.normal(size=5000), "country": rng.choice(["de", "fr"], 5000)})
+    table.write_csv(tmp_path / "loans.csv")
+    (tmp_path / "kldrift.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
+    done = kldrift("reference", "build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "loans.json", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "2 features, 5,000 rows" in done.stdout
+    features = json.loads((folder / "loans.json").read_text())["features"]
+    assert [feature["name"] for feature in features] == ["amount", "country"]
+    assert np.array(features[0]["panes"]).shape == (64, 19)
+    assert np.array(features[0]["panes"]).sum() == 5000
+
+    done = kldrift("reference", "show", "loans.json", cwd=folder)
+    assert done.returncode == 0
+    assert "amount" in done.stdout
+    assert "5,000" in done.stdout
+    done = kldrift("reference", "show", "loans.json", "-f", "country", cwd=folder)
+    assert "unseen" in done.stdout
+    assert "de" in done.stdout
+    done = kldrift("check", "-c", "kldrift.yaml", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    assert "ok: 1 monitors, 3 features" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("build", "absent.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "o.json"), "absent.csv"),
+        (("build", "loans.csv", "-c", "kldrift.yaml", "-m", "loan", "-o", "o.json"), "loan: expected a monitor"),
+        (("build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "no/o.json"), "no/o.json: expected to write"),
+        (("show", "loans.csv"), "expected a reference file in JSON"),
+        (("show", "absent.json"), "absent.json: expected a reference file"),
+    ],
+)
+def test_what_cannot_be_done_is_said_and_exits_2(arguments: tuple[str, ...], words: str, folder: Path) -> None:
+    done = kldrift("reference", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_monitor_whose_reference_is_not_there_does_not_start(folder: Path) -> None:
+    for command in (("check",), ("run",), ("run", "--once")):
+        done = kldrift(*command, "-c", "kldrift.yaml", cwd=folder)
+        assert done.returncode == 2
+        assert "monitors.loans: " in done.stderr
+        assert "loans.json" in done.stderr
+
+
+@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EIO])
+def test_a_full_disk_leaves_the_old_file_as_it_was(reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(reason, os.strerror(reason))
+
+    path = tmp_path / "r.json"
+    path.write_text("old")
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(ReferenceProblem, match=os.strerror(reason)):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["r.json"]
+
+
+def test_a_folder_that_is_a_file_is_said() -> None:
+    with pytest.raises(ReferenceProblem, match="expected to write the reference, got"):
+        write_whole(Path(__file__) / "r.json", "new")

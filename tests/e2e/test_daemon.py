@@ -1,0 +1,231 @@
+"""The daemon as a process: samples in, divergences out, reload, orderly stop."""
+
+import gzip
+import json
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.processes import KLDRIFT, Client, daemon, free_port, kldrift, until
+
+CONFIG = """\
+server: {{listen: "127.0.0.1:{port}"}}
+state: none
+engine: {{tick: 100ms}}
+monitors:
+  coins:
+    windows: [5m]
+    smoothing: none
+    features:
+      coin: {{kind: categorical, reference: {{probabilities: {{heads: 0.5, tails: 0.5}}}}}}
+  sizes:
+    windows: [5m, 1h]
+    features:
+      size: {{kind: numeric, reference: {{edges: [0, 1, 2, 4], counts: [500, 300, 200]}}}}
+"""
+
+
+def written(folder: Path, port: int, text: str = CONFIG) -> Path:
+    path = folder / "kldrift.yaml"
+    path.write_text(text.format(port=port))
+    return path
+
+
+def rows(**counts: int) -> bytes:
+    return b"".join(json.dumps({"coin": side}).encode() + b"\n" for side, n in counts.items() for _ in range(n))
+
+
+def test_the_worked_example_through_the_whole_daemon(tmp_path: Path) -> None:
+    port = free_port()
+    with daemon(written(tmp_path, port), port, tmp_path / "log") as client:
+        assert client.metric("kldrift_kl_divergence_nats", feature="coin") is None  # empty: no series, not 0
+        assert client.metric("kldrift_window_samples", feature="coin") == 0
+        answer = client.post("coins", rows(heads=400, tails=600))
+        assert answer["accepted"] == 1000
+        kl = until(lambda: client.metric("kldrift_kl_divergence_nats", monitor="coins", feature="coin"))
+        assert round(kl, 7) == 0.0201355
+        assert client.metric("kldrift_window_ready", feature="coin") == 1
+
+
+def test_every_format_is_taken_and_counted_the_same(tmp_path: Path) -> None:
+    import io
+
+    import polars as pl
+
+    values = [0.5, 1.5, 1.5, 3.0, None]
+    arrow = io.BytesIO()
+    pl.DataFrame({"size": values}).write_ipc_stream(arrow)
+    bodies = {
+        "application/x-ndjson": "\n".join(json.dumps({"size": v}) for v in values).encode(),
+        "application/json": json.dumps([{"size": v} for v in values]).encode(),
+        "application/json; charset=utf-8": json.dumps({"size": values}).encode(),
+        "text/csv": b'size\n0.5\n1.5\n1.5\n3.0\n""\n',
+        "application/vnd.apache.arrow.stream": arrow.getvalue(),
+    }
+    port = free_port()
+    with daemon(written(tmp_path, port), port, tmp_path / "log") as client:
+        for media, body in bodies.items():
+            assert client.post("sizes", body, media)["accepted"] == 5, media
+        body = gzip.compress(b'{"size": 0.5}\n')
+        code, _ = client.request(
+            "/v1/monitors/sizes/samples", body, {"Content-Type": "application/x-ndjson", "Content-Encoding": "gzip"}
+        )
+        assert code == 200
+
+        def counts() -> list[int]:
+            return client.json("/api/v1/monitors/sizes/features/size?window=1h")["live_counts"]
+
+        until(lambda: sum(counts()) == 26, what="all counted")
+        assert counts() == [6, 10, 5, 0, 0, 5]
+
+
+def test_a_bad_record_costs_nobody_else_their_data(tmp_path: Path) -> None:
+    port = free_port()
+    body = b'{"size": 0.5}\nnot json\n{"size": "1.5"}\n[1]\n{"size": 3, "other": {"deep": [1]}}\n{"siz'
+    with daemon(written(tmp_path, port), port, tmp_path / "log") as client:
+        answer = client.post("sizes", body)
+        assert answer["accepted"] == 3
+        assert answer["rejected"] == 3
+        assert [error["row"] for error in answer["errors"]] == [1, 2, 3, 5]
+        assert answer["errors"][1]["feature"] == "size"
+        assert client.metric("kldrift_values_invalid_total", monitor="sizes", feature="size") == 1
+        assert client.metric("kldrift_samples_received_total", source="http") == 6
+        until(lambda: client.metric("kldrift_window_samples", feature="size", window="5m") == 2)
+
+
+def test_unknown_monitors_and_media_types_are_told_what_there_is(tmp_path: Path) -> None:
+    port = free_port()
+    with daemon(written(tmp_path, port), port, tmp_path / "log") as client:
+        code, answer = client.request("/v1/monitors/coin/samples", b"{}", {"Content-Type": "application/x-ndjson"})
+        assert code == 404
+        assert b"coins" in answer
+        code, answer = client.request("/v1/monitors/coins/samples", b"{}", {"Content-Type": "text/yaml"})
+        assert code == 415
+        assert b"application/x-ndjson" in answer
+        code, answer = client.request("/v1/monitors/coins/samples", b"", {"Content-Type": "application/x-ndjson"})
+        assert code == 400
+        assert b"empty" in answer
+
+
+def test_reload_keeps_the_counts_of_unchanged_monitors_and_refuses_a_bad_file(tmp_path: Path) -> None:
+    port = free_port()
+    path = written(tmp_path, port)
+    with daemon(path, port, tmp_path / "log") as client:
+        client.post("coins", rows(heads=3, tails=1))
+        client.post("sizes", b'{"size": 1}\n' * 7)
+        path.write_text(CONFIG.format(port=port).replace("kind: categorical", "kind: categoric"))
+        code, answer = client.request("/-/reload", b"")
+        assert code == 500
+        assert b"kldrift.yaml:9: monitors.coins.features.coin.kind" in answer
+        assert client.metric("kldrift_config_last_reload_successful") == 0
+
+        path.write_text(CONFIG.format(port=port).replace("[0, 1, 2, 4]", "[0, 1, 2, 5]"))
+        client.process.send_signal(signal.SIGHUP)
+        until(lambda: client.metric("kldrift_config_last_reload_successful") == 1, what="reloaded")
+        assert client.metric("kldrift_window_samples", feature="coin") == 4
+        assert client.metric("kldrift_window_samples", feature="size", window="1h") == 0
+        assert "sizes" in client.log.read_text()  # it started anew, and says so
+
+
+def test_sigterm_ends_it_in_order_with_exit_code_0(tmp_path: Path) -> None:
+    port = free_port()
+    with daemon(written(tmp_path, port), port, tmp_path / "log") as client:
+        client.process.send_signal(signal.SIGTERM)
+        assert client.process.wait(10) == 0
+
+
+def test_files_are_followed(tmp_path: Path) -> None:
+    port = free_port()
+    text = CONFIG + ("sources: {{log: {{type: file, path: 'rows*.ndjson', format: ndjson, follow: true}}}}\n")
+    config = written(tmp_path, port, text.replace("  sizes:\n", "  sizes:\n    sources: [log]\n"))
+
+    def seen(client: Client) -> float | None:
+        return client.metric("kldrift_window_samples", feature="size", window="1h")
+
+    with daemon(config, port, tmp_path / "log") as client:
+        live = tmp_path / "rows.ndjson"
+        live.write_text('{"size": 1}\n{"size": 2}\n{"si')
+        until(lambda: seen(client) == 2, what="two whole lines")
+        with live.open("a") as file:
+            file.write('ze": 3}\n')
+        until(lambda: seen(client) == 3, what="the line completed")
+        live.rename(tmp_path / "rows.1.ndjson")
+        live.write_text('{"size": 1}\n')
+        until(lambda: seen(client) == 4, what="the new file, and the old one not again")
+
+
+def test_a_port_in_use_is_said_clearly(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        done = kldrift("run", "-c", str(written(tmp_path, port)))
+    assert done.returncode == 1
+    assert f"127.0.0.1:{port} is in use" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_standard_input_is_a_source(tmp_path: Path) -> None:
+    text = CONFIG + "sources: {{pipe: {{type: stdin, format: ndjson}}}}\n"
+    config = written(tmp_path, free_port(), text.replace("  sizes:\n", "  sizes:\n    sources: [pipe]\n"))
+    done = kldrift("run", "--once", "-c", str(config), stdin=b'{"size": 1}\n' * 1000 + b'{"size": 3}')
+    assert done.returncode == 0, done.stderr
+    assert "1,001 rows" in done.stdout
+
+
+@pytest.mark.parametrize("arguments", [("version",), ("schema",), ("--help",), ("run", "--help")])
+def test_small_commands(arguments: tuple[str, ...]) -> None:
+    done = kldrift(*arguments)
+    assert done.returncode == 0
+    assert done.stdout
+
+
+def test_check_prints_the_plan_and_bad_files_exit_2(tmp_path: Path) -> None:
+    done = kldrift("check", "-c", str(written(tmp_path, 1)))
+    assert done.returncode == 0, done.stderr
+    assert "ok: 2 monitors, 2 features" in done.stdout
+    done = kldrift("check", "-c", str(tmp_path / "absent.yaml"))
+    assert done.returncode == 2
+    assert "absent.yaml" in done.stderr
+    bad = written(
+        tmp_path, 1, CONFIG.replace("[0, 1, 2, 4]", "[0, 1, 1, 4]").replace("windows: [5m]", "windows: [5 m]")
+    )
+    done = kldrift("check", "-c", str(bad))
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 2
+
+
+def test_the_demo_drifts_and_ends(tmp_path: Path) -> None:
+    log = tmp_path / "demo"
+    with log.open("wb") as output:
+        running = subprocess.Popen(
+            [KLDRIFT, "demo", "--port", "0", "--drift-after", "6s", "--duration", "26s"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+        assert running.wait(90) == 0, log.read_text()
+    lines = [line for line in log.read_text().splitlines() if line.startswith("KL over")]
+    assert "critical" not in lines[0]
+    assert "score" in lines[-1]
+    assert "country" in lines[-1]
+    assert lines[-1].split("country ")[1].split()[1] == "critical"
+    assert lines[-1].split("score ")[1].split()[1] == "quiet"
+
+
+def test_check_counts_the_series_that_are_exported(tmp_path: Path) -> None:
+    from kldrift.build import build_monitors
+    from kldrift.cli.check import n_series
+    from kldrift.config import load_config
+    from kldrift.export.metrics import render_drift
+    from kldrift.records import DriftSnapshot, SampleBatch
+
+    monitors = build_monitors(load_config(written(tmp_path, 1)).monitors, created_ms=1)
+    for monitor in monitors:
+        column = [0.5] if monitor.features[0].kind == "numeric" else np.zeros(1, dtype=np.int32)
+        monitor.add(SampleBatch(1, (np.asarray(column),)), "s", 0)
+        rendered = render_drift(DriftSnapshot(0, (monitor.evaluate(0),)), openmetrics=False)
+        assert rendered.series == n_series(monitor)

@@ -1,0 +1,77 @@
+"""The way of the data has one direction: who may import whom."""
+
+import ast
+
+import pytest
+
+from tests.conftest import ROOT
+
+PACKAGE = ROOT / "kldrift"
+RECORDS = {"records", "errors"}
+
+#: folder or module -> what it may import of ours; whatever is not listed may import everything
+ALLOWED = {
+    "records": set(),
+    "errors": set(),
+    "kernels": {"kernels", *RECORDS},
+    "drift": {"drift", "kernels", *RECORDS},
+    "sources": {"sources", *RECORDS},
+    "wire": {"wire", *RECORDS},
+    "config": {"config", *RECORDS},
+    "export": {"export", *RECORDS},
+    "web": {"web", *RECORDS},
+    "engine": {"drift", "export", *RECORDS},
+    "intake": {"drift", "engine", "export", "sources", "wire", *RECORDS},
+}
+
+#: libraries that only some may know
+ONLY = {
+    "yaml": {"config"},
+    "pydantic": {"config"},
+    "numba": {"kernels", "cli", "export"},
+    "llvmlite": {"kernels"},
+    "starlette": {"web"},
+    "uvicorn": {"web"},
+    "prometheus_client": {"export"},
+    "pickle": set(),
+}
+
+
+def imports() -> list[tuple[str, str, str]]:
+    found = []
+    for path in sorted(PACKAGE.rglob("*.py")):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{path}: imports are absolute"
+                names = [node.module or ""]
+                if node.module == "kldrift":
+                    names = [f"kldrift.{alias.name}" for alias in node.names]
+            found += [(str(path.relative_to(ROOT)), part, name) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("part", sorted(ALLOWED))
+def test_a_part_imports_only_what_lies_before_it_in_the_way_of_the_data(part: str) -> None:
+    wrong = [
+        f"{path}: {name}"
+        for path, owner, name in imports()
+        if owner == part
+        and name.startswith("kldrift.")
+        and name != "kldrift.__version__"
+        and name.split(".")[1] not in ALLOWED[part]
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize("library", sorted(ONLY))
+def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
+    wrong = [
+        f"{path}: {name}"
+        for path, owner, name in imports()
+        if name.split(".")[0] == library and owner not in ONLY[library]
+    ]
+    assert not wrong

@@ -1,0 +1,210 @@
+"""From bytes to counts: gathering, receipts, back-pressure, retries."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Generator
+from typing import Any
+
+import pytest
+
+import kldrift.intake
+from kldrift.drift.monitor import Monitor
+from kldrift.engine import Engine, Work, WorkQueue
+from kldrift.errors import Busy, SourceError
+from kldrift.export.telemetry import Telemetry
+from kldrift.intake import PullIntake, PushIntake
+from kldrift.records import Chunk, Receipt, SampleBatch
+from tests.drift.builders import MINUTE, UNIFORM_EXAMPLE, edges_spec, monitor
+
+NOW = 1_700_000_000_000
+
+
+def watched(event_time: bool = False) -> Monitor:
+    return monitor((edges_spec("x"), UNIFORM_EXAMPLE), event_time=event_time)
+
+
+def engine_of(*monitors: Monitor, queue_bytes: int = 1 << 20) -> Engine:
+    return Engine(monitors, 3_600_000, queue_bytes, Telemetry(), lambda: NOW)
+
+
+def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    return asyncio.run(asyncio.wait_for(coroutine, 20))
+
+
+def push(engine: Engine, bodies: list[bytes]) -> list[Receipt]:
+    """Submit all bodies before the decoding thread starts, so that they are gathered."""
+
+    async def main() -> list[Receipt]:
+        intake = PushIntake(engine, Telemetry(), asyncio.get_running_loop(), lambda: NOW)
+        answers = [intake.submit("m", "ndjson", body) for body in bodies]
+        intake.start()
+        receipts = await asyncio.gather(*answers)
+        await asyncio.to_thread(intake.stop)
+        return list(receipts)
+
+    engine.start()
+    try:
+        return run(main())  # type: ignore[no-any-return]
+    finally:
+        engine.stop()
+
+
+def test_waiting_bodies_are_decoded_in_one_go_and_each_gets_its_own_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    original = kldrift.intake.decode
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        calls.append(len(arguments[1]))
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(kldrift.intake, "decode", counting)
+    engine = engine_of(watched())
+    receipts = push(engine, [b'{"x": 0.5}\n' * 3, b"", b'{"x": 1.5}\nbroken\n', b'{"x": "1"}'])
+    assert calls == [4]
+    assert [(r.accepted, r.rejected) for r in receipts] == [(3, 0), (0, 0), (1, 1), (1, 0)]
+    assert receipts[1].unreadable is not None
+    assert receipts[2].errors[0].row == 1
+    assert receipts[3].errors[0].feature == "x"
+    assert engine.snapshot.monitors[0].counts[0].tolist() == [3, 1, 0, 0, 0, 0]
+
+
+def test_late_and_future_rows_are_told_to_the_body_they_came_in() -> None:
+    def row(minutes: int) -> bytes:
+        return b'{"x": 0.5, "ts": %d}\n' % (NOW + minutes * MINUTE)
+
+    receipts = push(engine_of(watched(event_time=True)), [row(0), row(-30) + row(0), row(100) + row(0)])
+    assert [(r.accepted, r.late, r.rejected) for r in receipts] == [(1, 0, 0), (1, 1, 0), (1, 0, 1)]
+
+
+def test_a_full_intake_says_busy_and_takes_nothing() -> None:
+    async def main() -> None:
+        intake = PushIntake(
+            engine_of(watched(), queue_bytes=1000), Telemetry(), asyncio.get_running_loop(), lambda: NOW
+        )
+        taken = intake.submit("m", "ndjson", b"x" * 5000)  # larger than the queue, but alone
+        with pytest.raises(Busy, match="5000 bytes are waiting"):
+            intake.submit("m", "ndjson", b"x")
+        taken.cancel()
+
+    run(main())
+
+
+def test_a_body_that_breaks_the_decoder_is_answered_and_the_next_one_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = kldrift.intake.decode
+
+    def breaking(body_format: Any, bodies: list[bytes], schema: Any, **options: Any) -> Any:
+        if any(b"break" in body for body in bodies):
+            raise RuntimeError("a defect")
+        return original(body_format, bodies, schema, **options)
+
+    monkeypatch.setattr(kldrift.intake, "decode", breaking)
+    engine = engine_of(watched())
+    engine.start()
+
+    async def main() -> Receipt:
+        intake = PushIntake(engine, Telemetry(), asyncio.get_running_loop(), lambda: NOW)
+        intake.start()
+        with pytest.raises(Busy, match="the log says why"):
+            await intake.submit("m", "ndjson", b"break")
+        return await intake.submit("m", "ndjson", b'{"x": 0.5}')
+
+    assert run(main()).accepted == 1
+    engine.stop()
+
+
+class Failing:
+    """Fails after each chunk, and goes on from its position."""
+
+    name = "failing"
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+
+    def chunks(self, positions: Any, stop: threading.Event) -> Generator[Chunk | None, None, None]:
+        start = int(positions.get("log", {"row": 0})["row"])
+        self.asked.append(start)
+        if start < 4:
+            yield Chunk("log", {"row": start + 1}, b'{"x": 0.5}\n', NOW)
+            raise SourceError("the disk is gone; plug it in", "read")
+
+
+def test_a_source_that_fails_is_asked_again_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kldrift.intake, "RETRY_SECONDS", (0.0,))
+    engine = engine_of(watched())
+    engine.start()
+    source = Failing()
+    pull = PullIntake(source, "ndjson", ["m"], engine, Telemetry())
+    pull.start()
+    assert pull.wait(20)
+    engine.stop()
+    assert source.asked == [0, 1, 2, 3, 4]
+    assert engine.positions == {"failing": {"log": {"row": 4}}}
+    assert engine.snapshot.monitors[0].samples.tolist() == [[4]]
+
+
+def test_once_a_failing_source_ends_with_its_failure() -> None:
+    engine = engine_of(watched())
+    engine.start()
+    pull = PullIntake(Failing(), "ndjson", ["m"], engine, Telemetry(), once=True)
+    pull.start()
+    assert pull.wait(20)
+    engine.stop()
+    assert "the disk is gone" in str(pull.failure)
+    assert engine.rows_counted == 1
+
+
+def test_one_chunk_feeds_two_monitors_and_its_rows_are_received_once() -> None:
+    from dataclasses import replace
+
+    first = watched()
+    second = watched()
+    second.spec = replace(second.spec, name="other")
+    engine = engine_of(first, second)
+    engine.start()
+    telemetry = Telemetry()
+    pull = PullIntake(Failing(), "ndjson", ["m", "other"], engine, telemetry, once=True)
+    pull.start()
+    assert pull.wait(20)
+    engine.stop()
+    assert [m.samples.tolist() for m in engine.snapshot.monitors] == [[[1]], [[1]]]
+    assert b'kldrift_samples_received_total{source="failing"} 1.0\n' in telemetry.exposition(
+        False, False, engine.snapshot
+    )
+
+
+def work(n_bytes: int) -> Work:
+    return Work("s", "", None, [("m", SampleBatch(0, ()))], NOW, n_bytes)
+
+
+def test_the_queue_is_bounded_in_bytes_and_takes_a_large_piece_when_empty() -> None:
+    queue = WorkQueue(100)
+    queue.put(work(500))
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Busy):
+        queue.put(work(1), stop)
+    assert queue.get(0) is not None
+    queue.put(work(60))
+    queue.put(work(40))
+    assert queue.n_bytes == 100
+    queue.close()
+    with pytest.raises(Busy, match="stopping"):
+        queue.put(work(1))
+    assert not queue.drained
+    assert queue.get(0) is not None
+    assert queue.get(0) is not None
+    assert queue.drained
+
+
+def test_work_for_a_monitor_that_a_reload_took_away_is_told_so() -> None:
+    engine = engine_of(watched())
+    engine.start()
+    engine.swap([], 1000)
+    failed: list[BaseException] = []
+    answered = threading.Event()
+    engine.queue.put(
+        Work("http", "", None, [("m", SampleBatch(0, ()))], NOW, 1, failed=lambda e: (failed.append(e), answered.set()))  # type: ignore[func-returns-value]
+    )
+    assert answered.wait(20)
+    engine.stop()
+    assert "changed by a reload" in str(failed[0])
