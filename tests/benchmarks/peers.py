@@ -194,7 +194,8 @@ def rows(n_rows: int = 100_000, repeats: int = 3, seconds: float = 3.0) -> list[
 
 
 def _m(rate: float) -> str:
-    return f"{rate / 1e6:.3g} M samples/s"
+    millions = rate / 1e6
+    return f"{millions:.0f} M samples/s" if millions >= 100 else f"{millions:.3g} M samples/s"
 
 
 def main() -> int:

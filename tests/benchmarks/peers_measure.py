@@ -99,13 +99,11 @@ def whylogs(reference: FloatArray, live: FloatArray) -> Iterator[Way]:
 
 def popmon(reference: FloatArray, live: FloatArray) -> Iterator[Way]:
     """The histograms of one live day, alone and with all that the report shows, against a reference of ten days."""
-    import histogrammar.dfinterface.make_histograms as histograms
     import pandas
+    from histogrammar.dfinterface.make_histograms import make_histograms
     from popmon.pipeline.metrics import df_stability_metrics
 
     logging.disable(logging.INFO)
-    # A progress bar a call, on stderr, is not what is measured.
-    histograms.tqdm = lambda items, **_: items  # type: ignore[attr-defined,unused-ignore]
     first, names = pandas.Timestamp("2024-01-01"), column_names(live)
 
     def dated(columns: FloatArray, days: int, start: int) -> Any:
@@ -115,7 +113,7 @@ def popmon(reference: FloatArray, live: FloatArray) -> Iterator[Way]:
 
     ref, cur = dated(reference, 10, 0), dated(live, 1, 10)
     day = {"bin_width": float(pandas.Timedelta("1D").value), "bin_offset": float(first.value)}
-    made, features, bins, axis, types = histograms.make_histograms(
+    made, features, bins, axis, types = make_histograms(
         ref, [f"date:{name}" for name in names], bin_specs={"date": day}, time_axis="date", ret_specs=True
     )
 
@@ -131,7 +129,7 @@ def popmon(reference: FloatArray, live: FloatArray) -> Iterator[Way]:
     yield Way(
         "histograms alone",
         "mean",
-        lambda: histograms.make_histograms(cur, features, bin_specs=bins, time_axis=axis, var_dtype=types),
+        lambda: make_histograms(cur, features, bin_specs=bins, time_axis=axis, var_dtype=types),
         means,
     )
     # popmon's ks is sqrt(n m / (n + m)) D

@@ -262,9 +262,11 @@ def test_a_request_that_offers_an_upgrade_is_answered_over_http_1(split):
         async with serving(ingest) as server:
             head = post_head(f"Content-Length: {len(ROW)}", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
-            for piece in ((head + ROW)[:split], (head + ROW)[split:]):
-                writer.write(piece)
-                await asyncio.sleep(0.01)  # so that the pieces arrive apart
+            writer.write((head + ROW)[:split])
+            connections = server._server.server_state.connections
+            while sum(connection._head_bytes for connection in connections) < split:  # so that they arrive apart
+                await asyncio.sleep(0.001)
+            writer.write((head + ROW)[split:])
             assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
             writer.close()
         assert ingest.bodies[0][2] == ROW
