@@ -47,9 +47,7 @@ def build_monitors(
     return tuple(monitors)
 
 
-def references_of(
-    spec: MonitorSpec, created_ms: int, notice: Notice = lambda _: None
-) -> tuple[FeatureReference, ...]:
+def references_of(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _: None) -> tuple[FeatureReference, ...]:
     """The references of a monitor's features, in their order; each file is read once."""
     by_origin: dict[ReferenceData | ReferenceFile, list[FeatureSpec]] = {}
     found: dict[str, FeatureReference] = {}

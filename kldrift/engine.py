@@ -1,7 +1,9 @@
-"""The engine: one thread that owns the counts.
+"""The engine: the one owner of the counts.
 
-Intakes put `Work` on a queue bounded in bytes (that is the back-pressure); the engine adds each batch to its monitors,
-says so to whoever waits for it, and at each tick swaps in a new `DriftSnapshot`. Readers see only that snapshot.
+Intakes put `Work` on a queue bounded in bytes (that is the back-pressure); the engine's thread adds each batch to its
+monitors, says so to whoever waits for it, and at each tick swaps in a new `DriftSnapshot`. Readers see only that
+snapshot. A caller with a few rows may have them counted at once (`try_apply`) while the thread has nothing to do: to
+wake it and be woken again costs more than to count them.
 """
 
 import threading
@@ -38,8 +40,8 @@ class Work:
     parts: Sequence[tuple[str, SampleBatch]]
     arrival_ms: int
     n_bytes: int
-    done: Callable[[Sequence[AddResult]], None] | None = None
-    failed: Callable[[BaseException], None] | None = None
+    done: Callable[[Sequence[AddResult]], object] | None = None
+    failed: Callable[[BaseException], object] | None = None
 
 
 class WorkQueue:
@@ -52,8 +54,13 @@ class WorkQueue:
         self._changed = threading.Condition()
         self._closed = False
 
-    def put(self, work: Work, stop: threading.Event | None = None) -> None:
+    def put(self, work: Work, stop: threading.Event | None = None, wait: bool = True) -> None:
         """Wait until there is room, then add; a work larger than the queue is taken when the queue is empty.
+
+        Parameters
+        ----------
+        stop : ends the waiting
+        wait : False adds a small work at once, room or not, for a caller that must not wait
 
         Raises
         ------
@@ -61,7 +68,7 @@ class WorkQueue:
             the queue is closed, or `stop` was set while waiting
         """
         with self._changed:
-            while self.n_bytes > 0 and self.n_bytes + work.n_bytes > self.max_bytes and not self._closed:
+            while wait and self.n_bytes > 0 and self.n_bytes + work.n_bytes > self.max_bytes and not self._closed:
                 if stop is not None and stop.is_set():
                     raise Busy("stopping")
                 self._changed.wait(0.2)
@@ -97,6 +104,11 @@ class WorkQueue:
             self._changed.notify_all()
 
     @property
+    def open_and_empty(self) -> bool:
+        """Nothing waits, and more would be taken."""
+        return not self._items and not self._closed
+
+    @property
     def drained(self) -> bool:
         """Closed, and everything given out."""
         with self._changed:
@@ -130,6 +142,7 @@ class Engine:
         self._telemetry = telemetry
         self._clock_ms = clock_ms
         self._snapshot = DriftSnapshot(0)
+        self._owner = threading.Lock()  # held while counts are changed or read
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._rows = 0
 
@@ -172,6 +185,18 @@ class Engine:
         self.queue.call(act)
         swapped.wait()
 
+    def try_apply(self, work: Work) -> Sequence[AddResult] | None:
+        """Count a small work in the caller's thread; None, and nothing done, where the engine is busy.
+
+        `done` and `failed` are not called: the caller has the results, or the error.
+        """
+        if not self.queue.open_and_empty or not self._owner.acquire(blocking=False):
+            return None
+        try:
+            return self._count(work)
+        finally:
+            self._owner.release()
+
     def evaluate(self) -> None:
         """Compute a snapshot; called by the thread at each tick."""
         started = time.perf_counter()
@@ -183,31 +208,37 @@ class Engine:
         next_tick = time.monotonic() + self._tick_seconds
         while not self.queue.drained:
             item = self.queue.get(max(0.0, next_tick - time.monotonic()))
-            if isinstance(item, Work):
-                self._apply(item)
-            elif item is not None:
-                item()
-            if time.monotonic() >= next_tick:
-                self.evaluate()
-                next_tick = max(next_tick + self._tick_seconds, time.monotonic())
-        self.evaluate()
+            with self._owner:
+                if isinstance(item, Work):
+                    self._apply(item)
+                elif item is not None:
+                    item()
+                if time.monotonic() >= next_tick:
+                    self.evaluate()
+                    next_tick = max(next_tick + self._tick_seconds, time.monotonic())
+        with self._owner:
+            self.evaluate()
 
     def _apply(self, work: Work) -> None:
-        started = time.perf_counter()
         try:
-            results = [self._add(work, name, batch) for name, batch in work.parts]
+            results = self._count(work)
         except Exception as error:  # noqa: BLE001  # one bad batch must not end the daemon: it is counted, logged, answered
             if not isinstance(error, Busy):
                 self._telemetry.batch_failed(work.source, error)
             if work.failed is not None:
                 work.failed(error)
             return
+        if work.done is not None:
+            work.done(results)
+
+    def _count(self, work: Work) -> Sequence[AddResult]:
+        started = time.perf_counter()
+        results = [self._add(work, name, batch) for name, batch in work.parts]
         if work.position is not None:
             self.positions.setdefault(work.source, {})[work.stream] = work.position
         self._telemetry.committed(time.perf_counter() - started, self._clock_ms())
         self._telemetry.queue_changed(self.queue.n_bytes)
-        if work.done is not None:
-            work.done(results)
+        return results
 
     def _add(self, work: Work, name: str, batch: SampleBatch) -> AddResult:
         monitor = self._monitors.get(name)

@@ -25,7 +25,6 @@ from kldrift.records import (
     Chunk,
     Decoded,
     Format,
-    IntArray,
     Receipt,
     RowError,
     RowRange,
@@ -43,6 +42,12 @@ GATHER_BYTES = 8 << 20
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
+#: So many bytes of one turn of the event loop are decoded in it: some 50 one-row posts, a millisecond.
+INLINE_BYTES = 64_000
+
+Target = tuple[str, Format]
+
+
 @dataclass(slots=True)
 class _Waiting:
     body: bytes
@@ -51,6 +56,9 @@ class _Waiting:
 
 class PushIntake:
     """Bodies pushed over HTTP; implements the web layer's ingest port.
+
+    What comes in one turn of the event loop is gathered. A few rows are decoded and counted right there; more go to a
+    thread, which gathers what came while it was busy.
 
     Parameters
     ----------
@@ -69,7 +77,9 @@ class PushIntake:
         self._telemetry = telemetry
         self._loop = loop
         self._clock_ms = clock_ms
-        self._waiting: OrderedDict[tuple[str, Format], list[_Waiting]] = OrderedDict()
+        self._turn: dict[Target, list[_Waiting]] = {}
+        self._turn_bytes = 0
+        self._waiting: OrderedDict[Target, list[_Waiting]] = OrderedDict()
         self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._stopped = False
@@ -99,19 +109,29 @@ class PushIntake:
         Busy
             too many bytes are waiting already
         """
+        pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.n_bytes
+        if self._stopped:
+            raise Busy("the daemon is stopping; send the samples again")
+        if pending > 0 and pending + len(body) > self._engine.queue.max_bytes:
+            raise Busy(f"expected room in the queue, {pending} bytes are waiting; send the samples again later")
+        if not self._turn:
+            self._loop.call_soon(self._end_turn)
         answer: asyncio.Future[Receipt] = self._loop.create_future()
-        with self._changed:
-            pending = self._waiting_bytes + self._engine.queue.n_bytes
-            if self._stopped or (pending > 0 and pending + len(body) > self._engine.queue.max_bytes):
-                raise Busy(
-                    "the daemon is stopping; send the samples again"
-                    if self._stopped
-                    else f"expected room in the queue, {pending} bytes are waiting; send the samples again later"
-                )
-            self._waiting.setdefault((monitor, format), []).append(_Waiting(body, answer))
-            self._waiting_bytes += len(body)
-            self._changed.notify()
+        self._turn.setdefault((monitor, format), []).append(_Waiting(body, answer))
+        self._turn_bytes += len(body)
         return answer
+
+    def _end_turn(self) -> None:
+        turn, self._turn, self._turn_bytes = self._turn, {}, 0
+        for target, waiting in turn.items():
+            size = sum(len(item.body) for item in waiting)
+            if size <= INLINE_BYTES and not self._waiting:
+                self._take(target, waiting, size, self._count_here)
+                continue
+            with self._changed:
+                self._waiting.setdefault(target, []).extend(waiting)
+                self._waiting_bytes += size
+                self._changed.notify()
 
     def _run(self) -> None:
         while True:
@@ -120,57 +140,59 @@ class PushIntake:
                     self._changed.wait()
                 if not self._waiting:
                     return
-                (monitor, body_format), waiting = self._waiting.popitem(last=False)
+                target, waiting = self._waiting.popitem(last=False)
                 taken, size = 0, 0
                 while taken < len(waiting) and (taken == 0 or size + len(waiting[taken].body) <= GATHER_BYTES):
                     size += len(waiting[taken].body)
                     taken += 1
                 if taken < len(waiting):  # the rest goes to the back of the line
-                    self._waiting[monitor, body_format] = waiting[taken:]
+                    self._waiting[target] = waiting[taken:]
                     del waiting[taken:]
                 self._waiting_bytes -= size
-            try:
-                self._decode(monitor, body_format, waiting, size)
-            except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
-                if not isinstance(error, Busy):
-                    self._telemetry.batch_failed(HTTP, error)
-                self._fail(waiting, error)
+            self._take(target, waiting, size, self._hand_over)
 
-    def _decode(self, monitor: str, body_format: Format, waiting: list[_Waiting], size: int) -> None:
-        watched = self._engine.monitors.get(monitor)
-        if watched is None:
-            self._fail(waiting, Busy(f"monitor {monitor} went away with a reload"))
-            return
-        decoded = decode(body_format, [item.body for item in waiting], watched.schema)
-        _report(self._telemetry, HTTP, decoded.bodies)
-
-        def done(results: Sequence[AddResult]) -> None:
-            receipts = _receipts(decoded, results[0])
-            self._answer([(item.answer, receipt) for item, receipt in zip(waiting, receipts, strict=True)])
-
-        if decoded.batch.n_rows == 0:
-            done([AddResult(0, _NO_ROWS, _NO_ROWS, _NO_ROWS)])
-            return
-        self._engine.queue.put(
-            Work(
+    def _take(
+        self, target: Target, waiting: list[_Waiting], size: int, count: Callable[[Work, list[_Waiting], Decoded], None]
+    ) -> None:
+        """Decode bodies and have them counted; whatever happens, each is answered."""
+        monitor, body_format = target
+        try:
+            watched = self._engine.monitors.get(monitor)
+            if watched is None:
+                raise Busy(f"monitor {monitor} went away with a reload")
+            decoded = decode(body_format, [item.body for item in waiting], watched.schema)
+            _report(self._telemetry, HTTP, decoded.bodies)
+            work = Work(
                 source=HTTP,
                 stream="",
                 position=None,
-                parts=[(monitor, decoded.batch)],
+                parts=[(monitor, decoded.batch)] if decoded.batch.n_rows else [],
                 arrival_ms=self._clock_ms(),
                 n_bytes=decoded.batch.n_bytes + size,
-                done=done,
+                done=lambda results: self._loop.call_soon_threadsafe(self._answer, waiting, decoded, results),
                 failed=lambda error: self._fail(waiting, error),
             )
-        )
+            count(work, waiting, decoded)
+        except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
+            if not isinstance(error, Busy):
+                self._telemetry.batch_failed(HTTP, error)
+            self._fail(waiting, error)
 
-    def _answer(self, receipts: list[tuple["asyncio.Future[Receipt]", Receipt]]) -> None:
-        def resolve() -> None:
-            for answer, receipt in receipts:
-                if not answer.done():  # the client may have gone
-                    answer.set_result(receipt)
+    def _count_here(self, work: Work, waiting: list[_Waiting], decoded: Decoded) -> None:
+        results = self._engine.try_apply(work)
+        if results is None:
+            self._engine.queue.put(work, wait=False)
+        else:
+            self._answer(waiting, decoded, results)
 
-        self._loop.call_soon_threadsafe(resolve)
+    def _hand_over(self, work: Work, waiting: list[_Waiting], decoded: Decoded) -> None:  # noqa: ARG002
+        self._engine.queue.put(work)
+
+    @staticmethod
+    def _answer(waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> None:
+        for item, receipt in zip(waiting, _receipts(decoded, results), strict=True):
+            if not item.answer.done():  # the client may have gone
+                item.answer.set_result(receipt)
 
     def _fail(self, waiting: Iterable[_Waiting], error: BaseException) -> None:
         shown = error if isinstance(error, Busy) else Busy("the samples could not be counted; the log says why")
@@ -183,20 +205,18 @@ class PushIntake:
         self._loop.call_soon_threadsafe(resolve)
 
 
-_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
-
-
-def _receipts(decoded: Decoded, result: AddResult) -> list[Receipt]:
+def _receipts(decoded: Decoded, results: Sequence[AddResult]) -> list[Receipt]:
     """What each body is answered: its own rows among those counted, late, and rejected."""
     receipts = []
     first = 0
+    result = results[0] if results else None  # no result: no row could be decoded
     for body in decoded.bodies:
         rejected = sum(body.rejected.values())
+        errors = body.errors
         late = future = 0
-        if result.late.size or result.future.size:
+        if result is not None and (result.late.size or result.future.size):
             ends = (first, first + body.accepted)
             late, future = (int(np.diff(np.searchsorted(rows, ends))[0]) for rows in (result.late, result.future))
-        errors = body.errors
         if future:
             errors = (*errors, RowError(-1, None, f"{future} rows have a time in the future"))[:10]
         receipts.append(Receipt(body.accepted - late - future, rejected + future, late, errors, body.unreadable))

@@ -4,7 +4,6 @@ import re
 import shlex
 import signal
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,10 @@ from tests.e2e.processes import KLDRIFT, Client, free_port, kldrift, until
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
 YAML = [text for language, text in BLOCKS if language == "yaml"]
+CURL = (
+    "curl -H 'Content-Type: application/x-ndjson' --data-binary @live.ndjson"
+    " http://127.0.0.1:9867/v1/monitors/loans/samples"
+)
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.strip().splitlines()]
 
 
@@ -38,13 +41,12 @@ def test_every_command_of_the_readme_is_known_to_these_tests() -> None:
         "tests/run",  # this run
         "kldrift check -c kldrift.yaml",  # below
         "kldrift run -c kldrift.yaml",
-        "curl -H 'Content-Type: application/x-ndjson' --data-binary @live.ndjson"
-        " http://127.0.0.1:9867/v1/monitors/loans/samples",
+        CURL,
     ]
 
 
 @pytest.fixture
-def stream(tmp_path: Path) -> Iterator[Path]:
+def stream(tmp_path: Path) -> Path:
     """A folder with the README's first configuration, its reference, and rows to send."""
     rng = np.random.default_rng(0)
     table = pl.DataFrame(
@@ -57,7 +59,7 @@ def stream(tmp_path: Path) -> Iterator[Path]:
     table.write_parquet(tmp_path / "reference.parquet")
     table[:200].write_ndjson(tmp_path / "live.ndjson")
     (tmp_path / "kldrift.yaml").write_text(YAML[0])
-    yield tmp_path
+    return tmp_path
 
 
 def test_ones_own_stream_as_the_readme_prints_it(stream: Path) -> None:

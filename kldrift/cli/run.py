@@ -32,4 +32,3 @@ def run_command(path: Path, once: bool) -> None:
         err.print(str(failure), markup=False, highlight=False)
     if failures:
         raise typer.Exit(1)
-

@@ -211,16 +211,7 @@ def fill_counts(
     if len(columns) != n_features:
         raise ValueError(f"expected a column for each of the {n_features} features, got {len(columns)}")
     n_rows = len(columns[0]) if n_features else 0
-    addresses = np.empty(n_features, dtype=np.int64)
-    for feature, (column, numeric) in enumerate(zip(columns, table.numeric.tolist(), strict=True)):
-        dtype = _FLOAT64 if numeric else _INT32
-        flags = column.flags
-        if column.dtype != dtype or column.shape != (n_rows,) or not (flags.c_contiguous and flags.aligned):
-            raise ValueError(
-                f"column {feature}: expected a contiguous, aligned {dtype} vector of {n_rows} rows, got "
-                f"{column.dtype} {column.shape} with strides {column.strides}; convert it with np.ascontiguousarray"
-            )
-        addresses[feature] = float64_address(column) if numeric else int32_address(column)
+    addresses = _addresses(table, columns, n_rows)
     if counts.dtype != np.int64 or counts.ndim != 2 or not counts.flags.carray:
         raise ValueError(f"counts: expected a writable, contiguous int64 matrix, got {counts.dtype} {counts.shape}")
     if len(counts) < 1 or counts.shape[1] != table.offsets[-1]:
@@ -244,6 +235,24 @@ def fill_counts(
             fill_serial(table, addresses, n_rows, slots, n_chunks, copies)
     if n_chunks > 1:
         counts += copies.sum(axis=0)
+
+
+def _addresses(
+    table: BinTable, columns: Sequence[npt.NDArray[np.float64] | npt.NDArray[np.int32]], n_rows: int
+) -> IntArray:
+    """Address of each column, checked; the only work a feature in Python, so it is kept small."""
+    shape = (n_rows,)
+    found = []
+    for column, numeric in zip(columns, table.numeric.tolist(), strict=True):
+        dtype = _FLOAT64 if numeric else _INT32
+        flags = column.flags
+        if column.dtype != dtype or column.shape != shape or not (flags.c_contiguous and flags.aligned):
+            raise ValueError(
+                f"column {len(found)}: expected a contiguous, aligned {dtype} vector of {n_rows} rows, got "
+                f"{column.dtype} {column.shape} with strides {column.strides}; convert it with np.ascontiguousarray"
+            )
+        found.append(float64_address(column) if numeric else int32_address(column))
+    return np.array(found, dtype=np.int64)
 
 
 def _chunks(n_features: int, n_rows: int, n_threads: int, n_counts: int) -> int:

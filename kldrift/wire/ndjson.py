@@ -188,6 +188,8 @@ def parse_lines(bodies: Sequence[bytes]) -> Lines:
         start = n_records
         n_told = 0
         for line in body.split(b"\n"):
+            if not line:  # after the last newline, mostly; parsing it would cost as much as a row
+                continue
             try:
                 row = parse(line)
             except ValueError as error:

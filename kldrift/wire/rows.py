@@ -200,7 +200,11 @@ def may_repeat_keys(text: bytes, n_keys: int) -> bool:
     A key ends in ``":``, unless white space stands between the two; keys of inner objects and such text within
     strings only add to the count. So equality, without such white space, proves that no key came twice.
     """
-    return text.count(b'":') != n_keys or any(mark in text for mark in (b'" ', b'"\t', b'"\r', b'"\n'))
+    n_ends = text.count(b'":')
+    if n_ends != n_keys:
+        return True
+    # no other colon at all: no white space before one either (a tenth of the time of looking for it)
+    return text.count(b":") != n_ends and any(mark in text for mark in (b'" ', b'"\t', b'"\r', b'"\n'))
 
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> Row:

@@ -62,8 +62,22 @@ def memory(folder: Path, seconds: float) -> list[Row]:
     half = len(seen) // 2
     growth = max(seen[half:]) - max(seen[:half] or seen)
     return [
-        Row("resident memory, 1,000 features × 3 windows, at start", f"{started:.0f} MB", "350 MB", "at most", 350 / started, 1.0),
-        Row(f"… the most in {seconds / 60:.0f} min of load", f"{max(seen):.0f} MB", "350 MB", "at most", 350 / max(seen), 1.0),
+        Row(
+            "resident memory, 1,000 features × 3 windows, at start",
+            f"{started:.0f} MB",
+            "350 MB",
+            "at most",
+            350 / started,
+            1.0,
+        ),
+        Row(
+            f"… the most in {seconds / 60:.0f} min of load",
+            f"{max(seen):.0f} MB",
+            "350 MB",
+            "at most",
+            350 / max(seen),
+            1.0,
+        ),
         Row("… growth of the peak, second half against first", f"{growth:+.1f} MB", "flat", "to be", 1.0),
     ]
 

@@ -21,6 +21,9 @@ import threading
 import time
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.responses import Response
+from starlette.routing import Route
 
 from kldrift.records import Receipt
 from kldrift.web.app import App
@@ -104,15 +107,36 @@ def serve(ports):
         runner.run(main())
 
 
-def requests_per_second(port, seconds, connections):
+async def empty_route(request):
+    """The same through starlette's routing."""
+    await request.body()
+    return Response(EXPECTED, media_type="application/json")
+
+
+def serve_empty(ports):
+    """Empty handlers on the daemon's own server: plain ASGI, and behind starlette's routes."""
+
+    async def main():
+        routed = Starlette(routes=[Route("/v1/monitors/{monitor}/samples", empty_route, methods=["POST"])])
+        servers = [WebServer(app, bind("127.0.0.1", 0)) for app in (empty_handler, routed)]
+        for server in servers:
+            await server.start()
+        ports.send([server.port for server in servers])
+        await asyncio.Event().wait()
+
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main())
+
+
+def requests_per_second(port, seconds, connections, row=ROW, target=TARGET):
     """One-row posts by wrk; fails on any answer that is not 200."""
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
-        body = ROW.decode().replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
+        body = row.decode().replace("\\", "\\\\").replace("'", "\\'").replace("\n", "\\n")
         script.write(
             f"wrk.method = 'POST'\nwrk.body = '{body}'\nwrk.headers['Content-Type'] = 'application/x-ndjson'\n"
         )
         script.flush()
-        url = f"http://127.0.0.1:{port}{TARGET}"
+        url = f"http://127.0.0.1:{port}{target}"
         command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", script.name, url]
         report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert "Non-2xx" not in report, report

@@ -5,7 +5,10 @@ python -m tests.benchmarks.pipeline [--quick]
 
 import io
 import json
+import multiprocessing
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from tests.benchmarks.http_handlers import requests_per_second, serve_empty
 from tests.benchmarks.load import Load, post
 from tests.benchmarks.table import Row, print_rows
 from tests.e2e.processes import Client, daemon, free_port, kldrift
@@ -159,6 +163,43 @@ def http_rows(folder: Path, seconds: float, alone_rate: float) -> list[Row]:
                 1.0,
             )
         )
+        rows_out += one_row_posts(client, ndjson(data(1)), seconds)
+    return rows_out
+
+
+def one_row_posts(client: Client, row: bytes, seconds: float) -> list[Row]:
+    """Rows of 50 numbers one by one, beside empty handlers on the same server; in turns, the best of three."""
+    if shutil.which("wrk") is None:
+        print("one-row posts are left out: they take wrk (Debian's package)", file=sys.stderr)
+        return []
+    receiving, sending = multiprocessing.Pipe(duplex=False)
+    empty = multiprocessing.get_context("spawn").Process(target=serve_empty, args=(sending,), daemon=True)
+    empty.start()
+    rows_out = []
+    try:
+        ports = {"ours": client.port, **dict(zip(("plain ASGI", "starlette route"), receiving.recv(), strict=True))}
+        for connections in (1, 16, 64, 256):
+            rates = dict.fromkeys(ports, 0.0)
+            for _ in range(3):
+                for name, port in ports.items():
+                    rate = requests_per_second(
+                        port, max(1, round(seconds / 3)), connections, row, "/v1/monitors/bench/samples"
+                    )
+                    rates[name] = max(rates[name], rate)
+            rows_out += [
+                Row(
+                    f"one-row posts, {connections} connections",
+                    f"{rates['ours']:,.0f} requests/s",
+                    f"{rates[name]:,.0f} requests/s",
+                    f"an empty handler on the same server, {name}",
+                    rates["ours"] / rates[name],
+                    0.8,
+                )
+                for name in ("plain ASGI", "starlette route")
+            ]
+    finally:
+        empty.terminate()
+        empty.join()
     return rows_out
 
 
@@ -168,8 +209,6 @@ def _m(rate: float) -> str:
 
 def start_to_ready(folder: Path) -> list[Row]:
     """Seconds from the command to `/-/ready`, with the kernels' cache empty and then warm."""
-    import os
-
     rows_out = []
     port = free_port()
     config = configuration(folder, port)

@@ -34,7 +34,9 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
-    done = kldrift("reference", "build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "loans.json", cwd=folder)
+    done = kldrift(
+        "reference", "build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "loans.json", cwd=folder
+    )
     assert done.returncode == 0, done.stderr
     assert "2 features, 5,000 rows" in done.stdout
     features = json.loads((folder / "loans.json").read_text())["features"]
@@ -59,7 +61,10 @@ def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
     [
         (("build", "absent.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "o.json"), "absent.csv"),
         (("build", "loans.csv", "-c", "kldrift.yaml", "-m", "loan", "-o", "o.json"), "loan: expected a monitor"),
-        (("build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "no/o.json"), "no/o.json: expected to write"),
+        (
+            ("build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "no/o.json"),
+            "no/o.json: expected to write",
+        ),
         (("show", "loans.csv"), "expected a reference file in JSON"),
         (("show", "absent.json"), "absent.json: expected a reference file"),
     ],
@@ -80,7 +85,9 @@ def test_a_monitor_whose_reference_is_not_there_does_not_start(folder: Path) -> 
 
 
 @pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_a_full_disk_leaves_the_old_file_as_it_was(reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_file_as_it_was(
+    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(_: int) -> None:
         raise OSError(reason, os.strerror(reason))
 
@@ -90,7 +97,7 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(reason: int, tmp_path: Path, 
     with pytest.raises(ReferenceProblem, match=os.strerror(reason)):
         write_whole(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["r.json"]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_a_file_is_said() -> None:
