@@ -242,7 +242,7 @@ def _addresses(
 ) -> IntArray:
     """Address of each column, checked; the only work a feature in Python, so it is kept small."""
     shape = (n_rows,)
-    found = []
+    found: list[int] = []
     for column, numeric in zip(columns, table.numeric.tolist(), strict=True):
         dtype = _FLOAT64 if numeric else _INT32
         flags = column.flags
