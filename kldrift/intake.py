@@ -11,7 +11,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -31,7 +30,7 @@ from kldrift.records import (
     SampleBatch,
 )
 from kldrift.sources.base import Source
-from kldrift.wire import decode, decode_rows
+from kldrift.wire import decode, decode_rows, field_names, file_field_names
 
 HTTP = "http"
 
@@ -41,6 +40,9 @@ GATHER_BYTES = 8 << 20
 #: Waits between two tries of a source that fails.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
+
+#: How often a row is looked at for fields that nobody watches.
+UNKNOWN_FIELDS_SECONDS = 60.0
 
 #: So many bytes of one turn of the event loop are decoded in it: some 50 one-row posts, a millisecond.
 INLINE_BYTES = 64_000
@@ -77,6 +79,7 @@ class PushIntake:
         self._telemetry = telemetry
         self._loop = loop
         self._clock_ms = clock_ms
+        self._unknown = _UnknownFields(telemetry)
         self._turn: dict[Target, list[_Waiting]] = {}
         self._turn_bytes = 0
         self._waiting: OrderedDict[Target, list[_Waiting]] = OrderedDict()
@@ -162,6 +165,8 @@ class PushIntake:
                 raise Busy(f"monitor {monitor} went away with a reload")
             decoded = decode(body_format, [item.body for item in waiting], watched.schema)
             _report(self._telemetry, HTTP, decoded.bodies)
+            if self._unknown.due(monitor):
+                self._unknown.tell(watched, field_names(body_format, waiting[0].body))
             work = Work(
                 source=HTTP,
                 stream="",
@@ -261,6 +266,7 @@ class PullIntake:
         self._engine = engine
         self._telemetry = telemetry
         self._once = once
+        self._unknown = _UnknownFields(telemetry)
         self._stop = threading.Event()
         # Positions of what was handed over: where to go on after a failure. The engine's own are behind by its queue.
         self._handed: dict[str, Mapping[str, int | str]] = {}
@@ -325,6 +331,8 @@ class PullIntake:
             if i == 0:  # rows are counted once, however many monitors they feed
                 _report(self._telemetry, self.name, decoded.bodies)
             self._telemetry.bodies_decoded(self.name, chunk.stream, decoded.bodies)
+            if self._unknown.due(name):
+                self._unknown.tell(monitors[name], self._fields(chunk))
             parts.append((name, decoded.batch))
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
         self._engine.queue.put(
@@ -341,11 +349,40 @@ class PullIntake:
         self._handed[chunk.stream] = chunk.position
         self._telemetry.source_lag(self.name, chunk)
 
+    def _fields(self, chunk: Chunk) -> frozenset[str]:
+        if isinstance(chunk.payload, RowRange):
+            return file_field_names(chunk.payload.path)
+        return field_names(self._format, chunk.payload, chunk.header)
+
     def _decode(self, chunk: Chunk, monitor: Monitor) -> Decoded:
         if isinstance(chunk.payload, RowRange):
             rows = chunk.payload
-            return decode_rows(Path(rows.path), rows.start, rows.stop, monitor.schema)
+            return decode_rows(rows.path, rows.start, rows.stop, monitor.schema)
         return decode(self._format, [chunk.payload], monitor.schema, header=chunk.header)
+
+
+class _UnknownFields:
+    """Tells which fields of the rows nobody watches: looks at one row a monitor and minute, not at every one."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._telemetry = telemetry
+        self._next: dict[str, float] = {}
+
+    def due(self, monitor: str) -> bool:
+        """Whether it is time to look at a row for this monitor."""
+        now = time.monotonic()
+        if now < self._next.get(monitor, 0.0):
+            return False
+        self._next[monitor] = now + UNKNOWN_FIELDS_SECONDS
+        return True
+
+    def tell(self, monitor: Monitor, fields: frozenset[str]) -> None:
+        """Log the fields that are neither features nor the timestamp."""
+        known = {feature.name for feature in monitor.schema.features}
+        if monitor.schema.timestamp is not None:
+            known.add(monitor.schema.timestamp.field)
+        if unknown := fields - known:
+            self._telemetry.unknown_fields(monitor.spec.name, sorted(unknown))
 
 
 def now_ms() -> int:

@@ -208,3 +208,13 @@ def test_work_for_a_monitor_that_a_reload_took_away_is_told_so() -> None:
     assert answered.wait(20)
     engine.stop()
     assert "changed by a reload" in str(failed[0])
+
+
+def test_fields_that_nobody_watches_are_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "kldrift")
+    push(engine_of(watched(event_time=True)), [b'{"x": 0.5, "y": 1, "ts": %d, "z": [1]}' % NOW, b'{"x": 0.5, "y": 1}'])
+    told = [
+        getattr(record, "fields", record.__dict__) for record in caplog.records if "unknown field" in record.message
+    ]
+    assert len(told) == 2
+    assert {"y", "z"} == {str(fields.get("field")) for fields in told}

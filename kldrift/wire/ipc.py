@@ -89,6 +89,10 @@ class Values:
     index: npt.NDArray[np.int64] | None = None
 
 
+#: What reading at places that the bytes claim can raise.
+_INCONSISTENT = (struct.error, IndexError, ValueError, KeyError, OverflowError, TypeError, MemoryError)
+
+
 def read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dict[str, Values]]]:
     """The record batches of a stream: rows, and the values of the wanted columns that it has.
 
@@ -101,7 +105,16 @@ def read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dict
     """
     try:
         yield from _read_stream(body, wanted)
-    except (struct.error, IndexError, ValueError, KeyError, OverflowError, TypeError, MemoryError) as error:
+    except _INCONSISTENT as error:
+        raise DecodeError(f"inconsistent metadata ({error or type(error).__name__})") from None
+
+
+def stream_fields(body: bytes) -> frozenset[str]:
+    """Names of the columns of a stream, wanted or not; raises what `read_stream` does."""
+    try:
+        metadata, _ = _metadata(body, 0)
+        return frozenset() if metadata is None else frozenset(field.name for field in _schema(metadata))
+    except _INCONSISTENT as error:
         raise DecodeError(f"inconsistent metadata ({error or type(error).__name__})") from None
 
 
