@@ -118,12 +118,11 @@ def scrapes(folder: Path, seconds: float) -> list[Row]:
     ]
 
 
-def main() -> None:
-    quick = "--quick" in sys.argv
+def rows(quick: bool = False) -> list[Row]:
+    """Everything, for the table."""
     with tempfile.TemporaryDirectory() as name:
-        rows = memory(Path(name), 10 if quick else 600) + scrapes(Path(name), 10 if quick else 40)
-    print_rows(rows)
+        return memory(Path(name), 10 if quick else 600) + scrapes(Path(name), 10 if quick else 40)
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(rows("--quick" in sys.argv))

@@ -237,15 +237,14 @@ def start_to_ready(folder: Path) -> list[Row]:
     return [rows_out[0], rows_out[2]]
 
 
-def main() -> None:
-    quick = "--quick" in sys.argv
+def rows(quick: bool = False) -> list[Row]:
+    """Everything, for the table."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         first = file_to_counts(folder, 20_000 if quick else 400_000, 1 if quick else 3)
         alone_rate = float(first.peer.split()[0]) * 1e6
-        rows = [first, *http_rows(folder, 1 if quick else 5, alone_rate), *start_to_ready(folder)]
-    print_rows(rows)
+        return [first, *http_rows(folder, 1 if quick else 5, alone_rate), *start_to_ready(folder)]
 
 
 if __name__ == "__main__":
-    main()
+    print_rows(rows("--quick" in sys.argv))

@@ -1,0 +1,28 @@
+"""Every benchmark, as one table for the README.
+
+python -m tests.benchmarks [--quick]     (in full about twenty minutes, ten of them load on one daemon)
+
+Each row is measured beside a peer, or a figure to reach, in the same run; what is counted is checked.
+"""
+
+import platform
+import sys
+from pathlib import Path
+
+from tests.benchmarks import footprint, kernels, peers, pipeline
+from tests.benchmarks.table import print_rows
+
+
+def main() -> None:
+    """Print the machine and the table."""
+    quick = "--quick" in sys.argv
+    described = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
+    cpu = f"{len(described)} × {described[0].split(':')[1].strip()}" if described else "?"
+    print(f"{platform.machine()}, {cpu}, Python {platform.python_version()}\n")
+    rows = [*kernels.rows(), *pipeline.rows(quick), *footprint.rows(quick)]
+    rows += peers.rows(20_000, repeats=1, seconds=0.1) if quick else peers.rows()
+    print_rows(rows)
+
+
+if __name__ == "__main__":
+    main()
