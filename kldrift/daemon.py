@@ -91,6 +91,8 @@ class Parts:
         assert self.engine is not None
         built = build_monitors(config.monitors, now_ms(), self.telemetry.config_warning)
         monitors = [self._kept(monitor) for monitor in built]
+        # No source decodes for a monitor that is about to go; each goes on exactly where it was.
+        self.stop_sources()
         changed = [
             name
             for name in self.pulls
@@ -98,10 +100,12 @@ class Parts:
             or self._feeds(self.config, name) != self._feeds(config, name)
         ]
         for name in changed:
-            self.pulls.pop(name).stop()
+            del self.pulls[name]
         self.engine.swap(monitors, config.engine.tick_ms)
         self.config = config
         self._configure(config)
+        for pull in self.pulls.values():
+            pull.start()
         for source in config.sources:
             if source.name not in self.pulls:
                 self._start(source)

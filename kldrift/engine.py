@@ -27,7 +27,7 @@ class Work:
     Parameters
     ----------
     source, stream, position : where the rows came from, and where to go on once they are counted
-    parts : a batch for each monitor that is fed
+    parts : a batch for each monitor that is fed, decoded with its schema
     arrival_ms : when the rows came in
     n_bytes : what the work holds in memory
     done : called in the engine's thread once the rows are counted, with a result for each part; it must be quick
@@ -37,7 +37,7 @@ class Work:
     source: str
     stream: str
     position: Position | None
-    parts: Sequence[tuple[str, SampleBatch]]
+    parts: Sequence[tuple[Monitor, SampleBatch]]
     arrival_ms: int
     n_bytes: int
     done: Callable[[Sequence[AddResult]], object] | None = None
@@ -233,18 +233,18 @@ class Engine:
 
     def _count(self, work: Work) -> Sequence[AddResult]:
         started = time.perf_counter()
-        results = [self._add(work, name, batch) for name, batch in work.parts]
+        results = [self._add(work, monitor, batch) for monitor, batch in work.parts]
         if work.position is not None:
             self.positions.setdefault(work.source, {})[work.stream] = work.position
         self._telemetry.committed(time.perf_counter() - started, self._clock_ms())
         self._telemetry.queue_changed(self.queue.n_bytes)
         return results
 
-    def _add(self, work: Work, name: str, batch: SampleBatch) -> AddResult:
-        monitor = self._monitors.get(name)
-        if monitor is None or len(monitor.features) != len(batch.columns):
+    def _add(self, work: Work, monitor: Monitor, batch: SampleBatch) -> AddResult:
+        name = monitor.spec.name
+        if self._monitors.get(name) is not monitor:  # its codes and bins may mean something else now
             raise Busy(f"monitor {name} was changed by a reload while these samples were under way; send them again")
         result = monitor.add(batch, f"{work.source}\x00{work.stream}", work.arrival_ms)
         self._rows += result.counted
-        self._telemetry.rows_added(name, work.source, result, [info.name for info in monitor.features])
+        self._telemetry.rows_added(name, work.source, result, monitor.feature_names)
         return result

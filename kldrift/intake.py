@@ -129,7 +129,7 @@ class PushIntake:
         for target, waiting in turn.items():
             size = sum(len(item.body) for item in waiting)
             if size <= INLINE_BYTES and not self._waiting:
-                self._take(target, waiting, size, self._count_here)
+                self._take(target, waiting, size, here=True)
                 continue
             with self._changed:
                 self._waiting.setdefault(target, []).extend(waiting)
@@ -152,21 +152,19 @@ class PushIntake:
                     self._waiting[target] = waiting[taken:]
                     del waiting[taken:]
                 self._waiting_bytes -= size
-            self._take(target, waiting, size, self._hand_over)
+            self._take(target, waiting, size, here=False)
 
-    def _take(
-        self, target: Target, waiting: list[_Waiting], size: int, count: Callable[[Work, list[_Waiting], Decoded], None]
-    ) -> None:
-        """Decode bodies and have them counted; whatever happens, each is answered."""
-        monitor, body_format = target
+    def _take(self, target: Target, waiting: list[_Waiting], size: int, here: bool) -> None:
+        """Decode bodies and have them counted, `here` if the engine is idle; whatever happens, each is answered."""
+        name, body_format = target
         try:
-            watched = self._engine.monitors.get(monitor)
-            if watched is None:
-                raise Busy(f"monitor {monitor} went away with a reload")
-            decoded = decode(body_format, [item.body for item in waiting], watched.schema)
+            monitor = self._engine.monitors.get(name)
+            if monitor is None:
+                raise Busy(f"monitor {name} went away with a reload")
+            decoded = decode(body_format, [item.body for item in waiting], monitor.schema)
             _report(self._telemetry, HTTP, decoded.bodies)
-            if self._unknown.due(monitor):
-                self._unknown.tell(watched, field_names(body_format, waiting[0].body))
+            if self._unknown.due(name):
+                self._unknown.tell(monitor, field_names(body_format, waiting[0].body))
             work = Work(
                 source=HTTP,
                 stream="",
@@ -177,21 +175,15 @@ class PushIntake:
                 done=lambda results: self._loop.call_soon_threadsafe(self._answer, waiting, decoded, results),
                 failed=lambda error: self._fail(waiting, error),
             )
-            count(work, waiting, decoded)
+            results = self._engine.try_apply(work) if here else None
+            if results is None:
+                self._engine.queue.put(work, wait=not here)
+            else:
+                self._answer(waiting, decoded, results)
         except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
             if not isinstance(error, Busy):
                 self._telemetry.batch_failed(HTTP, error)
             self._fail(waiting, error)
-
-    def _count_here(self, work: Work, waiting: list[_Waiting], decoded: Decoded) -> None:
-        results = self._engine.try_apply(work)
-        if results is None:
-            self._engine.queue.put(work, wait=False)
-        else:
-            self._answer(waiting, decoded, results)
-
-    def _hand_over(self, work: Work, waiting: list[_Waiting], decoded: Decoded) -> None:  # noqa: ARG002
-        self._engine.queue.put(work)
 
     @staticmethod
     def _answer(waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> None:
@@ -268,32 +260,31 @@ class PullIntake:
         self._once = once
         self._unknown = _UnknownFields(telemetry)
         self._stop = threading.Event()
-        # Positions of what was handed over: where to go on after a failure. The engine's own are behind by its queue.
-        self._handed: dict[str, Mapping[str, int | str]] = {}
-        self._thread = threading.Thread(target=self._run, name=f"source-{source.name}", daemon=True)
+        # Positions of what was handed over: where to go on after a failure or a stop. The engine's own are behind by
+        # its queue, and count at the beginning only.
+        self._handed: dict[str, Mapping[str, int | str]] = dict(engine.positions.get(source.name, {}))
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start reading."""
+        """Start reading, or go on where it was stopped."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name=f"source-{self.name}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
         """Stop reading; what was handed over is counted."""
         self._stop.set()
-        if self._thread.is_alive():
+        if self._thread is not None:
             self._thread.join()
 
-    @property
-    def finished(self) -> bool:
-        """The source came to its end, or failed for good."""
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the source, or its failure for good; True when it is reached."""
+        if self._thread is None:
+            return False
+        self._thread.join(timeout_seconds)
         return not self._thread.is_alive()
 
-    def wait(self, timeout_seconds: float) -> bool:
-        """Wait for the end; True when it is reached."""
-        self._thread.join(timeout_seconds)
-        return self.finished
-
     def _run(self) -> None:
-        self._handed.update(self._engine.positions.get(self.name, {}))
         failures = 0
         while not self._stop.is_set():
             try:
@@ -325,7 +316,7 @@ class PullIntake:
 
     def _take(self, chunk: Chunk) -> None:
         monitors = self._engine.monitors
-        parts: list[tuple[str, SampleBatch]] = []
+        parts: list[tuple[Monitor, SampleBatch]] = []
         for i, name in enumerate(name for name in self._feeds if name in monitors):
             decoded = self._decode(chunk, monitors[name])
             if i == 0:  # rows are counted once, however many monitors they feed
@@ -333,7 +324,7 @@ class PullIntake:
             self._telemetry.bodies_decoded(self.name, chunk.stream, decoded.bodies)
             if self._unknown.due(name):
                 self._unknown.tell(monitors[name], self._fields(chunk))
-            parts.append((name, decoded.batch))
+            parts.append((monitors[name], decoded.batch))
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
         self._engine.queue.put(
             Work(

@@ -25,6 +25,9 @@ from kldrift.web.serve import new_event_loop
 #: Rows of the reference, drawn from the distributions that the stream begins with.
 REFERENCE_ROWS = 20_000
 
+#: Time between two lines of output where there is no terminal to draw a table on.
+LINES_MS = 5_000
+
 CONFIG = """\
 # Written by `kldrift demo`: a stream of made-up loan requests, and what it is compared with.
 server: {{listen: "127.0.0.1:{port}"}}
@@ -117,16 +120,18 @@ async def _run(config: Config, path: Path, drift_after: str, seconds: float | No
 
 
 async def _show(daemon: Daemon, out: Console) -> None:
-    """The table at each evaluation; outside of a terminal a line each ten seconds."""
+    """The table at each evaluation; outside of a terminal a line now and then."""
     shown = 0
     with Live(console=out, auto_refresh=False, screen=False) if out.is_terminal else _Lines() as live:
         while True:
             await asyncio.sleep(0.5)
             snapshot = daemon.snapshot()
-            if not snapshot.monitors or snapshot.evaluated_ms - shown < (1 if out.is_terminal else 10_000):
+            if snapshot.evaluated_ms - shown < (1 if out.is_terminal else LINES_MS):
+                continue
+            monitor = next(iter(snapshot.monitors), None)
+            if monitor is None or not monitor.samples.any():
                 continue
             shown = snapshot.evaluated_ms
-            monitor = snapshot.monitors[0]
             if isinstance(live, Live):
                 live.update(Group(drift_table(monitor), Text(_line(monitor))), refresh=True)
             else:

@@ -51,6 +51,7 @@ class Monitor:
             _feature_info(spec, i, reference, self._probabilities[self.offsets[i] : self.offsets[i + 1]])
             for i, reference in enumerate(references)
         )
+        self.feature_names = tuple(info.name for info in self.features)
         self.identity = (spec, tuple(reference.reference_hash for reference in references))
         self._reference_rows = np.array([reference.rows for reference in references])
         self._structural, self._held_by_reference = _structural_cells(references, self.offsets)
