@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kldrift.config import Distribution, FileSourceConfig, SourceConfig, StdinSourceConfig, SyntheticSourceConfig
+from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.reference import FeatureReference, build_references, by_name, inline_reference
 from kldrift.drift.reference_file import load_references
@@ -85,7 +86,14 @@ def reference_from_data(
             f"reference {path.name}: {table.n_rejected} rows could not be read and were left out,"
             f" {n_invalid} values of the wrong type were counted as missing"
         )
-    return build_references(features, table.columns, created_ms, f"{path.name} sha256:{table.sha256[:16]}")
+    built = build_references(features, table.columns, created_ms, f"{path.name} sha256:{table.sha256[:16]}")
+    for reference in built:
+        if reference.categories == ():
+            notice(
+                f"reference {path.name}: {reference.name}: no category is frequent enough for a bin of its own"
+                f" ({MIN_CELL_COUNT} rows), so that only new ones can be seen; is it an identifier? remove it"
+            )
+    return built
 
 
 def _from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[FeatureReference, ...]:

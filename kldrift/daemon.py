@@ -6,10 +6,15 @@ Stop:   sources → HTTP answers what is in flight → push intake → engine (w
 
 import asyncio
 import contextlib
+import logging
+import os
 import signal
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from concurrent.futures import Future
 from pathlib import Path
+from typing import TypeVar
 
 from kldrift import __version__
 from kldrift.build import build_monitors, build_source
@@ -28,6 +33,9 @@ from kldrift.web.serve import WebServer, bind
 
 #: In-flight requests are answered within this; the whole stop takes at most 10 s.
 GRACE_SECONDS = 7
+
+
+Result = TypeVar("Result")
 
 
 class Parts:
@@ -81,7 +89,7 @@ class Parts:
             pull.stop()
 
     def reload(self, config: Config) -> None:
-        """Go on with another configuration: unchanged monitors keep their counts, unchanged sources their place.
+        """Go on with another configuration: the same bins and windows keep their counts, the same sources their place.
 
         Raises
         ------
@@ -115,7 +123,9 @@ class Parts:
         old = self.engine.monitors.get(built.spec.name)
         if old is not None and old.identity == built.identity:
             return old
-        if old is not None:
+        if old is not None and old.layout == built.layout:
+            built.go_on_from(old)
+        elif old is not None:
             self.telemetry.monitor_started_anew(built.spec.name)
         return built
 
@@ -183,6 +193,7 @@ class Daemon:
         self._reloading = asyncio.Lock()
         self._not_ready = "starting: kernels and references are being prepared"
         self._tasks: set[asyncio.Task[object]] = set()
+        self._building: list[threading.Thread] = []
         limits = Limits(encoded_bytes=config.server.max_body_bytes, body_bytes=config.server.max_expanded_bytes)
         self._server = WebServer(
             App(ingest=self, readers=self, on_request=telemetry.http_answered, limits=limits),
@@ -209,9 +220,13 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload_in_background)
         await self._server.start()
         try:
-            building = loop.run_in_executor(None, self._parts.build)
+            building = asyncio.ensure_future(self._in_thread(self._parts.build))
             stopped = asyncio.ensure_future(self._stopping.wait())
-            await building
+            await asyncio.wait((building, stopped), return_when=asyncio.FIRST_COMPLETED)
+            if not building.done():  # a reference may be long: nothing is counted yet, so that nothing is lost
+                building.cancel()
+                return
+            building.result()
             engine = self._parts.engine
             assert engine is not None
             self._push = PushIntake(engine, self._telemetry, loop, now_ms)
@@ -224,12 +239,35 @@ class Daemon:
         finally:
             await self._shut_down()
 
+    async def _in_thread(self, function: Callable[[], Result]) -> Result:
+        """Call a function that may count references for long; a stop does not wait for its end."""
+        future: Future[Result] = Future()
+        future.set_running_or_notify_cancel()
+
+        def call() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:  # noqa: BLE001  # it is raised where the result is awaited
+                future.set_exception(error)
+
+        thread = threading.Thread(target=call, name="building", daemon=True)
+        self._building = [*(other for other in self._building if other.is_alive()), thread]
+        thread.start()
+        return await asyncio.wrap_future(future)
+
+    @property
+    def left_building(self) -> bool:
+        """A thread still counts references."""
+        return any(thread.is_alive() for thread in self._building)
+
     def stop(self) -> None:
         """Begin to stop; `run` returns when all is done."""
         self._stopping.set()
 
     async def _shut_down(self) -> None:
         self._not_ready = "stopping"
+        if self._stopping.is_set():
+            self._telemetry.stopping()
         with contextlib.suppress(Exception):
             await asyncio.to_thread(self._parts.stop_sources)
         await self._server.stop()
@@ -237,6 +275,7 @@ class Daemon:
             await asyncio.to_thread(self._push.stop)
         if self._parts.engine is not None:
             await asyncio.to_thread(self._parts.engine.stop)
+            self._telemetry.stopped(self._parts.engine.rows_counted)
 
     # --- what the web layer asks for -------------------------------------------------------------
 
@@ -249,7 +288,7 @@ class Daemon:
     def submit(self, monitor: str, format: Format, body: bytes) -> "asyncio.Future[Receipt]":  # noqa: A002
         """Queue a body."""
         if self._push is None:
-            raise Busy(self._not_ready)
+            raise Busy(f"{self._not_ready}; send the samples again later")
         return self._push.submit(monitor, format, body)
 
     def snapshot(self) -> DriftSnapshot:
@@ -264,7 +303,7 @@ class Daemon:
             reason=self._not_ready,
             version=__version__,
             started_ms=self._started_ms,
-            config_path=None if self._path is None else str(self._path),
+            config_path=None if self._path is None else str(self._path.absolute()),
             sources=tuple(SourceStatus(name, *self._telemetry.source_state(name)) for name in self._parts.pulls),
             warnings=self._parts.config.warnings,
         )
@@ -281,7 +320,7 @@ class Daemon:
     async def reload(self) -> list[str]:
         """Read the configuration again and go on with it; on any problem keep the old one and return the problems."""
         async with self._reloading:
-            problems = await asyncio.to_thread(self._reload)
+            problems = await self._in_thread(self._reload)
         if problems:
             self._telemetry.reload_failed(problems)
         else:
@@ -320,8 +359,13 @@ def serve(config: Config, config_path: Path | None, telemetry: Telemetry) -> Non
     """Run a daemon in this process until it is told to stop."""
     from kldrift.web.serve import new_event_loop
 
-    async def main() -> None:
-        await Daemon(config, config_path, telemetry).run()
+    async def main() -> bool:
+        daemon = Daemon(config, config_path, telemetry)
+        await daemon.run()
+        return daemon.left_building
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        runner.run(main())
+        left_building = runner.run(main())
+    if left_building:  # it is in native code, from under which the interpreter must not be taken
+        logging.shutdown()
+        os._exit(0)

@@ -24,6 +24,7 @@ from kldrift.records import (
     Chunk,
     Decoded,
     Format,
+    IntArray,
     Receipt,
     RowError,
     RowRange,
@@ -46,6 +47,11 @@ UNKNOWN_FIELDS_SECONDS = 60.0
 
 #: So many bytes of one turn of the event loop are decoded in it: some 50 one-row posts, a millisecond.
 INLINE_BYTES = 64_000
+
+#: Errors that an answer lists.
+MAX_ERRORS = 10
+
+FROM_THE_FUTURE = "future: expected a time up to now (and the allowed lateness); is a clock or the unit wrong?"
 
 Target = tuple[str, Format]
 
@@ -210,15 +216,24 @@ def _receipts(decoded: Decoded, results: Sequence[AddResult]) -> list[Receipt]:
     for body in decoded.bodies:
         rejected = sum(body.rejected.values())
         errors = body.errors
-        late = future = 0
+        late = n_future = 0
         if result is not None and (result.late.size or result.future.size):
-            ends = (first, first + body.accepted)
-            late, future = (int(np.diff(np.searchsorted(rows, ends))[0]) for rows in (result.late, result.future))
-        if future:
-            errors = (*errors, RowError(-1, None, f"{future} rows have a time in the future"))[:10]
-        receipts.append(Receipt(body.accepted - late - future, rejected + future, late, errors, body.unreadable))
+            own = slice(first, first + body.accepted)
+            late = _within(result.late, own).size
+            future = _within(result.future, own) - first
+            n_future = future.size
+            numbers = future if body.rows is None else body.rows[future]
+            told = [RowError(row, None, FROM_THE_FUTURE) for row in numbers[:MAX_ERRORS].tolist()]
+            errors = tuple(sorted((*errors, *told), key=lambda error: error.row))[:MAX_ERRORS]
+        counted = body.accepted - late - n_future
+        receipts.append(Receipt(counted, rejected + n_future, late, errors, body.unreadable))
         first += body.accepted
     return receipts
+
+
+def _within(rows: IntArray, bounds: slice) -> IntArray:
+    low, high = np.searchsorted(rows, (bounds.start, bounds.stop))
+    return rows[low:high]
 
 
 def _report(telemetry: Telemetry, source: str, bodies: Sequence[BodyResult]) -> None:
@@ -294,6 +309,8 @@ class PullIntake:
                             self._take(chunk)
                             failures = 0
                         self._telemetry.source_up(self.name, up=True)
+                if not self._stop.is_set():
+                    self._telemetry.source_ended(self.name)
                 return
             except Busy:  # stopping
                 return
@@ -321,7 +338,7 @@ class PullIntake:
             decoded = self._decode(chunk, monitors[name])
             if i == 0:  # rows are counted once, however many monitors they feed
                 _report(self._telemetry, self.name, decoded.bodies)
-            self._telemetry.bodies_decoded(self.name, chunk.stream, decoded.bodies)
+            self._telemetry.bodies_decoded(self.name, str(chunk.position.get("path", chunk.stream)), decoded.bodies)
             if self._unknown.due(name):
                 self._unknown.tell(monitors[name], self._fields(chunk))
             parts.append((monitors[name], decoded.batch))

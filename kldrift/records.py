@@ -213,12 +213,14 @@ class BodyResult:
     rejected : rejected rows by reason, a word from a bounded set (``malformed``, ``not_an_object``, ``timestamp`` …)
     errors : the first ten, with row numbers counted from 0 in this body
     unreadable : why nothing at all could be read, else None; then `accepted` is 0
+    rows : (accepted,) row numbers of the accepted rows; None where they are 0, 1, 2 …
     """
 
     accepted: int
     rejected: Mapping[str, int] = field(default_factory=dict)
     errors: tuple[RowError, ...] = ()
     unreadable: str | None = None
+    rows: IntArray | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

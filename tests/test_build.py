@@ -98,3 +98,15 @@ def test_a_reference_file_of_other_edges_or_kind_is_refused(tmp_path: Path) -> N
     assert "expected the edges of the configuration, the file has others" in line
     (line,) = problems(head + "      x: {kind: categorical}\n", tmp_path)
     assert "expected kind categorical, got numeric" in line
+
+
+def test_an_identifier_among_the_categories_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("id,c\n" + "".join(f"{i},{i % 2}\n" for i in range(100)))
+    config = parse_config(
+        "monitors: {m: {reference: {data: a.csv}, features: {id: {kind: categorical}, c: {kind: categorical}}}}",
+        tmp_path / "kldrift.yaml",
+    )
+    told: list[str] = []
+    build_monitors(config.monitors, 0, told.append)
+    assert len(told) == 1
+    assert told[0].startswith("reference a.csv: id: no category is frequent enough for a bin of its own")

@@ -65,7 +65,7 @@ def stream(tmp_path: Path) -> Path:
 def test_ones_own_stream_as_the_readme_prints_it(stream: Path) -> None:
     done = kldrift(*shlex.split(COMMANDS[3])[1:], cwd=stream)
     assert done.returncode == 0, done.stderr
-    assert "ok: 1 monitors, 3 features" in done.stdout
+    assert "ok: 1 monitor, 3 features" in done.stdout
     port = free_port()
     config = stream / "kldrift.yaml"
     config.write_text(f'server: {{listen: "127.0.0.1:{port}"}}\n{YAML[0]}')

@@ -72,8 +72,13 @@ def test_late_and_future_rows_are_told_to_the_body_they_came_in() -> None:
     def row(minutes: int) -> bytes:
         return b'{"x": 0.5, "ts": %d}\n' % (NOW + minutes * MINUTE)
 
-    receipts = push(engine_of(watched(event_time=True)), [row(0), row(-30) + row(0), row(100) + row(0)])
-    assert [(r.accepted, r.late, r.rejected) for r in receipts] == [(1, 0, 0), (1, 1, 0), (1, 0, 1)]
+    receipts = push(
+        engine_of(watched(event_time=True)),
+        [row(0), row(-30) + row(0), row(100) + row(0), b"broken\n" + row(0) + row(90) + row(99)],
+    )
+    assert [(r.accepted, r.late, r.rejected) for r in receipts] == [(1, 0, 0), (1, 1, 0), (1, 0, 1), (1, 0, 3)]
+    assert [[error.row for error in r.errors] for r in receipts] == [[], [], [0], [0, 2, 3]]
+    assert "is a clock or the unit wrong?" in receipts[3].errors[1].reason
 
 
 def test_a_full_intake_says_busy_and_takes_nothing() -> None:

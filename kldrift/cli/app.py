@@ -33,6 +33,9 @@ def exit_codes() -> Iterator[None]:
     except KldriftError as error:
         print(error, file=sys.stderr)  # noqa: T201
         raise typer.Exit(1) from None
+    except OSError as error:  # stdout is full or gone, a file vanished: nothing that a traceback would help with
+        print(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)  # noqa: T201
+        raise typer.Exit(1) from None
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
 

@@ -1,5 +1,6 @@
 """``kldrift check``."""
 
+from math import isinf
 from pathlib import Path
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.windows import SLICES, pane_ms
+from kldrift.export.metrics import MAX_SERIES
 from kldrift.intake import now_ms
 
 
@@ -32,13 +34,27 @@ def check_command(path: Path) -> None:
         out.print(f"source {source.name} feeds {', '.join(feeds) or 'nothing'}", highlight=False, markup=False)
     for monitor in monitors:
         _print_plan(monitor, out)
+    series = sum(n_series(monitor) for monitor in monitors)
+    if series > MAX_SERIES:
+        warnings.append(
+            f"{series:,} series are more than the {MAX_SERIES:,} that a scrape carries: some divergences will be left"
+            " out of it; watch fewer features, windows or divergences"
+        )
     for warning in warnings:
-        out.print(f"warning: {warning}", style="yellow", markup=False)
+        out.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     out.print(
-        f"ok: {len(monitors)} monitors, {sum(len(m.features) for m in monitors)} features,"
-        f" {sum(n_series(m) for m in monitors):,} series, {sum(n_bytes(m) for m in monitors) / 1e6:.1f} MB of counts",
+        f"ok: {_counted(len(monitors), 'monitor')}, {_counted(sum(len(m.features) for m in monitors), 'feature')},"
+        f" {series:,} series, {_size(sum(n_bytes(m) for m in monitors))} of counts",
         highlight=False,
     )
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def _size(n: int) -> str:
+    return f"{n / 1e6:.1f} MB" if n >= 1e6 else f"{n / 1e3:.0f} kB"
 
 
 def n_series(monitor: Monitor) -> int:
@@ -73,7 +89,7 @@ def _print_plan(monitor: Monitor, out: Console) -> None:
             Text(info.name),
             info.kind,
             str(len(info.cells) - 3),
-            f"{info.reference_rows:,.0f}",
+            "exact" if isinf(info.reference_rows) else f"{info.reference_rows:,.0f}",
             info.bins_hash,
             f"{info.warning:g}",
             f"{info.critical:g}",

@@ -133,7 +133,7 @@ async def _show(daemon: Daemon, out: Console) -> None:
                 continue
             shown = snapshot.evaluated_ms
             if isinstance(live, Live):
-                live.update(Group(drift_table(monitor), Text(_line(monitor))), refresh=True)
+                live.update(Group(drift_table(monitor, out.width), Text(_line(monitor))), refresh=True)
             else:
                 out.print(_line(monitor), highlight=False, markup=False, soft_wrap=True)
 
@@ -147,6 +147,6 @@ class _Lines:
 def _line(monitor: MonitorSnapshot) -> str:
     words = []
     for feature, info in enumerate(monitor.features):
-        kl = monitor.divergences[0, feature, 0]
-        words.append(f"{info.name} {kl:.4f} {state(monitor, 0, feature)}")
+        kl = f"{monitor.divergences[0, feature, 0]:.4f} " if monitor.samples[0, feature] else ""
+        words.append(f"{info.name} {kl}{state(monitor, 0, feature)}")
     return f"KL over {monitor.windows[0]}, {monitor.samples[0].max():,} rows: {' | '.join(words)}"

@@ -62,20 +62,24 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file in one piece: it is there whole, or as it was.
+    """Write a file in one piece: it is there whole, or as it was. A device or a pipe is written to as it is.
 
     Raises
     ------
     ReferenceProblem
         the folder cannot be written to, or the disk is full
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    target = path.resolve() if path.is_file() else path  # a link stays one
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
+        if path.exists() and not path.is_file():  # putting a file in its place would do away with it
+            path.write_text(text, encoding="utf-8")
+            return
         with part.open("w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        part.replace(path)
+        part.replace(target)
     except OSError as error:
         with suppress(OSError):
             part.unlink(missing_ok=True)

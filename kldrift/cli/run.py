@@ -29,6 +29,6 @@ def run_command(path: Path, once: bool) -> None:
     print_snapshot(snapshot, out)
     out.print(f"{rows:,} rows in {seconds:.3f} s", highlight=False)
     for failure in failures:
-        err.print(str(failure), markup=False, highlight=False)
+        err.print(str(failure), markup=False, highlight=False, soft_wrap=True)
     if failures:
         raise typer.Exit(1)

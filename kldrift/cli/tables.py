@@ -15,6 +15,12 @@ STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undeci
 #: Width where there is no terminal to fit.
 PLAIN_WIDTH = 150
 
+#: Columns that a narrow terminal goes without, behind the divergences other than KL.
+LEFT_OUT_FIRST = ("noise\nfloor", "missing", "new or\noutside")
+
+#: Longer names of features are folded before anything is left out.
+FOLDED_WIDTH = 24
+
 HEADINGS = {
     "kl": "KL",
     "reverse_kl": "reverse KL",
@@ -45,40 +51,68 @@ def state(monitor: MonitorSnapshot, window: int, feature: int) -> str:
     )
 
 
-def drift_table(monitor: MonitorSnapshot, limit: int | None = None) -> Table:
-    """The series of a monitor, most drifted first, one row a feature and window."""
+def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
+    """The series of a monitor, most drifted first, one row a feature and window.
+
+    Where `width` is too narrow, columns are left out, what matters least first: a figure is whole or not there.
+    """
+    columns = _columns(monitor)
+    for heading in (*(HEADINGS[name] for name in reversed(monitor.exported[1:])), *LEFT_OUT_FIRST):
+        if sum(map(_width, columns.items())) + 1 <= width:
+            break
+        columns.pop(heading, None)
     table = Table(
         title=f"{monitor.name}: divergence of the live data from the reference, in nats", title_justify="left"
     )
-    table.add_column("feature", overflow="fold")
-    for heading in ("window", "n", *(HEADINGS[name] for name in monitor.exported), "noise floor"):
-        table.add_column(heading, justify="right")
-    for heading in ("missing", "new or outside"):
-        table.add_column(heading, justify="right")
-    table.add_column("state")
+    for heading in columns:
+        if heading == "feature":
+            table.add_column(heading, overflow="fold")
+        else:
+            table.add_column(heading, justify="left" if heading == "state" else "right", no_wrap=True)
+    for row in zip(*columns.values(), strict=True):
+        table.add_row(*row)
+    return table
+
+
+def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
+    """The cells of the table, by heading."""
+    columns: dict[str, list[Text]] = {"feature": [], "window": [], "n": []}
+    columns |= {HEADINGS[name]: [] for name in monitor.exported}
+    columns |= {"noise\nfloor": [], "missing": [], "new or\noutside": [], "state": []}
     kl = np.nan_to_num(monitor.divergences[:, :, 0], nan=-1.0)
     order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
-    for window, feature in order[:limit].tolist():
+    for window, feature in order.tolist():
         word = state(monitor, window, feature)
         values = [monitor.divergences[window, feature, DIVERGENCES.index(name)] for name in monitor.exported]
         outside = (monitor.unseen_ratio, monitor.out_of_range_ratio)[monitor.features[feature].kind == "numeric"]
-        table.add_row(
-            Text(monitor.features[feature].name),
+        cells = (
+            monitor.features[feature].name,
             monitor.windows[window],
             f"{monitor.samples[window, feature]:,}",
             *(_nats(value) for value in values),
             _nats(monitor.noise_floor[window, feature]),
             _share(monitor.missing_ratio[window, feature]),
             _share(outside[window, feature]),
-            Text(word, style=STYLES[word]),
+            word,
         )
-    return table
+        for heading, cell in zip(columns, cells, strict=True):
+            columns[heading].append(Text(cell, style=STYLES[word] if heading == "state" else ""))
+    return columns
+
+
+def _width(column: tuple[str, list[Text]]) -> int:
+    """What a column takes of a line, with its frame; a long feature name can be folded."""
+    heading, cells = column
+    width = max((cell.cell_len for cell in cells), default=0)
+    if heading == "feature":
+        width = min(width, FOLDED_WIDTH)
+    return max(width, *map(len, heading.split("\n"))) + 3
 
 
 def print_snapshot(snapshot: DriftSnapshot, to: Console) -> None:
     """Every monitor's table."""
     for monitor in snapshot.monitors:
-        to.print(drift_table(monitor))
+        to.print(drift_table(monitor, to.width))
         for info in monitor.features:
             if info.problem is not None:
                 to.print(f"  {info.name}: undecided: {info.problem}", markup=False)

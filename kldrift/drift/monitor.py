@@ -1,6 +1,7 @@
 """A monitor: batches of samples in, divergences of each window out. It never reads a clock."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,16 @@ MAX_SLOT_COUNTS = 1 << 22
 NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
 
 
+@dataclass(slots=True)
+class _Counted:
+    """What a monitor has counted so far."""
+
+    panes: Panes
+    newest_ms: dict[str, int] = field(default_factory=dict)  # newest event time of each stream …
+    clock_ms: int | None = None  # … and of all
+    clock_read_ms: int = 0  # when that one arrived
+
+
 class Monitor:
     """The counts of one monitor's features over its windows, and their divergences.
 
@@ -53,18 +64,21 @@ class Monitor:
         )
         self.feature_names = tuple(info.name for info in self.features)
         self.identity = (spec, tuple(reference.reference_hash for reference in references))
+        bins = tuple((reference.name, reference.kind, reference.bins_hash) for reference in references)
+        self.layout = (bins, spec.windows, spec.timestamp)
         self._reference_rows = np.array([reference.rows for reference in references])
         self._structural, self._held_by_reference = _structural_cells(references, self.offsets)
         self._usable = np.array([info.problem is None for info in self.features])
-        self._panes = Panes(spec.windows, int(self.offsets[-1]))
-        self._newest_ms: dict[str, int] = {}
-        self._clock_ms: int | None = None  # newest event time …
-        self._clock_read_ms = 0  # … and when it arrived
+        self._counted = _Counted(Panes(spec.windows, int(self.offsets[-1])))
 
     @property
     def n_cells(self) -> int:
         """Cells over all features."""
         return int(self.offsets[-1])
+
+    def go_on_from(self, old: "Monitor") -> None:
+        """Take over what `old`, of the same `layout`, has counted and counts from now on."""
+        self._counted = old._counted  # noqa: SLF001  # of its own class
 
     # --- samples in ------------------------------------------------------------------------------
 
@@ -82,33 +96,33 @@ class Monitor:
         invalid = np.zeros(len(self.features), dtype=np.int64)
         if batch.event_ms is None:
             self._advance(arrival_ms, arrival_ms)
-            pane = arrival_ms // self._panes.pane_ms
-            self._fill(batch, batch.columns, slice(0, batch.n_rows), None, self._panes.open_pane(pane), invalid)
-            self._panes.close_before(arrival_ms)
+            pane = arrival_ms // self._counted.panes.pane_ms
+            self._fill(batch, batch.columns, slice(0, batch.n_rows), None, self._counted.panes.open_pane(pane), invalid)
+            self._counted.panes.close_before(arrival_ms)
             return AddResult(batch.n_rows, NO_ROWS, NO_ROWS, invalid)
 
         times = batch.event_ms
         future = times > arrival_ms + max(self.spec.allowed_lateness_ms, CLOCK_SKEW_MS)
         # As each row comes: the newest of its stream, and of all. Event times begin with 1970, so 0 is before all.
         newest = np.maximum.accumulate(np.where(future, 0, times))
-        clock = np.maximum(newest, self._clock_ms or 0)
-        newest = np.maximum(newest, self._newest_ms.get(stream, 0))
-        panes = times // self._panes.pane_ms
-        late = (panes + 1) * self._panes.pane_ms <= newest - self.spec.allowed_lateness_ms
-        late |= times < self._panes.oldest_ms(clock)
+        clock = np.maximum(newest, self._counted.clock_ms or 0)
+        newest = np.maximum(newest, self._counted.newest_ms.get(stream, 0))
+        panes = times // self._counted.panes.pane_ms
+        late = (panes + 1) * self._counted.panes.pane_ms <= newest - self.spec.allowed_lateness_ms
+        late |= times < self._counted.panes.oldest_ms(clock)
         late &= ~future
         taken = ~(late | future)
         if not future.all():
-            self._newest_ms[stream] = int(newest[-1])
+            self._counted.newest_ms[stream] = int(newest[-1])
             self._advance(int(newest[-1]), arrival_ms)
         self._fill_by_pane(batch, panes, taken, invalid)
-        if self._clock_ms is not None:
-            self._panes.close_before(self._clock_ms - self.spec.allowed_lateness_ms)
+        if self._counted.clock_ms is not None:
+            self._counted.panes.close_before(self._counted.clock_ms - self.spec.allowed_lateness_ms)
         return AddResult(int(np.count_nonzero(taken)), np.flatnonzero(late), np.flatnonzero(future), invalid)
 
     def _advance(self, event_ms: int, arrival_ms: int) -> None:
-        if self._clock_ms is None or event_ms >= self._clock_ms:
-            self._clock_ms, self._clock_read_ms = event_ms, arrival_ms
+        if self._counted.clock_ms is None or event_ms >= self._counted.clock_ms:
+            self._counted.clock_ms, self._counted.clock_read_ms = event_ms, arrival_ms
 
     def _fill_by_pane(
         self, batch: SampleBatch, panes: IntArray, taken: npt.NDArray[np.bool_], invalid: IntArray
@@ -119,7 +133,7 @@ class Monitor:
         first, last = int(panes[rows].min()), int(panes[rows].max())
         if first == last:  # nearly always
             slots = None if rows.size == batch.n_rows else np.where(taken, 0, -1).astype(np.int32)
-            counts = self._panes.open_pane(first)
+            counts = self._counted.panes.open_pane(first)
             self._fill(batch, batch.columns, slice(0, batch.n_rows), slots, counts, invalid)
             return
         # Rows in the order of their panes, so that a stretch of panes is a stretch of rows.
@@ -138,9 +152,9 @@ class Monitor:
             counts = np.zeros((b - a, self.n_cells), dtype=np.int64)
             self._fill(batch, columns, stretch, slots, counts, invalid, None if in_order else order)
             for number, row in zip(numbers[a:b].tolist(), counts, strict=True):
-                self._panes.open_pane(number)[0] += row
-            assert self._clock_ms is not None
-            self._panes.close_before(self._clock_ms - self.spec.allowed_lateness_ms)
+                self._counted.panes.open_pane(number)[0] += row
+            assert self._counted.clock_ms is not None
+            self._counted.panes.close_before(self._counted.clock_ms - self.spec.allowed_lateness_ms)
 
     def _fill(
         self,
@@ -171,14 +185,14 @@ class Monitor:
 
         A stream that runs an hour behind is seen an hour behind; one that stopped slides out of its windows.
         """
-        if self.spec.timestamp is None or self._clock_ms is None:
+        if self.spec.timestamp is None or self._counted.clock_ms is None:
             return now_ms
-        return self._clock_ms + max(0, now_ms - self._clock_read_ms)
+        return self._counted.clock_ms + max(0, now_ms - self._counted.clock_read_ms)
 
     def evaluate(self, now_ms: int) -> MonitorSnapshot:
         """The divergences of all features and windows at `now_ms`."""
         at_ms = self.clock_ms(now_ms)
-        counts = self._panes.totals(at_ms)
+        counts = self._counted.panes.totals(at_ms)
         n_windows, n_features = counts.shape[0], len(self.features)
         divergences = np.empty((n_windows, n_features, len(DIVERGENCES)))
         smoothing = self.spec.smoothing

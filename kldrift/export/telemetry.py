@@ -102,6 +102,14 @@ class Telemetry:
         """The daemon takes samples and answers, `seconds` after its start."""
         self._log.event(logging.INFO, "ready", port=port, seconds=round(seconds, 3))
 
+    def stopping(self) -> None:
+        """The daemon was told to stop."""
+        self._log.event(logging.INFO, "stopping")
+
+    def stopped(self, rows: int) -> None:
+        """Everything that was taken is counted: so many rows since the start."""
+        self._log.event(logging.INFO, "stopped", rows_counted=rows)
+
     def monitor_started_anew(self, monitor: str) -> None:
         """A reload changed a monitor's bins, windows or reference, so that its counts could not be kept."""
         self._log.event(logging.WARNING, "monitor changed, its windows start empty", monitor=monitor)
@@ -146,19 +154,26 @@ class Telemetry:
         self._up[source] = up
         self._metrics.source_up.at(source).set(up)
 
+    def source_ended(self, source: str) -> None:
+        """A pull source was read to its end; there is nothing more to come."""
+        self._log.event(logging.INFO, "source ended", source=source)
+
     def source_failed(self, source: str, reason: str, message: str) -> None:
         """A pull source could not be read; it is down until `source_up` says otherwise."""
         self.source_up(source, False)
-        self.source_error(source, reason, message)
+        self._source_trouble(source, reason, message, logging.ERROR, "source failed")
 
     def source_error(self, source: str, reason: str, message: str) -> None:
         """A part of a pull source (one file of many) could not be read; the rest of it goes on."""
+        self._source_trouble(source, reason, message, logging.WARNING, "a part of the source could not be read")
+
+    def _source_trouble(self, source: str, reason: str, message: str, level: int, event: str) -> None:
         self._last_errors[source] = message
         self._metrics.source_errors.at(source, reason).inc()
         self._log.repeated(
-            ("source_error", source, reason),
-            logging.ERROR,
-            "source failed",
+            (event, source, reason),
+            level,
+            event,
             {"source": source, "reason": reason, "error": message},
         )
 
@@ -252,7 +267,7 @@ class Telemetry:
             self._log.repeated(
                 ("invalid", monitor),
                 logging.WARNING,
-                "values of the wrong type were counted as missing",
+                "values of the wrong type were not counted",
                 {
                     "monitor": monitor,
                     "source": source,

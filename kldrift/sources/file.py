@@ -180,7 +180,12 @@ class FileSource:
         if paths:
             reading.complaints.pop("", None)
         elif not reading.files:
-            self._complain(reading, "", "not_found", f"no file is named by {self._pattern!r} yet; waiting for one")
+            self._complain(
+                reading,
+                "",
+                "not_found",
+                f"expected files named by {self._pattern!r}, found none at first; one that comes is read",
+            )
         in_sight = {stream for path in paths for stream, file in [self._look_at(reading, path)] if file}
         for stream, file in reading.files.items():
             if stream not in in_sight and not file.gone:

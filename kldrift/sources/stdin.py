@@ -2,6 +2,7 @@
 
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable, Generator
 
@@ -63,6 +64,8 @@ class StdinSource:
 
     def chunks(self, positions: Positions, stop: threading.Event) -> Generator[Chunk | None, None, None]:  # noqa: ARG002
         """Yield what comes through the pipe; see `Source`. The positions are not used."""
+        if self._fd == 0 and sys.stdin is None:  # the process was started with it closed: 0 may be anything by now
+            raise SourceError("standard input is closed; pipe data into it", "read")
         try:
             poller = select.poll()
             poller.register(self._fd, select.POLLIN)

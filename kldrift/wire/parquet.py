@@ -23,7 +23,7 @@ def rows(path: Path) -> int:
     try:
         return int(pl.scan_parquet(path, glob=False).select(pl.len()).collect().item())
     except READ_ERRORS as error:
-        raise DecodeError(f"{path}: expected a Parquet file, got {reason(error)}") from None
+        raise DecodeError(f"expected a Parquet file, got {reason(error)}") from None
 
 
 def decode(path: Path, start: int, stop: int, plan: Plan) -> Decoding:

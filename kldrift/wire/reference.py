@@ -20,6 +20,11 @@ _FORMATS: Final[dict[str, Literal["parquet", "csv", "ndjson"]]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
 }  # fmt: skip
 _COMPRESSIONS: Final = (".gz", ".zst")
+_EXPECTED: Final[dict[Kind, str]] = {"numeric": "numbers", "categorical": "strings, numbers or booleans"}
+_INSTEAD: Final[dict[Kind, str]] = {
+    "numeric": "make the feature categorical",
+    "categorical": "remove the feature",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +58,8 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
     Raises
     ------
     ReferenceProblem
-        the file cannot be read or is empty, columns are missing, or a numeric feature has no number; every column in
-        question is named
+        the file cannot be read or is empty, columns are missing, or one has no value of its feature's kind; every
+        column in question is named
     """
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSIONS]
     data_format = _FORMATS.get(suffixes[-1]) if suffixes else None
@@ -78,9 +83,9 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
     if n_rows == 0:
         raise ReferenceProblem(f"{path}: expected rows of reference data, got none ({n_rejected} unreadable lines)")
     problems = [
-        f"{path}: {name}: expected numbers, got {column.got}; correct the data or make the feature categorical"
+        f"{path}: {name}: expected {_EXPECTED[kind]}, got {column.got}; correct the data or {_INSTEAD[kind]}"
         for (name, kind), column in zip(features, raw, strict=True)
-        if kind == "numeric" and column.n_invalid and column.series.null_count() == n_rows
+        if column.n_invalid and column.series.null_count() == n_rows
     ]
     if problems:
         raise ReferenceProblem("\n".join(problems))

@@ -222,7 +222,9 @@ def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, 
         if unreadable is None and count and sum(map(rejected.get, _UNREADABLE_ROWS, (0, 0))) == count:
             unreadable = f"none of the {count} rows could be read; row {told[0].row} is {told[0].reason}"
         accepted = count - sum(rejected.values())
-        results.append(BodyResult(accepted, rejected, told, unreadable))
+        low, high = np.searchsorted(record_of_row, (start, stop))
+        rows = record_of_row[low:high] - start if rejected else None
+        results.append(BodyResult(accepted, rejected, told, unreadable, rows))
     return tuple(results)
 
 

@@ -53,7 +53,7 @@ def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
     assert "de" in done.stdout
     done = kldrift("check", "-c", "kldrift.yaml", cwd=folder)
     assert done.returncode == 0, done.stderr
-    assert "ok: 1 monitors, 3 features" in done.stdout
+    assert "ok: 1 monitor, 3 features" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -103,3 +103,26 @@ def test_a_full_disk_leaves_the_old_file_as_it_was(
 def test_a_folder_that_is_a_file_is_said() -> None:
     with pytest.raises(ReferenceProblem, match="expected to write the reference, got"):
         write_whole(Path(__file__) / "r.json", "new")
+
+
+def test_a_reference_is_not_put_in_the_place_of_a_pipe(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        write_whole(path, "whole")
+        assert os.read(reader, 100) == b"whole"
+    finally:
+        os.close(reader)
+    assert path.is_fifo()
+    with pytest.raises(ReferenceProblem, match="No space left on device"):
+        write_whole(Path("/dev/full"), "whole")
+
+
+def test_a_link_to_a_reference_stays_one(tmp_path: Path) -> None:
+    path, link = tmp_path / "r.json", tmp_path / "link"
+    path.write_text("old")
+    link.symlink_to(path)
+    write_whole(link, "new")
+    assert link.is_symlink()
+    assert path.read_text() == "new"

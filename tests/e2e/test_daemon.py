@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.e2e.processes import KLDRIFT, Client, daemon, free_port, kldrift, until
+from tests.e2e.processes import KLDRIFT, Client, daemon, free_port, kldrift, process, until
 
 CONFIG = """\
 server: {{listen: "127.0.0.1:{port}"}}
@@ -229,3 +230,37 @@ def test_check_counts_the_series_that_are_exported(tmp_path: Path) -> None:
         monitor.add(SampleBatch(1, (np.asarray(column),)), "s", 0)
         rendered = render_drift(DriftSnapshot(0, (monitor.evaluate(0),)), openmetrics=False)
         assert rendered.series == n_series(monitor)
+
+
+def test_sigterm_does_not_wait_for_a_reference_that_is_being_counted(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "endless.csv")  # nobody writes to it: to read it takes for ever
+    port = free_port()
+    text = f'server: {{listen: "127.0.0.1:{port}"}}\nmonitors: {{m: {{windows: [5m], features: {{x: %s}}}}}}\n'
+    endless = text % "{kind: numeric, reference: {data: endless.csv}}"
+    (tmp_path / "kldrift.yaml").write_text(endless)
+    log = tmp_path / "log"
+    with process(KLDRIFT, "run", "-c", "kldrift.yaml", log=log, cwd=tmp_path) as running:
+        client = Client(port, running, log)
+
+        def status(path: str) -> int:
+            try:
+                return client.request(path)[0]
+            except OSError:
+                return 0
+
+        until(lambda: status("/-/healthy") == 200, what="listening")
+        assert status("/-/ready") == 503
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+    (tmp_path / "kldrift.yaml").write_text(text % "{kind: numeric, reference: {edges: [0, 1], counts: [1000]}}")
+    with process(KLDRIFT, "run", "-c", "kldrift.yaml", log=log, cwd=tmp_path) as running:
+        client = Client(port, running, log)
+        until(lambda: status("/-/ready") == 200, what="ready")
+        (tmp_path / "kldrift.yaml").write_text(endless)
+        running.send_signal(signal.SIGHUP)
+        code, _ = client.request("/v1/monitors/m/samples", b'{"x": 0.5}', {"Content-Type": "application/json"})
+        assert code == 200
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(10) == 0
+    assert "Traceback" not in log.read_text()
+    assert log.read_text().splitlines()[-1].endswith("msg=stopped rows_counted=1")

@@ -215,7 +215,9 @@ def test_an_error_in_a_part_of_a_source_does_not_take_it_down(telemetry, log):
     series = series_of(telemetry)
     assert series[key("kldrift_source_up", source="scores")] == 1
     assert series[key("kldrift_source_errors_total", source="scores", reason="unreadable")] == 1
-    assert log[1]()[0]["error"] == "data/a.ndjson: permission denied"
+    (event,) = log[1]()
+    assert event["error"] == "data/a.ndjson: permission denied"
+    assert (event["level"], event["msg"]) == ("warning", "a part of the source could not be read")
 
 
 def test_the_state_of_a_source_is_what_happened_to_it_last(telemetry):

@@ -150,7 +150,7 @@ def test_files_and_folders_that_appear_later_are_read(tmp_path: Path) -> None:
     chunks = follow(tmp_path / "**/*.log", Timeline(*steps), errors=errors)
     assert records(chunks) == [b"1\n", b"2\n"]
     assert [reason for reason, _ in errors] == ["not_found"]
-    assert errors[0][1].endswith("yet; waiting for one")
+    assert errors[0][1].endswith("found none at first; one that comes is read")
 
 
 def test_a_backlog_is_read_without_waiting(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Records from a pipe."""
 
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -128,3 +129,9 @@ def test_stop_ends_the_wait_for_a_silent_writer(pipe: tuple[int, int]) -> None:
     began = time.monotonic()
     assert set(iterator) == {None}
     assert time.monotonic() - began < 0.6
+
+
+def test_a_process_started_without_standard_input_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # the descriptor 0 is something else by then
+    with pytest.raises(SourceError, match="standard input is closed"):
+        next(source(0).chunks({}, threading.Event()))

@@ -1,5 +1,6 @@
 """Columns of reference data."""
 
+import datetime
 import gzip
 import hashlib
 import json
@@ -187,3 +188,10 @@ def test_real_files() -> None:
             assert [None if code < 0 else column.values[code] for code in column.codes.tolist()] == frame[
                 name
             ].to_list()
+
+
+def test_a_categorical_feature_of_nothing_but_dates_is_told_so(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pl.DataFrame({"day": [datetime.date(2024, 1, 1)] * 3}).write_parquet(path)
+    with pytest.raises(ReferenceProblem, match=r"day: expected strings, numbers or booleans, got Date; .*remove"):
+        read_columns(path, [("day", "categorical")])

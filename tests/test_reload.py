@@ -1,0 +1,97 @@
+"""A reload of the parts, without a server: what keeps its counts, and what starts anew."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kldrift.config import load_config
+from kldrift.daemon import Parts
+from kldrift.drift.monitor import Monitor
+from kldrift.export.telemetry import Telemetry
+from kldrift.intake import now_ms
+from kldrift.records import SampleBatch
+
+CONFIG = """\
+monitors:
+  coins:
+    windows: [5m, 1h]
+    drift: {warning: 0.01}
+    features:
+      coin: {kind: categorical, reference: {counts: {heads: 500, tails: 500}}}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "kldrift.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def parts(file: Path) -> Iterator[Parts]:
+    parts = Parts(load_config(file), Telemetry())
+    parts.build()
+    yield parts
+    parts.stop_sources()
+    assert parts.engine is not None
+    parts.engine.stop()
+
+
+def the_monitor(parts: Parts) -> Monitor:
+    assert parts.engine is not None
+    return parts.engine.monitors["coins"]
+
+
+def samples(parts: Parts) -> int:
+    assert parts.engine is not None
+    return int(parts.engine.snapshot.monitors[0].samples[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("{warning: 0.01}", "{warning: 0.02}"),
+        ("windows:", "divergences: [kl, js]\n    windows:"),
+        ("windows:", "smoothing: laplace\n    windows:"),
+        ("{heads: 500, tails: 500}", "{heads: 600, tails: 400}"),
+        ("monitors:", "sources: {in: {type: file, path: '*.ndjson', follow: true}}\nmonitors:"),
+        ("windows:", "sources: [in]\n    windows:"),
+    ],
+)
+def test_a_monitor_of_the_same_bins_and_windows_keeps_its_counts(
+    parts: Parts, file: Path, before: str, after: str
+) -> None:
+    text = CONFIG.replace(before, after)
+    if "sources: [in]" in text:
+        text = "sources: {in: {type: file, path: '*.ndjson', follow: true}}\n" + text
+    old = the_monitor(parts)
+    old.add(SampleBatch(7, (np.zeros(7, dtype=np.int32),)), "s", now_ms())
+    file.write_text(text)
+    config = load_config(file)
+    parts.reload(config)
+    assert samples(parts) == 7
+    assert the_monitor(parts).spec == config.monitors[0]
+    the_monitor(parts).add(SampleBatch(2, (np.ones(2, dtype=np.int32),)), "s", now_ms())
+    assert parts.engine is not None
+    parts.engine.evaluate()
+    assert samples(parts) == 9
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ("[5m, 1h]", "[5m, 2h]"),
+        ("windows:", "timestamp: {field: ts, unit: ms}\n    windows:"),
+        ("tails: 500}", "tails: 500, edge: 100}"),
+    ],
+)
+def test_a_monitor_of_other_bins_windows_or_clock_starts_anew(
+    parts: Parts, file: Path, before: str, after: str
+) -> None:
+    the_monitor(parts).add(SampleBatch(7, (np.zeros(7, dtype=np.int32),)), "s", now_ms())
+    file.write_text(CONFIG.replace(before, after))
+    parts.reload(load_config(file))
+    assert samples(parts) == 0
