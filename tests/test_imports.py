@@ -21,7 +21,7 @@ ALLOWED = {
     "export": {"export", *RECORDS},
     "web": {"web", *RECORDS},
     "engine": {"drift", "export", *RECORDS},
-    "intake": {"drift", "engine", "export", "sources", "wire", *RECORDS},
+    "intake": {"intake", "drift", "engine", "export", "sources", "wire", *RECORDS},
 }
 
 #: libraries that only some may know

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-import kldrift.intake
+import kldrift.intake.pull
+import kldrift.intake.push
 from kldrift.drift.monitor import Monitor
 from kldrift.engine import Engine, Work, WorkQueue
 from kldrift.errors import Busy, SourceError
@@ -51,13 +52,13 @@ def push(engine: Engine, bodies: list[bytes]) -> list[Receipt]:
 
 def test_waiting_bodies_are_decoded_in_one_go_and_each_gets_its_own_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = kldrift.intake.decode
+    original = kldrift.intake.push.decode
 
     def counting(*arguments: Any, **options: Any) -> Any:
         calls.append(len(arguments[1]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(kldrift.intake, "decode", counting)
+    monkeypatch.setattr(kldrift.intake.push, "decode", counting)
     engine = engine_of(watched())
     receipts = push(engine, [b'{"x": 0.5}\n' * 3, b"", b'{"x": 1.5}\nbroken\n', b'{"x": "1"}'])
     assert calls == [4]
@@ -95,14 +96,14 @@ def test_a_full_intake_says_busy_and_takes_nothing() -> None:
 
 
 def test_a_body_that_breaks_the_decoder_is_answered_and_the_next_one_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = kldrift.intake.decode
+    original = kldrift.intake.push.decode
 
     def breaking(body_format: Any, bodies: list[bytes], schema: Any, **options: Any) -> Any:
         if any(b"break" in body for body in bodies):
             raise RuntimeError("a defect")
         return original(body_format, bodies, schema, **options)
 
-    monkeypatch.setattr(kldrift.intake, "decode", breaking)
+    monkeypatch.setattr(kldrift.intake.push, "decode", breaking)
     engine = engine_of(watched())
     engine.start()
 
@@ -134,7 +135,7 @@ class Failing:
 
 
 def test_a_source_that_fails_is_asked_again_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kldrift.intake, "RETRY_SECONDS", (0.0,))
+    monkeypatch.setattr(kldrift.intake.pull, "RETRY_SECONDS", (0.0,))
     engine = engine_of(watched())
     engine.start()
     source = Failing()
@@ -251,3 +252,31 @@ def test_a_source_that_is_stopped_and_started_loses_and_repeats_nothing() -> Non
     engine.stop()
     assert engine.rows_counted == 3000
     assert engine.snapshot.monitors[0].samples.tolist() == [[3000]]
+
+
+class Pipe:
+    """What was read from it cannot be read again."""
+
+    name = "pipe"
+
+    def __init__(self) -> None:
+        self.row = 0
+
+    def chunks(self, positions: Any, stop: threading.Event) -> Generator[Chunk | None, None, None]:
+        while not stop.is_set() and self.row < 2000:
+            self.row += 1
+            yield Chunk("log", {}, b'{"x": 0.5}\n', NOW)
+
+
+def test_a_pipe_that_is_stopped_and_started_loses_nothing_that_was_read() -> None:
+    engine = engine_of(watched(), queue_bytes=200)
+    engine.start()
+    pull = PullIntake(Pipe(), "ndjson", ["m"], engine, Telemetry())
+    for _ in range(20):
+        pull.start()
+        pull.wait(0.003)
+        pull.stop()
+    pull.start()
+    assert pull.wait(30)
+    engine.stop()
+    assert engine.snapshot.monitors[0].samples.tolist() == [[2000]]

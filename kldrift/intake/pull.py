@@ -1,0 +1,176 @@
+"""One pull source, driven in a thread of its own."""
+
+import threading
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+
+from kldrift.drift.monitor import Monitor
+from kldrift.engine import Engine, Work
+from kldrift.errors import Busy, KldriftError, SourceError
+from kldrift.export.telemetry import Telemetry
+from kldrift.intake.observing import UnknownFields, report
+from kldrift.records import Chunk, Decoded, Format, RowRange, SampleBatch
+from kldrift.sources.base import Source
+from kldrift.wire import decode, decode_rows, field_names, file_field_names
+
+#: Waits between two tries of a source that fails.
+RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+class _End:
+    """Behind the last chunk of a source."""
+
+
+END = _End()
+
+
+class PullIntake:
+    """One source in a thread: read, decode for every monitor it feeds, hand over; on failure wait and go on.
+
+    Parameters
+    ----------
+    source, body_format : where the bytes come from and what they are
+    monitors : names of the monitors it feeds
+    once : end at the first failure instead of trying again
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        body_format: Format,
+        monitors: Sequence[str],
+        engine: Engine,
+        telemetry: Telemetry,
+        once: bool = False,
+    ) -> None:
+        self.name = source.name
+        self.failure: KldriftError | None = None
+        self._source = source
+        self._format = body_format
+        self._feeds = tuple(monitors)
+        self._engine = engine
+        self._telemetry = telemetry
+        self._once = once
+        self._unknown = UnknownFields(telemetry)
+        self._stop = threading.Event()
+        # Positions of what was handed over: where to go on after a failure or a stop. The engine's own are behind by
+        # its queue, and count at the beginning only.
+        self._handed: dict[str, Mapping[str, int | str]] = dict(engine.positions.get(source.name, {}))
+        # Read, but not handed over when it was stopped: a pipe cannot be read again.
+        self._left: deque[Chunk] = deque()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Start reading, or go on where it was stopped."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name=f"source-{self.name}", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop reading; what was handed over is counted."""
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the source, or its failure for good; True when it is reached."""
+        if self._thread is None:
+            return False
+        self._thread.join(timeout_seconds)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            try:
+                self._take_left()
+                with (
+                    closing(self._source.chunks(self._handed, self._stop)) as chunks,
+                    ThreadPoolExecutor(1, f"read-{self.name}") as reader,
+                    closing(self._read_ahead(chunks, reader)) as ahead,
+                ):
+                    for chunk in ahead:
+                        if chunk is not None:
+                            self._left.append(chunk)
+                            self._take_left()
+                            failures = 0
+                        self._telemetry.source_up(self.name, up=True)
+                if not self._stop.is_set():
+                    self._telemetry.source_ended(self.name)
+                return
+            except Busy:  # stopping
+                return
+            except KldriftError as error:
+                reason = error.reason if isinstance(error, SourceError) else "read"
+                self._telemetry.source_failed(self.name, reason, str(error))
+                self._telemetry.source_up(self.name, up=False)
+                if self._once:
+                    self.failure = error
+                    return
+                self._stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
+                failures += 1
+            except Exception as error:  # noqa: BLE001  # an unforeseen error of one source must not end it silently
+                self._telemetry.batch_failed(self.name, error)
+                self._telemetry.source_up(self.name, up=False)
+                self.failure = SourceError(f"{self.name}: {type(error).__name__}: {error}")
+                if self._once:
+                    return
+                self._stop.wait(RETRY_SECONDS[-1])
+
+    def _read_ahead(
+        self, chunks: Iterator[Chunk | None], reader: ThreadPoolExecutor
+    ) -> Generator[Chunk | None, None, None]:
+        """The chunks; one is read while the one before it is decoded, which keeps the cores busy."""
+        ahead = reader.submit(next, chunks, END)
+        try:
+            while not isinstance(chunk := ahead.result(), _End):
+                ahead = reader.submit(next, chunks, END)
+                yield chunk
+        finally:
+            with suppress(Exception):  # it was raised already, or will be when the source is read again
+                if isinstance(left := ahead.result(), Chunk):
+                    self._left.append(left)
+
+    def _take_left(self) -> None:
+        while self._left:
+            self._take(self._left[0])
+            self._left.popleft()
+
+    def _take(self, chunk: Chunk) -> None:
+        monitors = self._engine.monitors
+        parts: list[tuple[Monitor, SampleBatch]] = []
+        for i, name in enumerate(name for name in self._feeds if name in monitors):
+            decoded = self._decode(chunk, monitors[name])
+            if i == 0:  # rows are counted once, however many monitors they feed
+                report(self._telemetry, self.name, decoded.bodies)
+            self._telemetry.bodies_decoded(self.name, str(chunk.position.get("path", chunk.stream)), decoded.bodies)
+            if self._unknown.due(name):
+                self._unknown.tell(monitors[name], self._fields(chunk))
+            parts.append((monitors[name], decoded.batch))
+        size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
+        self._engine.queue.put(
+            Work(
+                source=self.name,
+                stream=chunk.stream,
+                position=chunk.position,
+                parts=parts,
+                arrival_ms=chunk.arrival_ms,
+                n_bytes=size + sum(batch.n_bytes for _, batch in parts),
+            ),
+            self._stop,
+        )
+        self._handed[chunk.stream] = chunk.position
+        self._telemetry.source_lag(self.name, chunk)
+
+    def _fields(self, chunk: Chunk) -> frozenset[str]:
+        if isinstance(chunk.payload, RowRange):
+            return file_field_names(chunk.payload.path)
+        return field_names(self._format, chunk.payload, chunk.header)
+
+    def _decode(self, chunk: Chunk, monitor: Monitor) -> Decoded:
+        if isinstance(chunk.payload, RowRange):
+            rows = chunk.payload
+            return decode_rows(rows.path, rows.start, rows.stop, monitor.schema)
+        return decode(self._format, [chunk.payload], monitor.schema, header=chunk.header)

@@ -1,0 +1,212 @@
+"""Bodies pushed over HTTP."""
+
+import asyncio
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kldrift.engine import Engine, Work
+from kldrift.errors import Busy
+from kldrift.export.telemetry import Telemetry
+from kldrift.intake.observing import UnknownFields, report
+from kldrift.records import AddResult, Decoded, Format, IntArray, Receipt, RowError
+from kldrift.wire import decode, field_names
+
+HTTP = "http"
+
+#: Bodies are gathered into one decode until they are so many bytes: from there on a decode's fixed cost is small
+#: beside it, and to join what was decoded would cost more.
+ALONE_BYTES = 4 << 20
+
+#: So many bytes of one turn of the event loop are decoded in it: some 50 one-row posts, a millisecond.
+INLINE_BYTES = 64_000
+
+#: Errors that an answer lists.
+MAX_ERRORS = 10
+
+FROM_THE_FUTURE = "future: expected a time up to now (and the allowed lateness); is a clock or the unit wrong?"
+
+Target = tuple[str, Format]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    body: bytes
+    answer: "asyncio.Future[Receipt]"
+
+
+class PushIntake:
+    """Bodies pushed over HTTP; implements the web layer's ingest port.
+
+    What comes in one turn of the event loop is gathered. A few rows are decoded and counted right there; more go to a
+    thread, which gathers what came while it was busy.
+
+    Parameters
+    ----------
+    engine : takes the decoded batches
+    loop : the event loop that `submit` is called in
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        telemetry: Telemetry,
+        loop: asyncio.AbstractEventLoop,
+        clock_ms: Callable[[], int],
+    ) -> None:
+        self._engine = engine
+        self._telemetry = telemetry
+        self._loop = loop
+        self._clock_ms = clock_ms
+        self._unknown = UnknownFields(telemetry)
+        self._turn: dict[Target, list[_Waiting]] = {}
+        self._turn_bytes = 0
+        self._waiting: OrderedDict[Target, list[_Waiting]] = OrderedDict()
+        self._waiting_bytes = 0
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name="push-intake", daemon=True)
+
+    def start(self) -> None:
+        """Start the decoding thread."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Decode what waits, take no more."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def monitors(self) -> Collection[str]:
+        """Names of the monitors that samples can be sent to."""
+        return self._engine.monitors.keys()
+
+    def submit(self, monitor: str, format: Format, body: bytes) -> "asyncio.Future[Receipt]":  # noqa: A002
+        """Queue a body; the future resolves once its samples are counted. Call it in the event loop.
+
+        Raises
+        ------
+        Busy
+            too many bytes are waiting already
+        """
+        pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.n_bytes
+        if self._stopped:
+            raise Busy("the daemon is stopping; send the samples again")
+        if pending > 0 and pending + len(body) > self._engine.queue.max_bytes:
+            raise Busy(f"expected room in the queue, {pending} bytes are waiting; send the samples again later")
+        if not self._turn:
+            self._loop.call_soon(self._end_turn)
+        answer: asyncio.Future[Receipt] = self._loop.create_future()
+        self._turn.setdefault((monitor, format), []).append(_Waiting(body, answer))
+        self._turn_bytes += len(body)
+        return answer
+
+    def _end_turn(self) -> None:
+        turn, self._turn, self._turn_bytes = self._turn, {}, 0
+        for target, waiting in turn.items():
+            size = sum(len(item.body) for item in waiting)
+            if size <= INLINE_BYTES and not self._waiting:
+                self._take(target, waiting, size, here=True)
+                continue
+            with self._changed:
+                self._waiting.setdefault(target, []).extend(waiting)
+                self._waiting_bytes += size
+                self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._stopped:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                target, waiting = self._waiting.popitem(last=False)
+                taken, size = 1, len(waiting[0].body)
+                while taken < len(waiting) and size < ALONE_BYTES:
+                    size += len(waiting[taken].body)
+                    taken += 1
+                if taken < len(waiting):  # the rest goes to the back of the line
+                    self._waiting[target] = waiting[taken:]
+                    del waiting[taken:]
+                self._waiting_bytes -= size
+            self._take(target, waiting, size, here=False)
+
+    def _take(self, target: Target, waiting: list[_Waiting], size: int, here: bool) -> None:
+        """Decode bodies and have them counted, `here` if the engine is idle; whatever happens, each is answered."""
+        name, body_format = target
+        try:
+            monitor = self._engine.monitors.get(name)
+            if monitor is None:
+                raise Busy(f"monitor {name} went away with a reload")
+            decoded = decode(body_format, [item.body for item in waiting], monitor.schema)
+            report(self._telemetry, HTTP, decoded.bodies)
+            if self._unknown.due(name):
+                self._unknown.tell(monitor, field_names(body_format, waiting[0].body))
+            work = Work(
+                source=HTTP,
+                stream="",
+                position=None,
+                parts=[(monitor, decoded.batch)] if decoded.batch.n_rows else [],
+                arrival_ms=self._clock_ms(),
+                n_bytes=decoded.batch.n_bytes + size,
+                done=lambda results: self._loop.call_soon_threadsafe(self._answer, waiting, decoded, results),
+                failed=lambda error: self._fail(waiting, error),
+            )
+            results = self._engine.try_apply(work) if here else None
+            if results is None:
+                self._engine.queue.put(work, wait=not here)
+            else:
+                self._answer(waiting, decoded, results)
+        except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
+            if not isinstance(error, Busy):
+                self._telemetry.batch_failed(HTTP, error)
+            self._fail(waiting, error)
+
+    @staticmethod
+    def _answer(waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> None:
+        for item, receipt in zip(waiting, _receipts(decoded, results), strict=True):
+            if not item.answer.done():  # the client may have gone
+                item.answer.set_result(receipt)
+
+    def _fail(self, waiting: Iterable[_Waiting], error: BaseException) -> None:
+        shown = error if isinstance(error, Busy) else Busy("the samples could not be counted; the log says why")
+
+        def resolve() -> None:
+            for item in waiting:
+                if not item.answer.done():
+                    item.answer.set_exception(shown)
+
+        self._loop.call_soon_threadsafe(resolve)
+
+
+def _receipts(decoded: Decoded, results: Sequence[AddResult]) -> list[Receipt]:
+    """What each body is answered: its own rows among those counted, late, and rejected."""
+    receipts = []
+    first = 0
+    result = results[0] if results else None  # no result: no row could be decoded
+    for body in decoded.bodies:
+        rejected = sum(body.rejected.values())
+        errors = body.errors
+        late = n_future = 0
+        if result is not None and (result.late.size or result.future.size):
+            own = slice(first, first + body.accepted)
+            late = _within(result.late, own).size
+            future = _within(result.future, own) - first
+            n_future = future.size
+            numbers = future if body.rows is None else body.rows[future]
+            told = [RowError(row, None, FROM_THE_FUTURE) for row in numbers[:MAX_ERRORS].tolist()]
+            errors = tuple(sorted((*errors, *told), key=lambda error: error.row))[:MAX_ERRORS]
+        counted = body.accepted - late - n_future
+        receipts.append(Receipt(counted, rejected + n_future, late, errors, body.unreadable))
+        first += body.accepted
+    return receipts
+
+
+def _within(rows: IntArray, bounds: slice) -> IntArray:
+    low, high = np.searchsorted(rows, (bounds.start, bounds.stop))
+    return rows[low:high]
