@@ -3,7 +3,7 @@
 import threading
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 
 from kldrift.drift.monitor import Monitor
@@ -11,12 +11,19 @@ from kldrift.engine import Engine, Work
 from kldrift.errors import Busy, KldriftError, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake.observing import UnknownFields, report
-from kldrift.records import Chunk, Decoded, Format, RowRange, SampleBatch
+from kldrift.records import Chunk, Decoded, Format, RowRange
 from kldrift.sources.base import Source
 from kldrift.wire import decode, decode_rows, field_names, file_field_names
 
 #: Waits between two tries of a source that fails.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
+
+
+#: Chunks that are decoded at a time. A decode ends when the last of its threads ends: with one alone, the others idle
+#: whenever reading or counting holds that thread up. On two cores the second brought a fifth.
+DECODES = 2
+
+Part = tuple[Monitor, Decoded]
 
 
 class _End:
@@ -84,19 +91,15 @@ class PullIntake:
     def _run(self) -> None:
         failures = 0
         while not self._stop.is_set():
+            handed = dict(self._handed)
             try:
                 self._take_left()
                 with (
                     closing(self._source.chunks(self._handed, self._stop)) as chunks,
-                    ThreadPoolExecutor(1, f"read-{self.name}") as reader,
-                    closing(self._read_ahead(chunks, reader)) as ahead,
+                    ThreadPoolExecutor(DECODES + 1, f"source-{self.name}") as pool,
+                    closing(self._read_ahead(chunks, pool)) as ahead,
                 ):
-                    for chunk in ahead:
-                        if chunk is not None:
-                            self._left.append(chunk)
-                            self._take_left()
-                            failures = 0
-                        self._telemetry.source_up(self.name, up=True)
+                    self._take(ahead, pool)
                 if not self._stop.is_set():
                     self._telemetry.source_ended(self.name)
                 return
@@ -109,8 +112,9 @@ class PullIntake:
                 if self._once:
                     self.failure = error
                     return
+                # one that got further since has a fresh start
+                failures = 0 if handed != dict(self._handed) else failures + 1
                 self._stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-                failures += 1
             except Exception as error:  # noqa: BLE001  # an unforeseen error of one source must not end it silently
                 self._telemetry.batch_failed(self.name, error)
                 self._telemetry.source_up(self.name, up=False)
@@ -120,13 +124,13 @@ class PullIntake:
                 self._stop.wait(RETRY_SECONDS[-1])
 
     def _read_ahead(
-        self, chunks: Iterator[Chunk | None], reader: ThreadPoolExecutor
+        self, chunks: Iterator[Chunk | None], pool: ThreadPoolExecutor
     ) -> Generator[Chunk | None, None, None]:
-        """The chunks; one is read while the one before it is decoded, which keeps the cores busy."""
-        ahead = reader.submit(next, chunks, END)
+        """The chunks; one is read while those before it are decoded."""
+        ahead = pool.submit(next, chunks, END)
         try:
             while not isinstance(chunk := ahead.result(), _End):
-                ahead = reader.submit(next, chunks, END)
+                ahead = pool.submit(next, chunks, END)
                 yield chunk
         finally:
             with suppress(Exception):  # it was raised already, or will be when the source is read again
@@ -135,29 +139,57 @@ class PullIntake:
 
     def _take_left(self) -> None:
         while self._left:
-            self._take(self._left[0])
+            self._hand_over(self._left[0], self._decode(self._left[0]))
             self._left.popleft()
 
-    def _take(self, chunk: Chunk) -> None:
+    def _take(self, chunks: Iterator[Chunk | None], pool: ThreadPoolExecutor) -> None:
+        """Decode chunks, `DECODES` at a time, and hand them over in their order."""
+        decoding: deque[Future[list[Part]]] = deque()
+
+        def hand_over(keep: int) -> None:
+            while len(decoding) > keep:
+                self._hand_over(self._left[0], decoding.popleft().result())
+                self._left.popleft()
+
+        try:
+            for chunk in chunks:
+                if chunk is not None:
+                    self._left.append(chunk)
+                    decoding.append(pool.submit(self._decode, chunk))
+                hand_over(keep=0 if chunk is None else DECODES - 1)
+                self._telemetry.source_up(self.name, up=True)
+        except SourceError:
+            hand_over(keep=0)  # what came before the failure
+            raise
+        hand_over(keep=0)
+
+    def _decode(self, chunk: Chunk) -> list[Part]:
+        """The chunk for each monitor that it feeds."""
         monitors = self._engine.monitors
-        parts: list[tuple[Monitor, SampleBatch]] = []
-        for i, name in enumerate(name for name in self._feeds if name in monitors):
-            decoded = self._decode(chunk, monitors[name])
+        fed = [monitors[name] for name in self._feeds if name in monitors]
+        if isinstance(chunk.payload, RowRange):
+            rows = chunk.payload
+            return [(monitor, decode_rows(rows.path, rows.start, rows.stop, monitor.schema)) for monitor in fed]
+        payload, header = chunk.payload, chunk.header
+        return [(monitor, decode(self._format, [payload], monitor.schema, header=header)) for monitor in fed]
+
+    def _hand_over(self, chunk: Chunk, parts: list[Part]) -> None:
+        path = str(chunk.position.get("path", chunk.stream))
+        for i, (monitor, decoded) in enumerate(parts):
             if i == 0:  # rows are counted once, however many monitors they feed
                 report(self._telemetry, self.name, decoded.bodies)
-            self._telemetry.bodies_decoded(self.name, str(chunk.position.get("path", chunk.stream)), decoded.bodies)
-            if self._unknown.due(name):
-                self._unknown.tell(monitors[name], self._fields(chunk))
-            parts.append((monitors[name], decoded.batch))
+            self._telemetry.bodies_decoded(self.name, path, decoded.bodies)
+            if self._unknown.due(monitor.spec.name):
+                self._unknown.tell(monitor, self._fields(chunk))
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
         self._engine.queue.put(
             Work(
                 source=self.name,
                 stream=chunk.stream,
                 position=chunk.position,
-                parts=parts,
+                parts=[(monitor, decoded.batch) for monitor, decoded in parts],
                 arrival_ms=chunk.arrival_ms,
-                n_bytes=size + sum(batch.n_bytes for _, batch in parts),
+                n_bytes=size + sum(decoded.batch.n_bytes for _, decoded in parts),
             ),
             self._stop,
         )
@@ -168,9 +200,3 @@ class PullIntake:
         if isinstance(chunk.payload, RowRange):
             return file_field_names(chunk.payload.path)
         return field_names(self._format, chunk.payload, chunk.header)
-
-    def _decode(self, chunk: Chunk, monitor: Monitor) -> Decoded:
-        if isinstance(chunk.payload, RowRange):
-            rows = chunk.payload
-            return decode_rows(rows.path, rows.start, rows.stop, monitor.schema)
-        return decode(self._format, [chunk.payload], monitor.schema, header=chunk.header)
