@@ -355,6 +355,9 @@ class MonitorSnapshot:
     samples : (W, F) int64, n of each series
     divergences : (W, F, len(DIVERGENCES)) float64, nats; NaN where the window is empty
     noise_floor : (W, F) float64, nats; the KL to expect at this n with no drift
+    lower, upper : (W, F) float64, nats; confidence bounds on the KL; NaN where undecided
+    log10_p_value : (W, F) float64, of "the KL is within the warning tolerance"; NaN where undecided
+    effective_samples : (W, F) float64, independent samples that the window and the reference are worth together
     ready : (W, F) bool, n large enough and the reference usable
     missing_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
     counts : (W, C) int64, live
@@ -370,6 +373,10 @@ class MonitorSnapshot:
     samples: IntArray
     divergences: FloatArray
     noise_floor: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    log10_p_value: FloatArray
+    effective_samples: FloatArray
     ready: npt.NDArray[np.bool_]
     missing_ratio: FloatArray
     unseen_ratio: FloatArray

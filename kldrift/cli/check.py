@@ -60,10 +60,10 @@ def _size(n: int) -> str:
 def n_series(monitor: Monitor) -> int:
     """Series that the monitor exports once its windows are full, one timestamp among them.
 
-    A window: each divergence, noise floor, samples, ready, missing, and unseen or out of range. A feature: two
-    thresholds, and of its reference the identity, the age, the rows and the missing share.
+    A window: each divergence, two bounds, p-value, noise floor, samples, ready, missing, and unseen or out of range. A
+    feature: two thresholds, and of its reference the identity, the age, the rows and the missing share.
     """
-    return len(monitor.features) * (len(monitor.spec.windows) * (len(monitor.spec.divergences) + 5) + 6) + 1
+    return len(monitor.features) * (len(monitor.spec.windows) * (len(monitor.spec.divergences) + 8) + 6) + 1
 
 
 def n_bytes(monitor: Monitor) -> int:

@@ -45,10 +45,7 @@ def state(monitor: MonitorSnapshot, window: int, feature: int) -> str:
     if not monitor.ready[window, feature]:
         return "undecided"
     info = monitor.features[feature]
-    kl, floor = monitor.divergences[window, feature, 0], monitor.noise_floor[window, feature]
-    return (
-        severity(float(kl), float(floor), int(monitor.samples[window, feature]), info.warning, info.critical) or "quiet"
-    )
+    return severity(float(monitor.lower[window, feature]), info.warning, info.critical) or "quiet"
 
 
 def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
@@ -78,7 +75,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     """The cells of the table, by heading."""
     columns: dict[str, list[Text]] = {"feature": [], "window": [], "n": []}
     columns |= {HEADINGS[name]: [] for name in monitor.exported}
-    columns |= {"noise\nfloor": [], "missing": [], "new or\noutside": [], "state": []}
+    columns |= {"lower\nbound": [], "noise\nfloor": [], "missing": [], "new or\noutside": [], "state": []}
     kl = np.nan_to_num(monitor.divergences[:, :, 0], nan=-1.0)
     order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
     for window, feature in order.tolist():
@@ -90,6 +87,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
             monitor.windows[window],
             f"{monitor.samples[window, feature]:,}",
             *(_nats(value) for value in values),
+            _nats(monitor.lower[window, feature]),
             _nats(monitor.noise_floor[window, feature]),
             _share(monitor.missing_ratio[window, feature]),
             _share(outside[window, feature]),

@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 
 from kldrift.drift.binning import MIN_CELL_COUNT
+from kldrift.drift.overdispersion import OverdispersionTable, measure_reference
 from kldrift.drift.reference import FeatureReference
 from kldrift.drift.windows import Panes
 from kldrift.kernels.bin_table import make_bin_table
+from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
 from kldrift.records import (
@@ -26,6 +29,9 @@ from kldrift.records import (
 
 #: A clock may be so far ahead of ours before its rows count as coming from the future.
 CLOCK_SKEW_MS = 60_000
+
+#: Of a tick and feature, shared by its windows: how often chance alone may put a lower bound above the truth.
+ALPHA = 1e-4
 
 #: Panes filled in one kernel call take at most so many counts (8 bytes each).
 MAX_SLOT_COUNTS = 1 << 22
@@ -67,7 +73,10 @@ class Monitor:
         bins = tuple((reference.name, reference.kind, reference.bins_hash) for reference in references)
         self.layout = (bins, spec.windows, spec.timestamp)
         self._reference_rows = np.array([reference.rows for reference in references])
-        self._structural, self._held_by_reference = _structural_cells(references, self.offsets)
+        self._always_counted = _always_counted(references, self.offsets)
+        self._overdispersion = OverdispersionTable([measure_reference(reference) for reference in references])
+        self._thresholds = np.array([(feature.warning, feature.critical) for feature in spec.features])
+        self._z_quantile = NormalDist().inv_cdf(1 - ALPHA / len(spec.windows))
         self._usable = np.array([info.problem is None for info in self.features])
         self._counted = _Counted(Panes(spec.windows, int(self.offsets[-1])))
 
@@ -197,16 +206,15 @@ class Monitor:
         divergences = np.empty((n_windows, n_features, len(DIVERGENCES)))
         smoothing = self.spec.smoothing
         compare_counts(counts, self._probabilities, self.offsets, smoothing.pseudocount, smoothing.epsilon, divergences)
-        starts = self.offsets[:-1]
-        samples = np.add.reduceat(counts, starts, axis=1)
-        held = ~self._structural | self._held_by_reference | (counts > 0)
-        n_bins = np.add.reduceat(held.astype(np.int64), starts, axis=1)
+        samples = np.add.reduceat(counts, self.offsets[:-1], axis=1)
+        bounds = self._bounds(counts, samples)
         with np.errstate(divide="ignore", invalid="ignore"):
-            effective = 1 / (1 / samples + 1 / self._reference_rows)
-            noise_floor = np.where(samples > 0, (n_bins - 1) / (2 * effective), np.nan)
             flow = [counts[:, self.offsets[1:] - back] / samples for back in (3, 2, 1)]
         numeric = np.array([info.kind == "numeric" for info in self.features])
-        ready = (samples >= 10 * n_bins) & self._usable
+        ready = (samples >= 10 * bounds["n_bins"]) & self._usable
+        undecided = ~ready
+        for name in ("lower", "upper", "log10_p_warning"):
+            bounds[name][undecided] = np.nan
         snapshot = MonitorSnapshot(
             name=self.spec.name,
             windows=tuple(window.name for window in self.spec.windows),
@@ -217,16 +225,39 @@ class Monitor:
             offsets=self.offsets,
             samples=samples,
             divergences=divergences,
-            noise_floor=noise_floor,
+            noise_floor=bounds["noise_floor"],
+            lower=bounds["lower"],
+            upper=bounds["upper"],
+            log10_p_value=bounds["log10_p_warning"],
+            effective_samples=bounds["effective_samples"],
             ready=ready,
             missing_ratio=flow[2],
             unseen_ratio=np.where(numeric, np.nan, flow[1]),
             out_of_range_ratio=np.where(numeric, flow[0] + flow[1], np.nan),
             counts=counts,
         )
-        for array in (samples, divergences, noise_floor, ready, counts):
+        for array in (samples, divergences, ready, counts, *bounds.values()):
             array.flags.writeable = False
         return snapshot
+
+    def _bounds(self, counts: IntArray, samples: IntArray) -> dict[str, FloatArray]:
+        """What `kernels.bounds` says of every series, (W, F) each."""
+        phi, lambda_ratio = self._overdispersion.at(samples)
+        out = np.empty((*samples.shape, len(BOUNDS)))
+        bound_counts(
+            counts,
+            self._probabilities,
+            self._always_counted,
+            self.offsets,
+            self._reference_rows,
+            phi,
+            self._overdispersion.phi_max,
+            lambda_ratio,
+            self._z_quantile,
+            self._thresholds,
+            out,
+        )
+        return {name: np.ascontiguousarray(out[:, :, i]) for i, name in enumerate(BOUNDS)}
 
 
 def _feature_info(spec: MonitorSpec, index: int, reference: FeatureReference, probabilities: FloatArray) -> FeatureInfo:
@@ -256,12 +287,10 @@ def _feature_info(spec: MonitorSpec, index: int, reference: FeatureReference, pr
     )
 
 
-def _structural_cells(
-    references: Sequence[FeatureReference], offsets: IntArray
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
-    """Cells behind the bins, which count as bins only where they hold something, and cells that the reference fills."""
-    structural = np.zeros(int(offsets[-1]), dtype=np.bool_)
+def _always_counted(references: Sequence[FeatureReference], offsets: IntArray) -> npt.NDArray[np.bool_]:
+    """Cells that count as bins whatever the window holds: bins proper, and the others that the reference fills."""
+    always = np.ones(int(offsets[-1]), dtype=np.bool_)
     for back in (1, 2, 3):
-        structural[offsets[1:] - back] = True
+        always[offsets[1:] - back] = False
     held = np.concatenate([(r.probabilities if r.counts is None else r.counts) > 0 for r in references])  # type: ignore[operator]  # one of the two is there
-    return structural, held
+    return np.asarray(always | held)

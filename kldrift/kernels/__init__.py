@@ -3,6 +3,6 @@
 Importing the package registers every kernel, so that `warm_up` knows all of them.
 """
 
-from kldrift.kernels import divergence, fill
+from kldrift.kernels import bounds, divergence, fill
 
-__all__ = ["divergence", "fill"]
+__all__ = ["bounds", "divergence", "fill"]

@@ -5,7 +5,8 @@ import numpy.typing as npt
 from numba import prange, types
 
 from kldrift.kernels import _jit
-from kldrift.kernels._memory import float_bits, float_of_bits, read_block, read_input, write_block
+from kldrift.kernels._memory import read_block, read_input, write_block
+from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
 from kldrift.records import DIVERGENCES, FloatArray, IntArray
 
 #: Cells computed at once. Each lane adds up its own cells, in order, so that the result does not depend on the
@@ -15,46 +16,13 @@ LANES = 8
 PARALLEL_FROM_CELLS = 16_000
 
 _N_SUMS = 7
-_LN2_HIGH = 6.93147180369123816490e-01  # the last 20 bits are 0: a multiple by an exponent is exact
-_LN2_LOW = 1.90821492927058770002e-10
-_A1, _A2, _A3, _A4 = 0.6666666666666694, 0.39999999999333513, 0.2857142883672596, 0.22222182695125237
-_A5, _A6, _A7 = 0.18184614608329083, 0.15283597311233788, 0.15119452904680136
-_SCALE = 2.0**100
-_HALF_EXPONENT = 1 << 51
 _INFINITY = np.inf
-
-
-def _input(dtype: npt.DTypeLike, ndim: int) -> object:
-    return types.Array(dtype, ndim, "C", readonly=True)
-
-
-@_jit.jit
-def _log_ratio(x: float, y: float) -> float:
-    """ln(x / y) of positive finite numbers, to about 2 units in the last place even where x is close to y.
-
-    With 2^k next to x / y, ln(x / y) = k ln 2 + 2 artanh(s), s = (x - 2^k y) / (x + 2^k y), |s| < 0.2: one division,
-    no table and no branch, so that it vectorises (libm's log is a call of 5 ns). x - 2^k y is exact. Garbage, never
-    a trap, for anything else.
-    """
-    x *= _SCALE  # subnormal probabilities become normal ones
-    y *= _SCALE
-    y_bits = float_bits(y)
-    k = (float_bits(x) - y_bits + _HALF_EXPONENT) >> 52
-    y = float_of_bits(y_bits + (k << 52))
-    s = (x - y) / (x + y)
-    z = s * s
-    w = z * z
-    # 2 artanh(s) = 2 s + s (2/3 z + 2/5 z^2 + ...), here interpolated at Chebyshev nodes of |s| < 0.2003:
-    # the error is below 6e-17 of the whole.
-    odd = z * (_A1 + w * (_A3 + w * (_A5 + w * _A7)))
-    even = w * (_A2 + w * (_A4 + w * _A6))
-    return k * _LN2_HIGH + (2.0 * s + (s * (odd + even) + k * _LN2_LOW))
 
 
 @_jit.jit
 def _relative_entropy(x: float, y: float) -> float:
     """One term x ln(x / y) of a divergence; 0 ln(0 / y) = 0, infinite where only y is 0."""
-    term = x * _log_ratio(x, y)
+    term = x * log_ratio(x, y)
     term = term if y > 0.0 else _INFINITY
     return term if x > 0.0 else 0.0
 
@@ -97,7 +65,7 @@ def _all_divergences(p: FloatArray, p_smoothed: FloatArray, q: FloatArray, sums:
             smoothed = read_input(p_smoothed, start + lane)
             y = read_input(q, start + lane)
             middle = (x + y) / 2.0
-            log = _log_ratio(y, smoothed)
+            log = log_ratio(y, smoothed)
             reverse = y * log if smoothed > 0.0 else _INFINITY
             psi = (y - smoothed) * log if (y > 0.0) == (smoothed > 0.0) else _INFINITY
             root = np.sqrt(x) - np.sqrt(y)
@@ -172,13 +140,13 @@ def _compare_series(
 
 
 _ARGUMENTS = (
-    _input(types.int64, 2),
-    _input(types.float64, 1),
-    _input(types.int64, 1),
+    input_type(types.int64, 2),
+    input_type(types.float64, 1),
+    input_type(types.int64, 1),
     types.float64,
     types.float64,
     types.boolean,
-    _input(types.int64, 1),
+    input_type(types.int64, 1),
     types.Array(types.float64, 3, "C"),
 )
 
@@ -284,34 +252,16 @@ def compare_counts(
         _jit.warm_up()
     n_windows, n_features = len(live), len(offsets) - 1
     n_cells = int(offsets[-1])
-    _require("live", live, np.int64, (n_windows, n_cells))
-    _require("reference_probabilities", reference_probabilities, np.float64, (n_cells,))
-    _require("offsets", offsets, np.int64, (n_features + 1,))
-    _require("out", out, np.float64, (n_windows, n_features, len(DIVERGENCES)))
+    require_array("live", live, np.int64, (n_windows, n_cells))
+    require_array("reference_probabilities", reference_probabilities, np.float64, (n_cells,))
+    require_array("offsets", offsets, np.int64, (n_features + 1,))
+    require_array("out", out, np.float64, (n_windows, n_features, len(DIVERGENCES)))
     n_threads = _jit.thread_count()
     parallel = n_threads > 1 and live.size >= PARALLEL_FROM_CELLS
-    pieces = _pieces(offsets, n_windows, 4 * n_threads if parallel else 1)
+    pieces = cut_series(offsets, n_windows, 4 * n_threads if parallel else 1)
     arguments = (live, reference_probabilities, offsets, float(pseudocount), float(epsilon), kl_only, pieces, out)
     with _jit.ieee():
         if parallel:
             _jit.launch(compare_parallel, *arguments)
         else:
             compare_serial(*arguments)
-
-
-def _pieces(offsets: IntArray, n_windows: int, n_pieces: int) -> IntArray:
-    """Boundaries (n_pieces + 1,) of runs of series that hold about equally many cells."""
-    n_features, n_cells = len(offsets) - 1, int(offsets[-1])
-    cells = np.arange(n_pieces + 1) * (n_windows * n_cells) // n_pieces
-    windows, within = np.divmod(cells, max(n_cells, 1))
-    boundaries = windows * n_features + np.searchsorted(offsets, within)
-    boundaries[-1] = n_windows * n_features
-    return np.asarray(boundaries, dtype=np.int64)
-
-
-def _require(name: str, array: npt.NDArray[np.generic], dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise ValueError(
-            f"{name}: expected contiguous {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape} with strides "
-            f"{array.strides}; convert it with np.ascontiguousarray"
-        )

@@ -114,7 +114,15 @@ def _monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
     divergences = _finite(monitor.divergences)
     columns = [
         (field, _finite(getattr(monitor, field)))
-        for field in ("noise_floor", "missing_ratio", "unseen_ratio", "out_of_range_ratio")
+        for field in (
+            "noise_floor",
+            "lower",
+            "upper",
+            "log10_p_value",
+            "missing_ratio",
+            "unseen_ratio",
+            "out_of_range_ratio",
+        )
     ]
     samples, ready = monitor.samples.tolist(), monitor.ready.tolist()
     features = [
@@ -164,6 +172,10 @@ def _feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "problem": info.problem,
         "divergences": dict(zip(DIVERGENCES, _finite(monitor.divergences[w, f]), strict=True)),
         "noise_floor": _finite(monitor.noise_floor[w, f]),
+        "lower": _finite(monitor.lower[w, f]),
+        "upper": _finite(monitor.upper[w, f]),
+        "log10_p_value": _finite(monitor.log10_p_value[w, f]),
+        "effective_samples": _finite(monitor.effective_samples[w, f]),
         "missing_ratio": _finite(monitor.missing_ratio[w, f]),
         "unseen_ratio": _finite(monitor.unseen_ratio[w, f]),
         "out_of_range_ratio": _finite(monitor.out_of_range_ratio[w, f]),

@@ -21,7 +21,11 @@ def printed(width: int, **changes: object) -> str:
 @pytest.mark.parametrize("width", [60, 80, 100, 150])
 def test_no_figure_is_cut_short_however_narrow_the_terminal(width: int) -> None:
     text = printed(
-        width, exported=("kl", "js", "psi"), ready=np.ones((2, 2), dtype=bool), divergences=np.ones((2, 2, 8))
+        width,
+        exported=("kl", "js", "psi"),
+        ready=np.ones((2, 2), dtype=bool),
+        divergences=np.ones((2, 2, 8)),
+        lower=np.full((2, 2), 0.9),
     )
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
@@ -32,7 +36,7 @@ def test_no_figure_is_cut_short_however_narrow_the_terminal(width: int) -> None:
 
 def test_a_wide_terminal_shows_every_column() -> None:
     text = printed(150, exported=("kl", "js", "psi"))
-    for heading in ("feature", "window", "KL", "JS", "PSI", "floor", "missing", "outside", "state"):
+    for heading in ("feature", "window", "KL", "JS", "PSI", "bound", "floor", "missing", "outside", "state"):
         assert heading in text
 
 

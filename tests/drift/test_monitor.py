@@ -111,6 +111,49 @@ def test_the_noise_floor_is_the_kl_to_expect_without_drift() -> None:
     assert np.mean(kl) == pytest.approx(np.mean(floor), rel=0.15)
 
 
+def test_bounds_hold_the_divergence_and_are_there_only_once_it_is_decided() -> None:
+    rng = np.random.default_rng(10)
+    watched = monitor((FeatureSpec("x", "numeric"), rng.normal(size=20_000)), (edges_spec("short"), np.zeros(20_000)))
+    watched.add(batch(rng.normal(size=100), np.full(100, 0.5)), "s", NOW)
+    early = watched.evaluate(NOW)
+    assert not early.ready[0, 0]
+    for bound in (early.lower, early.upper, early.log10_p_value):
+        assert np.isnan(bound[0, 0])
+    watched.add(batch(rng.normal(0.8, 1, size=3_000), np.full(3_000, 0.5)), "s", NOW)
+    drifted = watched.evaluate(NOW)
+    kl = drifted.divergences[0, 0, 0]
+    assert drifted.ready[0, 0]
+    assert 0.1 < drifted.lower[0, 0] < kl < drifted.upper[0, 0]
+    assert drifted.log10_p_value[0, 0] < -4
+    # what 3,100 rows are worth beside 20,000, if both are independent
+    assert drifted.effective_samples[0, 0] == pytest.approx(1 / (1 / 3_100 + 1 / 20_000), rel=0.2)
+
+
+def test_quiet_windows_of_any_size_stay_within_the_warning_tolerance() -> None:
+    rng = np.random.default_rng(11)
+    watched = monitor((FeatureSpec("x", "numeric"), rng.normal(size=20_000)))
+    for i in range(300):
+        at = NOW + i * 2 * HOUR
+        watched.add(batch(rng.normal(size=int(rng.integers(200, 5_000)))), "s", at)
+        snapshot = watched.evaluate(at)
+        assert snapshot.ready.all()
+        assert snapshot.lower[0, 0] < 0.005
+        assert snapshot.log10_p_value[0, 0] > -4
+
+
+def test_a_reference_that_hangs_together_in_time_is_worth_fewer_samples() -> None:
+    rng = np.random.default_rng(12)
+    steps = rng.normal(size=20_000)
+    for i in range(1, steps.size):  # AR(1), correlation 0.95
+        steps[i] += 0.95 * steps[i - 1]
+    effective = []
+    for reference in (steps, rng.permutation(steps)):
+        watched = monitor((FeatureSpec("x", "numeric"), reference))
+        watched.add(batch(rng.choice(steps, 2_000)), "s", NOW)
+        effective.append(watched.evaluate(NOW).effective_samples[0, 0])
+    assert effective[0] < 0.5 * effective[1]
+
+
 # --- event time ------------------------------------------------------------------------------------
 
 

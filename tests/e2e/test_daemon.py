@@ -226,8 +226,8 @@ def test_check_counts_the_series_that_are_exported(tmp_path: Path) -> None:
 
     monitors = build_monitors(load_config(written(tmp_path, 1)).monitors, created_ms=1)
     for monitor in monitors:
-        column = [0.5] if monitor.features[0].kind == "numeric" else np.zeros(1, dtype=np.int32)
-        monitor.add(SampleBatch(1, (np.asarray(column),)), "s", 0)
+        column = np.full(100, 0.5) if monitor.features[0].kind == "numeric" else np.zeros(100, dtype=np.int32)
+        monitor.add(SampleBatch(100, (column,)), "s", 0)
         rendered = render_drift(DriftSnapshot(0, (monitor.evaluate(0),)), openmetrics=False)
         assert rendered.series == n_series(monitor)
 

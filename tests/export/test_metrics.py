@@ -47,7 +47,7 @@ def key(name, **labels):
 
 
 def golden_snapshot():
-    """Two monitors: an empty window, an infinite divergence, a name that needs escapes, an exact reference."""
+    """Two monitors: an empty window, an undecided one, infinities, a name that needs escapes, an exact reference."""
     loans = monitor(
         features=(
             feature("amount"),
@@ -57,6 +57,9 @@ def golden_snapshot():
         samples=np.array([[1000, 0], [12000, 7]]),
         divergences=np.array([[[0.0201355] * 8, [np.nan] * 8], [[1 / 3] * 8, [np.inf] * 8]]),
         noise_floor=np.array([[0.0085, np.nan], [1e-300, 0.5]]),
+        lower=np.array([[0.0, np.nan], [0.25, np.nan]]),
+        upper=np.array([[0.0625, np.nan], [0.4, np.nan]]),
+        log10_p_value=np.array([[-1.5, np.nan], [-1e-300, np.nan]]),
         ready=np.array([[True, False], [True, False]]),
         missing_ratio=np.array([[0.0, np.nan], [0.25, 1.0]]),
         unseen_ratio=np.array([[np.nan, np.nan], [np.nan, 0.125]]),
@@ -69,6 +72,9 @@ def golden_snapshot():
         samples=np.array([[123456789012]]),
         divergences=np.full((1, 1, 8), 1e22),
         noise_floor=np.array([[1e-7]]),
+        lower=np.array([[1e21]]),
+        upper=np.array([[np.inf]]),
+        log10_p_value=np.array([[-np.inf]]),
         ready=np.array([[True]]),
         missing_ratio=np.array([[0.0]]),
         unseen_ratio=np.array([[np.nan]]),
@@ -94,6 +100,9 @@ def test_every_value_is_read_back_exactly(openmetrics):
             labels = {"monitor": "loans", "feature": info.name, "window": window}
             for name, value in zip(NAMES, loans.divergences[w, f], strict=True):
                 assert series.pop(key(name, **labels)) == value
+            assert series.pop(key("kldrift_kl_divergence_lower_nats", **labels)) == loans.lower[w, f]
+            assert series.pop(key("kldrift_kl_divergence_upper_nats", **labels)) == loans.upper[w, f]
+            assert series.pop(key("kldrift_drift_log10_p_value", **labels)) == loans.log10_p_value[w, f]
             assert series.pop(key("kldrift_kl_noise_floor_nats", **labels)) == loans.noise_floor[w, f]
             assert series.pop(key("kldrift_window_samples", **labels)) == loans.samples[w, f]
             assert series.pop(key("kldrift_window_ready", **labels)) == loans.ready[w, f]
@@ -142,6 +151,9 @@ def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty():
         samples=np.array([[0]]),
         divergences=np.full((1, 1, 8), np.nan),
         noise_floor=np.array([[np.nan]]),
+        lower=np.array([[np.nan]]),
+        upper=np.array([[np.nan]]),
+        log10_p_value=np.array([[np.nan]]),
         ready=np.array([[False]]),
         missing_ratio=np.array([[np.nan]]),
         out_of_range_ratio=np.array([[np.nan]]),
@@ -156,6 +168,55 @@ def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty():
     assert series[key("kldrift_window_samples", **labels)] == 0
     assert series[key("kldrift_window_ready", **labels)] == 0
     assert b"kl_divergence" not in body
+
+
+def judged(ready, divergence, lower, upper, log10_p_value):
+    """One series, as the monitor leaves it: no bounds where it is undecided."""
+    divergences = np.full((1, 1, len(DIVERGENCES)), divergence)
+    return monitor(
+        features=(feature("amount"),),
+        windows=("5m",),
+        divergences=divergences,
+        lower=np.array([[lower]]),
+        upper=np.array([[upper]]),
+        log10_p_value=np.array([[log10_p_value]]),
+        ready=np.array([[ready]]),
+    )
+
+
+BOUNDS = ("kldrift_kl_divergence_lower_nats", "kldrift_kl_divergence_upper_nats", "kldrift_drift_log10_p_value")
+
+
+def test_an_undecided_series_has_a_divergence_but_no_bounds():
+    body = render_drift(snapshot(judged(False, 0.5, np.nan, np.nan, np.nan))).body
+    labels = {"monitor": "loans", "feature": "amount", "window": "5m"}
+    assert read(body)[key("kldrift_kl_divergence_nats", **labels)] == 0.5
+    assert not [name for name in BOUNDS if name.encode() in body]  # not even a header
+
+
+def test_bounds_are_absent_one_by_one():
+    """An undecided feature beside a judged one loses its own bounds only."""
+    nan = np.nan
+    both = monitor(
+        windows=("5m",),
+        lower=np.array([[0.02, nan]]),
+        upper=np.array([[0.08, nan]]),
+        log10_p_value=np.array([[-6.5, nan]]),
+    )
+    series = read(render_drift(snapshot(both)).body)
+    assert {(name, dict(labels)["feature"]): v for (name, labels), v in series.items() if name in BOUNDS} == {
+        ("kldrift_kl_divergence_lower_nats", "amount"): 0.02,
+        ("kldrift_kl_divergence_upper_nats", "amount"): 0.08,
+        ("kldrift_drift_log10_p_value", "amount"): -6.5,
+    }
+
+
+@pytest.mark.parametrize("openmetrics", [False, True])
+def test_the_bounds_of_an_infinite_divergence_are_infinite_and_its_p_value_is_zero(openmetrics):
+    body = render_drift(snapshot(judged(True, np.inf, np.inf, np.inf, -np.inf)), openmetrics).body.decode()
+    labels = '{monitor="loans",feature="amount",window="5m"}'
+    for name, value in zip(BOUNDS, ("+Inf", "+Inf", "-Inf"), strict=True):
+        assert f"{name}{labels} {value}\n" in body
 
 
 def test_only_configured_divergences_are_exported_and_kl_always():
@@ -202,6 +263,7 @@ def test_beyond_the_limit_whole_families_go_in_the_order_of_their_rank():
     full = snapshot(monitor(exported=DIVERGENCES))
     everything = render_drift(full)
     ranked = sorted((f for f in DRIFT_FAMILIES if f.rank is not None), key=lambda f: f.rank)
+    assert [f.family.name for f in ranked[:2]] == ["kldrift_kl_divergence_upper_nats", "kldrift_drift_log10_p_value"]
     gone = set()
     limit = everything.series
     for family in ranked:
@@ -213,6 +275,7 @@ def test_beyond_the_limit_whole_families_go_in_the_order_of_their_rank():
         limit = rendered.series
     assert names_of(rendered) == {
         "kldrift_kl_divergence_nats",
+        "kldrift_kl_divergence_lower_nats",
         "kldrift_kl_noise_floor_nats",
         "kldrift_drift_threshold_nats",
         "kldrift_window_samples",
@@ -221,16 +284,16 @@ def test_beyond_the_limit_whole_families_go_in_the_order_of_their_rank():
     }
 
 
-@pytest.mark.parametrize("max_series", [0, 1, 2, 11, 12, 21, 22, 23, 41, 42])
+@pytest.mark.parametrize("max_series", [0, 1, 2, 13, 14, 25, 26, 27, 49, 50])
 def test_then_features_go_from_the_end_and_those_that_stay_stay_whole(max_series):
-    """A feature of two windows has ten series that are never left out alone."""
+    """A feature of two windows has twelve series that are never left out alone."""
     full = snapshot(monitor("a"), monitor("b"))
     rendered = render_drift(full, max_series=max_series)
     series = read(rendered.body)
-    kept = [(m, f) for m in "ab" for f in ("amount", "country")][: max(0, max_series - 2) // 10]
+    kept = [(m, f) for m in "ab" for f in ("amount", "country")][: max(0, max_series - 2) // 12]
     of_features = [dict(labels) for _, labels in series if "feature" in dict(labels)]
-    assert Counter((labels["monitor"], labels["feature"]) for labels in of_features) == dict.fromkeys(kept, 10)
-    assert rendered.series == len(series) == 10 * len(kept) + 2
+    assert Counter((labels["monitor"], labels["feature"]) for labels in of_features) == dict.fromkeys(kept, 12)
+    assert rendered.series == len(series) == 12 * len(kept) + 2
     assert rendered.series + rendered.dropped == render_drift(full).series
 
 

@@ -77,6 +77,9 @@ def snapshot():
         name="loans", windows=("5m", "1h"), features=(age, city), smoothing="none", exported=("kl",), at_ms=7,
         offsets=np.array([0, 3, 5]), samples=np.array([[10, 2], [0, 0]]), divergences=divergences,
         noise_floor=np.array([[0.2, 0.3], [np.nan, np.nan]]), ready=np.array([[True, False], [False, False]]),
+        lower=np.array([[0.0, np.nan], [np.nan, np.nan]]), upper=np.array([[0.9, np.nan], [np.nan, np.nan]]),
+        log10_p_value=np.array([[-0.3, np.nan], [np.nan, np.nan]]),
+        effective_samples=np.array([[5.0, 2.0], [np.nan, np.nan]]),
         missing_ratio=ratio, unseen_ratio=ratio, out_of_range_ratio=ratio,
         counts=np.array([[2, 7, 1, 2, 0], [0, 0, 0, 0, 0]]),
     )  # fmt: skip

@@ -1,0 +1,147 @@
+"""How much more the counts of a stream spread than those of independent samples, measured on a reference's panes."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from kldrift.drift.reference import FeatureReference
+from kldrift.records import FloatArray, IntArray
+
+#: A block size is measured on at least so many blocks.
+MIN_BLOCKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Overdispersion:
+    """Overdispersion of one feature by block size; larger blocks inherit that of the largest.
+
+    Parameters
+    ----------
+    block_samples : (L,) float64 > 0, samples in a block, strictly increasing
+    phi : (L,) float64 >= 1, over all cells: Pearson's X^2 of the blocks over its degrees of freedom
+    lambda_ : (L,) float64 >= phi, in the direction that spreads most
+    measured : False where there was too little to measure; then phi and lambda are 1
+    """
+
+    block_samples: FloatArray
+    phi: FloatArray
+    lambda_: FloatArray
+    measured: bool = True
+
+    @property
+    def phi_max(self) -> float:
+        """The overdispersion of the reference as a whole."""
+        return float(self.phi.max())
+
+    def at(self, n: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Phi and lambda at windows of `n` samples, any shape: those of the block size nearest in log n."""
+        nearest = np.searchsorted(_middles(self.block_samples), n, side="right")
+        return self.phi[nearest], self.lambda_[nearest]
+
+
+#: Of independent samples, as far as anybody can tell.
+UNMEASURED = Overdispersion(np.ones(1), np.ones(1), np.ones(1), measured=False)
+
+
+class OverdispersionTable:
+    """The overdispersion of all features of a monitor, for a look-up at each tick without a loop in Python.
+
+    Parameters
+    ----------
+    features : one each a feature
+    """
+
+    def __init__(self, features: Sequence[Overdispersion]) -> None:
+        levels = max((len(feature.phi) for feature in features), default=1)
+        self._middles = np.full((levels - 1, len(features)), np.inf)
+        self._phi = np.ones((levels, len(features)))
+        self._ratio = np.ones((levels, len(features)))
+        for i, feature in enumerate(features):
+            own = len(feature.phi)
+            self._middles[: own - 1, i] = _middles(feature.block_samples)
+            self._phi[:own, i] = feature.phi
+            self._ratio[:own, i] = feature.lambda_ / feature.phi
+        #: (F,) the overdispersion of the references as wholes
+        self.phi_max: FloatArray = self._phi.max(axis=0)
+
+    def at(self, samples: IntArray) -> tuple[FloatArray, FloatArray]:
+        """Phi and lambda / phi, (S, F) each, of windows of `samples` (S, F)."""
+        level = np.zeros(samples.shape, dtype=np.intp)
+        for middles in self._middles:
+            level += samples >= middles
+        features = np.arange(samples.shape[1])
+        return self._phi[level, features], self._ratio[level, features]
+
+
+def _middles(block_samples: FloatArray) -> FloatArray:
+    """Sizes from which on the next larger block is the nearer one."""
+    return np.asarray(np.sqrt(block_samples[:-1] * block_samples[1:]))
+
+
+def measure_reference(reference: FeatureReference) -> Overdispersion:
+    """The overdispersion of a reference; unmeasured where it is known exactly or given as totals."""
+    if reference.panes is None:
+        return UNMEASURED
+    panes = reference.panes
+    if reference.kind == "numeric":  # underflow lies below the bins
+        n_cells = panes.shape[1]
+        panes = panes[:, [n_cells - 3, *range(n_cells - 3), n_cells - 2, n_cells - 1]]
+    return measure_panes(panes, ordered=reference.kind == "numeric")
+
+
+def measure_panes(panes: IntArray, ordered: bool) -> Overdispersion:
+    """Overdispersion for blocks of 1, 2, 4 … panes, as long as there are 16 blocks.
+
+    With C the counts of a block, n its samples and Q the shares of all blocks together, over B cells that hold
+    something and K blocks:
+
+    phi = max(1, X^2 / ((K - 1)(B - 1))), X^2 = sum (C - n Q)^2 / (n Q)
+    lambda = max(phi, max over cuts of mean over blocks of (C - n Q)^2 / (n Q (1 - Q))), C and Q cumulative there
+
+    Parameters
+    ----------
+    panes : (K, B) int64, consecutive in time
+    ordered : the cells are in the order of the values; otherwise single cells are tried as well as cuts
+
+    References
+    ----------
+    Rao & Scott (1984).
+    """
+    blocks = panes.astype(np.float64)
+    sizes, phis, lambdas = [], [], []
+    while len(blocks) >= MIN_BLOCKS:
+        level = _measure_blocks(blocks, ordered)
+        if level is None:
+            break
+        size, phi, lambda_ = level
+        sizes.append(size)
+        phis.append(phi)
+        lambdas.append(lambda_)
+        whole = len(blocks) - len(blocks) % 2
+        blocks = blocks[0:whole:2] + blocks[1:whole:2]
+    if not sizes:
+        return UNMEASURED
+    return Overdispersion(np.array(sizes), np.array(phis), np.array(lambdas))
+
+
+def _measure_blocks(blocks: FloatArray, ordered: bool) -> tuple[float, float, float] | None:
+    """Mean samples, phi and lambda of (K, B) blocks; None where fewer than 16 blocks or 2 cells hold something."""
+    n = blocks.sum(axis=1, keepdims=True)
+    if not n.all():
+        blocks, n = blocks[n[:, 0] > 0], n[n > 0][:, np.newaxis]
+    totals = blocks.sum(axis=0)
+    if not totals.all():
+        blocks, totals = blocks[:, totals > 0], totals[totals > 0]
+    n_blocks, n_bins = blocks.shape
+    if n_blocks < MIN_BLOCKS or n_bins < 2:
+        return None
+    shares = totals / totals.sum()
+    squares = (blocks - n * shares) ** 2 / n
+    phi = max(1.0, float((squares / shares).sum()) / ((n_blocks - 1) * (n_bins - 1)))
+    below = np.cumsum(shares)[:-1]
+    cuts = (np.cumsum(blocks, axis=1)[:, :-1] - n * below) ** 2 / n
+    spread = float((cuts.mean(axis=0) / (below * (1 - below))).max())
+    if not ordered:
+        spread = max(spread, float((squares.mean(axis=0) / (shares * (1 - shares))).max()))
+    return float(n.mean()), phi, max(phi, spread)

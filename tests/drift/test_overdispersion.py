@@ -1,0 +1,198 @@
+"""Overdispersion of a reference's panes: the naive specification, independent and autocorrelated streams."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.signal import lfilter
+from scipy.stats import norm
+
+from kldrift.drift.overdispersion import (
+    UNMEASURED,
+    Overdispersion,
+    OverdispersionTable,
+    measure_panes,
+    measure_reference,
+)
+from kldrift.drift.reference import FeatureReference
+from kldrift.kernels.bounds import BOUNDS, bound_counts
+from tests import naive_bounds
+
+EDGES = norm.ppf(np.linspace(0, 1, 17)[1:-1])
+
+
+def autocorrelated(correlation, n, rng):
+    """An AR(1) stream, standard normal at each step."""
+    start = rng.normal(size=1) * correlation
+    noise = rng.normal(size=n) * math.sqrt(1 - correlation**2)
+    return lfilter([1], [1, -correlation], noise, zi=start)[0]
+
+
+def panes_of(values, n_panes, edges=EDGES):
+    cells = np.searchsorted(edges, values)
+    return np.stack([np.bincount(part, minlength=len(edges) + 1) for part in np.array_split(cells, n_panes)])
+
+
+@given(
+    panes=st.integers(1, 6).flatmap(
+        lambda width: st.lists(
+            st.lists(st.integers(0, 30), min_size=width, max_size=width), min_size=0, max_size=70
+        ).map(lambda rows: np.array(rows, dtype=np.int64).reshape(-1, width))
+    ),
+    ordered=st.booleans(),
+)
+@settings(deadline=None)
+def test_the_naive_specification_agrees(panes, ordered):
+    expected = naive_bounds.overdispersion(panes.tolist(), ordered)
+    got = measure_panes(panes, ordered)
+    assert got.measured == bool(expected)
+    if expected:
+        np.testing.assert_allclose(np.transpose([got.block_samples, got.phi, got.lambda_]), expected, rtol=1e-9)
+    assert (got.phi >= 1).all()
+    assert (got.lambda_ >= got.phi).all()
+    assert got.phi_max == got.phi.max()
+
+
+def test_blocks_of_64_panes_are_1_2_and_4_panes():
+    rng = np.random.default_rng(0)
+    got = measure_panes(rng.multinomial(100, [0.25] * 4, size=64), ordered=True)
+    np.testing.assert_array_equal(got.block_samples, [100, 200, 400])
+    assert len(measure_panes(rng.multinomial(100, [0.25] * 4, size=31), ordered=True).phi) == 1
+
+
+def test_independent_samples_have_none():
+    rng = np.random.default_rng(1)
+    measured = [measure_panes(panes_of(rng.normal(size=10_000), 64), ordered=True) for _ in range(50)]
+    phi = np.mean([one.phi for one in measured], axis=0)
+    assert (phi < 1.06).all()
+    assert max(one.phi_max for one in measured) < 1.4
+    ratio = np.mean([one.lambda_ / one.phi for one in measured], axis=0)
+    assert (ratio < 1.8).all()  # the largest of 15 cuts is above the average of them also by chance
+
+
+def test_autocorrelated_samples_have_much():
+    """Without end AR(.9) makes cuts in the middle spread about (1 + .9)/(1 - .9) = 19 times as much, at most."""
+    rng = np.random.default_rng(2)
+    got = measure_panes(panes_of(autocorrelated(0.9, 64_000, rng), 64), ordered=True)
+    assert 3 < got.phi[0] < 19
+    assert 8 < got.lambda_[0] < 30
+    assert got.lambda_[0] > 1.5 * got.phi[0]
+    weak = measure_panes(panes_of(autocorrelated(0.5, 64_000, rng), 64), ordered=True)
+    assert 1.1 < weak.phi[0] < got.phi[0] / 2
+
+
+def test_a_category_that_comes_in_bursts_shows_without_an_order():
+    """The middle one of many: no cut isolates it."""
+    rng = np.random.default_rng(3)
+    share = np.where(np.arange(64) % 8 < 4, 0.02, 0.18)
+    others = np.full(8, 1 / 8)
+    panes = np.stack(
+        [rng.multinomial(500, np.concatenate([[0.45 - s / 2], [s], others * (0.55 - s / 2)])) for s in share]
+    )
+    ordered, unordered = (measure_panes(panes, ordered) for ordered in (True, False))
+    assert unordered.lambda_[0] > 1.3 * ordered.lambda_[0]
+    np.testing.assert_array_equal(unordered.phi, ordered.phi)
+
+
+def test_a_stream_that_repeats_itself_exactly_has_none():
+    got = measure_panes(np.tile([10, 20, 30], (64, 1)), ordered=True)
+    np.testing.assert_array_equal(got.phi, 1)
+    np.testing.assert_array_equal(got.lambda_, 1)
+    assert got.measured
+
+
+@pytest.mark.parametrize(
+    "panes",
+    [
+        np.full((15, 4), 100),
+        np.full((0, 4), 100),
+        np.tile([100, 0, 0], (64, 1)),  # a constant feature
+        np.zeros((64, 3), dtype=np.int64),
+        np.concatenate([np.full((15, 4), 100), np.zeros((49, 4), dtype=np.int64)]),
+    ],
+)
+def test_too_little_to_measure_is_told(panes):
+    got = measure_panes(panes, ordered=True)
+    assert got == UNMEASURED
+    assert not got.measured
+    phi, lambda_ = got.at(np.array([0.0, 1e9]))
+    np.testing.assert_array_equal([phi, lambda_], 1)
+
+
+def test_a_window_takes_the_block_size_nearest_in_log():
+    one = Overdispersion(np.array([100.0, 200.0, 400.0]), np.array([1.0, 2.0, 3.0]), np.array([2.0, 5.0, 9.0]))
+    n = np.array([0, 1, 100, 141, 142, 200, 282, 283, 400, 10**9])
+    phi, lambda_ = one.at(n)
+    np.testing.assert_array_equal(phi, [1, 1, 1, 1, 2, 2, 2, 3, 3, 3])
+    np.testing.assert_array_equal(lambda_, [2, 2, 2, 2, 5, 5, 5, 9, 9, 9])
+    np.testing.assert_array_equal(one.at(n.reshape(2, 5))[0], phi.reshape(2, 5))
+    assert one.phi_max == 3
+
+
+def test_a_table_looks_up_what_each_feature_would():
+    rng = np.random.default_rng(4)
+    sizes = [(100.0, 200.0, 400.0), (7.0,), (50.0, 90.0)]
+    features = [Overdispersion(np.array(s), 1 + rng.random(len(s)), 2 + rng.random(len(s))) for s in sizes]
+    features.append(UNMEASURED)
+    table = OverdispersionTable(features)
+    samples = rng.integers(0, 600, (40, 4))
+    samples[0] = 100
+    phi, ratio = table.at(samples)
+    for i, feature in enumerate(features):
+        expected_phi, expected_lambda = feature.at(samples[:, i])
+        np.testing.assert_array_equal(phi[:, i], expected_phi)
+        np.testing.assert_array_equal(ratio[:, i], expected_lambda / expected_phi)
+    np.testing.assert_array_equal(table.phi_max, [feature.phi_max for feature in features])
+    assert all(array.flags.c_contiguous for array in (phi, ratio))
+    assert OverdispersionTable([]).at(np.zeros((2, 0), dtype=np.int64))[0].shape == (2, 0)
+
+
+def test_a_reference_is_measured_in_the_order_of_its_values():
+    """Underflow, kept behind the bins, lies below them: a stream that moves between the low half and the high."""
+    low = np.arange(64) % 32 < 16
+    cells = np.zeros((64, 3 + 3), dtype=np.int64)  # three bins, underflow, overflow, missing
+    cells[:, 0] = cells[:, 3] = np.where(low, 40, 10)
+    cells[:, 1] = cells[:, 2] = np.where(low, 10, 40)
+    reference = FeatureReference("x", "numeric", np.array([0.0, 1.0, 2.0, 3.0]), categories=None, panes=cells)
+    in_order = cells[:, [3, 0, 1, 2, 4, 5]]
+    expected = measure_panes(in_order, ordered=True)
+    np.testing.assert_array_equal(measure_reference(reference).lambda_, expected.lambda_)
+    assert expected.lambda_[0] > measure_panes(cells, ordered=True).lambda_[0]
+    categorical = FeatureReference("x", "categorical", None, categories=("a", "b", "c"), panes=cells)
+    np.testing.assert_array_equal(measure_reference(categorical).lambda_, measure_panes(cells, ordered=False).lambda_)
+
+
+def test_a_reference_known_exactly_or_given_as_totals_is_not_measured():
+    edges = np.array([0.0, 1.0])
+    known = FeatureReference("x", "numeric", edges, None, panes=None, probabilities=np.array([1.0, 0, 0, 0]))
+    totals = FeatureReference("x", "numeric", edges, None, panes=np.array([[5, 0, 0, 5]]))
+    assert not measure_reference(known).measured
+    assert not measure_reference(totals).measured
+
+
+def test_measured_overdispersion_keeps_autocorrelated_windows_quiet():
+    rng = np.random.default_rng(5)
+    n_windows, n = 400, 1000
+    reference = panes_of(autocorrelated(0.9, 10_000, rng), 64)
+    live = panes_of(autocorrelated(0.9, n * n_windows, rng), n_windows)
+    y = reference.sum(axis=0)
+    q = (y + 0.5) / (y.sum() + y.size / 2)
+
+    def alarms(measured):
+        table = OverdispersionTable([measured])
+        phi, ratio = table.at(live.sum(axis=1, keepdims=True))
+        out = np.zeros((n_windows, 1, len(BOUNDS)))
+        offsets, rows = np.array([0, y.size]), np.array([float(y.sum())])
+        always, thresholds = np.ones(y.size, dtype=np.bool_), np.array([[0.005, 0.1]])
+        bound_counts(live, q, always, offsets, rows, phi, table.phi_max, ratio, 3.72, thresholds, out)
+        return int((out[:, 0, BOUNDS.index("lower")] > 0.005).sum())
+
+    assert alarms(UNMEASURED) > 40
+    assert alarms(measure_reference(FeatureReference("x", "numeric", None, None, panes=pad(reference)))) == 0
+
+
+def pad(panes):
+    """Room for underflow, overflow and missing."""
+    return np.pad(panes, ((0, 0), (0, 3)))
