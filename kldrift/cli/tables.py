@@ -16,7 +16,7 @@ STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undeci
 PLAIN_WIDTH = 150
 
 #: Columns that a narrow terminal goes without, behind the divergences other than KL.
-LEFT_OUT_FIRST = ("noise\nfloor", "missing", "new or\noutside")
+LEFT_OUT_FIRST = ("noise\nfloor", "missing", "new or\noutside", "lower\nbound")
 
 #: Longer names of features are folded before anything is left out.
 FOLDED_WIDTH = 24
