@@ -85,8 +85,8 @@ def memory(folder: Path, seconds: float) -> list[Row]:
 def scrapes(folder: Path, seconds: float) -> list[Row]:
     """50,000 series: seconds of a scrape while posts come in, text and gzip."""
     port = free_port()
-    # 3 windows × (5 + 8 divergences) + 6 a feature: 1,100 features are just under 50,000 series
-    config = wide(folder, port, 1100, "[kl, reverse_kl, js, psi, total_variation, hellinger, entropy, cross_entropy]")
+    # 3 windows × (8 + 8 divergences) + 6 a feature, and the daemon's own: just under 50,000 series
+    config = wide(folder, port, 900, "[kl, reverse_kl, js, psi, total_variation, hellinger, entropy, cross_entropy]")
     with daemon(config, port, folder / "log") as client:
         body, times, n_series = folder / "body", {"identity": [], "gzip": []}, 0
         load = threading.Thread(

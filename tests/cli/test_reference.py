@@ -14,6 +14,7 @@ from kldrift.errors import ReferenceProblem
 from tests.e2e.processes import kldrift
 
 CONFIG = """
+server: {listen: "127.0.0.1:0"}
 monitors:
   loans:
     reference: {file: loans.json}
