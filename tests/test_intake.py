@@ -271,7 +271,8 @@ class Pipe:
 def test_a_pipe_that_is_stopped_and_started_loses_nothing_that_was_read() -> None:
     engine = engine_of(watched(), queue_bytes=200)
     engine.start()
-    pull = PullIntake(Pipe(), "ndjson", ["m"], engine, Telemetry())
+    telemetry = Telemetry()
+    pull = PullIntake(Pipe(), "ndjson", ["m"], engine, telemetry)
     for _ in range(20):
         pull.start()
         pull.wait(0.003)
@@ -280,3 +281,5 @@ def test_a_pipe_that_is_stopped_and_started_loses_nothing_that_was_read() -> Non
     assert pull.wait(30)
     engine.stop()
     assert engine.snapshot.monitors[0].samples.tolist() == [[2000]]
+    received = telemetry.exposition(False, False, engine.snapshot)
+    assert b'kldrift_samples_received_total{source="pipe"} 2000.0\n' in received

@@ -174,13 +174,6 @@ class PullIntake:
         return [(monitor, decode(self._format, [payload], monitor.schema, header=header)) for monitor in fed]
 
     def _hand_over(self, chunk: Chunk, parts: list[Part]) -> None:
-        path = str(chunk.position.get("path", chunk.stream))
-        for i, (monitor, decoded) in enumerate(parts):
-            if i == 0:  # rows are counted once, however many monitors they feed
-                report(self._telemetry, self.name, decoded.bodies)
-            self._telemetry.bodies_decoded(self.name, path, decoded.bodies)
-            if self._unknown.due(monitor.spec.name):
-                self._unknown.tell(monitor, self._fields(chunk))
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
         self._engine.queue.put(
             Work(
@@ -194,6 +187,14 @@ class PullIntake:
             self._stop,
         )
         self._handed[chunk.stream] = chunk.position
+        # Told only now: a piece that a stop held back is handed over, and told of, later.
+        path = str(chunk.position.get("path", chunk.stream))
+        for i, (monitor, decoded) in enumerate(parts):
+            if i == 0:  # rows are counted once, however many monitors they feed
+                report(self._telemetry, self.name, decoded.bodies)
+            self._telemetry.bodies_decoded(self.name, path, decoded.bodies)
+            if self._unknown.due(monitor.spec.name):
+                self._unknown.tell(monitor, self._fields(chunk))
         self._telemetry.source_lag(self.name, chunk)
 
     def _fields(self, chunk: Chunk) -> frozenset[str]:
