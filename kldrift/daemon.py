@@ -217,7 +217,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        loop.add_signal_handler(signal.SIGHUP, self._reload_in_background)
+        # without a file to load again (demo) it is what a closed terminal sends
+        loop.add_signal_handler(signal.SIGHUP, self.stop if self._path is None else self._reload_in_background)
         await self._server.start()
         try:
             building = asyncio.ensure_future(self._in_thread(self._parts.build))

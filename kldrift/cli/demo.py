@@ -97,7 +97,7 @@ def _write_reference(config: Config, path: Path) -> None:
 
 
 async def _run(config: Config, path: Path, drift_after: str, seconds: float | None) -> None:
-    daemon = Daemon(config, path, Telemetry())
+    daemon = Daemon(config, None, Telemetry())
     out = console()
     out.print(
         f"kldrift demo: 500 rows a second; after {drift_after} three of the five features drift\n"

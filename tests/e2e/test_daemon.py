@@ -264,3 +264,11 @@ def test_sigterm_does_not_wait_for_a_reference_that_is_being_counted(tmp_path: P
         assert running.wait(10) == 0
     assert "Traceback" not in log.read_text()
     assert log.read_text().splitlines()[-1].endswith("msg=stopped rows_counted=1")
+
+
+def test_the_demo_ends_with_its_terminal(tmp_path: Path) -> None:
+    log = tmp_path / "demo"
+    with process(KLDRIFT, "demo", "--port", "0", "--drift-after", "1h", log=log) as running:
+        until(lambda: "Ctrl-C" in log.read_text() and "KL over" in log.read_text(), 60, "the first line")
+        running.send_signal(signal.SIGHUP)
+        assert running.wait(15) == 0, log.read_text()
