@@ -348,8 +348,8 @@ def bound_counts(
     n_bins, statistic, dispersion       B, T, c
 
     Why scaled: what smoothing gives to empty cells that do not count it takes from the others, which adds about
-    1 / (2 m) a cell to K. With two bins and three such cells, one quiet window in seven would have a lower bound above 0
-    at alpha = 0.025.
+    1 / (2 m) a cell to K. With two bins and three such cells, one quiet window in seven would have a lower bound
+    above 0 at alpha = 0.025.
 
     Where a live value has probability 0 (nothing smoothed), K and both bounds are infinite and the p-values are 0. With
     B = 1 nothing can move: lower 0, upper K as exported, p-values 1. The degrees of freedom are taken as at least
