@@ -124,7 +124,6 @@ class Engine:
     tick_ms : how often divergences are computed
     queue_bytes : bound of the queue
     clock_ms : the wall clock
-    on_crash : told of an error that the thread cannot go on after
     """
 
     def __init__(
@@ -133,7 +132,7 @@ class Engine:
         tick_ms: int,
         queue_bytes: int,
         telemetry: Telemetry,
-        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock_ms: Callable[[], int],
     ) -> None:
         self.queue = WorkQueue(queue_bytes)
         self.positions: dict[str, dict[str, Position]] = {}
@@ -166,11 +165,11 @@ class Engine:
         self.evaluate()
         self._thread.start()
 
-    def stop(self, timeout_seconds: float | None = None) -> None:
+    def stop(self) -> None:
         """Take no more work, finish what is queued, compute the last snapshot."""
         self.queue.close()
         if self._thread.is_alive():
-            self._thread.join(timeout_seconds)
+            self._thread.join()
 
     def swap(self, monitors: Sequence[Monitor], tick_ms: int) -> None:
         """Go on with other monitors, from the next item of the queue on; blocks until it is so."""
@@ -179,7 +178,7 @@ class Engine:
         def act() -> None:
             self._monitors = {monitor.spec.name: monitor for monitor in monitors}
             self._tick_seconds = tick_ms / 1000
-            self.evaluate()
+            self._tick()
             swapped.set()
 
         self.queue.call(act)
@@ -214,10 +213,17 @@ class Engine:
                 elif item is not None:
                     item()
                 if time.monotonic() >= next_tick:
-                    self.evaluate()
+                    self._tick()
                     next_tick = max(next_tick + self._tick_seconds, time.monotonic())
         with self._owner:
+            self._tick()
+
+    def _tick(self) -> None:
+        """Evaluate; a defect in it must not end the thread that counts: the last snapshot stays, and its age shows."""
+        try:
             self.evaluate()
+        except Exception as error:  # noqa: BLE001
+            self._telemetry.evaluation_failed(error)
 
     def _apply(self, work: Work) -> None:
         try:

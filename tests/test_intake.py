@@ -283,3 +283,23 @@ def test_a_pipe_that_is_stopped_and_started_loses_nothing_that_was_read() -> Non
     assert engine.snapshot.monitors[0].samples.tolist() == [[2000]]
     received = telemetry.exposition(False, False, engine.snapshot)
     assert b'kldrift_samples_received_total{source="pipe"} 2000.0\n' in received
+
+
+def test_an_evaluation_that_fails_does_not_end_the_counting(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monitored = watched()
+    engine = engine_of(monitored)
+    engine.start()
+
+    def broken(_: int) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(monitored, "evaluate", broken)
+    engine.swap([monitored], 3_600_000)  # evaluates, and must come back
+    pull = PullIntake(Pipe(), "ndjson", ["m"], engine, Telemetry())
+    pull.start()
+    assert pull.wait(20)
+    engine.stop()
+    assert engine.rows_counted == 2000
+    assert "could not be computed" in caplog.text

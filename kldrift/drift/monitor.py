@@ -77,6 +77,7 @@ class Monitor:
         self._overdispersion = OverdispersionTable([measure_reference(reference) for reference in references])
         self._thresholds = np.array([(feature.warning, feature.critical) for feature in spec.features])
         self._z_quantile = NormalDist().inv_cdf(1 - ALPHA / len(spec.windows))
+        self._numeric = np.array([info.kind == "numeric" for info in self.features])
         self._usable = np.array([info.problem is None for info in self.features])
         self._counted = _Counted(Panes(spec.windows, int(self.offsets[-1])))
 
@@ -210,7 +211,6 @@ class Monitor:
         bounds = self._bounds(counts, samples)
         with np.errstate(divide="ignore", invalid="ignore"):
             flow = [counts[:, self.offsets[1:] - back] / samples for back in (3, 2, 1)]
-        numeric = np.array([info.kind == "numeric" for info in self.features])
         ready = (samples >= 10 * bounds["n_bins"]) & self._usable
         undecided = ~ready
         for name in ("lower", "upper", "log10_p_warning"):
@@ -232,12 +232,13 @@ class Monitor:
             effective_samples=bounds["effective_samples"],
             ready=ready,
             missing_ratio=flow[2],
-            unseen_ratio=np.where(numeric, np.nan, flow[1]),
-            out_of_range_ratio=np.where(numeric, flow[0] + flow[1], np.nan),
+            unseen_ratio=np.where(self._numeric, np.nan, flow[1]),
+            out_of_range_ratio=np.where(self._numeric, flow[0] + flow[1], np.nan),
             counts=counts,
         )
-        for array in (samples, divergences, ready, counts, *bounds.values()):
-            array.flags.writeable = False
+        for name in MonitorSnapshot.__slots__:
+            if isinstance(array := getattr(snapshot, name), np.ndarray):
+                array.flags.writeable = False
         return snapshot
 
     def _bounds(self, counts: IntArray, samples: IntArray) -> dict[str, FloatArray]:

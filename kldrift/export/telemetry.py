@@ -282,6 +282,16 @@ class Telemetry:
         self._metrics.commit_seconds.observe(seconds)
         self._metrics.last_commit.set(at_ms / 1000)
 
+    def evaluation_failed(self, error: BaseException) -> None:
+        """An unforeseen error cost an evaluation; the timestamp of the last one stands still."""
+        self._log.repeated(
+            ("evaluation_failed", type(error).__name__),
+            logging.ERROR,
+            "the divergences could not be computed",
+            {"error": f"{type(error).__name__}: {error}"},
+            error,
+        )
+
     def evaluated(self, seconds: float, at_ms: int) -> None:
         """The divergences of all monitors were computed at this instant (which the snapshot exports)."""
         self._metrics.evaluation_seconds.observe(seconds)

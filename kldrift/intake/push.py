@@ -17,9 +17,9 @@ from kldrift.wire import decode, field_names
 
 HTTP = "http"
 
-#: Bodies are gathered into one decode until they are so many bytes: from there on a decode's fixed cost is small
-#: beside it, and to join what was decoded would cost more.
-ALONE_BYTES = 4 << 20
+#: Bodies are gathered into one decode until they are so many bytes, when its fixed cost is small beside it. With an
+#: eighth of it posts of 200 rows fell by a third, and Arrow gained nothing.
+GATHER_BYTES = 4 << 20
 
 #: So many bytes of one turn of the event loop are decoded in it: some 50 one-row posts, a millisecond.
 INLINE_BYTES = 64_000
@@ -127,7 +127,7 @@ class PushIntake:
                     return
                 target, waiting = self._waiting.popitem(last=False)
                 taken, size = 1, len(waiting[0].body)
-                while taken < len(waiting) and size < ALONE_BYTES:
+                while taken < len(waiting) and size < GATHER_BYTES:
                     size += len(waiting[taken].body)
                     taken += 1
                 if taken < len(waiting):  # the rest goes to the back of the line

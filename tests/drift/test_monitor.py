@@ -24,6 +24,13 @@ def test_a_window_without_samples_has_no_divergence() -> None:
     assert not snapshot.ready.any()
 
 
+def test_a_snapshot_cannot_be_written_to() -> None:
+    snapshot = monitor((edges_spec(), UNIFORM)).evaluate(NOW)
+    arrays = [value for name in snapshot.__slots__ if isinstance(value := getattr(snapshot, name), np.ndarray)]
+    assert len(arrays) == 13
+    assert not any(array.flags.writeable for array in arrays)
+
+
 def test_the_worked_example_without_smoothing_is_0_0201355() -> None:
     reference = categorical(["heads"] * 50 + ["tails"] * 50)
     watched = monitor((FeatureSpec("coin", "categorical"), reference), smoothing=Smoothing("none", 0.0, 0.0))
