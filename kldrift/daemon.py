@@ -78,7 +78,8 @@ class Parts:
         def on_error(reason: str, detail: str) -> None:
             self.telemetry.source_error(config.name, reason, detail)
 
-        source, body_format = build_source(config, now_ms, on_error, self._once)
+        widest = max(self.engine.monitors[name].schema.row_numbers for name in feeds)
+        source, body_format = build_source(config, now_ms, on_error, self._once, widest)
         pull = PullIntake(source, body_format, feeds, self.engine, self.telemetry, self._once)
         self.pulls[config.name] = pull
         pull.start()

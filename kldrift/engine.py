@@ -253,4 +253,8 @@ class Engine:
         result = monitor.add(batch, f"{work.source}\x00{work.stream}", work.arrival_ms)
         self._rows += result.counted
         self._telemetry.rows_added(name, work.source, result, monitor.feature_names)
+        if result.folded:
+            self._telemetry.segments_folded(name, result.folded)
+        if result.learned:
+            self._telemetry.references_learned(name, result.learned)
         return result

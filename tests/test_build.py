@@ -3,10 +3,14 @@
 import threading
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 
 from kldrift.build import build_monitors, build_source
 from kldrift.config import parse_config
+from kldrift.drift.monitor import Monitor
+from kldrift.drift.reference_file import dump_references
 from kldrift.errors import ReferenceProblem
 
 DISTRIBUTIONS = {
@@ -110,3 +114,140 @@ def test_an_identifier_among_the_categories_is_told(tmp_path: Path) -> None:
     build_monitors(config.monitors, 0, told.append)
     assert len(told) == 1
     assert told[0].startswith("reference a.csv: id: no category is frequent enough for a bin of its own")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with reference data of 2,000 rows in two segments, and the reference file made of it."""
+    folder = tmp_path_factory.mktemp("references")
+    rng = np.random.default_rng(1)
+    country = rng.choice(["US", "DE"], 2_000, p=[0.7, 0.3])
+    frame = pl.DataFrame(
+        {
+            "x": np.where(country == "US", rng.normal(0, 1, 2_000), rng.normal(5, 1, 2_000)),
+            "country": country,
+            "rows": np.arange(2_000.0),
+            "constant": np.ones(2_000),
+            "z": rng.normal(size=(2_000, 3)).tolist(),
+        }
+    )
+    frame.write_parquet(folder / "r.parquet")
+    frame.drop("country").write_parquet(folder / "no-country.parquet")
+    config = parse_config("monitors: {m: {reference: {data: r.parquet}, features: {x: {kind: numeric}}}}", folder / "k")
+    (monitor,) = build_monitors(config.monitors, 0)
+    (folder / "r.json").write_text(dump_references(monitor._references))
+    return folder
+
+
+def built(text: str, folder: Path) -> tuple[Monitor, list[str]]:
+    notices: list[str] = []
+    config = parse_config("monitors:\n  m:\n" + text, folder / "kldrift.yaml")
+    (monitor,) = build_monitors(config.monitors, 1_700_000_000_000, notices.append)
+    return monitor, notices
+
+
+def test_every_kind_of_reference_is_built(folder: Path) -> None:
+    monitor, notices = built(
+        """
+    reference: {data: r.parquet}
+    features:
+      x: {kind: numeric}
+      country: {kind: categorical}
+      z: {kind: vector, dimensions: 3}
+      y: {kind: vector, dimensions: 2, reference: {family: normal, mean: 1, std: 2}}
+      q: {kind: posterior, dimensions: 2}
+      given: {kind: numeric, reference: {family: gamma, shape: 2, scale: 3}}
+      rows: {kind: numeric, reference: {family: uniform, fit: r.parquet}}
+      filed: {kind: numeric, reference: {learn: 100}}
+      before: {kind: categorical, reference: {previous: 1d}}
+""",
+        folder,
+    )
+    assert notices == []
+    found = {info.name: info for info in monitor.features}
+    problems = {name: info.problem for name, info in found.items() if info.problem is not None}
+    assert problems == {
+        "filed": "still learning from the first 100 rows of the stream",
+        "before": "still learning from the first 10,000 rows of the stream",
+    }
+    assert found["given"].parameters == (("shape", 2.0), ("scale", 3.0))
+    assert found["given"].reference_rows == np.inf
+    assert dict(found["rows"].parameters) == {"low": 0.0, "high": 1_999.0}
+    assert found["rows"].reference_rows == 2_000
+    assert found["y"].parameters == (("mean", 1.0), ("std", 2.0))
+    assert found["before"].reference_text.startswith("the same window 1d earlier")
+
+
+def test_the_same_window_earlier_may_take_its_bins_from_data_or_a_file(folder: Path) -> None:
+    monitor, _ = built(
+        """
+    features:
+      x: {kind: numeric, reference: {previous: 1h, data: r.parquet}}
+""",
+        folder,
+    )
+    filed, _ = built(
+        """
+    features:
+      x: {kind: numeric, reference: {previous: 1h, file: r.json}}
+""",
+        folder,
+    )
+    assert monitor.features[0].problem is None
+    assert monitor.features[0].bins_hash == filed.features[0].bins_hash
+    assert "no value" not in monitor.features[0].reference_text
+
+
+def test_segments_have_references_of_their_own_where_the_data_knows_them(folder: Path) -> None:
+    text = """
+    reference: {{data: {file}}}
+    segments: {{by: country, limit: 5}}
+    features:
+      x: {{kind: numeric}}
+      z: {{kind: vector, dimensions: 3}}
+      other: {{kind: numeric, reference: {{family: normal, mean: 0, std: 1}}}}
+"""
+    monitor, notices = built(text.format(file="r.parquet"), folder)
+    assert notices == []
+    assert monitor._segments is not None
+    known = monitor._segments._known
+    assert known.names == ("US", "DE")
+    assert known.rows is not None
+    assert known.rows.sum() == 2_000
+    assert known.rows[-1] == 0
+    us = known.references["US"]
+    assert [reference.rows for reference in us] == [known.rows[0], known.rows[0], np.inf]
+    assert us[0].bins_hash == monitor.features[0].bins_hash
+    overall, notices = built(text.format(file="no-country.parquet"), folder)
+    assert len(notices) == 1
+    assert "does not say which segment (country)" in notices[0]
+    assert overall._segments is not None
+    assert overall._segments._known.rows is None
+
+
+def test_what_supports_no_verdict_is_told_and_what_cannot_be_fitted_is_refused(folder: Path) -> None:
+    monitor, _ = built(
+        """
+    reference: {data: r.parquet}
+    features:
+      constant: {kind: numeric}
+      x: {kind: numeric, bins: {edges: [100, 200, 300]}}
+""",
+        folder,
+    )
+    constant, outside = (info.problem for info in monitor.features)
+    assert constant is not None
+    assert outside is not None
+    assert "constant" in constant
+    assert "within the bins" in outside
+    found = problems(
+        """
+    features:
+      constant: {kind: numeric, reference: {family: normal, fit: r.parquet}}
+      x: {kind: numeric, reference: {family: exponential, fit: r.parquet}}
+""",
+        folder,
+    )
+    assert len(found) == 2
+    assert found[0].startswith("monitors.m: constant: ")
+    assert found[1].startswith("monitors.m: x: ")

@@ -1,6 +1,7 @@
 """``kldrift check``."""
 
-from math import isinf
+from collections.abc import Sequence
+from math import isinf, isnan
 from pathlib import Path
 
 from rich.console import Console
@@ -11,9 +12,13 @@ from kldrift.build import build_monitors
 from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.windows import SLICES, pane_ms
-from kldrift.export.metrics import MAX_SERIES
+from kldrift.drift.windows import SLICES, pane_ms, ring_slices
+from kldrift.export.metrics import MAX_SERIES, count_series
 from kldrift.intake import now_ms
+from kldrift.records import FeatureInfo, FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
+
+#: Features that a line names; the rest is counted.
+NAMED = 10
 
 
 def check_command(path: Path) -> None:
@@ -34,11 +39,13 @@ def check_command(path: Path) -> None:
         out.print(f"source {source.name} feeds {', '.join(feeds) or 'nothing'}", highlight=False, markup=False)
     for monitor in monitors:
         _print_plan(monitor, out)
-    series = sum(n_series(monitor) for monitor in monitors)
+    for line in _support(monitors):
+        out.print(line, highlight=False, markup=False, soft_wrap=True)
+    series = sum(map(n_series, monitors))
     if series > MAX_SERIES:
         warnings.append(
-            f"{series:,} series are more than the {MAX_SERIES:,} that a scrape carries: some divergences will be left"
-            " out of it; watch fewer features, windows or divergences"
+            f"{series:,} series are more than the {MAX_SERIES:,} that a scrape carries: some will be left out of"
+            " it, segments first; watch fewer features, segments, windows or divergences"
         )
     for warning in warnings:
         out.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
@@ -58,41 +65,128 @@ def _size(n: int) -> str:
 
 
 def n_series(monitor: Monitor) -> int:
-    """Series that the monitor exports once its windows are full, one timestamp among them.
-
-    A window: each divergence, two bounds, p-value, noise floor, samples, ready, missing, and unseen or out of range. A
-    feature: two thresholds, and of its reference the identity, the age, the rows and the missing share.
-    """
-    return len(monitor.features) * (len(monitor.spec.windows) * (len(monitor.spec.divergences) + 8) + 6) + 1
+    """Series that the monitor exports once its windows are full, with all the segments that it may have."""
+    return count_series(monitor.spec)
 
 
 def n_bytes(monitor: Monitor) -> int:
-    """Memory of the counts: a ring for each window, and the panes that are open within the allowed lateness."""
-    open_panes = monitor.spec.allowed_lateness_ms // pane_ms(monitor.spec.windows) + 2
-    return 8 * monitor.n_cells * (SLICES * len(monitor.spec.windows) + open_panes)
+    """Memory of the counts and moments: a ring for each window, and the panes open within the allowed lateness.
+
+    A ring has 12 slices, and where a reference is the same window earlier, those of the time between. Each slice has
+    the cells of all features, int64, and of a vector the number of samples, the means and the squares (or, with full
+    covariance, the products) of the deviations; all of it once for each segment, with one more cell for its rows.
+    """
+    spec = monitor.spec
+    segments = 1 if spec.segments is None else spec.segments.limit + 1
+    cells = monitor.n_cells + (spec.segments is not None)
+    moments = sum(_n_moments(feature) for feature in spec.features)
+    open_panes = spec.allowed_lateness_ms // pane_ms(spec.windows) + 2
+    slices = sum(ring_slices(window, _history_ms(spec)) for window in spec.windows)
+    # vectors have no earlier window to be compared with
+    return 8 * segments * (cells * (slices + open_panes) + moments * (SLICES * len(spec.windows) + open_panes))
+
+
+def _n_moments(feature: FeatureSpec) -> int:
+    """Numbers that are kept of a vector; of a posterior they are the KL of each dimension and of all together."""
+    if not feature.dimensions:
+        return 0
+    d = feature.dimensions + (feature.kind == "posterior")
+    return 1 + d + (d * d if feature.covariance == "full" else d)
+
+
+def _history_ms(spec: MonitorSpec) -> int:
+    """How long before now the windows are looked at."""
+    given = [feature.reference or spec.reference for feature in spec.features]
+    return max((r.offset_ms for r in given if isinstance(r, ReferencePrevious)), default=0)
+
+
+def _is_learned(spec: MonitorSpec, feature: FeatureSpec) -> bool:
+    """Whether the bins are made from the stream's first rows, so that they are not known yet."""
+    given = feature.reference or spec.reference
+    return isinstance(given, ReferenceLearn) or (isinstance(given, ReferencePrevious) and given.bins is None)
+
+
+def _support(monitors: Sequence[Monitor]) -> list[str]:
+    """How many references can support no verdict, now or ever, and whose they are."""
+    learned, unusable = [], []
+    for monitor in monitors:
+        for feature, info in zip(monitor.spec.features, monitor.features, strict=True):
+            name = f"{monitor.spec.name}.{feature.name}"
+            if _is_learned(monitor.spec, feature):
+                learned.append(name)
+            elif info.problem is not None:
+                unusable.append(name)
+    of_all = f"of {_counted(sum(len(monitor.features) for monitor in monitors), 'reference')}"
+    lines = []
+    if learned:
+        lines.append(f"{len(learned):,} {of_all} learned from the stream, undecided until then: {_named(learned)}")
+    if unusable:
+        lines.append(f"{len(unusable):,} {of_all} cannot support a verdict: {_named(unusable)}")
+    return lines
+
+
+def _named(names: Sequence[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
 
 
 def _print_plan(monitor: Monitor, out: Console) -> None:
     spec = monitor.spec
-    when = "arrival time" if spec.timestamp is None else f"the field {spec.timestamp.field} ({spec.timestamp.unit})"
-    windows = ", ".join(window.name for window in spec.windows)
-    table = Table(
-        title=f"{spec.name}: windows {windows} by {when}, smoothing {spec.smoothing.name}",
-        title_justify="left",
-    )
-    for heading, justify in (("feature", "left"), ("kind", "left"), ("bins", "right"), ("reference rows", "right")):
-        table.add_column(heading, justify=justify)  # type: ignore[arg-type]  # the two words are those it takes
+    table = Table(title=Text(_title(spec)), title_justify="left")
+    for heading in ("feature", "kind"):
+        table.add_column(heading)
+    table.add_column("bins", justify="right")
+    table.add_column("reference", overflow="fold")
+    table.add_column("rows", justify="right")
     for heading in ("bins hash", "warning", "critical", "note"):
         table.add_column(heading, overflow="fold")
-    for info in monitor.features:
+    for feature, info in zip(spec.features, monitor.features, strict=True):
+        learned = _is_learned(spec, feature)
         table.add_row(
             Text(info.name),
             info.kind,
-            str(len(info.cells) - 3),
-            "exact" if isinf(info.reference_rows) else f"{info.reference_rows:,.0f}",
+            _bins(feature, info, learned),
+            Text(_reference(info)),
+            _rows(info, learned),
             info.bins_hash,
             f"{info.warning:g}",
             f"{info.critical:g}",
             Text(info.problem or "", style="yellow"),
         )
     out.print(table)
+
+
+def _title(spec: MonitorSpec) -> str:
+    """What holds for the monitor as a whole."""
+    when = "arrival time" if spec.timestamp is None else f"the field {spec.timestamp.field} ({spec.timestamp.unit})"
+    correction = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}[spec.correction]
+    parts = [
+        f"windows {', '.join(window.name for window in spec.windows)} by {when}",
+        f"smoothing {spec.smoothing.name}",
+        f"estimator {spec.estimator}",
+        f"confidence {100 * spec.confidence:.6g} %",
+        f"verdicts by {correction}",
+    ]
+    if spec.segments is not None:
+        parts.append(f"segments by {spec.segments.by}, at most {spec.segments.limit:,} and other")
+    return f"{spec.name}: {', '.join(parts)}"
+
+
+def _bins(feature: FeatureSpec, info: FeatureInfo, learned: bool) -> str:
+    if feature.dimensions:
+        return f"{feature.dimensions:,} dim"
+    return "to come" if learned else f"{len(info.cells) - 3:,}"
+
+
+def _reference(info: FeatureInfo) -> str:
+    """Where the reference comes from, with the parameters of a family."""
+    parameters = ", ".join(f"{name} {value:.4g}" for name, value in info.parameters[:NAMED])
+    return f"{info.reference_text}: {parameters}" if parameters else info.reference_text
+
+
+def _rows(info: FeatureInfo, learned: bool) -> str:
+    if learned:
+        return "to come"
+    if isnan(info.reference_rows):  # of a moving reference they are counted at each evaluation
+        return ""
+    return "exact" if isinf(info.reference_rows) else f"{info.reference_rows:,.0f}"

@@ -17,7 +17,7 @@ from kldrift.drift.reference_file import dump_references, load_references
 from kldrift.errors import ReferenceProblem
 from kldrift.intake import now_ms
 from kldrift.kernels._jit import warm_up
-from kldrift.records import ReferenceInline
+from kldrift.records import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 
 #: Features read at a time: the bar moves, and a wide file is never in memory whole.
 FEATURES_AT_A_TIME = 16
@@ -30,10 +30,10 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
     if spec is None:
         known = ", ".join(spec.name for spec in config.monitors)
         raise ReferenceProblem(f"{monitor}: expected a monitor of {config_path}, it has {known}")
-    features = [feature for feature in spec.features if not isinstance(feature.reference, ReferenceInline)]
+    features = [feature for feature in spec.features if _is_counted(feature)]
     if not features:
         raise ReferenceProblem(
-            f"{monitor}: every feature has its reference in the configuration; there is nothing to build"
+            f"{monitor}: every feature has its reference in the configuration or learns it; there is nothing to build"
         )
     warm_up()
     err = Console(stderr=True)
@@ -51,7 +51,7 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
         for start in range(0, len(features), FEATURES_AT_A_TIME):
             some = features[start : start + FEATURES_AT_A_TIME]
             progress.update(task, at=some[0].name)
-            built += reference_from_data(data, some, created_ms)
+            built += reference_from_data(data, some, created_ms)[0]
             progress.advance(task, len(some))
     write_whole(output, dump_references(built))
     console().print(
@@ -59,6 +59,14 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
         highlight=False,
         markup=False,
     )
+
+
+def _is_counted(feature: FeatureSpec) -> bool:
+    """Whether its reference is made of data: not written out, no member of a family, not learned from the stream."""
+    given = feature.reference
+    if isinstance(given, ReferencePrevious):
+        return given.bins is not None
+    return feature.kind != "posterior" and not isinstance(given, ReferenceInline | ReferenceFamily | ReferenceLearn)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -8,7 +8,8 @@ from rich.table import Table
 from rich.text import Text
 
 from kldrift.drift.detection import severity
-from kldrift.records import DIVERGENCES, DriftSnapshot, MonitorSnapshot
+from kldrift.export.exposition import value_labels
+from kldrift.records import DIVERGENCES, DriftSnapshot, FloatArray, MonitorSnapshot
 
 STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undecided": "dim", "empty": "dim"}
 
@@ -16,10 +17,13 @@ STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undeci
 PLAIN_WIDTH = 150
 
 #: Columns that a narrow terminal goes without, behind the divergences other than KL.
-LEFT_OUT_FIRST = ("noise\nfloor", "missing", "new or\noutside", "lower\nbound")
+LEFT_OUT_FIRST = ("noise\nfloor", "missing", "upper\nbound", "new or\noutside", "lower\nbound")
 
 #: Longer names of features are folded before anything is left out.
 FOLDED_WIDTH = 24
+
+#: Features that a line names, and segments that a table shows; the rest is counted.
+NAMED, SHOWN = 20, 50
 
 HEADINGS = {
     "kl": "KL",
@@ -75,22 +79,25 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     """The cells of the table, by heading."""
     columns: dict[str, list[Text]] = {"feature": [], "window": [], "n": []}
     columns |= {HEADINGS[name]: [] for name in monitor.exported}
-    columns |= {"lower\nbound": [], "noise\nfloor": [], "missing": [], "new or\noutside": [], "state": []}
+    columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": []}
+    columns |= {"new or\noutside": [], "state": []}
     kl = np.nan_to_num(monitor.divergences[:, :, 0], nan=-1.0)
     order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
     for window, feature in order.tolist():
         word = state(monitor, window, feature)
         values = [monitor.divergences[window, feature, DIVERGENCES.index(name)] for name in monitor.exported]
-        outside = (monitor.unseen_ratio, monitor.out_of_range_ratio)[monitor.features[feature].kind == "numeric"]
+        kind = monitor.features[feature].kind
+        outside = {"numeric": monitor.out_of_range_ratio, "categorical": monitor.unseen_ratio}.get(kind)
         cells = (
             monitor.features[feature].name,
             monitor.windows[window],
             f"{monitor.samples[window, feature]:,}",
             *(_nats(value) for value in values),
             _nats(monitor.lower[window, feature]),
+            _nats(monitor.upper[window, feature]),
             _nats(monitor.noise_floor[window, feature]),
             _share(monitor.missing_ratio[window, feature]),
-            _share(outside[window, feature]),
+            "" if outside is None else _share(outside[window, feature]),
             word,
         )
         for heading, cell in zip(columns, cells, strict=True):
@@ -107,13 +114,89 @@ def _width(column: tuple[str, list[Text]]) -> int:
     return max(width, *map(len, heading.split("\n"))) + 3
 
 
+def verdict_line(monitor: MonitorSnapshot) -> str:
+    """Which features drift by the verdict, most drifted first, and how many are undecided."""
+    order = np.argsort(-_largest(monitor.lower), kind="stable")
+    warning, critical = monitor.detected[order].T
+    found = {"critical": order[critical == 1], "warning": order[(warning == 1) & (critical != 1)]}
+    parts = [
+        f"{word}: {_named([monitor.features[i].name for i in features])}"
+        for word, features in found.items()
+        if features.size
+    ]
+    n_undecided = int(np.isnan(warning).sum())
+    if not parts and n_undecided < warning.size:
+        parts.append("no drift")
+    if n_undecided:
+        parts.append(f"{n_undecided:,} undecided")
+    return f"verdict (false discovery rate {100 * (1 - monitor.confidence):.4g} %): {'; '.join(parts)}"
+
+
+def segment_table(monitor: MonitorSnapshot) -> Table:
+    """A row for each segment: its rows, how many features drift, and the one that certainly drifts most."""
+    table = Table(title=f"{monitor.name}: segments, largest first", title_justify="left")
+    table.add_column("segment", overflow="fold")
+    table.add_column("rows", justify="right", no_wrap=True)
+    table.add_column("features\ndrifting", justify="right", no_wrap=True)
+    table.add_column("largest\nlower bound", justify="right", no_wrap=True)
+    table.add_column("of feature", overflow="fold")
+    shown = monitor.segments[:SHOWN]
+    names = value_labels(segment.segment or "" for segment in shown)
+    for name, segment in zip(names, shown, strict=True):
+        lower = _largest(segment.lower)
+        most = int(np.argmax(lower))
+        decided = bool(lower[most] > -np.inf)
+        table.add_row(
+            Text(name),
+            f"{segment.samples.max():,}",
+            f"{int((segment.detected[:, 0] == 1).sum()):,}" if decided else "",
+            _nats(lower[most]) if decided else "",
+            Text(segment.features[most].name if decided else "undecided", style="" if decided else STYLES["undecided"]),
+        )
+    return table
+
+
+def segment_lines(monitor: MonitorSnapshot) -> list[str]:
+    """For each window, how much of the drift is another mix of the segments, and how much lies within them."""
+    lines = []
+    for w, window in enumerate(monitor.windows if monitor.segment_mix.size else ()):
+        mix = monitor.segment_mix[w]
+        words = "mix not known to the reference" if np.isnan(mix) else f"mix {mix:.5f} nats"
+        within = np.nan_to_num(monitor.within_segments[w], nan=-np.inf)
+        most = int(np.argmax(within))
+        if within[most] > -np.inf:
+            words += f"; within the segments {within[most]:.5f} nats or less, most in {monitor.features[most].name}"
+        lines.append(f"segments over {window}: {words}")
+    return lines
+
+
+def _largest(lower: FloatArray) -> FloatArray:
+    """The largest bound of each feature over its windows, (F,); -inf where all are undecided."""
+    return np.asarray(np.where(np.isnan(lower), -np.inf, lower).max(axis=0))
+
+
+def _named(names: list[str]) -> str:
+    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
 def print_snapshot(snapshot: DriftSnapshot, to: Console) -> None:
-    """Every monitor's table."""
+    """Every monitor's table, its verdict, and its segments."""
     for monitor in snapshot.monitors:
         to.print(drift_table(monitor, to.width))
-        for info in monitor.features:
-            if info.problem is not None:
-                to.print(f"  {info.name}: undecided: {info.problem}", markup=False)
+        lines = [verdict_line(monitor)]
+        lines += [f"  {i.name}: undecided: {i.problem}" for i in monitor.features if i.problem is not None]
+        if monitor.segments:
+            _print_lines(lines, to)
+            to.print(segment_table(monitor))
+            more = len(monitor.segments) - SHOWN
+            lines = [f"and {more:,} smaller segments"] if more > 0 else []
+        _print_lines(lines + segment_lines(monitor), to)
+
+
+def _print_lines(lines: list[str], to: Console) -> None:
+    for line in lines:
+        to.print(Text(line))
 
 
 def _nats(value: float) -> str:

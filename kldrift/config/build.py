@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from kldrift.config.checks import format_of, merged, warnings
+from kldrift.config.choices import FAMILIES, chosen
 from kldrift.config.document import Document
 from kldrift.config.records import (
     Config,
@@ -35,14 +36,20 @@ from kldrift.records import (
     FeatureSpec,
     MonitorSpec,
     ReferenceData,
+    ReferenceFamily,
     ReferenceFile,
     ReferenceInline,
+    ReferenceLearn,
+    ReferencePrevious,
     ReferenceSpec,
+    SegmentSpec,
     Smoothing,
     TimestampSpec,
 )
 
 _PSEUDOCOUNTS = {"jeffreys": 0.5, "laplace": 1.0, "none": 0.0}
+#: Rows from which the bins of a `previous` reference are learned.
+_LEARNED_ROWS = 10_000
 
 
 def build_config(model: ConfigModel, document: Document, path: Path) -> Config:
@@ -103,7 +110,7 @@ def _distribution(parameters: Mapping[str, Any]) -> Distribution:
 def _monitor(name: str, monitor: Monitor, folder: Path) -> MonitorSpec:
     tolerances = {"warning": monitor.drift.warning, "critical": monitor.drift.critical}
     exported = {"kl", *monitor.divergences}
-    timestamp = monitor.timestamp
+    timestamp, segments = monitor.timestamp, monitor.segments
     return MonitorSpec(
         name=name,
         features=tuple(
@@ -116,6 +123,10 @@ def _monitor(name: str, monitor: Monitor, folder: Path) -> MonitorSpec:
         allowed_lateness_ms=monitor.allowed_lateness,
         smoothing=_smoothing(monitor.smoothing),
         divergences=tuple(name for name in DIVERGENCES if name in exported),
+        segments=None if segments is None else SegmentSpec(segments.by, segments.limit),
+        estimator=monitor.estimator,
+        confidence=monitor.drift.confidence,
+        correction=monitor.drift.correction,
     )
 
 
@@ -134,6 +145,9 @@ def _feature(name: str, feature: Feature, tolerances: Mapping[str, float], folde
         feature.max_categories,
         _reference(feature.reference, folder),
         **{**tolerances, **given},
+        dimensions=feature.dimensions or 0,
+        covariance=feature.covariance,
+        per_dimension=feature.per_dimension,
     )
 
 
@@ -147,14 +161,33 @@ def _bins(bins: BinsModel) -> Bins:
     )
 
 
-def _reference(reference: MonitorReference | FeatureReference | None, folder: Path) -> ReferenceSpec | None:
+def _reference(reference: MonitorReference | None, folder: Path) -> ReferenceSpec | None:
     if reference is None:
         return None
+    file: ReferenceData | ReferenceFile | None = None
     if reference.data is not None:
-        return ReferenceData(folder / reference.data)
-    if reference.file is not None:
-        return ReferenceFile(folder / reference.file)
+        file = ReferenceData(folder / reference.data)
+    elif reference.file is not None:
+        file = ReferenceFile(folder / reference.file)
+    if reference.previous is not None:
+        return ReferencePrevious(reference.previous, reference.learn or _LEARNED_ROWS, file)
+    if file is not None:
+        return file
+    if reference.learn is not None:
+        return ReferenceLearn(reference.learn)
     assert isinstance(reference, FeatureReference)  # `checks` saw to it that one of the keys is there
+    return _inline(reference) if reference.counts or reference.probabilities else _family(reference, folder)
+
+
+def _family(reference: FeatureReference, folder: Path) -> ReferenceFamily:
+    family = chosen(FAMILIES, reference.family)
+    assert reference.family is not None and family is not None  # noqa: PT018 # `checks` saw to it
+    if reference.fit is not None:
+        return ReferenceFamily(reference.family, fit=folder / reference.fit)
+    return ReferenceFamily(reference.family, tuple((key, getattr(reference, key)) for key in family.required))
+
+
+def _inline(reference: FeatureReference) -> ReferenceInline:
     counts, probabilities = reference.counts, reference.probabilities
     given = counts if counts is not None else probabilities
     return ReferenceInline(

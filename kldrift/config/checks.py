@@ -9,8 +9,9 @@ from functools import reduce
 from math import gcd
 from typing import Any
 
-from kldrift.config.choices import BIN_METHODS, DISTRIBUTIONS, REFERENCES, Choice
-from kldrift.config.document import Document, Path, Problem, dotted, suggestion
+from kldrift.config.choices import BIN_METHODS, DISTRIBUTIONS, KINDS, chosen, misfits
+from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
+from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
 from kldrift.config.values import SLICES, is_loopback, listen_address, milliseconds
 from kldrift.records import Format
 
@@ -18,6 +19,7 @@ _MIN_PANE_MS = 50
 #: The label of pushed samples, among those of the sources.
 _PUSH = "http"
 _TOLERANCES = {"warning": 0.01, "critical": 0.1}
+_MAX_FULL_DIMENSIONS = 512
 
 #: Suffixes that tell the format of a file, without .gz and .zst.
 FORMATS: Mapping[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".parquet": "parquet"}
@@ -25,26 +27,26 @@ FORMATS: Mapping[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv"
 
 def check(document: Document) -> None:
     """Add the problems between keys to the document."""
-    root = _mapping(document.root.value)
-    sources, monitors = _mapping(root.get("sources")), _mapping(root.get("monitors"))
-    for problem in _server(_mapping(root.get("server"))):
+    root = mapping(document.root.value)
+    sources, monitors = mapping(root.get("sources")), mapping(root.get("monitors"))
+    for problem in _server(mapping(root.get("server"))):
         document.add(problem)
     for name, source in sources.items():
-        for problem in _source(("sources", name), _mapping(source)):
+        for problem in _source(("sources", name), mapping(source)):
             document.add(problem)
     for name, monitor in monitors.items():
-        for problem in _monitor(("monitors", name), _mapping(monitor), list(sources)):
+        for problem in _monitor(("monitors", name), mapping(monitor), list(sources)):
             document.add(problem)
 
 
 def warnings(document: Document) -> tuple[str, ...]:
     """Give what is worth a line in the log: sources that nobody reads."""
-    root = _mapping(document.root.value)
-    used = {name for monitor in _mapping(root.get("monitors")).values() for name in _list(monitor.get("sources"))}
+    root = mapping(document.root.value)
+    used = {name for monitor in mapping(root.get("monitors")).values() for name in sequence(monitor.get("sources"))}
     return tuple(
         f"{document.place(('sources', name))}: no monitor uses this source; "
         "name it in the sources of a monitor, or remove it"
-        for name in _mapping(root.get("sources"))
+        for name in mapping(root.get("sources"))
         if name not in used
     )
 
@@ -60,18 +62,6 @@ def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, An
     if override.get("distribution", base.get("distribution")) == base.get("distribution"):
         return {**base, **override}
     return {"missing": base.get("missing"), **override}
-
-
-def _mapping(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _server(server: dict[str, Any]) -> Iterable[Problem]:
@@ -93,12 +83,12 @@ def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
         expected = "ndjson, csv or parquet where the suffix of the path does not tell"
         yield Problem((*path, "format"), expected, "add the key")
     if source.get("type") == "synthetic":
-        features = _mapping(source.get("features"))
-        drift = _mapping(_mapping(source.get("drift")).get("features"))
+        features = mapping(source.get("features"))
+        drift = mapping(mapping(source.get("drift")).get("features"))
         if source.get("rate") in (0, 0.0) and "drift" in source:
             yield Problem((*path, "rate"), "a rate above 0 beside a drift, which comes after a time", "raise it")
         for name, drawn in features.items():
-            yield from _distribution((*path, "features", name), _mapping(drawn))
+            yield from _distribution((*path, "features", name), mapping(drawn))
         for name, override in drift.items():
             place = (*path, "drift", "features", name)
             if name not in features:
@@ -109,12 +99,12 @@ def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
 
 
 def _distribution(path: Path, drawn: dict[str, Any], written: dict[str, Any] | None = None) -> Iterable[Problem]:
-    choice = _chosen(DISTRIBUTIONS, drawn.get("distribution"))
+    choice = chosen(DISTRIBUTIONS, drawn.get("distribution"))
     if choice is None:
         return
     written = drawn if written is None else written
     known = {key for other in DISTRIBUTIONS for key in other.required}
-    yield from _fits(path, {key for key in written if key in known}, choice, f"the {choice.name} distribution")
+    yield from misfits(path, {key for key in written if key in known}, choice, f"the {choice.name} distribution")
     for key in choice.required:
         # what a changed distribution takes over from before the drift has its error there
         if key not in drawn and "distribution" in written:
@@ -125,40 +115,23 @@ def _distribution(path: Path, drawn: dict[str, Any], written: dict[str, Any] | N
         yield Problem(place, "low below high", "exchange them")
 
 
-def _fits(path: Path, keys: Iterable[str], choice: Choice, subject: str) -> Iterable[Problem]:
-    for key in sorted(keys):
-        if key not in choice.required and key not in choice.optional:
-            yield Problem((*path, key), f"no {key} with {subject}", "remove the key")
-
-
-def _chosen(choices: tuple[Choice, ...], name: Any) -> Choice | None:
-    return next((choice for choice in choices if choice.name == name), None)
-
-
 def _monitor(path: Path, monitor: dict[str, Any], sources: list[str]) -> Iterable[Problem]:
-    for i, name in enumerate(_list(monitor.get("sources"))):
+    for i, name in enumerate(sequence(monitor.get("sources"))):
         if isinstance(name, str) and name not in sources:
             remedy = suggestion(name, sources, "sources") if sources else "add it to the sources, or remove it here"
             yield Problem((*path, "sources", i), "the name of a source", remedy)
-    yield from _distinct((*path, "sources"), _list(monitor.get("sources")))
-    yield from _distinct((*path, "divergences"), _list(monitor.get("divergences")))
-    yield from _windows((*path, "windows"), _list(monitor.get("windows")))
-    reference = _mapping(monitor.get("reference"))
-    if "reference" in monitor:
-        yield from _reference((*path, "reference"), reference, REFERENCES[:2])
-    drift = _mapping(monitor.get("drift"))
+    yield from _distinct((*path, "sources"), sequence(monitor.get("sources")))
+    yield from _distinct((*path, "divergences"), sequence(monitor.get("divergences")))
+    yield from _windows((*path, "windows"), sequence(monitor.get("windows")))
+    yield from monitor_reference(path, monitor)
+    drift = mapping(monitor.get("drift"))
     yield from _tolerances((*path, "drift"), drift, _TOLERANCES)
-    for name, feature in _mapping(monitor.get("features")).items():
+    for name, feature in mapping(monitor.get("features")).items():
         place = (*path, "features", name)
-        yield from _feature(place, _mapping(feature))
         if isinstance(feature, dict):
-            if "reference" not in monitor and "reference" not in feature:
-                yield Problem(
-                    (*place, "reference"),
-                    "a reference, of the feature or of its monitor",
-                    "add reference: {data: FILE} to the monitor or to the feature",
-                )
-            yield from _tolerances((*place, "drift"), _mapping(feature.get("drift")), {**_TOLERANCES, **drift})
+            yield from _feature(place, feature)
+            yield from feature_reference(place, feature, monitor)
+            yield from _tolerances((*place, "drift"), mapping(feature.get("drift")), {**_TOLERANCES, **drift})
 
 
 def _distinct(path: Path, values: list[Any]) -> Iterable[Problem]:
@@ -183,9 +156,9 @@ def _windows(path: Path, windows: list[Any]) -> Iterable[Problem]:
 def _tolerances(path: Path, given: dict[str, Any], defaults: Mapping[str, Any]) -> Iterable[Problem]:
     both = {**defaults, **given}
     warning, critical = both["warning"], both["critical"]
-    if not given or not _number(warning) or not _number(critical) or warning <= 0 or critical <= 0:
+    if not is_number(warning) or not is_number(critical) or warning <= 0 or critical <= 0:
         return
-    if warning >= critical:
+    if warning >= critical and given.keys() & _TOLERANCES.keys():
         key = "warning" if "warning" in given else "critical"
         other = "critical" if key == "warning" else "warning"
         order = "below" if key == "warning" else "above"
@@ -194,64 +167,36 @@ def _tolerances(path: Path, given: dict[str, Any], defaults: Mapping[str, Any]) 
 
 
 def _feature(path: Path, feature: dict[str, Any]) -> Iterable[Problem]:
-    kind = feature.get("kind")
-    bins, reference = feature.get("bins"), _mapping(feature.get("reference"))
-    if kind == "categorical" and "bins" in feature:
-        yield Problem((*path, "bins"), "no bins with a categorical feature", "remove the key")
-    elif isinstance(bins, dict):
-        yield from _bins((*path, "bins"), bins)
-        if "edges" in reference:
-            remedy = "remove the key; the edges of the reference are the bins"
-            yield Problem((*path, "bins"), "no bins beside a reference with edges of its own", remedy)
-    if kind == "numeric" and "max_categories" in feature:
-        yield Problem((*path, "max_categories"), "no max_categories with a numeric feature", "remove the key")
-    if "reference" in feature:
-        yield from _reference((*path, "reference"), reference, REFERENCES, kind)
+    kind = chosen(KINDS, feature.get("kind"))
+    if kind is not None:
+        known = {key for other in KINDS for key in (*other.required, *other.optional)} - {"reference"}
+        yield from misfits(path, known & feature.keys(), kind, f"a {kind.name} feature")
+        for key in kind.required:
+            if key not in feature:
+                yield Problem((*path, key), f"the {key} of a {kind.name} feature", "add the key")
+    if (kind is None or "bins" in kind.optional) and isinstance(feature.get("bins"), dict):
+        yield from _bins((*path, "bins"), feature["bins"])
+    if kind is not None and "covariance" in kind.optional and feature.get("covariance") == "full":
+        yield from _full_covariance(path, feature)
+
+
+def _full_covariance(path: Path, feature: dict[str, Any]) -> Iterable[Problem]:
+    dimensions = feature.get("dimensions")
+    if is_number(dimensions) and dimensions > _MAX_FULL_DIMENSIONS:
+        expected = f"at most {_MAX_FULL_DIMENSIONS} dimensions with full covariance, which grows with their square"
+        yield Problem((*path, "dimensions"), expected, "take covariance: diagonal")
+    if feature.get("per_dimension") is True:
+        remedy = "remove the key, or take covariance: diagonal"
+        yield Problem((*path, "per_dimension"), "no per_dimension with full covariance", remedy)
 
 
 def _bins(path: Path, bins: dict[str, Any]) -> Iterable[Problem]:
-    method = bins.get("method", "edges" if "edges" in bins else "quantile")
-    choice = _chosen(BIN_METHODS, method)
+    method = bin_method(bins)
+    choice = chosen(BIN_METHODS, method)
     if choice is None:
         return
     known = {key for other in BIN_METHODS for key in (*other.required, *other.optional)}
-    yield from _fits(path, known & bins.keys(), choice, f"{method} bins" if method != "edges" else "edges")
-    limits = _list(bins.get("range"))
-    if method == "logarithmic" and limits and _number(limits[0]) and limits[0] <= 0:
+    yield from misfits(path, known & bins.keys(), choice, f"{method} bins" if method != "edges" else "edges")
+    limits = sequence(bins.get("range"))
+    if method == "logarithmic" and limits and is_number(limits[0]) and limits[0] <= 0:
         yield Problem((*path, "range"), "a range above 0 for logarithmic bins", "raise its lower end")
-
-
-def _reference(
-    path: Path, reference: dict[str, Any], choices: tuple[Choice, ...], kind: Any = None
-) -> Iterable[Problem]:
-    names = [choice.name for choice in choices]
-    given = [name for name in names if name in reference]
-    if not given and reference.keys() - ({"edges"} if choices is REFERENCES else set()):
-        return  # the unknown key has its own error
-    if len(given) != 1:
-        remedy = "keep one of them" if given else "add one of them"
-        yield Problem(path, f"exactly one of {', '.join(names[:-1])} and {names[-1]}", remedy)
-    elif given[0] in ("counts", "probabilities"):
-        yield from _inline(path, reference, given[0], kind)
-    elif "edges" in reference and choices is REFERENCES:
-        yield Problem((*path, "edges"), f"no edges beside {given[0]}", "give them as bins: {edges: […]} of the feature")
-
-
-def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Iterable[Problem]:
-    cells, edges = reference[key], reference.get("edges")
-    if kind == "categorical":
-        if "edges" in reference:
-            yield Problem((*path, "edges"), "no edges with a categorical feature", "remove the key")
-        if isinstance(cells, list):
-            yield Problem((*path, key), f"a mapping of categories to {key}", "write {category: value, …}")
-    elif kind == "numeric":
-        if isinstance(cells, dict):
-            yield Problem((*path, key), f"a list of {key}, one a bin", "write [value, …], with edges")
-        if "edges" not in reference:
-            yield Problem((*path, "edges"), f"the edges that the {key} belong to", "add the key")
-        elif isinstance(cells, list) and isinstance(edges, list) and len(edges) >= 2 and len(cells) != len(edges) - 1:
-            yield Problem(
-                (*path, key),
-                f"{len(edges) - 1} {key}, one for each bin between the {len(edges)} edges",
-                f"there are {len(cells)}; add or remove some",
-            )

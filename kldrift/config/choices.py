@@ -1,7 +1,10 @@
 """Which keys go together, where a mapping offers a choice: one table for the checks and for the JSON schema."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from kldrift.config.document import Path, Problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,16 +25,49 @@ BIN_METHODS = (
     Choice("edges", ("edges",)),
 )
 
-#: Chosen by the key of the same name.
-REFERENCES = (
+#: Chosen by the key `kind`.
+KINDS = (
+    Choice("numeric", (), ("bins", "reference")),
+    Choice("categorical", (), ("max_categories", "reference")),
+    Choice("vector", ("dimensions",), ("covariance", "per_dimension", "reference")),
+    Choice("posterior", ("dimensions",), ("per_dimension",)),
+)
+
+#: Chosen by the key of the same name; beside `previous` the other key says where the bins come from.
+MONITOR_REFERENCES = (
     Choice("data", ("data",)),
     Choice("file", ("file",)),
+    Choice("learn", ("learn",)),
+    Choice("previous", ("previous",), ("learn",)),
+    Choice("previous", ("previous", "data")),
+    Choice("previous", ("previous", "file")),
+)
+FEATURE_REFERENCES = (
+    *MONITOR_REFERENCES,
     Choice("counts", ("counts",), ("edges",)),
     Choice("probabilities", ("probabilities",), ("edges",)),
 )
 
-#: Keys of references that this version does not have.
-LATER_REFERENCES = ("family", "mean", "std", "fit", "previous", "learn")
+#: Chosen by the key `family`, which is a reference of a feature too: with its parameters, or fitted to a file.
+FAMILIES = (
+    Choice("normal", ("mean", "std")),
+    Choice("lognormal", ("mean", "sigma")),
+    Choice("exponential", ("scale",)),
+    Choice("gamma", ("shape", "scale")),
+    Choice("beta", ("a", "b")),
+    Choice("uniform", ("low", "high")),
+    Choice("poisson", ("rate",)),
+    Choice("bernoulli", ("p",)),
+    Choice("categorical", ("probabilities",)),
+)
+FITTED_FAMILIES = tuple(Choice(family.name, ("fit",)) for family in FAMILIES)
+
+#: The families that go with a kind of feature.
+FAMILIES_OF: Mapping[str, tuple[str, ...]] = {
+    "numeric": tuple(family.name for family in FAMILIES if family.name != "categorical"),
+    "categorical": ("bernoulli", "categorical"),
+    "vector": ("normal",),
+}
 
 #: Chosen by the key `distribution`.
 DISTRIBUTIONS = (
@@ -43,6 +79,18 @@ DISTRIBUTIONS = (
     Choice("categorical", ("probabilities",)),
     Choice("constant", ("value",)),
 )
+
+
+def chosen(choices: tuple[Choice, ...], name: Any) -> Choice | None:
+    """Give the choice of that name, if there is one."""
+    return next((choice for choice in choices if choice.name == name), None)
+
+
+def misfits(path: Path, keys: Iterable[str], choice: Choice, subject: str) -> Iterable[Problem]:
+    """Refuse the keys that do not go with the choice."""
+    for key in sorted(keys):
+        if key not in choice.required and key not in choice.optional:
+            yield Problem((*path, key), f"no {key} with {subject}", "remove the key")
 
 
 def json_schema_of(

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeGuard
 
 Path = tuple[str | int, ...]
 
@@ -141,6 +141,21 @@ def _pieces(node: Node) -> Iterator[str]:
             yield f"{_word(str(key))}: "
         yield from _pieces(child)
     yield "}" if keyed else "]"
+
+
+def mapping(value: Any) -> dict[str, Any]:
+    """Give a mapping of the file; an empty one in place of another kind of value."""
+    return value if isinstance(value, dict) else {}
+
+
+def sequence(value: Any) -> list[Any]:
+    """Give a list of the file; an empty one in place of another kind of value."""
+    return value if isinstance(value, list) else []
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a value of the file is a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def nearest(word: str, known: list[str]) -> str | None:

@@ -14,12 +14,11 @@ from kldrift.config.values import wanted
 class Mapped(BaseModel):
     """A mapping of the file.
 
-    `later` are keys that the contract has and this version has not, `elsewhere` keys that belong somewhere else
-    (what to say of them: expected, remedy). A required key's description is worded so that it completes "expected …".
+    `elsewhere` are keys that belong somewhere else (what to say of them: expected, remedy). A required key's
+    description is worded so that it completes "expected …".
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
-    later: ClassVar[tuple[str, ...]] = ()
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {}
 
     @model_validator(mode="wrap")
@@ -50,8 +49,6 @@ class Mapped(BaseModel):
 
     @classmethod
     def _unknown(cls, key: str) -> PydanticCustomError:
-        if key in cls.later:
-            return wanted(f"no {key}, which is not in this version", "remove the key")
         if key in cls.elsewhere:
             return wanted(*cls.elsewhere[key])
         return wanted("a known key", suggestion(key, list(cls.model_fields), "known keys"), "kldrift_key")

@@ -5,13 +5,21 @@ never hides those in others.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import ConfigDict, Field, TypeAdapter, WrapValidator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core.core_schema import DictSchema, NullableSchema, WithDefaultSchema
 
-from kldrift.config.choices import BIN_METHODS, LATER_REFERENCES, REFERENCES, json_schema_of
+from kldrift.config.choices import (
+    BIN_METHODS,
+    FAMILIES,
+    FEATURE_REFERENCES,
+    FITTED_FAMILIES,
+    KINDS,
+    MONITOR_REFERENCES,
+    json_schema_of,
+)
 from kldrift.config.mapped import Mapped
 from kldrift.config.source_schema import Source
 from kldrift.config.values import (
@@ -19,6 +27,7 @@ from kldrift.config.values import (
     Counts,
     Edges,
     FeatureName,
+    Finite,
     Listen,
     Name,
     Positive,
@@ -36,7 +45,7 @@ from kldrift.config.values import (
     size,
     wanted,
 )
-from kldrift.records import DIVERGENCES, WindowSpec
+from kldrift.records import DIVERGENCES, Correction, Covariance, Estimator, Family, Kind, WindowSpec
 
 
 class Server(Mapped):
@@ -88,17 +97,25 @@ class Timestamp(Mapped):
     )
 
 
-_NOT_HERE = ("no such key: only the reference of a single feature has it", "move it to that feature's reference")
+_OF_A_FEATURE = ("no such key: only the reference of a single feature has it", "move it to that feature's reference")
 
 
 class MonitorReference(Mapped):
-    """What the live samples are compared with: a data file, or a file made by `kldrift reference build`."""
+    """What the live samples are compared with: a file, the beginning of the stream, or the same window earlier."""
 
-    model_config = ConfigDict(json_schema_extra=json_schema_of(REFERENCES[:2]))
-    later = LATER_REFERENCES
-    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(("counts", "probabilities", "edges"), _NOT_HERE)
+    model_config = ConfigDict(json_schema_extra=json_schema_of(MONITOR_REFERENCES))
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(
+        ("edges", "counts", "family", "fit", *(key for family in FAMILIES for key in family.required)), _OF_A_FEATURE
+    )
     data: Text | None = Field(default=None, description="a Parquet, CSV or NDJSON file, relative to this file")
     file: Text | None = Field(default=None, description="a file made by kldrift reference build, relative to this file")
+    learn: Annotated[int, Field(ge=64, le=10_000_000)] | None = Field(
+        default=None, description="so many rows at the beginning of the stream; beside previous: to learn the bins from"
+    )
+    previous: Annotated[int, *duration(1000, "1s")] | None = Field(
+        default=None,
+        description="the same window so much earlier, such as 7d; its bins come from data, file or learn (10000)",
+    )
 
 
 def _cells(cell: Any) -> WrapValidator:
@@ -113,19 +130,43 @@ def _cells(cell: Any) -> WrapValidator:
     return WrapValidator(lambda value, _: check(value))
 
 
-class FeatureReference(Mapped):
-    """A reference for one feature: from a file, or written out."""
+_PARAMETRIC = json_schema_of((*FAMILIES, *FITTED_FAMILIES), "family", ("family",))
 
-    model_config = ConfigDict(json_schema_extra=json_schema_of(REFERENCES))
-    later = LATER_REFERENCES
-    data: Text | None = Field(default=None, description="a Parquet, CSV or NDJSON file, relative to this file")
-    file: Text | None = Field(default=None, description="a file made by kldrift reference build, relative to this file")
+
+class FeatureReference(MonitorReference):
+    """A reference for one feature: as that of a monitor, written out, or a member of a parametric family."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"anyOf": [*json_schema_of(FEATURE_REFERENCES)["anyOf"], *_PARAMETRIC["anyOf"]]}
+    )
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {}
     edges: Edges | None = Field(default=None, description="edges of the bins of a numeric feature, one more than cells")
     counts: Annotated[dict[str, Count] | list[Count], _cells(Count), Counts] | None = Field(
         default=None, description="a sample: category to count, or one count a bin"
     )
     probabilities: Annotated[dict[str, Share] | list[Share], _cells(Share), Probabilities] | None = Field(
         default=None, description="known exactly: category to probability, or one a bin; they sum to 1"
+    )
+    family: Annotated[Family, *one_of([family.name for family in FAMILIES], "families")] | None = Field(
+        default=None,
+        description="normal (mean, std), lognormal (mean, sigma), exponential (scale), gamma (shape, scale), "
+        "beta (a, b), uniform (low, high), poisson (rate), bernoulli (p) or categorical (probabilities); or fit",
+    )
+    fit: Text | None = Field(
+        default=None, description="a data file, relative to this file; the likeliest member of the family is taken"
+    )
+    mean: Finite | None = Field(default=None, description="of normal, of the logarithm of lognormal")
+    std: Positive | None = Field(default=None, description="standard deviation of normal")
+    sigma: Positive | None = Field(default=None, description="standard deviation of the logarithm of lognormal")
+    scale: Positive | None = Field(default=None, description="of exponential (its mean) and gamma")
+    shape: Positive | None = Field(default=None, description="of gamma")
+    a: Positive | None = Field(default=None, description="first parameter of beta, the power at 0")
+    b: Positive | None = Field(default=None, description="second parameter of beta, the power at 1")
+    low: Finite | None = Field(default=None, description="lower end of uniform")
+    high: Finite | None = Field(default=None, description="upper end of uniform")
+    rate: Positive | None = Field(default=None, description="mean of poisson")
+    p: Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        default=None, description="of bernoulli: probability of 1, or of true"
     )
 
 
@@ -147,31 +188,37 @@ class BinsModel(Mapped):
     )
 
 
+_OF_THE_MONITOR = ("no such key: only the monitor has it", "move it to the drift of the monitor")
+
+
 class DriftOverride(Mapped):
     """Tolerances in nats; what is absent is taken from the monitor."""
 
-    later = ("confidence",)
+    elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(("confidence", "correction"), _OF_THE_MONITOR)
     warning: Positive | None = Field(default=None, description="nats; below critical")
     critical: Positive | None = Field(default=None, description="nats")
 
 
 class Drift(Mapped):
-    """Tolerances of the Kullback-Leibler divergence, in nats."""
+    """Tolerances of the Kullback-Leibler divergence, in nats, and how sure a verdict must be."""
 
-    later = ("confidence",)
+    confidence: Annotated[float, Field(gt=0.5, le=1 - 1e-12)] = Field(
+        default=0.9999, description="of the bounds of a feature; verdicts have 1 - confidence as false discovery rate"
+    )
+    correction: Annotated[Correction, *one_of(("bh", "by"), "corrections")] = Field(
+        default="bh",
+        description="for many features: bh (Benjamini-Hochberg) or by (Benjamini-Yekutieli, however they depend)",
+    )
     warning: Positive = Field(default=0.01, description="nats; below critical")
     critical: Positive = Field(default=0.1, description="nats")
-
-
-_KINDS = {"vector": "vector is not in this version"}
 
 
 class Feature(Mapped):
     """A feature of a monitor."""
 
-    later = ("dimensions",)
-    kind: Annotated[Literal["numeric", "categorical"], *one_of(("numeric", "categorical"), "kinds", _KINDS)] = Field(
-        description="the kind of the feature: numeric or categorical"
+    model_config = ConfigDict(json_schema_extra=json_schema_of(KINDS, "kind", ("kind", "drift")))
+    kind: Annotated[Kind, *one_of([choice.name for choice in KINDS], "kinds")] = Field(
+        description="the kind of the feature: numeric, categorical, vector or posterior"
     )
     bins: BinsModel | None = Field(
         default=None, description="how a numeric feature is cut into bins; quantiles where absent"
@@ -181,12 +228,30 @@ class Feature(Mapped):
     )
     reference: FeatureReference | None = Field(default=None, description="in place of the monitor's reference")
     drift: DriftOverride | None = Field(default=None, description="in place of the monitor's tolerances")
+    dimensions: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None, description="numbers of a vector; of a posterior as many means, then as many log variances"
+    )
+    covariance: Annotated[Covariance, *one_of(("diagonal", "full"), "covariances")] = Field(
+        default="diagonal", description="of a vector: diagonal, or full (at most 512 dimensions)"
+    )
+    per_dimension: bool = Field(
+        default=False, description="export the KL of each dimension of a posterior or of a diagonal vector"
+    )
 
 
 class Epsilon(Mapped):
     """A constant added to every reference probability."""
 
     epsilon: Annotated[float, Field(gt=0, le=1)] = Field(description="a number above 0, added to every probability")
+
+
+class Segments(Mapped):
+    """The same divergences again, for the rows of each value of a field."""
+
+    by: Text = Field(description="the field of a row whose values are the segments")
+    limit: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=20, description="values with a segment of their own; the rest is folded into other"
+    )
 
 
 SMOOTHINGS = ("jeffreys", "laplace", "none")
@@ -203,7 +268,6 @@ def _smoothing(value: Any, _: Callable[[Any], Any]) -> Any:
 class Monitor(Mapped):
     """What is watched."""
 
-    later = ("segments", "estimator")
     sources: list[Text] = Field(default_factory=list, description="names of pull sources; HTTP push needs none")
     timestamp: Timestamp | None = Field(
         default=None, description="the event time of a row; without it the arrival counts"
@@ -220,13 +284,17 @@ class Monitor(Mapped):
         description="sliding windows over which divergences are computed: [5m, 1h, 24h]",
     )
     reference: MonitorReference | None = Field(default=None, description="what the live samples are compared with")
+    segments: Segments | None = Field(default=None, description="watch the rows of each value of a field as well")
     smoothing: Annotated[Literal["jeffreys", "laplace", "none"] | Epsilon, WrapValidator(_smoothing)] = Field(
         default="jeffreys", description="how empty cells of the reference get a probability"
+    )
+    estimator: Annotated[Estimator, *one_of(get_args(Estimator), "estimators")] = Field(
+        default="kldrift", description="whose way of estimating KL is exported as kl; verdicts are always kldrift's own"
     )
     divergences: list[Annotated[str, *one_of(DIVERGENCES, "divergences")]] = Field(
         default_factory=lambda: ["kl", "psi"], description="what is exported; kl is always there"
     )
-    drift: Drift = Field(default=Drift(), description="tolerances in nats")
+    drift: Drift = Field(default=Drift(), description="tolerances in nats, and how sure a verdict must be")
     features: Annotated[dict[FeatureName, Feature], Field(min_length=1)] = Field(
         description="the features to watch, by name"
     )

@@ -32,7 +32,7 @@ _SIZE = re.compile(rf"([0-9]{{1,12}}) ?({'|'.join(_UNIT_BYTES)})")
 NAME = r"^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$"
 #: [a, b) edges of a window are twelve slices.
 SLICES = 12
-_MIN_WINDOW_MS = 1000
+MIN_WINDOW_MS = 1000
 
 
 def wanted(expected: str, remedy: str, kind: LiteralString = "kldrift") -> PydanticCustomError:
@@ -75,6 +75,15 @@ def milliseconds(text: Any) -> int | None:
         for number, factor in zip(match.groups(), _UNIT_MS.values(), strict=True)
         if number is not None
     )
+
+
+def duration_text(length_ms: int) -> str:
+    """Write a length as a duration, such as ``1h30m``."""
+    text = ""
+    for unit, factor in _UNIT_MS.items():
+        number, length_ms = divmod(length_ms, factor)
+        text += f"{number}{unit}" if number else ""
+    return text or "0"
 
 
 def duration(low_ms: int, low: str, high_ms: int = _LONGEST_MS, high: str = "10y") -> tuple[Any, ...]:
@@ -149,7 +158,7 @@ def _window(value: Any) -> WindowSpec:
     length = milliseconds(value)
     if length is None:
         raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with its unit")
-    if not _MIN_WINDOW_MS <= length <= _LONGEST_MS:
+    if not MIN_WINDOW_MS <= length <= _LONGEST_MS:
         raise wanted("a window from 1s to 10y", "take one within these bounds")
     if length % SLICES:
         step = 3000 if length >= 3000 else SLICES

@@ -25,16 +25,17 @@ def smooth_counts(counts: IntArray, smoothing: Smoothing) -> FloatArray:
     return _smooth(counts.astype(np.float64), float(counts.sum()), smoothing)
 
 
-def smooth_probabilities(probabilities: FloatArray, smoothing: Smoothing) -> FloatArray:
-    """Probabilities of a reference that is known exactly; a pure rescaling where nothing is smoothed.
+def smooth_probabilities(probabilities: FloatArray, smoothing: Smoothing, sample: float = KNOWN_SAMPLE) -> FloatArray:
+    """Probabilities of a reference that is given as such, smoothed like the shares of a sample of this size.
 
     Parameters
     ----------
     probabilities : (B,) float64, summing to 1
+    sample : finite; of a fitted family the values it was fitted to
     """
     if smoothing.pseudocount == 0 and smoothing.epsilon == 0:
         return probabilities.copy()
-    return _smooth(probabilities * KNOWN_SAMPLE, float(KNOWN_SAMPLE), smoothing)
+    return _smooth(probabilities * sample, sample, smoothing)
 
 
 def _smooth(counts: FloatArray, total: float, smoothing: Smoothing) -> FloatArray:

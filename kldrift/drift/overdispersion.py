@@ -80,7 +80,12 @@ def _middles(block_samples: FloatArray) -> FloatArray:
 
 
 def measure_reference(reference: FeatureReference) -> Overdispersion:
-    """The overdispersion of a reference; unmeasured where it is known exactly or given as totals."""
+    """The overdispersion of a reference, as stored in it or measured now.
+
+    Unmeasured where the reference is known exactly or given as totals.
+    """
+    if reference.overdispersion is not None:
+        return reference.overdispersion
     if reference.panes is None:
         return UNMEASURED
     panes = reference.panes

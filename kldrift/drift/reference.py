@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from kldrift.drift.binning import (
     numeric_cells,
     numeric_edges,
 )
-from kldrift.drift.divergences import smooth_counts, smooth_probabilities
+from kldrift.drift.divergences import KNOWN_SAMPLE, smooth_counts, smooth_probabilities
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.fill import fill_counts
@@ -29,7 +30,12 @@ from kldrift.records import (
     Kind,
     ReferenceInline,
     Smoothing,
+    Vocabulary,
 )
+
+if TYPE_CHECKING:
+    from kldrift.drift.gaussian import GaussianReference
+    from kldrift.drift.overdispersion import Overdispersion
 
 #: A reference keeps its counts in so many consecutive panes, so that its own spread can be measured.
 PANES = 64
@@ -50,9 +56,18 @@ class FeatureReference:
     folded : rare categories that share the cell *other*
     open_ended : more rare categories than are kept by name: any further value is *other*, none is *unseen*
     panes : (n_panes, n_cells) int64, consecutive stretches of the reference; None where it is known exactly
-    probabilities : (n_cells,) float64 where it is known exactly, else None
+    probabilities : (n_cells,) float64 where it is known exactly or of a parametric family, else None; with panes beside
+        them, the family was fitted to what those count
     created_ms : when it was made
     source : where it came from, for people: file name and hash
+    dimensions, full_covariance : of a vector or posterior, whose only category is ``present``
+    gaussian : what a vector's mean and covariance are compared with
+    overdispersion : as it was measured when the reference was made; None: to be measured on the panes
+    flaw : why it can support no verdict, where that was found when it was made
+    learn : rows of the stream from which it is still to be learned; the cells are preliminary, nothing is compared
+    offset_ms : the live window is compared with itself so long before; the counts here only give the bins, and how
+        much more than independent samples they spread
+    family, parameters : of a parametric family; (name, value) pairs
     """
 
     name: str
@@ -65,6 +80,15 @@ class FeatureReference:
     open_ended: bool = False
     created_ms: int = 0
     source: str = "configuration"
+    gaussian: "GaussianReference | None" = None
+    overdispersion: "Overdispersion | None" = None
+    flaw: str | None = None
+    dimensions: int = 0
+    full_covariance: bool = False
+    learn: int = 0
+    offset_ms: int = 0
+    family: str = ""
+    parameters: tuple[tuple[str, float], ...] = ()
     counts: IntArray | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +110,9 @@ class FeatureReference:
     @property
     def schema(self) -> FeatureSchema:
         """What to decode: a code for each category of the reference, frequent or rare."""
+        if self.dimensions:
+            numbers = 2 * self.dimensions if self.kind == "posterior" else self.dimensions
+            return FeatureSchema(self.name, "vector", dimensions=numbers)
         return FeatureSchema(self.name, self.kind, (*(self.categories or ()), *self.folded))
 
     @property
@@ -101,10 +128,28 @@ class FeatureReference:
         lookup[-1] = own + 2
         return CategoryBins(lookup, own + len(CATEGORICAL_FLOW))
 
+    def bins_of(self, vocabulary: Vocabulary) -> CategoryBins:
+        """What the fill kernel needs for codes of a vocabulary: the categories are among its texts."""
+        assert self.categories is not None
+        own = len(self.categories)
+        cells = dict.fromkeys(self.folded, own) | {text: cell for cell, text in enumerate(self.categories)}
+        lookup = np.full(vocabulary.limit + 2, own if self.open_ended else own + 1, dtype=np.int32)
+        for code, text in enumerate(vocabulary.texts):
+            lookup[code] = cells.get(text, lookup[code])
+        lookup[-1] = own + 2
+        return CategoryBins(lookup, own + len(CATEGORICAL_FLOW))
+
+    @property
+    def n_moments(self) -> int:
+        """Length of the vectors whose moments are kept: of a posterior the KL of each dimension, and their sum."""
+        return self.dimensions + (1 if self.kind == "posterior" else 0)
+
     def smoothed(self, smoothing: Smoothing) -> FloatArray:
         """The q of every divergence, (n_cells,)."""
         if self.probabilities is not None:
-            return smooth_probabilities(self.probabilities, smoothing)
+            return smooth_probabilities(
+                self.probabilities, smoothing, KNOWN_SAMPLE if self.panes is None else self.rows
+            )
         assert self.counts is not None
         return smooth_counts(self.counts, smoothing)
 
@@ -112,14 +157,18 @@ class FeatureReference:
     def bins_hash(self) -> str:
         """Identity of the bins: features of equal hash have comparable counts."""
         edges = None if self.edges is None else [float(edge).hex() for edge in self.edges]
-        return _hash([self.kind, edges, self.categories, self.folded, self.open_ended])
+        parts: list[object] = [self.kind, edges, self.categories, self.folded, self.open_ended]
+        if self.dimensions:
+            parts += [self.dimensions, self.full_covariance]
+        return _hash(parts)
 
     @property
     def reference_hash(self) -> str:
-        """Identity of bins and counts."""
+        """Identity of bins, counts and known probabilities."""
         counts = None if self.counts is None else self.counts.tolist()
         known = None if self.probabilities is None else [float(p).hex() for p in self.probabilities]
-        return _hash([self.bins_hash, counts, known])
+        vector = None if self.gaussian is None else self.gaussian.digest()
+        return _hash([self.bins_hash, counts, known, *([] if vector is None else [vector])])
 
 
 def _hash(value: object) -> str:
@@ -157,7 +206,7 @@ def build_references(
         codes.append(values)
     if problems:
         raise ReferenceProblem("\n".join(problems))
-    panes = _count_panes([shape.bins for shape in shapes], codes)
+    panes = count_panes([shape.bins for shape in shapes], codes)
     return tuple(
         FeatureReference(
             name=shape.name,
@@ -216,7 +265,7 @@ def _shape(
     )
 
 
-def _count_panes(
+def count_panes(
     bins: Sequence[NumericBins | CategoryBins], columns: Sequence[FloatArray | CodeArray]
 ) -> list[IntArray]:
     table: BinTable = make_bin_table(bins)

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from kldrift.drift.gaussian import GaussianReference
+from kldrift.drift.overdispersion import Overdispersion, measure_reference
 from kldrift.drift.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import FloatArray, IntArray
@@ -20,11 +22,11 @@ def dump_references(references: Sequence[FeatureReference]) -> str:
     Raises
     ------
     ReferenceProblem
-        a reference is known exactly, and so is configuration, not data
+        a reference is known exactly or of a parametric family, and so is configuration, not data
     """
     lines = [f'{{"kldrift_reference": {VERSION},', '"features": [']
     for i, reference in enumerate(references):
-        if reference.panes is None or reference.counts is None:
+        if reference.panes is None or reference.counts is None or reference.probabilities is not None:
             raise ReferenceProblem(
                 f"{reference.name}: expected counts, got probabilities; they belong in the configuration"
             )
@@ -44,6 +46,16 @@ def dump_references(references: Sequence[FeatureReference]) -> str:
                 "categories": reference.categories,
                 "other": reference.folded,
                 "other_is_open": reference.open_ended,
+            }
+        if reference.dimensions:
+            head |= _vector_to_json(reference)
+        else:
+            measured = measure_reference(reference)
+            head["overdispersion"] = {
+                "block_samples": measured.block_samples.tolist(),
+                "phi": measured.phi.tolist(),
+                "lambda": measured.lambda_.tolist(),
+                "measured": measured.measured,
             }
         head["cells"] = reference.cells
         head["counts"] = reference.counts.tolist()
@@ -78,7 +90,9 @@ def load_references(text: str, origin: str) -> tuple[FeatureReference, ...]:
         )
     try:
         return tuple(_feature(item) for item in document["features"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except KeyError as error:
+        raise ReferenceProblem(f"{origin}: expected the key {error}, got none; build the reference again") from None
+    except (TypeError, ValueError, AttributeError) as error:
         raise ReferenceProblem(f"{origin}: {error}; build the reference again") from None
 
 
@@ -90,8 +104,8 @@ def _feature(item: Mapping[str, Any]) -> FeatureReference:
         edges = np.array([_edge_from_json(edge) for edge in item["edges"]], dtype=np.float64)
         if edges.size < 2 or not np.all(np.diff(edges) > 0):
             raise ValueError(f"{name}: expected strictly increasing edges")
-    elif item["kind"] != "categorical":
-        raise ValueError(f"{name}: expected kind numeric or categorical, got {item['kind']!r}")
+    elif item["kind"] not in ("categorical", "vector"):
+        raise ValueError(f"{name}: expected kind numeric, categorical or vector, got {item['kind']!r}")
     reference = FeatureReference(
         name=name,
         kind=item["kind"],
@@ -102,6 +116,7 @@ def _feature(item: Mapping[str, Any]) -> FeatureReference:
         open_ended=False if edges is not None else bool(item["other_is_open"]),
         created_ms=round(datetime.fromisoformat(item["created"]).timestamp() * 1000),
         source=item["source"],
+        **_spread(name, item),
     )
     if panes.ndim != 2 or panes.shape[1] != len(reference.cells) or panes.min() < 0:
         raise ValueError(f"{name}: expected panes of {len(reference.cells)} counts >= 0, one for each cell")
@@ -110,6 +125,63 @@ def _feature(item: Mapping[str, Any]) -> FeatureReference:
             f"{name}: expected counts and bins that belong to the file's hashes, they were changed by hand"
         )
     return reference
+
+
+def _overdispersion(name: str, item: Mapping[str, Any]) -> Overdispersion:
+    """What was measured when the reference was made."""
+    n, phi, lambda_ = (np.array(item[key], dtype=np.float64) for key in ("block_samples", "phi", "lambda"))
+    ordered = n.ndim == 1 and n.size > 0 and n[0] > 0 and bool(np.all(np.diff(n) > 0))
+    if not ordered or not n.shape == phi.shape == lambda_.shape or not (np.all(phi >= 1) and np.all(lambda_ >= phi)):
+        raise ValueError(f"{name}: expected overdispersion with 1 <= phi <= lambda for increasing block_samples")
+    return Overdispersion(n, phi, lambda_, bool(item["measured"]))
+
+
+def _spread(name: str, item: Mapping[str, Any]) -> dict[str, Any]:
+    if item["kind"] == "vector":
+        return _vector_from_json(item)
+    # files made before it was stored have none: it is measured again
+    return {"overdispersion": _overdispersion(name, item["overdispersion"]) if "overdispersion" in item else None}
+
+
+def _vector_to_json(reference: FeatureReference) -> dict[str, Any]:
+    """Mean and covariance of a vector, and how much more than independent samples it spreads."""
+    gaussian = reference.gaussian
+    if gaussian is None:
+        raise ReferenceProblem(f"{reference.name}: {reference.flaw}")
+    return {
+        "dimensions": reference.dimensions,
+        "mean": gaussian.mean.tolist(),
+        "covariance": gaussian.covariance.tolist(),
+        "vectors": gaussian.rows,
+        "missing_ratio": gaussian.missing_ratio,
+        "correlation": None if gaussian.correlation is None else gaussian.correlation.tolist(),
+        "overdispersion": {
+            "block_samples": gaussian.block_samples.tolist(),
+            "phi": gaussian.phi.tolist(),
+            "lambda_ratio": gaussian.lambda_ratio.tolist(),
+            "measured": gaussian.measured,
+        },
+    }
+
+
+def _vector_from_json(item: Mapping[str, Any]) -> dict[str, Any]:
+    spread = item["overdispersion"]
+    gaussian = GaussianReference(
+        np.array(item["mean"], dtype=np.float64),
+        np.array(item["covariance"], dtype=np.float64),
+        float(item["vectors"]),
+        float(item["missing_ratio"]),
+        None if item["correlation"] is None else np.array(item["correlation"], dtype=np.float64),
+        block_samples=np.array(spread["block_samples"], dtype=np.float64),
+        phi=np.array(spread["phi"], dtype=np.float64),
+        lambda_ratio=np.array(spread["lambda_ratio"], dtype=np.float64),
+        measured=bool(spread["measured"]),
+    )
+    return {
+        "gaussian": gaussian,
+        "dimensions": gaussian.dimensions,
+        "full_covariance": gaussian.kind == "full",
+    }
 
 
 def _edge_to_json(edge: float) -> float | str:

@@ -31,6 +31,11 @@ def pane_ms(windows: Sequence[WindowSpec]) -> int:
     return gcd(*(slice_ms(window) for window in windows))
 
 
+def ring_slices(window: WindowSpec, history_ms: int = 0) -> int:
+    """Slices of a window and of the time before it that is remembered; one more for where that ends within a slice."""
+    return SLICES + (-(-history_ms // slice_ms(window)) + 1 if history_ms else 0)
+
+
 class Ring:
     """The counts of one window: a ring of slices.
 
@@ -38,12 +43,14 @@ class Ring:
     ----------
     window : its specification
     n_cells : cells over all features
+    history_ms : the window can be asked for as it was so long before
     """
 
-    def __init__(self, window: WindowSpec, n_cells: int) -> None:
+    def __init__(self, window: WindowSpec, n_cells: int, history_ms: int = 0) -> None:
         self.slice_ms = slice_ms(window)
-        self._counts = np.zeros((SLICES, n_cells), dtype=np.int64)
-        self._held = np.full(SLICES, np.iinfo(np.int64).min, dtype=np.int64)
+        n_slices = ring_slices(window, history_ms)
+        self._counts = np.zeros((n_slices, n_cells), dtype=np.int64)
+        self._held = np.full(n_slices, np.iinfo(np.int64).min, dtype=np.int64)
 
     def oldest_ms(self, at_ms: Instant) -> Instant:
         """Where the window that ends at `at_ms`, an instant or an array of them, begins."""
@@ -52,7 +59,7 @@ class Ring:
     def add(self, start_ms: int, counts: IntArray) -> None:
         """Add a pane's counts, (n_cells,), to its slice; what is older than the ring has no place and falls out."""
         number = start_ms // self.slice_ms
-        place = number % SLICES
+        place = number % len(self._held)
         if number < self._held[place]:
             return
         if number > self._held[place]:
@@ -64,7 +71,11 @@ class Ring:
         """Sum of the slices of the window that ends at `at_ms`, into `out` (n_cells,)."""
         last = at_ms // self.slice_ms
         inside = (self._held > last - SLICES) & (self._held <= last)
-        np.sum(self._counts, axis=0, out=out, where=inside[:, None])
+        np.sum(self._counts[inside], axis=0, out=out)
+
+    def rearrange(self, cells: IntArray) -> None:
+        """Take cell ``cells[i]`` of before as cell i; -1 begins at 0."""
+        self._counts = _rearranged(self._counts, cells)
 
 
 class Panes:
@@ -74,11 +85,12 @@ class Panes:
     ----------
     windows : at least one
     n_cells : cells over all features
+    history_ms : the windows can be asked for as they were so long before
     """
 
-    def __init__(self, windows: Sequence[WindowSpec], n_cells: int) -> None:
+    def __init__(self, windows: Sequence[WindowSpec], n_cells: int, history_ms: int = 0) -> None:
         self.pane_ms = pane_ms(windows)
-        self._rings = tuple(Ring(window, n_cells) for window in windows)
+        self._rings = tuple(Ring(window, n_cells, history_ms) for window in windows)
         self._longest = max(self._rings, key=lambda ring: ring.slice_ms)
         self._open: dict[int, IntArray] = {}
         self._n_cells = n_cells
@@ -111,3 +123,17 @@ class Panes:
                 if oldest <= pane * self.pane_ms <= at_ms:
                     row += counts[0]
         return out
+
+    def rearrange(self, cells: IntArray) -> None:
+        """Go on with other cells: cell i is cell ``cells[i]`` of before, -1 begins at 0."""
+        for ring in self._rings:
+            ring.rearrange(cells)
+        self._open = {pane: _rearranged(counts, cells) for pane, counts in self._open.items()}
+        self._n_cells = cells.size
+
+
+def _rearranged(counts: IntArray, cells: IntArray) -> IntArray:
+    """The columns `cells` of `counts`, zeros where -1."""
+    out = counts[:, cells]
+    out[:, cells < 0] = 0
+    return out

@@ -7,6 +7,7 @@ prometheus.io/docs/instrumenting/exposition_formats; OpenMetrics 1.0 (prometheus
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Literal
 
 import numpy as np
@@ -27,6 +28,12 @@ _LABEL_ESCAPES = {
     ord("\n"): "\\n",
 }
 
+#: How the value "" is written, for an empty label is no label to Prometheus.
+EMPTY = "(empty)"
+
+#: Longer values from the input are cut, in bytes of UTF-8.
+MAX_VALUE_BYTES = 200
+
 
 def printable(text: str) -> str:
     r"""Text as valid UTF-8 with its control characters (but for newline) written as ``\x00``."""
@@ -36,6 +43,35 @@ def printable(text: str) -> str:
 def escape_label_value(text: str) -> str:
     r"""Text between the quotes of a label: printable, with ``\``, ``"`` and newline escaped."""
     return text.translate(_LABEL_ESCAPES)
+
+
+def value_labels(values: Iterable[str]) -> tuple[str, ...]:
+    """Values from the input as texts that are fit for labels, all different: printable, not empty, not too long.
+
+    A value that cannot stand as it is gets a hash of its own, whatever the other values are, so that its series keeps
+    its name when others come and go. The same value twice (a segment named like the one for all others) is numbered.
+    """
+    texts: dict[str, None] = {}
+    for value in values:
+        text = single = _value_label(value)
+        n = 1
+        while text in texts:
+            n += 1
+            text = f"{single} ({n})"
+        texts[text] = None
+    return tuple(texts)
+
+
+def _value_label(value: str) -> str:
+    if not value:
+        return EMPTY
+    text = printable(value)
+    encoded = text.encode()
+    if len(encoded) > MAX_VALUE_BYTES:
+        text = encoded[:MAX_VALUE_BYTES].decode(errors="ignore") + "…"
+    elif text == value and value != EMPTY:
+        return value
+    return f"{text} #{sha256(value.encode(errors='surrogatepass')).hexdigest()[:8]}"
 
 
 def label_set(labels: Iterable[tuple[str, str]]) -> bytes:

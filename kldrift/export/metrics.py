@@ -5,30 +5,29 @@ over all monitors, as both formats demand.
 """
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 
 import numpy as np
+import numpy.typing as npt
 
-from kldrift.export.exposition import Family, label_set, sample_lines, value_texts
-from kldrift.export.families import DRIFT_FAMILIES, DriftFamily, Per
-from kldrift.records import DriftSnapshot, MonitorSnapshot
+from kldrift.export.exposition import Family, label_set, sample_lines, value_labels, value_texts
+from kldrift.export.families import DRIFT_FAMILIES, DriftFamily, Per, SeriesShape, is_segmented
+from kldrift.records import DriftSnapshot, FeatureInfo, FloatArray, IntArray, Kind, MonitorSnapshot, MonitorSpec
 
-#: Series of a scrape beyond which families, then features, are left out.
+#: Series of a scrape beyond which segments, then families, then features are left out.
 MAX_SERIES = 50_000
-
-#: The estimator that `kldrift_reference_info` names.
-ESTIMATOR = "kl_plug_in"
 
 _LAST_EVALUATION = Family(
     "kldrift_last_evaluation_timestamp_seconds", "gauge", "When the divergences were last computed."
 )
 
-# in the order in which they are left out
-_OPTIONAL_FAMILIES = [
-    f for _, f in sorted(((f.rank, f) for f in DRIFT_FAMILIES if f.rank is not None), key=lambda pair: pair[0])
-]
+# in the order in which they are left out; the segments go after the dimensions
+_DIMENSIONS, *_OPTIONAL_FAMILIES = sorted(
+    (f for f in DRIFT_FAMILIES if f.rank is not None), key=lambda f: -1 if f.rank is None else f.rank
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +40,10 @@ class RenderedDrift:
 
 
 class DriftRenderer:
-    """Renders snapshots; keeps each monitor's label sets for as long as its features stay the same objects."""
+    """Renders snapshots; keeps each monitor's label sets for as long as its features stay the same objects.
+
+    May be called from any thread: what is kept is never changed once it is in use, only replaced.
+    """
 
     def __init__(self) -> None:
         self._texts: dict[str, _MonitorText] = {}
@@ -49,22 +51,24 @@ class DriftRenderer:
     def render(self, snapshot: DriftSnapshot, openmetrics: bool = False, max_series: int = MAX_SERIES) -> RenderedDrift:
         """Every family that the snapshot can fill, without the ``# EOF`` of OpenMetrics.
 
-        Beyond `max_series`, whole families are left out, those of the lowest rank first; if the ones that are never
-        left out are still too many, features from the end of the configuration. This is decided on the series that
-        all windows have when none is empty, so that it does not come and go as they fill.
+        Beyond `max_series`, dimensions are left out first, then segments, those with the fewest rows first, then whole
+        families, those of the lowest rank first; if the ones that are never left out are still too many, features from
+        the end of the configuration. This is decided on the series that all windows have when none is empty, so that
+        it does not come and go as they fill.
         """
-        families, n_features, dropped = _within(snapshot.monitors, max_series)
-        texts = {monitor.name: self._text(monitor, k) for monitor, k in zip(snapshot.monitors, n_features, strict=True)}
+        cut = _within(snapshot.monitors, max_series)
+        texts = {m.name: self._text(m, n) for m, n in zip(snapshot.monitors, cut.n_features, strict=True)}
         self._texts = texts  # forgets monitors that are gone
+        shown = [(m, *m.segments[:n]) for m, n in zip(snapshot.monitors, cut.n_segments, strict=True)]
+        rows = [texts[own.name].row_labels(segments) for own, *segments in shown]
         pieces: list[bytes] = []
         n_series = 0
-        for drift_family in families:
+        for drift_family in cut.families:
             blocks, n_block_series = [], 0
-            for monitor in snapshot.monitors:
-                if drift_family.applies(monitor):
-                    lines, n_lines = texts[monitor.name].lines(drift_family, monitor)
-                    blocks.append(lines)
-                    n_block_series += n_lines
+            for snapshots, labels in zip(shown, rows, strict=True):
+                lines, n_lines = texts[snapshots[0].name].lines(drift_family, snapshots, labels)
+                blocks.append(lines)
+                n_block_series += n_lines
             if n_block_series:
                 pieces += [drift_family.family.header(openmetrics), *blocks]
                 n_series += n_block_series
@@ -72,11 +76,11 @@ class DriftRenderer:
             pieces.append(_LAST_EVALUATION.header(openmetrics))
             evaluated = value_texts(np.array([snapshot.evaluated_ms / 1000]))
             pieces += [
-                sample_lines(_LAST_EVALUATION.name.encode(), [texts[monitor.name].monitor], evaluated)
+                sample_lines(_LAST_EVALUATION.name.encode(), texts[monitor.name].labels.of("monitor"), evaluated)
                 for monitor in snapshot.monitors
             ]
             n_series += len(snapshot.monitors)
-        return RenderedDrift(b"".join(pieces), n_series, dropped)
+        return RenderedDrift(b"".join(pieces), n_series, cut.dropped)
 
     def _text(self, monitor: MonitorSnapshot, n_features: int) -> "_MonitorText":
         text = self._texts.get(monitor.name)
@@ -90,6 +94,89 @@ def render_drift(snapshot: DriftSnapshot, openmetrics: bool = False, max_series:
     return DriftRenderer().render(snapshot, openmetrics, max_series)
 
 
+def count_series(spec: MonitorSpec) -> int:
+    """Series of a monitor once its windows are full, every reference is there, and it has all the segments it may."""
+    shape = SeriesShape.of_spec(spec)
+    n_segments = 0 if spec.segments is None else spec.segments.limit + 1
+    own = sum(f.n_series(shape) for f in DRIFT_FAMILIES)
+    return own + n_segments * _segment_series(shape) + 1  # the last evaluation
+
+
+def _dimensions_of(monitor: MonitorSnapshot) -> tuple[tuple[int, int], ...]:
+    """Which features have a KL for each dimension: (index, number of dimensions)."""
+    return tuple((f, monitor.per_dimension[f].shape[1]) for f in sorted(monitor.per_dimension))
+
+
+class _Labels:
+    """The label sets of the series of a monitor's first `n_features` features."""
+
+    def __init__(self, monitor: MonitorSnapshot, n_features: int) -> None:
+        self._monitor = [("monitor", monitor.name)]
+        self._segment: list[tuple[str, str]] = []
+        self._windows = monitor.windows
+        self._features = monitor.features[:n_features]
+        self._identity = [("estimator", monitor.estimator), ("smoothing", monitor.smoothing)]
+        self._dimensions = _dimensions_of(monitor)
+        self._made: dict[Per, list[bytes]] = {}
+
+    def of_segment(self, segment: str) -> "_Labels":
+        """The same with the label of a segment."""
+        labels = copy(self)
+        labels._segment, labels._made = [("segment", segment)], {}  # noqa: SLF001  # of its own class
+        return labels
+
+    def of(self, per: Per) -> list[bytes]:
+        """Those of a family, in the order of its values."""
+        if per not in self._made:
+            self._made[per] = [label_set(self._monitor + labels + self._segment) for labels in self._varying(per)]
+        return self._made[per]
+
+    def _varying(self, per: Per) -> list[list[tuple[str, str]]]:
+        """The labels that tell the series of a family apart."""
+        features = [("feature", feature.name) for feature in self._features]
+        windows = [("window", window) for window in self._windows]
+        match per:
+            case "window":
+                return [[feature, window] for window in windows for feature in features]
+            case "feature":
+                return [[feature] for feature in features]
+            case "severity":
+                severities = [("severity", "warning"), ("severity", "critical")]
+                return [[feature, severity] for feature in features for severity in severities]
+            case "identity":
+                return [[("feature", f.name), *self._identity, *_hashes(f)] for f in self._features]
+            case "dimension":
+                return [
+                    [features[f], window, ("dimension", str(i))]
+                    for f, n in self._dimensions
+                    for window in windows
+                    for i in range(n)
+                ]
+            case "mix":
+                return [[window] for window in windows]
+            case "monitor":
+                return [[]]
+
+
+def _hashes(feature: FeatureInfo) -> list[tuple[str, str]]:
+    return [("bins_hash", feature.bins_hash), ("reference_hash", feature.reference_hash)]
+
+
+class _RowLabels:
+    """The label sets of a monitor and of the segments that are shown of it, behind one another."""
+
+    def __init__(self, own: _Labels, of_segments: Mapping[str, _Labels]) -> None:
+        self.of_segments = of_segments
+        self._parts = (own, *of_segments.values())
+        self._made: dict[Per, list[bytes]] = {}
+
+    def of(self, per: Per) -> list[bytes]:
+        """Those of a family, in the order of its values."""
+        if per not in self._made:
+            self._made[per] = list(chain.from_iterable(labels.of(per) for labels in self._parts))
+        return self._made[per]
+
+
 class _MonitorText:
     """What stays the same of a monitor from scrape to scrape: label sets, and the families of its reference.
 
@@ -97,103 +184,142 @@ class _MonitorText:
     """
 
     def __init__(self, monitor: MonitorSnapshot, n_features: int) -> None:
-        self._windows = monitor.windows
         self._features = monitor.features
-        self._smoothing = monitor.smoothing
+        self._layout = _layout(monitor, n_features)
         self._n_features = n_features
-        name = ("monitor", monitor.name)
-        kept = monitor.features[:n_features]
-        self.monitor = label_set([name])
-        self._labels: dict[Per, list[bytes]] = {
-            "window": [
-                label_set([name, ("feature", f.name), ("window", window)]) for window in monitor.windows for f in kept
-            ],
-            "feature": [label_set([name, ("feature", f.name)]) for f in kept],
-            "severity": [
-                label_set([name, ("feature", f.name), ("severity", severity)])
-                for f in kept
-                for severity in ("warning", "critical")
-            ],
-            "reference": [
-                label_set(
-                    [
-                        name,
-                        ("feature", f.name),
-                        ("estimator", ESTIMATOR),
-                        ("smoothing", monitor.smoothing),
-                        ("bins_hash", f.bins_hash),
-                    ]
-                )
-                for f in kept
-            ],
-        }
-        self._other_kind = {
-            kind: np.array([f.kind != kind for f in kept], dtype=np.bool_) for kind in ("numeric", "categorical")
+        self.labels = _Labels(monitor, n_features)
+        self._row_labels = _RowLabels(self.labels, {})
+        kinds = [feature.kind for feature in monitor.features[:n_features]]
+        self._other_kind: dict[Kind, npt.NDArray[np.bool_]] = {
+            kind: np.tile(np.array([k != kind for k in kinds], dtype=np.bool_), len(monitor.windows))
+            for kind in {f.kind for f in DRIFT_FAMILIES if f.kind is not None}
         }
         self._constant: dict[str, tuple[bytes, int]] = {}
 
     def is_of(self, monitor: MonitorSnapshot, n_features: int) -> bool:
         """Whether this is the text of the monitor. Features are compared by identity: they hold arrays."""
         return (
-            self._n_features == n_features
-            and self._windows == monitor.windows
-            and self._smoothing == monitor.smoothing
+            self._layout == _layout(monitor, n_features)
             and len(self._features) == len(monitor.features)
             and all(map(operator.is_, self._features, monitor.features))
         )
 
-    def lines(self, drift_family: DriftFamily, monitor: MonitorSnapshot) -> tuple[bytes, int]:
-        """The sample lines of a family, and how many they are."""
-        name = drift_family.family.name
-        if drift_family.per != "window":
-            # of the reference and the configuration, hence as constant as the features are
-            if name not in self._constant:
-                self._constant[name] = self._render(drift_family, monitor)
-            return self._constant[name]
-        return self._render(drift_family, monitor)
+    def row_labels(self, segments: Sequence[MonitorSnapshot]) -> _RowLabels:
+        """The labels of the monitor and these segments, made for the ones that the last scrape did not have."""
+        names = value_labels(segment.segment or "" for segment in segments)
+        labels = self._row_labels
+        if tuple(labels.of_segments) != names:
+            known = labels.of_segments
+            labels = _RowLabels(self.labels, {name: known.get(name) or self.labels.of_segment(name) for name in names})
+            self._row_labels = labels
+        return labels
 
-    def _render(self, drift_family: DriftFamily, monitor: MonitorSnapshot) -> tuple[bytes, int]:
-        values = drift_family.values(monitor)
-        values = values[:, : self._n_features] if drift_family.per == "window" else values[: self._n_features]
+    def lines(
+        self, drift_family: DriftFamily, snapshots: Sequence[MonitorSnapshot], row_labels: _RowLabels
+    ) -> tuple[bytes, int]:
+        """The sample lines of a family, and how many they are.
+
+        Parameters
+        ----------
+        snapshots : the monitor, then the segments that are shown
+        """
+        if not drift_family.applies(snapshots[0].exported, is_segmented(snapshots[0])):
+            return b"", 0
+        if drift_family.scope == "rows":
+            return self._render(drift_family, snapshots, row_labels.of(drift_family.per))
+        name, labels = drift_family.family.name, self.labels.of(drift_family.per)
+        if drift_family.scope != "reference":
+            return self._render(drift_family, snapshots[:1], labels)
+        if name not in self._constant:
+            self._constant[name] = self._render(drift_family, snapshots[:1], labels)
+        return self._constant[name]
+
+    def _render(
+        self, drift_family: DriftFamily, snapshots: Sequence[MonitorSnapshot], labels: Sequence[bytes]
+    ) -> tuple[bytes, int]:
+        values = np.concatenate([self._kept(drift_family, snapshot) for snapshot in snapshots])
         absent = np.isnan(values)
         if drift_family.kind is not None:
-            absent |= self._other_kind[drift_family.kind]
-        labels: Sequence[bytes] = self._labels[drift_family.per]
-        values, absent = values.ravel(), absent.ravel()
+            absent |= np.tile(self._other_kind[drift_family.kind], len(snapshots))
         if absent.any():
             present = ~absent
             labels = list(compress(labels, present.tolist()))
             values = values[present]
         return sample_lines(drift_family.family.name.encode(), labels, value_texts(values)), len(values)
 
+    def _kept(self, drift_family: DriftFamily, snapshot: MonitorSnapshot) -> FloatArray | IntArray:
+        """The values of the features that are rendered, in one dimension."""
+        values = drift_family.values(snapshot)
+        if drift_family.per == "window":
+            values = values[:, : self._n_features]
+        elif drift_family.per in ("feature", "identity", "severity"):
+            values = values[: self._n_features]
+        return values.ravel()
 
-def _n_series(drift_family: DriftFamily, monitor: MonitorSnapshot, n_features: int | None = None) -> int:
-    """Series of the monitor's first `n_features` features when no window is empty."""
-    if not drift_family.applies(monitor):
-        return 0
-    kind = drift_family.kind
-    kept = monitor.features[:n_features]
-    n = len(kept) if kind is None else sum(f.kind == kind for f in kept)
-    return n * {"window": len(monitor.windows), "severity": 2, "feature": 1, "reference": 1}[drift_family.per]
+
+def _layout(monitor: MonitorSnapshot, n_features: int) -> tuple[object, ...]:
+    """What label sets depend on beside the features themselves."""
+    return n_features, monitor.windows, monitor.smoothing, monitor.estimator, _dimensions_of(monitor)
 
 
-def _within(monitors: Sequence[MonitorSnapshot], max_series: int) -> tuple[list[DriftFamily], list[int], int]:
-    """The families, and the number of features of each monitor, that `max_series` allows; the series left out."""
-    sizes = {f.family.name: sum(_n_series(f, m) for m in monitors) for f in DRIFT_FAMILIES}
-    total = sum(sizes.values())
-    budget = max(0, max_series - len(monitors))  # a monitor's last evaluation is always told
-    excess = total - budget
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """The families, and the number of features and segments of each monitor, that the limit allows.
+
+    `dropped` is how many series are left out.
+    """
+
+    families: list[DriftFamily]
+    n_features: list[int]
+    n_segments: list[int]
+    dropped: int
+
+
+def _segment_series(shape: SeriesShape) -> int:
+    """Series of one segment."""
+    return sum(f.n_series(shape) for f in DRIFT_FAMILIES if f.scope == "rows")
+
+
+def _within(monitors: Sequence[MonitorSnapshot], max_series: int) -> _Cut:
+    """What of the monitors `max_series` allows."""
+    shapes = [SeriesShape.of_snapshot(monitor) for monitor in monitors]
     families = list(DRIFT_FAMILIES)
-    for drift_family in _OPTIONAL_FAMILIES:
-        if excess > 0:
+    n_features = [shape.n_features for shape in shapes]
+    n_segments = [len(monitor.segments) for monitor in monitors]
+    of_segment = [_segment_series(shape) if n else 0 for shape, n in zip(shapes, n_segments, strict=True)]
+    sizes = {f.family.name: sum(map(f.n_series, shapes)) for f in DRIFT_FAMILIES}
+    # a monitor's last evaluation and its number of segments are always told
+    always = len(monitors) + sum(sizes[f.family.name] for f in DRIFT_FAMILIES if f.per == "monitor")
+    total = len(monitors) + sum(sizes.values()) + sum(map(operator.mul, n_segments, of_segment))
+    room = max(max_series, always)
+    rendered = total
+    for drift_family in (_DIMENSIONS, None, *_OPTIONAL_FAMILIES):
+        if rendered <= room:
+            break
+        if drift_family is None:
+            rendered -= _leave_out_segments(n_segments, of_segment, rendered - room)
+        elif drift_family in families:
             families.remove(drift_family)
-            excess -= sizes[drift_family.family.name]
-    n_features = [len(monitor.features) for monitor in monitors]
-    if excess <= 0:
-        return families, n_features, total - sum(sizes[f.family.name] for f in families)
-    rendered = 0
-    for i, monitor in enumerate(monitors):
-        a_feature = sum(_n_series(f, monitor, 1) for f in families)  # families for every kind: all alike
-        n_features[i] = min(n_features[i], (budget - rendered) // a_feature) if a_feature else 0
-        rendered += n_features[i] * a_feature
-    return families, n_features, total - rendered
+            rendered -= sizes[drift_family.family.name]
+    if rendered > room:
+        rendered = always
+        for i, shape in enumerate(shapes):
+            series = sum(f.n_series(shape) for f in families if f.per != "monitor")
+            a_feature = series // shape.n_features if shape.n_features else 0  # families for every kind: all alike
+            n_features[i] = min(n_features[i], (room - rendered) // a_feature) if a_feature else 0
+            rendered += n_features[i] * a_feature
+    return _Cut(families, n_features, n_segments, total - rendered)
+
+
+def _leave_out_segments(n_segments: list[int], of_segment: Sequence[int], excess: int) -> int:
+    """Take segments from `n_segments`, the last of each monitor first, until `excess` series are gone; how many are.
+
+    Monitors with more segments lose theirs before others do.
+    """
+    gone = 0
+    for _, i in sorted(((n, i) for i, m in enumerate(n_segments) for n in range(m)), reverse=True):
+        if gone >= excess:
+            break
+        n_segments[i] -= 1
+        gone += of_segment[i]
+    return gone

@@ -133,6 +133,9 @@ class SelfMetrics:
         self.samples_late = counter(
             "kldrift_samples_late_total", "Rows later than the allowed lateness, not counted.", "monitor"
         )
+        self.segment_rows_folded = counter(
+            "kldrift_segment_rows_folded_total", "Rows whose segment value has no segment of its own.", "monitor"
+        )
         self.values_invalid = InvalidValues()
         self.last_sample = gauge(
             "kldrift_last_sample_timestamp_seconds", "When a source last delivered a row.", "source"

@@ -30,7 +30,7 @@ _MAX_NAME_LENGTH = 100
 class Telemetry:
     """Counts and logs what happens; writes the body of a scrape. May be called from any thread.
 
-    Label values are names from the configuration and words from bounded sets, never input.
+    Label values are names from the configuration and words from bounded sets; input only where it names a segment.
 
     Parameters
     ----------
@@ -80,13 +80,14 @@ class Telemetry:
             for name, features in monitors.items():
                 metrics.samples_counted.at(name)
                 metrics.samples_late.at(name)
+                metrics.segment_rows_folded.at(name)
                 metrics.values_invalid.add(name, features, np.zeros(len(features), dtype=np.int64))
             for of_sources in (metrics.samples_received, metrics.samples_rejected, metrics.source_errors):
                 of_sources.keep(sources)
             metrics.last_sample.keep(sources)
             for of_pull in (metrics.source_up, metrics.lag_bytes, metrics.lag_records):
                 of_pull.keep(pull)
-            for of_monitors in (metrics.samples_counted, metrics.samples_late):
+            for of_monitors in (metrics.samples_counted, metrics.samples_late, metrics.segment_rows_folded):
                 of_monitors.keep(monitors)
             metrics.values_invalid.keep(monitors)
             for state in (self._up, self._last_errors, self._lag_records, self._lags):
@@ -275,6 +276,21 @@ class Telemetry:
                         f"{feature_names[f]}: {result.invalid[f]}" for f in worst if result.invalid[f]
                     ),
                 },
+            )
+
+    def references_learned(self, monitor: str, features: Sequence[str]) -> None:
+        """The references of these features have all the rows that they are learned from."""
+        self._log.event(logging.INFO, "reference learned", monitor=monitor, features=", ".join(features))
+
+    def segments_folded(self, monitor: str, rows: int) -> None:
+        """So many rows had a segment value beyond the limit of segments: they count as *other*."""
+        if rows:
+            self._metrics.segment_rows_folded.at(monitor).inc(rows)
+            self._log.repeated(
+                ("segments_folded", monitor),
+                logging.INFO,
+                "rows have more segment values than there may be segments, and count as other",
+                {"monitor": monitor, "rows": rows},
             )
 
     def committed(self, seconds: float, at_ms: int) -> None:

@@ -7,6 +7,7 @@ import numpy.typing as npt
 from numba import prange, types
 
 from kldrift.kernels import _jit
+from kldrift.kernels.noncentral import bound_statistic
 from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
 from kldrift.records import FloatArray, IntArray
 
@@ -24,95 +25,9 @@ BOUNDS = (
 )
 #: Fewer series than this are bounded by one thread: they take less time than to wake the others.
 PARALLEL_FROM_SERIES = 200
-#: Below it Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
-#: (z = 4.5). From 0.1 to 0.4 it still wavers, at scores below 2.4. More degrees of freedom are the cautious side of
-#: the lower bound; dispersions reach this far only where a rare cell carries all of a drift.
-MIN_DEGREES_OF_FREEDOM = 0.1
-
 _MAX_WILLIAMS = 1.5
-_MAX_ITERATIONS = 100
-_TOLERANCE = 1e-13
 #: A divergence of less is all rounding.
 _ROUNDING = 1e-14
-_LN10 = math.log(10.0)
-_HALF_LN_2PI = 0.5 * math.log(2.0 * math.pi)
-#: erfc has all its digits up to here; beyond, five terms of the asymptotic series give the logarithm all of its own.
-_SERIES_FROM_Z = 25.0
-
-
-@_jit.jit
-def _normal_score(x: float, dof: float, noncentrality: float) -> float:
-    """The z with P(noncentral chi-squared > x) = Phi(-z), by Sankaran (1963); dof > 0, x >= 0."""
-    mean = dof + noncentrality
-    double = dof + 2.0 * noncentrality
-    h = 1.0 - (2.0 / 3.0) * (mean / double) * ((dof + 3.0 * noncentrality) / double)  # from 1/3 to 1/2
-    p = double / mean / mean
-    m = (h - 1.0) * (1.0 - 3.0 * h)
-    center = 1.0 + h * p * (h - 1.0 - 0.5 * (2.0 - h) * m * p)
-    return (math.pow(x / mean, h) - center) / (h * math.sqrt(2.0 * p) * (1.0 + 0.5 * m * p))
-
-
-@_jit.jit
-def _log10_upper_tail(z: float) -> float:
-    """log10 Phi(-z), to the last digits near p = 1 and far beyond the smallest float."""
-    if z < 0.0:
-        return math.log1p(-0.5 * math.erfc(-z * math.sqrt(0.5))) / _LN10
-    if z < _SERIES_FROM_Z:
-        return math.log(0.5 * math.erfc(z * math.sqrt(0.5))) / _LN10
-    v = 1.0 / z / z
-    series = 1.0 - v * (1.0 - 3.0 * v * (1.0 - 5.0 * v * (1.0 - 7.0 * v * (1.0 - 9.0 * v))))
-    return (math.log(series / z) - 0.5 * z * z - _HALF_LN_2PI) / _LN10
-
-
-@_jit.jit
-def _last_crossing(x: float, dof: float, target: float) -> float:
-    """The noncentrality above which the normal score stays below `target`; 0 where it is below from the start.
-
-    Solved for the root of the noncentrality, in which the score is nearly a straight line: five steps by Chandrupatla's
-    method (1997), inverse quadratic interpolation where that is safe and bisection where it is not. From above: far in
-    the tail, at scores beyond any target, Sankaran's approximation is not monotone.
-    """
-    c = 0.0
-    f_c = _normal_score(x, dof, 0.0) - target
-    if not f_c > 0.0:
-        return f_c if f_c != f_c else 0.0
-    a = math.sqrt(x) + 1.0 + (-target if target < 0.0 else 0.0)
-    f_a = _normal_score(x, dof, a * a) - target
-    for _ in range(_MAX_ITERATIONS):
-        if not f_a > 0.0:
-            break
-        c, f_c = a, f_a
-        a *= 2.0
-        f_a = _normal_score(x, dof, a * a) - target
-    if f_a > 0.0:
-        return math.inf
-    # a is the newest point, b on the other side of the root, c the one before
-    b, f_b = c, f_c
-    t = f_a / (f_a - f_b)
-    best = a
-    for _ in range(_MAX_ITERATIONS):
-        new = a + t * (b - a)
-        f_new = _normal_score(x, dof, new * new) - target
-        if (f_new > 0.0) == (f_a > 0.0):
-            c, f_c = a, f_a
-        else:
-            c, f_c = b, f_b
-            b, f_b = a, f_a
-        a, f_a = new, f_new
-        best = a if abs(f_a) < abs(f_b) else b
-        width = abs(b - a)
-        limit = _TOLERANCE * best
-        if not width > 2.0 * limit or f_a == 0.0:
-            break
-        t = 0.5
-        if f_c != f_b and c != b:
-            xi = (a - b) / (c - b)
-            share = (f_a - f_b) / (f_c - f_b)
-            if share * share < xi and (1.0 - share) * (1.0 - share) < 1.0 - xi:
-                t = f_a / (f_b - f_a) * f_c / (f_b - f_c) + (c - a) / (b - a) * f_a / (f_c - f_a) * f_b / (f_c - f_b)
-        least = limit / width
-        t = min(max(t, least), 1.0 - least)
-    return best * best
 
 
 @_jit.jit
@@ -184,13 +99,7 @@ def _bound_one(
     if kl > _ROUNDING:  # V and W tend to 2 K, hence c to 1
         matched = (variance / n + chi_squared * inverse_m) * independent / (2.0 * kl)
         dispersion = matched if matched > dispersion else dispersion  # noqa: FURB136
-    x = max(0.0, statistic) / dispersion
-    dof = (n_bins - 1) / dispersion
-    dof = dof if dof > MIN_DEGREES_OF_FREEDOM else MIN_DEGREES_OF_FREEDOM  # noqa: FURB136
-    scale = 2.0 * effective / dispersion
-    for i in range(2):  # one inlined copy each, which halves the time to compile
-        out[i] = _last_crossing(x, dof, z_quantile if i == 0 else -z_quantile) / scale
-        out[4 + i] = _log10_upper_tail(_normal_score(x, dof, scale * thresholds[i]))
+    bound_statistic(statistic, float(n_bins - 1), dispersion, effective, z_quantile, thresholds, out)
     out[7] = statistic
     out[8] = dispersion
 
@@ -392,8 +301,7 @@ def bound_counts(
     require_array("lambda_ratio", lambda_ratio, np.float64, (n_windows, n_features))
     require_array("thresholds", thresholds, np.float64, (n_features, 2))
     require_array("out", out, np.float64, (n_windows, n_features, len(BOUNDS)))
-    if not 0.0 < z_quantile < math.inf:
-        raise ValueError(f"z_quantile: expected a finite number above 0, got {z_quantile}; alpha is below 1/2")
+    _require_quantile(z_quantile)
     n_threads = _jit.thread_count()
     parallel = n_threads > 1 and n_windows * n_features >= PARALLEL_FROM_SERIES
     # Smaller pieces than for the divergences: series in drift take three times as long, and may be neighbours.
@@ -417,3 +325,84 @@ def bound_counts(
             _jit.launch(bound_parallel, *arguments)
         else:
             bound_serial(*arguments)
+
+
+@_jit.kernel(
+    input_type(types.float64, 1),
+    input_type(types.float64, 1),
+    input_type(types.float64, 1),
+    input_type(types.float64, 1),
+    types.float64,
+    input_type(types.float64, 1),
+    types.Array(types.float64, 2, "C"),
+)
+def bound_statistics_serial(
+    statistic: FloatArray,
+    dof: FloatArray,
+    dispersion: FloatArray,
+    effective: FloatArray,
+    z_quantile: float,
+    thresholds: FloatArray,
+    out: FloatArray,
+) -> None:
+    """All series on the calling thread."""
+    for i in range(statistic.size):
+        row = out[i]
+        row[:] = np.nan
+        if effective[i] > 0.0:
+            row[2] = dof[i] / (2.0 * effective[i])
+            row[3] = effective[i]
+            row[6] = dof[i] + 1.0
+            row[7] = statistic[i]
+            row[8] = dispersion[i]
+        if statistic[i] == math.inf:
+            row[0] = row[1] = math.inf
+            row[4] = row[5] = -math.inf
+        elif effective[i] > 0.0 and statistic[i] == statistic[i]:
+            bound_statistic(statistic[i], dof[i], dispersion[i], effective[i], z_quantile, thresholds, row)
+
+
+def bound_statistics(
+    statistic: FloatArray,
+    dof: FloatArray,
+    dispersion: FloatArray,
+    effective_samples: FloatArray,
+    z_quantile: float,
+    thresholds: FloatArray,
+    out: FloatArray,
+) -> None:
+    """Confidence bounds on a divergence D from any statistic T that is distributed as in `bound_counts`; nats.
+
+    T/c is close to a noncentral chi-squared of k/c degrees of freedom and noncentrality 2 N D/c.
+
+    Parameters
+    ----------
+    statistic : (S,) float64, T; infinite: so are the bounds; NaN: so are bounds and p-values
+    dof : (S,) float64 > 0, k
+    dispersion : (S,) float64 >= 1, finite, c
+    effective_samples : (S,) float64, N; where it is not above 0 all is NaN
+    z_quantile : normal quantile of 1 - alpha / J, above 0
+    thresholds : (2,) float64 >= 0, finite, warning and critical
+    out : (S, 9) float64 in the order of `BOUNDS`; k + 1 stands for the number of bins
+
+    Raises
+    ------
+    ValueError : another shape, type or memory layout than that, or a quantile that is not above 0
+    """
+    if not _jit.is_warm():
+        _jit.warm_up()
+    shape = (statistic.size,)
+    require_array("statistic", statistic, np.float64, shape)
+    require_array("dof", dof, np.float64, shape)
+    require_array("dispersion", dispersion, np.float64, shape)
+    require_array("effective_samples", effective_samples, np.float64, shape)
+    require_array("thresholds", thresholds, np.float64, (2,))
+    require_array("out", out, np.float64, (*shape, len(BOUNDS)))
+    _require_quantile(z_quantile)
+    with _jit.ieee():
+        bound_statistics_serial(statistic, dof, dispersion, effective_samples, float(z_quantile), thresholds, out)
+
+
+def _require_quantile(z_quantile: float) -> None:
+    if not 0.0 < z_quantile < math.inf:
+        raise ValueError(f"z_quantile: expected a finite number above 0, got {z_quantile}; alpha is below 1/2")

@@ -6,15 +6,15 @@ slashes included.
 
 from typing import Any
 
-import numpy as np
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kldrift.records import DIVERGENCES, FloatArray, MonitorSnapshot
+from kldrift.records import MonitorSnapshot
 from kldrift.web.answers import Problem, decoded_segment, encode, shown, unknown
+from kldrift.web.drift_json import feature_json, monitor_json
 from kldrift.web.ports import Readers
 
 _ENDPOINTS = {
@@ -25,8 +25,9 @@ _ENDPOINTS = {
     "POST /-/reload": "load the configuration again",
     "GET /api/v1/status": "sources, version, warnings",
     "GET /api/v1/monitors": "the monitors",
-    "GET /api/v1/monitors/{monitor}": "every feature and window of a monitor",
-    "GET /api/v1/monitors/{monitor}/features/{feature}?window=1h": "one feature with its bins and counts",
+    "GET /api/v1/monitors/{monitor}?segment=US": "every feature and window of a monitor, or of one of its segments",
+    "GET /api/v1/monitors/{monitor}/features/{feature}?window=1h&segment=US": "one feature: why it is in its state,"
+    " where its divergence sits, bins and counts",
 }
 
 
@@ -72,7 +73,7 @@ def api(readers: Readers) -> Starlette:
 
     # Not async: starlette runs it in a thread, and with 10,000 features it takes a tenth of a second.
     def monitor(request: Request) -> Response:
-        return _json(_monitor_json(_named_monitor(readers, request)))
+        return _json(monitor_json(_named_monitor(readers, request)))
 
     async def feature(request: Request) -> Response:
         monitor = _named_monitor(readers, request)
@@ -83,7 +84,7 @@ def api(readers: Readers) -> Starlette:
         window = request.query_params.get("window", monitor.windows[0])
         if window not in monitor.windows:
             raise unknown("window", window, monitor.windows)
-        return _json(_feature_json(monitor, names.index(name), monitor.windows.index(window)))
+        return _json(feature_json(monitor, names.index(name), monitor.windows.index(window)))
 
     application = Starlette(
         routes=[
@@ -103,113 +104,21 @@ def api(readers: Readers) -> Starlette:
 
 
 def _named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
+    """The snapshot of the monitor in the path, or of its segment in the query."""
     name = decoded_segment(request.path_params["monitor"])
     by_name = {monitor.name: monitor for monitor in readers.snapshot().monitors}
     if name not in by_name:
         raise unknown("monitor", name, by_name)
-    return by_name[name]
-
-
-def _monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
-    divergences = _finite(monitor.divergences)
-    columns = [
-        (field, _finite(getattr(monitor, field)))
-        for field in (
-            "noise_floor",
-            "lower",
-            "upper",
-            "log10_p_value",
-            "missing_ratio",
-            "unseen_ratio",
-            "out_of_range_ratio",
-        )
-    ]
-    samples, ready = monitor.samples.tolist(), monitor.ready.tolist()
-    features = [
-        {
-            "name": info.name,
-            "kind": info.kind,
-            "problem": info.problem,
-            "thresholds": {"warning": info.warning, "critical": info.critical},
-            "windows": {
-                window: {
-                    "state": _state(samples[w][f], ready[w][f]),
-                    "samples": samples[w][f],
-                    "ready": ready[w][f],
-                    "divergences": dict(zip(DIVERGENCES, divergences[w][f], strict=True)),
-                    **{field: values[w][f] for field, values in columns},
-                }
-                for w, window in enumerate(monitor.windows)
-            },
-        }
-        for f, info in enumerate(monitor.features)
-    ]
-    return {
-        "name": monitor.name,
-        "at_ms": monitor.at_ms,
-        "smoothing": monitor.smoothing,
-        "exported": monitor.exported,
-        "windows": monitor.windows,
-        "features": features,
-    }
-
-
-def _feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
-    """Everything that a divergence of one series was computed from."""
-    info = monitor.features[f]
-    own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
-    samples, ready = int(monitor.samples[w, f]), bool(monitor.ready[w, f])
-    return {
-        "monitor": monitor.name,
-        "feature": info.name,
-        "kind": info.kind,
-        "window": monitor.windows[w],
-        "windows": monitor.windows,
-        "at_ms": monitor.at_ms,
-        "state": _state(samples, ready),
-        "samples": samples,
-        "ready": ready,
-        "problem": info.problem,
-        "divergences": dict(zip(DIVERGENCES, _finite(monitor.divergences[w, f]), strict=True)),
-        "noise_floor": _finite(monitor.noise_floor[w, f]),
-        "lower": _finite(monitor.lower[w, f]),
-        "upper": _finite(monitor.upper[w, f]),
-        "log10_p_value": _finite(monitor.log10_p_value[w, f]),
-        "effective_samples": _finite(monitor.effective_samples[w, f]),
-        "missing_ratio": _finite(monitor.missing_ratio[w, f]),
-        "unseen_ratio": _finite(monitor.unseen_ratio[w, f]),
-        "out_of_range_ratio": _finite(monitor.out_of_range_ratio[w, f]),
-        "thresholds": {"warning": info.warning, "critical": info.critical},
-        "edges": None if info.edges is None else _finite(info.edges),
-        "categories": info.categories,
-        "cells": info.cells,
-        "live_counts": monitor.counts[w, own_cells].tolist(),
-        "reference_counts": None if info.reference_counts is None else info.reference_counts.tolist(),
-        "reference_probabilities": _finite(info.reference_probabilities),
-        "reference_rows": _finite(np.float64(info.reference_rows)),
-        "reference_created_ms": info.reference_created_ms,
-        "reference_hash": info.reference_hash,
-        "bins_hash": info.bins_hash,
-        "smoothing": monitor.smoothing,
-    }
-
-
-def _state(samples: int, ready: bool) -> str:
-    """``ready`` (large enough to judge), ``undecided`` (too small, or no usable reference) or ``empty``."""
-    if samples == 0:
-        return "empty"
-    return "ready" if ready else "undecided"
-
-
-def _finite(values: FloatArray | np.float64) -> Any:
-    """`values` as (nested lists of) numbers that JSON has: NaN is null, the infinities are "+Inf" and "-Inf"."""
-    if np.isfinite(values).all():
-        return values.tolist()
-    numbers = np.array(values, dtype=object)
-    numbers[np.isnan(values)] = None
-    numbers[np.isposinf(values)] = "+Inf"
-    numbers[np.isneginf(values)] = "-Inf"
-    return numbers.tolist()
+    monitor, value = by_name[name], request.query_params.get("segment")
+    if value is None:
+        return monitor
+    segments = {segment.segment: segment for segment in monitor.segments}
+    if value in segments:
+        return segments[value]
+    if not segments:
+        why = "no segment has rows yet" if monitor.segment_mix.size else "this monitor has no segments"
+        raise Problem(404, f"expected a known segment, got {shown(value)}; {why}")
+    raise unknown("segment", value, [str(known) for known in segments])
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -1,20 +1,21 @@
 """Arrow IPC streams to columns."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import DecodeError
-from kldrift.records import IntArray
-from kldrift.wire.ipc import ArrowType, Values, read_stream
-from kldrift.wire.plan import Category, Plan
+from kldrift.records import FloatArray, IntArray
+from kldrift.wire.ipc import Values, read_stream
+from kldrift.wire.ipc_schema import ArrowType
+from kldrift.wire.plan import Category, Plan, Vector
 from kldrift.wire.rows import category_text
 from kldrift.wire.tables import NO_TIME, Column, Decoding, Invalid, Table, concatenate, missing_column
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
+from kldrift.wire.vectors import invalid_lists, vectors_from_flat
 
-_NUMERIC: Final = ("int", "float", "decimal")
 _TEXT: Final = ("utf8", "large_utf8", "utf8_view")
 
 
@@ -47,7 +48,7 @@ def _decode_body(body: bytes, names: frozenset[str], plan: Plan, room: int) -> l
         room -= n_rows
         if room < 0:
             raise DecodeError(
-                f"too many rows of {plan.n_features} features to decode at once (at most {plan.max_rows}); "
+                f"too many rows of {plan.n_numbers} values to decode at once (at most {plan.max_rows}); "
                 "send them in smaller bodies"
             )
         if not values:
@@ -68,7 +69,7 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
         column = values.get(name)
         if column is None:
             continue
-        if column.type.name in (*_NUMERIC, "null"):
+        if column.type.is_number or column.type.name == "null":
             columns[index] = _floats(column)
         else:
             columns[index] = missing_column(plan, index, n_rows)
@@ -77,11 +78,23 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
         column = values.get(category.feature.name)
         if column is None:
             continue
-        if column.type.name in (*_NUMERIC, *_TEXT, "bool", "null"):
+        if column.type.is_number or column.type.name in (*_TEXT, "bool", "null"):
             columns[category.index] = _codes(column, category)
         else:
             columns[category.index] = missing_column(plan, category.index, n_rows)
             _add_invalid(invalid, category.index, column)
+    for vector in plan.vectors:
+        column = values.get(vector.name)
+        if column is None:
+            continue
+        if column.items is not None:
+            columns[vector.index], fault = _vectors(column, vector)
+            if fault is not None:
+                invalid.append(fault)
+        else:
+            columns[vector.index] = missing_column(plan, vector.index, n_rows)
+            if column.type.name != "null":
+                _add_invalid(invalid, vector.index, column)
     invalid.sort(key=lambda item: item.feature)
     return Table(n_rows, columns, _times(n_rows, values, plan), invalid)
 
@@ -97,9 +110,13 @@ def _floats(column: Values) -> npt.NDArray[np.float64]:
     numbers = column.numbers
     if numbers is None:
         return np.full(column.n, np.nan)
-    floats = (
-        _decimals(numbers, column.type) if column.type.name == "decimal" else numbers.astype(np.float64, copy=False)
-    )
+    if column.type.name == "decimal":
+        floats = _decimals(numbers, column.type)
+    elif column.type.dtype in ("<f2", "<f4"):
+        with np.errstate(invalid="ignore"):  # a signalling NaN
+            floats = numbers.astype(np.float64)
+    else:
+        floats = numbers.astype(np.float64, copy=False)
     if column.index is not None:
         floats = floats[column.index] if len(floats) else np.full(column.n, np.nan)
     return floats if column.valid is None else np.where(column.valid, floats, np.nan)
@@ -115,21 +132,71 @@ def _decimals(numbers: npt.NDArray[np.generic], kind: ArrowType) -> npt.NDArray[
     return whole / 10.0**kind.scale
 
 
+def _vectors(column: Values, vector: Vector) -> tuple[FloatArray, Invalid | None]:
+    """Vectors from lists of numbers; a view of the body for float64 where every row holds one."""
+    items, offsets = column.items, column.offsets
+    assert items is not None
+    assert items.numbers is not None
+    assert offsets is not None
+    lengths = np.diff(offsets)
+    if column.valid is not None:
+        lengths[~column.valid] = -1
+    fits = lengths == vector.dimensions
+    picked: slice | IntArray = slice(offsets[0], offsets[-1])
+    if not fits.all():
+        picked = (offsets[:-1][fits, np.newaxis] + np.arange(vector.dimensions)).ravel()
+    numbers = items.numbers[picked]
+    valid = None if items.valid is None else items.valid[picked]
+    floats = _floats(Values(len(numbers), items.type, numbers, valid=valid))
+    matrix, there = vectors_from_flat(floats, fits, vector.dimensions)
+    return matrix, invalid_lists(lengths, there, vector)
+
+
 def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
     """Codes of the values: of each distinct one, then of each row."""
-    unseen, missing = category.feature.unseen_code, category.feature.missing_code
+    feature = category.feature
+    places = column.index
+    texts: Sequence[bytes | None]
     if column.texts is not None:
-        get = category.byte_codes.get
-        codes = np.array([get(text, unseen) for text in column.texts], dtype=np.int32)
+        texts = column.texts
     elif column.numbers is not None:
-        distinct, places = _distinct(column)
-        texts = [category_text(value) for value in distinct]
-        codes = np.array([category.codes.get(text, unseen) for text in texts], dtype=np.int32)[places]
+        distinct, inverse = _distinct(column)
+        texts = [None if (text := category_text(value)) is None else text.encode() for value in distinct]
+        places = inverse if places is None or not len(inverse) else inverse[places]
     else:
-        return np.full(column.n, missing, dtype=np.int32)
-    if column.index is not None:
-        codes = codes[column.index] if len(codes) else np.full(column.n, missing, dtype=np.int32)
-    return codes if column.valid is None else np.where(column.valid, codes, np.int32(missing))
+        texts, places = [], np.empty(0, dtype=np.int64)
+    if not texts:
+        return np.full(column.n, feature.missing_code, dtype=np.int32)
+    if category.may_learn:
+        category.learn(_in_order_of_rows(texts, places, column.valid))
+    get, unseen = category.known.byte_codes.get, feature.unseen_code
+    codes = np.array([get(text, unseen) for text in texts], dtype=np.int32)
+    if places is not None:
+        codes = codes[places]
+    return codes if column.valid is None else np.where(column.valid, codes, np.int32(feature.missing_code))
+
+
+def _in_order_of_rows(
+    texts: Sequence[bytes | None], places: IntArray | None, valid: npt.NDArray[np.bool_] | None
+) -> Iterator[str | None]:
+    """Each text that a row has, in order of appearance.
+
+    Parameters
+    ----------
+    places : (n,) of each row's text, where they are distinct; else None
+    valid : (n,) bool, the rows that have one; None where all have
+    """
+    if places is None:
+        rows = range(len(texts)) if valid is None else np.flatnonzero(valid).tolist()
+        taken = dict.fromkeys(texts[row] for row in rows)
+    else:
+        distinct, first = np.unique(places if valid is None else places[valid], return_index=True)
+        taken = dict.fromkeys(texts[place] for place in distinct[np.argsort(first)].tolist())
+    for text in taken:
+        try:
+            yield None if text is None else text.decode()
+        except UnicodeDecodeError:  # no text, so no category
+            continue
 
 
 def _distinct(column: Values) -> tuple[list[object], IntArray]:
@@ -161,6 +228,6 @@ def _times(n_rows: int, values: dict[str, Values], plan: Plan) -> IntArray | Non
         valid = [True] * n_rows if column.valid is None else column.valid.tolist()
         texts = [column.texts[i] if there else None for i, there in zip(places, valid, strict=True)]
         return times_from_texts([None if text is None else text.decode("utf-8", "replace") for text in texts])
-    if spec.unit != "iso8601" and column.type.name in _NUMERIC:
+    if spec.unit != "iso8601" and column.type.is_number:
         return times_from_numbers(_floats(column), spec.unit)
     return np.full(n_rows, NO_TIME, dtype=np.int64)

@@ -4,10 +4,11 @@ import numpy as np
 import polars as pl
 
 from kldrift.records import CodeArray, FloatArray, IntArray, TimestampSpec
-from kldrift.wire.plan import Category, Plan
-from kldrift.wire.rows import category_text
+from kldrift.wire.plan import Category, Plan, Vector
+from kldrift.wire.rows import category_text, parse, vector_column
 from kldrift.wire.tables import NO_TIME, Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
+from kldrift.wire.vectors import invalid_lists, vectors_from_flat
 
 _MS_PER_DAY = 86_400_000
 
@@ -17,10 +18,18 @@ def floats(series: pl.Series) -> FloatArray:
     return np.ascontiguousarray(series.to_numpy())
 
 
-def codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Series]:
-    """The codes of a String series, and those of its values that are not among the categories."""
+def codes(texts: pl.Series, category: Category) -> CodeArray:
+    """The codes of a String series; a vocabulary learns its new texts."""
+    column, unseen = known_codes(texts, category)
+    if len(unseen) and category.may_learn:
+        return learned_codes(texts, category, unseen)
+    return column
+
+
+def known_codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Series]:
+    """The codes of a String series, and those of its values that are not among the categories, in their order."""
     feature = category.feature
-    known = texts.cast(category.enum, strict=False).to_physical()
+    known = texts.cast(category.known.enum, strict=False).to_physical()
     n_missing = texts.null_count()
     if known.null_count() == n_missing:
         column = known.cast(pl.Int32)
@@ -31,6 +40,13 @@ def codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Series]:
     if n_missing:
         out = np.where(texts.is_null().to_numpy(), np.int32(feature.missing_code), out)
     return np.ascontiguousarray(out), texts.filter(known.is_null() & texts.is_not_null())
+
+
+def learned_codes(texts: pl.Series, category: Category, unseen: pl.Series) -> CodeArray:
+    """The codes of a String series, after the vocabulary has learned those that it had not seen."""
+    category.learn(unseen.unique(maintain_order=True).to_list())
+    column, _ = known_codes(texts, category)
+    return column
 
 
 def numbers_from_texts(cells: pl.Series) -> tuple[FloatArray, IntArray]:
@@ -72,6 +88,39 @@ def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
     return pl.Series(series.name, [None] * len(series), dtype=pl.String), rows
 
 
+def typed_vectors(series: pl.Series, vector: Vector) -> tuple[FloatArray, Invalid | None]:
+    """Vectors from a List or Array series of numbers; a view of its memory where every row of it holds one."""
+    size = vector.dimensions
+    lists = series.arr.to_list() if isinstance(series.dtype, pl.Array) else series
+    inner = lists.dtype.inner if isinstance(lists.dtype, pl.List) else None
+    if not isinstance(inner, pl.DataType) or not (inner.is_numeric() or inner == pl.Null):
+        bad = np.flatnonzero(series.is_not_null().to_numpy())
+        column = np.full((len(series), size), np.nan)
+        return column, Invalid(vector.index, bad, f"a value of type {series.dtype}") if len(bad) else None
+    lengths = lists.list.len().cast(pl.Int64).fill_null(-1).to_numpy()
+    fits = lengths == size
+    if not fits.all():
+        lists = lists.filter(pl.Series(fits))
+    column, there = vectors_from_flat(floats(lists.explode().cast(pl.Float64)), fits, size)
+    return column, invalid_lists(lengths, there, vector)
+
+
+def vectors_from_texts(cells: pl.Series, vector: Vector) -> tuple[FloatArray, Invalid | None]:
+    """Vectors from text cells, each a JSON list (null or blank: missing)."""
+    return vector_column([_json_list(cell) for cell in cells.to_list()], vector)
+
+
+def _json_list(cell: str | None) -> list[object] | str | None:
+    """The list in a cell; the cell where it is none."""
+    if cell is None or not cell.strip(" \t"):
+        return None
+    try:
+        value = parse(cell.encode())
+    except ValueError:
+        return cell
+    return value if isinstance(value, list) else cell
+
+
 def typed_times(series: pl.Series, spec: TimestampSpec) -> IntArray:
     """Event times from a typed series: a date or datetime whatever the unit, else as the unit says."""
     dtype = series.dtype
@@ -107,9 +156,14 @@ def table_from_frame(frame: pl.DataFrame, plan: Plan) -> Table:
         if name in frame.columns:
             series = frame.get_column(name)
             texts, bad = typed_texts(series)
-            columns[category.index], _ = codes(texts, category)
+            columns[category.index] = codes(texts, category)
             if len(bad):
                 invalid.append(Invalid(category.index, bad, f"a value of type {series.dtype}"))
+    for vector in plan.vectors:
+        if vector.name in frame.columns:
+            columns[vector.index], fault = typed_vectors(frame.get_column(vector.name), vector)
+            if fault is not None:
+                invalid.append(fault)
     event_ms = None
     spec = plan.schema.timestamp
     if spec is not None:

@@ -1,6 +1,7 @@
 """CSV with a header line: comma separated, fields quoted with ``"`` where needed (RFC 4180).
 
-Cells are text. An empty cell is missing; a category is the text as it stands; a number may have blanks around it.
+Cells are text. An empty cell is missing; a category is the text as it stands; a number may have blanks around it; a
+vector is a JSON list (in quotes, as it has commas).
 """
 
 import csv
@@ -24,6 +25,7 @@ from kldrift.wire.tables import (
     Table,
     concatenate,
     missing_column,
+    too_many_rows,
 )
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 
@@ -60,11 +62,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"") -> Decoding
         if isinstance(names, str):
             unreadable.setdefault(i, names)
         elif len(rest) > room and (lines := count_newlines(rest) + 1) > room:
-            unreadable.setdefault(
-                i,
-                f"{lines} lines of {plan.n_features} features are too many to decode at once (at most "
-                f"{plan.max_rows}); send them in smaller bodies",
-            )
+            unreadable.setdefault(i, too_many_rows(f"{lines} lines", plan))
         room -= len(rest) and count_newlines(rest) + 1
         headers.append(head)
         records.append(rest)
@@ -158,7 +156,7 @@ def _decode_bulk(data: bytes, names: Sequence[str], plan: Plan) -> Table | None:
 
 def _dtypes(names: Sequence[str], plan: Plan) -> dict[int, type[pl.DataType]]:
     """Columns that are wanted as numbers and as nothing else are read as such, which is twice as fast."""
-    numeric = {name for _, name in plan.numeric} - {category.feature.name for category in plan.categorical}
+    numeric = {name for _, name in plan.numeric} - {f.name for f in plan.schema.features if f.kind != "numeric"}
     if plan.schema.timestamp is not None:
         numeric.discard(plan.schema.timestamp.field)
     first = dict(_first(names))
@@ -211,7 +209,13 @@ def _table_from_cells(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> T
             texts = cells[category.feature.name]
             if (texts == "").any():
                 texts = texts.set(texts == "", None)
-            out[category.index], _ = columns.codes(texts, category)
+            out[category.index] = columns.codes(texts, category)
+    for vector in plan.vectors:
+        if vector.name in cells:
+            out[vector.index], fault = columns.vectors_from_texts(cells[vector.name], vector)
+            if fault is not None:
+                invalid.append(fault)
+    invalid.sort(key=lambda item: item.feature)
     return Table(n_rows, out, _times(cells, n_rows, plan), invalid)
 
 

@@ -12,61 +12,26 @@ Arrow columnar format, https://arrow.apache.org/docs/format/Columnar.html; Messa
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import DecodeError
 from kldrift.wire.flatbuffers import FlatTable, read_number
+from kldrift.wire.ipc_schema import ArrowType, Field, read_schema
 
 _CONTINUATION: Final = b"\xff\xff\xff\xff"
-_MAX_DEPTH: Final = 32
-_MAX_FIELDS: Final = 20_000
 
 _SCHEMA, _DICTIONARY, _RECORDS = 1, 2, 3
 
-#: Names of the type codes, by position.
-_TYPES: Final = (
-    "none", "null", "int", "float", "binary", "utf8", "bool", "decimal", "date", "time", "timestamp",
-    "interval", "list", "struct", "union", "fixed_binary", "fixed_list", "map", "duration", "large_binary",
-    "large_utf8", "large_list", "run_end_encoded", "binary_view", "utf8_view", "list_view",
-    "large_list_view",
-)  # fmt: skip
 #: Buffers of a field; its children have their own.
 _BUFFERS: Final = {
     "null": 0, "struct": 1, "fixed_list": 1, "run_end_encoded": 0, "binary": 3, "utf8": 3, "large_binary": 3,
     "large_utf8": 3, "list_view": 3, "large_list_view": 3,
 }  # fmt: skip
 _VIEWS: Final = ("binary_view", "utf8_view")
-
-
-@dataclass(frozen=True, slots=True)
-class ArrowType:
-    """A type: its name, the numpy type of its fixed-size values if it has one, and its unit or scale.
-
-    `unit` is the number of units in a millisecond for dates and timestamps (as a fraction: numerator, denominator
-    of milliseconds a unit), `scale` the decimal places.
-    """
-
-    name: str
-    dtype: str | None = None
-    ms_per_unit: float = 0.0
-    scale: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A column of the schema; `dictionary` is the id of the dictionary that its `index` points into."""
-
-    name: str
-    type: ArrowType
-    children: tuple["Field", ...] = ()
-    union_buffers: int = 0
-    dictionary: int | None = None
-    index: str = "<i4"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +44,8 @@ class Values:
     texts : UTF-8 of the values of a string column, else None
     valid : (n,) bool, None where every value is there
     index : (n,) position of each value among `numbers` or `texts`, for a dictionary column; else None
+    items : the elements of a column of lists of numbers, one list after another; else None
+    offsets : (n + 1,) where each of these lists begins among the items, and where the last one ends
     """
 
     n: int
@@ -87,6 +54,8 @@ class Values:
     texts: Sequence[bytes] | None = None
     valid: npt.NDArray[np.bool_] | None = None
     index: npt.NDArray[np.int64] | None = None
+    items: "Values | None" = None
+    offsets: npt.NDArray[np.int64] | None = None
 
 
 #: What reading at places that the bytes claim can raise.
@@ -113,7 +82,7 @@ def stream_fields(body: bytes) -> frozenset[str]:
     """Names of the columns of a stream, wanted or not; raises what `read_stream` does."""
     try:
         metadata, _ = _metadata(body, 0)
-        return frozenset() if metadata is None else frozenset(field.name for field in _schema(metadata))
+        return frozenset() if metadata is None else frozenset(field.name for field in read_schema(metadata))
     except _INCONSISTENT as error:
         raise DecodeError(f"inconsistent metadata ({error or type(error).__name__})") from None
 
@@ -134,7 +103,7 @@ def _read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dic
         if header is None:
             raise DecodeError("a message without a header")
         if header_type == _SCHEMA:
-            fields = _schema(metadata)
+            fields = read_schema(metadata)
             yield 0, {field.name: Values(0, field.type) for field in fields if field.name in wanted}
         elif fields is None:
             raise DecodeError("expected a schema first")
@@ -163,78 +132,6 @@ def _metadata(body: bytes, at: int) -> tuple[bytes | None, int]:
     if n < 0 or at + 8 + n > len(body):
         raise DecodeError(f"the stream is cut short: expected {n} bytes of metadata, got {len(body) - at - 8}")
     return body[at + 8 : at + 8 + n], at + 8 + n
-
-
-# --- schema ---------------------------------------------------------------------------------------
-
-
-@lru_cache(maxsize=32)
-def _schema(metadata: bytes) -> tuple[Field, ...]:
-    """The fields of a schema message; remembered, as a client sends the same one with each body."""
-    header = FlatTable(metadata, read_number("<I", metadata, 0)).table(2)
-    assert header is not None
-    if header.number(0, "<h") != 0:
-        raise DecodeError("big-endian data; send little-endian")
-    budget = _Budget(_MAX_FIELDS, len(metadata))
-    return tuple(_field(table, 0, budget) for table in header.tables(1))
-
-
-@dataclass(slots=True)
-class _Budget:
-    """What a schema may still have; tables and names may be shared, so that its size alone bounds neither."""
-
-    fields: int
-    characters: int
-
-
-def _field(table: FlatTable, depth: int, budget: _Budget) -> Field:
-    name = table.text(0)
-    budget.fields -= 1
-    budget.characters -= len(name)
-    if depth > _MAX_DEPTH or budget.fields < 0 or budget.characters < 0:
-        raise DecodeError("a schema nested too deeply or of too many columns")
-    code = table.number(2, "<B")
-    if not 1 <= code < len(_TYPES):
-        raise DecodeError(f"a column of the unknown type {code}")
-    kind = _TYPES[code]
-    detail = table.table(3)
-    encoding = table.table(4)
-    index = "<i4"
-    if encoding is not None and (index_type := encoding.table(1)) is not None:
-        index = _integer_dtype(index_type)
-    return Field(
-        name,
-        _type(kind, detail),
-        tuple(_field(child, depth + 1, budget) for child in table.tables(5)),
-        1 + (detail is not None and detail.number(0, "<h") == 1),
-        None if encoding is None else encoding.number(0, "<q"),
-        index,
-    )
-
-
-def _integer_dtype(table: FlatTable) -> str:
-    bits = table.number(0, "<i")
-    if bits not in (8, 16, 32, 64):
-        raise DecodeError(f"integers of {bits} bits")
-    return f"<{'i' if table.number(1, '<B') else 'u'}{bits // 8}"
-
-
-def _type(name: str, detail: FlatTable | None) -> ArrowType:
-    if detail is None:
-        return ArrowType(name)
-    if name == "int":
-        return ArrowType(name, _integer_dtype(detail))
-    if name == "float":
-        return ArrowType(name, {0: "<f2", 1: "<f4", 2: "<f8"}[detail.number(0, "<h")])
-    if name == "decimal":
-        bits = detail.number(2, "<i", 128)
-        dtype = {32: "<i4", 64: "<i8", 128: "<V16"}.get(bits)
-        return ArrowType(name, dtype, scale=detail.number(1, "<i"))
-    if name == "date":
-        return ArrowType(name, "<i4", 86_400_000.0) if detail.number(0, "<h", 1) == 0 else ArrowType(name, "<i8", 1.0)
-    if name == "timestamp":
-        return ArrowType(name, "<i8", {0: 1e3, 1: 1.0, 2: 1e-3, 3: 1e-6}[detail.number(0, "<h")])
-    return ArrowType(name)
 
 
 # --- record batches -------------------------------------------------------------------------------
@@ -268,6 +165,15 @@ def _append(old: Values, new: Values) -> Values:
     return Values(old.n + new.n, old.type, None, [*old.texts, *new.texts], valid)
 
 
+class _Node(NamedTuple):
+    """A field's part of a record batch: values, nulls among them, and (offset, size) of each buffer."""
+
+    n: int
+    n_null: int
+    buffers: list[list[int]]
+    children: list["_Node"]
+
+
 class _Batch:
     """A record batch, read field by field."""
 
@@ -291,18 +197,17 @@ class _Batch:
         """The wanted columns; of a repeated name the first."""
         out: dict[str, Values] = {}
         for field in fields:
-            node = self._nodes[self._node]
-            buffers = self._skip(field)
+            node = self._take(field)
             if field.name not in wanted or field.name in out:
                 continue
-            if node[0] != self.n_rows:
-                raise DecodeError(f"column {field.name[:80]!r} has {node[0]} rows of {self.n_rows}")
-            values = self._values(field, node[1], buffers)
+            if node.n != self.n_rows:
+                raise DecodeError(f"column {field.name[:80]!r} has {node.n} rows of {self.n_rows}")
+            values = self._values(field, node)
             out[field.name] = values if field.dictionary is None else _look_up(values, dictionaries[field.dictionary])
         return self.n_rows, out
 
-    def _skip(self, field: Field) -> list[list[int]]:
-        """Go past a field and its children; the buffers of the field itself."""
+    def _take(self, field: Field) -> _Node:
+        """Go past a field and its children."""
         name = field.type.name
         n = 2 if field.dictionary is not None else _BUFFERS.get(name, 2)
         if field.dictionary is None and name in _VIEWS:
@@ -313,12 +218,16 @@ class _Batch:
         if n < 0 or self._buffer + n > len(self._buffers) or self._node >= len(self._nodes):
             raise DecodeError("fewer buffers than columns")
         buffers = self._buffers[self._buffer : self._buffer + n]
+        length, n_null = self._nodes[self._node]
+        if length < 0:
+            raise DecodeError("a column of negative length")
         self._buffer += n
         self._node += 1
-        if field.dictionary is None:
-            for child in field.children:
-                self._skip(child)
-        return buffers
+        # not even an empty comprehension for a plain column: there may be thousands
+        children = (
+            [self._take(child) for child in field.children] if field.children and field.dictionary is None else []
+        )
+        return _Node(length, n_null, buffers, children)
 
     def _array(self, buffer: list[int], dtype: str, n: int) -> npt.NDArray[np.generic]:
         """The first `n` values of a buffer, as a view."""
@@ -329,33 +238,49 @@ class _Batch:
         array: npt.NDArray[np.generic] = np.frombuffer(self._body, kind, n, self._at + offset)
         return array if array.flags.aligned else array.copy()
 
-    def _bits(self, buffer: list[int]) -> npt.NDArray[np.bool_]:
-        packed = self._array(buffer, "u1", (self.n_rows + 7) // 8)
-        bits: npt.NDArray[np.uint8] = np.unpackbits(packed.view(np.uint8), count=self.n_rows, bitorder="little")
+    def _bits(self, buffer: list[int], n: int) -> npt.NDArray[np.bool_]:
+        packed = self._array(buffer, "u1", (n + 7) // 8)
+        bits: npt.NDArray[np.uint8] = np.unpackbits(packed.view(np.uint8), count=n, bitorder="little")
         return bits.view(np.bool_)
 
-    def _values(self, field: Field, n_null: int, buffers: list[list[int]]) -> Values:
-        n, kind = self.n_rows, field.type
+    def _values(self, field: Field, node: _Node) -> Values:
+        n, kind, buffers = node.n, field.type, node.buffers
         if kind.name == "null" and field.dictionary is None:
             return Values(n, kind)
-        # A list or a struct is never a value; its validity says where one was.
-        valid = self._bits(buffers[0]) if buffers and n_null and buffers[0][1] else None
+        # A list of other than numbers, or a struct, is never a value; its validity says where one was.
+        valid = self._bits(buffers[0], n) if buffers and node.n_null and buffers[0][1] else None
         if field.dictionary is not None:
             index = self._array(buffers[1], field.index, n).astype(np.int64)
             return Values(n, kind, valid=valid, index=index)
         if kind.dtype is not None:
             return Values(n, kind, self._array(buffers[1], kind.dtype, n), valid=valid)
         if kind.name == "bool":
-            return Values(n, kind, self._bits(buffers[1]), valid=valid)
+            return Values(n, kind, self._bits(buffers[1], n), valid=valid)
         if kind.name in ("utf8", "large_utf8"):
             wide = kind.name == "large_utf8"
-            return Values(n, kind, texts=self._texts(buffers, "<i8" if wide else "<i4") if n else [], valid=valid)
+            return Values(n, kind, texts=self._texts(buffers, "<i8" if wide else "<i4", n) if n else [], valid=valid)
         if kind.name == "utf8_view":
-            return Values(n, kind, texts=self._view_texts(buffers, valid), valid=valid)
+            return Values(n, kind, texts=self._view_texts(buffers, valid, n), valid=valid)
+        if n and field.lists_numbers:
+            items = self._values(field.children[0], node.children[0])
+            return Values(n, kind, valid=valid, items=items, offsets=self._starts(kind, node))
         return Values(n, kind, valid=valid)
 
-    def _texts(self, buffers: list[list[int]], dtype: str) -> list[bytes]:
-        ends = self._array(buffers[1], dtype, self.n_rows + 1).view(dtype)
+    def _starts(self, kind: ArrowType, node: _Node) -> npt.NDArray[np.int64]:
+        """Where the lists of a column begin among its elements, and where the last one ends."""
+        n_items = node.children[0].n
+        if kind.name == "fixed_list":
+            if kind.size * node.n > n_items:
+                raise DecodeError(f"{n_items} elements in {node.n} lists of {kind.size}")
+            return np.arange(node.n + 1, dtype=np.int64) * kind.size
+        offsets = self._array(node.buffers[1], "<i8" if kind.name == "large_list" else "<i4", node.n + 1)
+        starts = offsets.astype(np.int64)
+        if starts[0] < 0 or starts[-1] > n_items or (starts[1:] < starts[:-1]).any():
+            raise DecodeError("lists beyond the end of their elements")
+        return starts
+
+    def _texts(self, buffers: list[list[int]], dtype: str, n: int) -> list[bytes]:
+        ends = self._array(buffers[1], dtype, n + 1).view(dtype)
         start, size = self._at + buffers[2][0], buffers[2][1]
         if ends[0] < 0 or ends[-1] > size or (ends[1:] < ends[:-1]).any():
             raise DecodeError("strings beyond the end of their buffer")
@@ -363,9 +288,9 @@ class _Batch:
         body = self._body
         return [body[a:b] for a, b in pairwise(places)]
 
-    def _view_texts(self, buffers: list[list[int]], valid: npt.NDArray[np.bool_] | None) -> list[bytes]:
+    def _view_texts(self, buffers: list[list[int]], valid: npt.NDArray[np.bool_] | None, n_texts: int) -> list[bytes]:
         """Strings as views: 4 bytes of length, then the string itself if it has at most 12 bytes, else its place."""
-        views = self._array(buffers[1], "V16", self.n_rows).view("<i4").reshape(-1, 4)
+        views = self._array(buffers[1], "V16", n_texts).view("<i4").reshape(-1, 4)
         lengths = views[:, 0].astype(np.int64)
         if valid is not None:
             lengths = np.where(valid, lengths, 0)
@@ -373,7 +298,7 @@ class _Batch:
             raise DecodeError("a string of negative length")
         body = self._body
         first = self._at + buffers[1][0] + 4
-        starts = range(first, first + 16 * self.n_rows, 16)
+        starts = range(first, first + 16 * n_texts, 16)
         texts = [body[a : a + n] for a, n in zip(starts, np.minimum(lengths, 12).tolist(), strict=True)]
         far = np.flatnonzero(lengths > 12)
         if len(far):

@@ -24,6 +24,7 @@ from kldrift.wire.tables import (
     Invalid,
     Table,
     concatenate,
+    too_many_rows,
 )
 from kldrift.wire.timestamps import times_from_values
 
@@ -40,7 +41,7 @@ def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
     room = plan.max_rows
     for i, body in enumerate(bodies):
         value = _parse(body)
-        if isinstance(value, dict) and value and all(type(v) is list for v in value.values()):
+        if isinstance(value, dict) and _is_columns(value, plan):
             lengths = {name: len(values) for name, values in value.items()}
             n_rows = min(lengths.values())
             fault = None if len(set(lengths.values())) == 1 else _ragged(lengths)
@@ -49,10 +50,7 @@ def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
             n_rows = len(value) if isinstance(value, list) else 1
             fault = value if isinstance(value, str) else None
         if fault is None and n_rows > room:
-            fault = (
-                f"{n_rows} rows of {plan.n_features} features are too many to decode at once (at most "
-                f"{plan.max_rows}); send them in smaller bodies"
-            )
+            fault = too_many_rows(f"{n_rows} rows", plan)
         if fault is not None:
             unreadable[i] = fault
             counts.append(0)
@@ -126,6 +124,23 @@ def _parse(body: bytes) -> dict[str, Any] | list[Any] | str:
         return f"malformed JSON: {error}; {_EXPECTED}"
     found: dict[str, Any] | list[Any] = value
     return found
+
+
+def _is_columns(body: dict[str, Any], plan: Plan) -> bool:
+    """Whether an object is columns rather than a row.
+
+    A row of nothing but vectors is an object of lists, too: then these hold numbers, and not lists or null.
+    """
+    if not body or not all(type(values) is list for values in body.values()):
+        return False
+    wanted = {feature.name for feature in plan.schema.features}
+    if plan.schema.timestamp is not None:
+        wanted.add(plan.schema.timestamp.field)
+    there = wanted & body.keys()
+    if not there <= {vector.name for vector in plan.vectors}:
+        return True
+    elements = {type(value) for name in there for value in body[name]} - {type(None)}
+    return not elements or list in elements
 
 
 def _ragged(lengths: dict[str, int]) -> str:

@@ -16,8 +16,10 @@ from kldrift.wire.tables import (
     MAX_ERRORS,
     Column,
     Decoding,
+    Invalid,
     Table,
     concatenate,
+    too_many_rows,
 )
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 
@@ -65,10 +67,7 @@ def _refuse_too_many_rows(bodies: Sequence[bytes], plan: Plan, unreadable: dict[
     for i, body in enumerate(bodies):
         lines = count_newlines(body) + 1
         if lines > room:
-            unreadable[i] = (
-                f"{lines} lines of {plan.n_features} features are too many to decode at once (at most "
-                f"{plan.max_rows}); send them in smaller bodies"
-            )
+            unreadable[i] = too_many_rows(f"{lines} lines", plan)
             kept.append(b"")
         else:
             room -= lines
@@ -109,11 +108,24 @@ def decode_bulk(data: bytes, plan: Plan) -> Table | None:
     out: list[Column] = [np.empty(0)] * plan.n_features
     for index, name in plan.numeric:
         out[index] = columns.floats(series[name])
+    unseen: list[pl.Series] = []
     for category in plan.categorical:
-        out[category.index], unseen = columns.codes(series[category.feature.name], category)
+        codes, others = columns.known_codes(series[category.feature.name], category)
         # What polars makes of lists and objects, and of lone surrogates.
-        if len(unseen) and unseen.str.contains(r"^[\[{]|\x00").any():
+        if len(others) and others.str.contains(r"^[\[{]|\x00").any():
             return None
+        if (converted := category.known.converted) and np.isin(codes, converted).any():
+            return None
+        out[category.index] = codes
+        unseen.append(others)
+    for category, others in zip(plan.categorical, unseen, strict=True):  # now that every row is sure to count
+        if len(others) and category.may_learn:
+            out[category.index] = columns.learned_codes(series[category.feature.name], category, others)
+    invalid: list[Invalid] = []
+    for vector in plan.vectors:
+        out[vector.index], bad = columns.typed_vectors(series[vector.name], vector)
+        if bad is not None:
+            invalid.append(bad)
     event_ms = None
     spec = plan.schema.timestamp
     if spec is not None:
@@ -122,7 +134,7 @@ def decode_bulk(data: bytes, plan: Plan) -> Table | None:
             event_ms = times_from_texts(times.to_list())
         else:
             event_ms = times_from_numbers(columns.floats(times), spec.unit)
-    return Table(frame.height, out, event_ms)
+    return Table(frame.height, out, event_ms, invalid)
 
 
 def _decode_body(body: bytes, plan: Plan, tried: bool) -> Table:

@@ -31,6 +31,12 @@ def decode(path: Path, start: int, stop: int, plan: Plan) -> Decoding:
     wanted = [feature.name for feature in plan.schema.features]
     if plan.schema.timestamp is not None:
         wanted.append(plan.schema.timestamp.field)
+    if stop - start > plan.max_rows:
+        fault = (
+            f"{path}: rows {start} to {stop} of {plan.n_numbers} values are too many to decode at once (at most "
+            f"{plan.max_rows} rows)"
+        )
+        return Decoding(empty_table(plan), [0], {0: fault})
     try:
         scan = pl.scan_parquet(path, glob=False)
         there = scan.collect_schema().names()

@@ -1,33 +1,96 @@
 """What a schema means for the decoders, worked out once."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import polars as pl
 
-from kldrift.records import BatchSchema, FeatureSchema
+from kldrift.records import BatchSchema, FeatureSchema, Kind
 
 #: A batch may not need more than this, whatever the body claims: rows of ``{}`` or a column of nulls cost a sender
-#: almost nothing and the receiver eight bytes a feature.
+#: almost nothing and the receiver eight bytes a number.
 MAX_BATCH_BYTES = 3 << 29
 
 
-@dataclass(frozen=True, slots=True)
+class Known:
+    """Categories and their codes: those of a feature, or what a vocabulary has at one moment.
+
+    Parameters
+    ----------
+    texts : the categories, in order of their codes
+    missing_code : the code of None
+
+    Attributes
+    ----------
+    codes : code of every category and of None (missing)
+    byte_codes : the same by the UTF-8 bytes of the category
+    enum : the categories as a polars type; its physical codes are ours
+    converted : codes of the categories that look like what polars makes of a list, an object or a lone surrogate
+    """
+
+    def __init__(self, texts: tuple[str, ...], missing_code: int) -> None:
+        self.texts = texts
+        self.codes: dict[str | None, int] = {text: code for code, text in enumerate(texts)}
+        self.byte_codes: dict[bytes | None, int] = {
+            text.encode("utf-8", "surrogatepass"): code for code, text in enumerate(texts)
+        }
+        self.codes[None] = self.byte_codes[None] = missing_code
+        # polars has no lone surrogates; what stands for such a text only keeps its place
+        self.enum = pl.Enum([text if is_unicode(text) else f"\x00no Unicode {i}" for i, text in enumerate(texts)])
+        self.converted = [code for code, text in enumerate(texts) if looks_converted(text)]
+
+
 class Category:
-    """A categorical feature, ready to be looked up.
+    """A categorical column, ready to be looked up; threads may share it.
 
     Parameters
     ----------
     index : position in the schema
-    codes : code of every category and of None (missing)
-    byte_codes : the same by the UTF-8 bytes of the category
-    enum : the categories as a polars type; its physical codes are ours
     """
 
+    def __init__(self, index: int, feature: FeatureSchema) -> None:
+        self.index = index
+        self.feature = feature
+        self._known = Known(feature.categories, feature.missing_code)
+
+    @property
+    def known(self) -> Known:
+        """The categories as of now; those of a vocabulary grow in number, and none ever changes its code."""
+        known = self._known
+        vocabulary = self.feature.vocabulary
+        if vocabulary is not None and len(texts := vocabulary.texts) != len(known.texts):
+            known = self._known = Known(texts, self.feature.missing_code)
+        return known
+
+    @property
+    def may_learn(self) -> bool:
+        """Whether there is a vocabulary, with room for more."""
+        vocabulary = self.feature.vocabulary
+        return vocabulary is not None and len(vocabulary.texts) < vocabulary.limit
+
+    def learn(self, texts: Iterable[str | None]) -> None:
+        """Give the new ones among some texts their codes, in order, for as long as there is room.
+
+        A lone surrogate is no Unicode, so no category, here as in reference data.
+        """
+        vocabulary = self.feature.vocabulary
+        if vocabulary is None or not self.may_learn:
+            return
+        codes = self.known.codes
+        for text in texts:
+            if text in codes or text is None or not is_unicode(text):
+                continue
+            if vocabulary.code(text) >= vocabulary.limit:
+                return  # full: what other threads made of the room is known, and nothing will be added
+
+
+@dataclass(frozen=True, slots=True)
+class Vector:
+    """A vector column: its position in the schema, its field, and how many numbers a vector has."""
+
     index: int
-    feature: FeatureSchema
-    codes: dict[str | None, int]
-    byte_codes: dict[bytes, int]
-    enum: pl.Enum
+    name: str
+    dimensions: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +103,16 @@ class Plan:
     ndjson : what polars is to read from a row
     bulk : whether `ndjson` can say it all. Not when one field is wanted as two types, nor when a category looks like
         what polars makes of a list, an object or a lone surrogate, which could then not be told apart.
+    row_bytes : what a row of a batch takes
     """
 
     schema: BatchSchema
     numeric: tuple[tuple[int, str], ...]
     categorical: tuple[Category, ...]
+    vectors: tuple[Vector, ...]
     ndjson: dict[str, pl.DataType]
     bulk: bool
+    row_bytes: int
 
     @property
     def n_features(self) -> int:
@@ -54,42 +120,50 @@ class Plan:
         return len(self.schema.features)
 
     @property
+    def n_numbers(self) -> int:
+        """Numbers and codes of a row."""
+        return self.n_features + sum(vector.dimensions - 1 for vector in self.vectors)
+
+    @property
     def max_rows(self) -> int:
         """Rows that a batch of this schema may have."""
-        return MAX_BATCH_BYTES // (8 * (self.n_features + 1))
+        return MAX_BATCH_BYTES // (8 * (self.n_numbers + 1))
 
 
-def _category(index: int, feature: FeatureSchema) -> Category:
-    codes: dict[str | None, int] = {text: code for code, text in enumerate(feature.categories)}
-    byte_codes = {text.encode("utf-8", "surrogatepass"): code for code, text in enumerate(feature.categories)}
-    codes[None] = feature.missing_code
-    enum = pl.Enum([text for text in feature.categories if _is_unicode(text)])
-    return Category(index, feature, codes, byte_codes, enum)
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= char <= "\udfff" for char in text)
+def is_unicode(text: str) -> bool:
+    """Whether a text is without lone surrogates."""
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def looks_converted(text: str) -> bool:
     """Whether polars may have made this text of a list, an object or a lone surrogate."""
-    return text.startswith(("[", "{")) or "\x00" in text or not _is_unicode(text)
+    return text.startswith(("[", "{")) or "\x00" in text or not is_unicode(text)
+
+
+def polars_type(kind: Kind) -> pl.DataType:
+    """What polars is to read for a column of NDJSON."""
+    match kind:
+        case "numeric":
+            return pl.Float64()
+        case "categorical":
+            return pl.String()
+        case _:
+            return pl.List(pl.Float64())
 
 
 def _make_plan(schema: BatchSchema) -> Plan:
     numeric = tuple((i, f.name) for i, f in enumerate(schema.features) if f.kind == "numeric")
-    categorical = tuple(_category(i, f) for i, f in enumerate(schema.features) if f.kind == "categorical")
-    ndjson: dict[str, pl.DataType] = {}
-    for feature in schema.features:
-        ndjson[feature.name] = pl.Float64() if feature.kind == "numeric" else pl.String()
-    n_fields = len(schema.features)
+    categorical = tuple(Category(i, f) for i, f in enumerate(schema.features) if f.kind == "categorical")
+    vectors = tuple(Vector(i, f.name, f.dimensions) for i, f in enumerate(schema.features) if f.kind == "vector")
+    fields = [(feature.name, polars_type(feature.kind)) for feature in schema.features]
     if schema.timestamp is not None:
-        ndjson[schema.timestamp.field] = pl.String() if schema.timestamp.unit == "iso8601" else pl.Float64()
-        n_fields += 1
-    bulk = len(ndjson) == n_fields > 0 and not any(
-        looks_converted(text) for category in categorical for text in category.feature.categories
-    )
-    return Plan(schema, numeric, categorical, ndjson, bulk)
+        fields.append((schema.timestamp.field, pl.String() if schema.timestamp.unit == "iso8601" else pl.Float64()))
+    ndjson = dict(fields)
+    # A vocabulary grows: its texts are looked at in every batch.
+    bulk = len(fields) > 0 and all(ndjson[name] == dtype for name, dtype in fields)
+    bulk = bulk and not any(category.known.converted for category in categorical if category.feature.vocabulary is None)
+    row_bytes = 8 * (len(numeric) + sum(vector.dimensions for vector in vectors) + (schema.timestamp is not None))
+    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, row_bytes + 4 * len(categorical))
 
 
 _PLANS: dict[int, Plan] = {}

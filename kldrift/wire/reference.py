@@ -11,20 +11,30 @@ import polars as pl
 import zstandard
 
 from kldrift.errors import ReferenceProblem
-from kldrift.records import CategoricalColumn, FloatArray, Kind
+from kldrift.records import CategoricalColumn, FeatureSchema, FloatArray, Kind
 from kldrift.wire import columns
 from kldrift.wire.parquet import READ_ERRORS, reason
-from kldrift.wire.reference_ndjson import Feature, RawColumn, missing_columns, read_ndjson_columns
+from kldrift.wire.plan import Vector
+from kldrift.wire.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 
 _FORMATS: Final[dict[str, Literal["parquet", "csv", "ndjson"]]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
 }  # fmt: skip
 _COMPRESSIONS: Final = (".gz", ".zst")
-_EXPECTED: Final[dict[Kind, str]] = {"numeric": "numbers", "categorical": "strings, numbers or booleans"}
+_EXPECTED: Final[dict[Kind, str]] = {
+    "numeric": "numbers",
+    "categorical": "strings, numbers or booleans",
+    "vector": "lists of {} numbers",
+}
 _INSTEAD: Final[dict[Kind, str]] = {
     "numeric": "make the feature categorical",
     "categorical": "remove the feature",
+    "vector": "the number of dimensions",
 }
+
+
+#: A name and a kind; for a vector its dimensions as well.
+Feature = tuple[str, Kind] | tuple[str, Kind, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +44,8 @@ class ReferenceColumns:
     Parameters
     ----------
     n_rows : rows read; malformed lines are not among them
-    columns : float64 with NaN where missing, or `CategoricalColumn`
+    columns : (n_rows,) float64 with NaN where missing, or `CategoricalColumn`, or (n_rows, dimensions) float64 with
+        rows of NaN where a vector is missing
     sha256 : of the file as it stands, in hexadecimal
     n_invalid : values of the wrong type in each column, which are missing in it
     n_rejected : lines that were no JSON object
@@ -53,14 +64,15 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
     Parameters
     ----------
     path : ``.parquet``, ``.csv`` or ``.ndjson`` (``.jsonl``), the last two also with ``.gz`` or ``.zst``
-    features : names and kinds
+    features : names and kinds, of a vector also its dimensions; several may be read from one column
 
     Raises
     ------
     ReferenceProblem
-        the file cannot be read or is empty, columns are missing, or one has no value of its feature's kind; every
-        column in question is named
+        the file cannot be read or is empty, columns are missing, one has no value of its feature's kind but others, or
+        no vector at all; every column in question is named
     """
+    schemas = [_schema(feature) for feature in features]
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSIONS]
     data_format = _FORMATS.get(suffixes[-1]) if suffixes else None
     if data_format is None:
@@ -74,49 +86,60 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
             raise ReferenceProblem(f"{path}: expected rows of reference data, got an empty file")
         n_rejected = 0
         if data_format == "ndjson":
-            raw, n_rejected = read_ndjson_columns(path, features)
+            raw, n_rejected = read_ndjson_columns(path, schemas)
         else:
-            raw = _read_frame(path, data_format, features)
+            raw = _read_frame(path, data_format, schemas)
     except (*READ_ERRORS, EOFError, zstandard.ZstdError) as error:
         raise ReferenceProblem(f"{path}: cannot be read as {data_format}: {reason(error)}") from None
-    n_rows = len(raw[0].series) if raw else 0
+    n_rows = len(raw[0].values) if raw else 0
     if n_rows == 0:
         raise ReferenceProblem(f"{path}: expected rows of reference data, got none ({n_rejected} unreadable lines)")
     problems = [
-        f"{path}: {name}: expected {_EXPECTED[kind]}, got {column.got}; correct the data or {_INSTEAD[kind]}"
-        for (name, kind), column in zip(features, raw, strict=True)
-        if column.n_invalid and column.series.null_count() == n_rows
+        f"{path}: {feature.name}: expected {_EXPECTED[feature.kind].format(feature.dimensions)}, "
+        f"got {column.got or 'none'}; correct the data or {_INSTEAD[feature.kind]}"
+        for feature, column in zip(schemas, raw, strict=True)
+        if column.n_missing == n_rows and (column.n_invalid or feature.kind == "vector")
     ]
     if problems:
         raise ReferenceProblem("\n".join(problems))
     return ReferenceColumns(
         n_rows,
-        tuple(
-            columns.floats(column.series) if kind == "numeric" else _categorical(column.series)
-            for (_, kind), column in zip(features, raw, strict=True)
-        ),
+        tuple(_finished(column.values) for column in raw),
         sha256,
         tuple(column.n_invalid for column in raw),
         n_rejected,
     )
 
 
-def _read_frame(path: Path, data_format: Literal["parquet", "csv"], features: Sequence[Feature]) -> list[RawColumn]:
+def _schema(feature: Feature) -> FeatureSchema:
+    dimensions = feature[2] if len(feature) == 3 else 0
+    if feature[1] == "vector" and dimensions < 1:
+        raise ValueError(f"{feature[0]}: expected the dimensions of a vector, got {dimensions}")
+    return FeatureSchema(feature[0], feature[1], dimensions=dimensions)
+
+
+def _read_frame(
+    path: Path, data_format: Literal["parquet", "csv"], features: Sequence[FeatureSchema]
+) -> list[RawColumn]:
     if data_format == "parquet":
         scan = pl.scan_parquet(path, glob=False)
     else:
         scan = pl.scan_csv(path, glob=False, infer_schema=False)
     there = scan.collect_schema().names()
-    names = list(dict.fromkeys(name for name, _ in features))
+    names = list(dict.fromkeys(feature.name for feature in features))
     missing = [name for name in names if name not in there]
     if missing:
         raise missing_columns(path, missing, there)
     frame = scan.select(names).collect()
-    return [_raw(frame.get_column(name), kind, data_format == "csv") for name, kind in features]
+    return [_raw(frame.get_column(feature.name), feature, data_format == "csv") for feature in features]
 
 
-def _raw(series: pl.Series, kind: Kind, is_text: bool) -> RawColumn:
-    if kind == "categorical":
+def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool) -> RawColumn:
+    if feature.kind == "vector":
+        vector = Vector(0, feature.name, feature.dimensions)
+        read = columns.vectors_from_texts if is_text else columns.typed_vectors
+        return raw_vectors(*read(series, vector))
+    if feature.kind == "categorical":
         texts, bad = columns.typed_texts(series)
         if is_text and (texts == "").any():
             texts = texts.set(texts == "", None)
@@ -125,6 +148,12 @@ def _raw(series: pl.Series, kind: Kind, is_text: bool) -> RawColumn:
     example = f" such as {str(series[int(bad[0])])[:40]!r}" if len(bad) else ""
     made = pl.Series(numbers, dtype=pl.Float64).fill_nan(None)
     return RawColumn(made, len(bad), ("text" if is_text else str(series.dtype)) + example)
+
+
+def _finished(values: pl.Series | FloatArray) -> FloatArray | CategoricalColumn:
+    if not isinstance(values, pl.Series):
+        return values
+    return _categorical(values) if values.dtype == pl.String else columns.floats(values)
 
 
 def _categorical(texts: pl.Series) -> CategoricalColumn:

@@ -14,12 +14,12 @@ import polars as pl
 import zstandard
 
 from kldrift.errors import ReferenceProblem
-from kldrift.records import Kind
-from kldrift.wire.ndjson import parse_lines
-from kldrift.wire.plan import looks_converted
-from kldrift.wire.rows import category_text, kind_of, numeric_column
-
-Feature = tuple[str, Kind]
+from kldrift.records import FeatureSchema, FloatArray
+from kldrift.wire.columns import typed_vectors
+from kldrift.wire.ndjson import Lines, parse_lines
+from kldrift.wire.plan import Vector, looks_converted, polars_type
+from kldrift.wire.rows import category_text, kind_of, numeric_column, vector_column
+from kldrift.wire.tables import Invalid
 
 _CHUNK_BYTES: Final = 8 << 20
 
@@ -30,14 +30,31 @@ class RawColumn:
 
     Parameters
     ----------
-    series : Float64 or String, null where missing or of the wrong type
+    values : Float64 or String, null where missing or of the wrong type; or vectors, NaN where there is none
     n_invalid : values of the wrong type
     got : what they are
     """
 
-    series: pl.Series
+    values: pl.Series | FloatArray
     n_invalid: int = 0
     got: str = ""
+
+    @property
+    def n_missing(self) -> int:
+        """Values missing or of the wrong type."""
+        if isinstance(self.values, pl.Series):
+            return self.values.null_count()
+        return int(np.isnan(self.values[:, 0]).sum())
+
+
+def raw_vectors(vectors: FloatArray, bad: Invalid | None) -> RawColumn:
+    """The raw column of what a decoder of vectors made."""
+    return RawColumn(vectors) if bad is None else RawColumn(vectors, len(bad.rows), first_got(bad))
+
+
+def first_got(bad: Invalid) -> str:
+    """What the first of some invalid values was."""
+    return bad.got if isinstance(bad.got, str) else bad.got[0]
 
 
 def missing_columns(path: Path, missing: Sequence[str], there: Sequence[str]) -> ReferenceProblem:
@@ -50,7 +67,7 @@ def missing_columns(path: Path, missing: Sequence[str], there: Sequence[str]) ->
     return ReferenceProblem("\n".join(lines))
 
 
-def read_ndjson_columns(path: Path, features: Sequence[Feature]) -> tuple[list[RawColumn], int]:
+def read_ndjson_columns(path: Path, features: Sequence[FeatureSchema]) -> tuple[list[RawColumn], int]:
     """The columns of a file and how many of its lines were no objects.
 
     Read in chunks, so that of a large file only the wanted columns are in memory at once.
@@ -68,14 +85,15 @@ def read_ndjson_columns(path: Path, features: Sequence[Feature]) -> tuple[list[R
     out = []
     for pieces in zip(*parts, strict=True):
         got = next((piece.got for piece in pieces if piece.n_invalid), "")
-        series = pl.concat([piece.series for piece in pieces], rechunk=True)
-        out.append(RawColumn(series, sum(piece.n_invalid for piece in pieces), got))
+        out.append(
+            RawColumn(_joined([piece.values for piece in pieces]), sum(piece.n_invalid for piece in pieces), got)
+        )
     suspects = [
-        name
-        for (name, _), column in zip(features, out, strict=True)
-        if column.series.null_count() == len(column.series) and not column.n_invalid
+        feature.name
+        for feature, column in zip(features, out, strict=True)
+        if column.n_missing == len(column.values) and not column.n_invalid
     ]
-    if suspects and len(out[0].series):
+    if suspects and len(out[0].values):
         there = _field_names(path)
         missing = [name for name in suspects if name not in there]
         if missing:
@@ -83,41 +101,53 @@ def read_ndjson_columns(path: Path, features: Sequence[Feature]) -> tuple[list[R
     return out, n_rejected
 
 
-def _read_bulk(chunk: bytes, features: Sequence[Feature]) -> list[RawColumn] | None:
+def _joined(parts: Sequence[pl.Series | FloatArray]) -> pl.Series | FloatArray:
+    series = [part for part in parts if isinstance(part, pl.Series)]
+    return pl.concat(series, rechunk=True) if series else np.concatenate(parts)
+
+
+def _read_bulk(chunk: bytes, features: Sequence[FeatureSchema]) -> list[RawColumn] | None:
     """All rows in one call of polars; None if it cannot be sure of every one of them."""
-    schema: dict[str, pl.DataType] = {
-        name: pl.Float64() if kind == "numeric" else pl.String() for name, kind in features
-    }
-    if len(schema) < len(features):
+    schema = {feature.name: polars_type(feature.kind) for feature in features}
+    if any(schema[feature.name] != polars_type(feature.kind) for feature in features):
         return None
     try:
         frame = pl.read_ndjson(BytesIO(chunk), schema=schema)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError):
         return None
-    for name, kind in features:
-        if kind == "categorical":
-            texts = frame.get_column(name).unique().drop_nulls()
+    for feature in features:
+        if feature.kind == "categorical":
+            texts = frame.get_column(feature.name).unique().drop_nulls()
             if any(looks_converted(text) for text in texts.to_list()):
                 return None
-    return [RawColumn(frame.get_column(name)) for name, _ in features]
+    return [_bulk_column(frame.get_column(feature.name), feature) for feature in features]
 
 
-def _read_rowwise(chunk: bytes, features: Sequence[Feature]) -> tuple[list[RawColumn], int]:
+def _bulk_column(series: pl.Series, feature: FeatureSchema) -> RawColumn:
+    if feature.kind != "vector":
+        return RawColumn(series)
+    return raw_vectors(*typed_vectors(series.rechunk(), Vector(0, feature.name, feature.dimensions)))
+
+
+def _read_rowwise(chunk: bytes, features: Sequence[FeatureSchema]) -> tuple[list[RawColumn], int]:
     parsed = parse_lines([chunk])
-    out = []
-    for name, kind in features:
-        values = [row.get(name) for row in parsed.rows]
-        if kind == "numeric":
-            numbers, bad = numeric_column(values, 0)
-            series = pl.Series(name, numbers, dtype=pl.Float64).fill_nan(None)
-            n_invalid, got = (0, "") if bad is None else (len(bad.rows), bad.got[0])
-        else:
-            values = parsed.exact_integers(values, name)
-            wrong = [kind_of(value) for value in values if isinstance(value, (list, dict))]
-            series = pl.Series(name, [_text(value) for value in values], dtype=pl.String)
-            n_invalid, got = len(wrong), wrong[0] if wrong else ""
-        out.append(RawColumn(series, n_invalid, got))
+    out = [_rowwise_column(parsed, feature) for feature in features]
     return out, sum(len(np.unique(records)) for records in parsed.rejected.values())
+
+
+def _rowwise_column(parsed: Lines, feature: FeatureSchema) -> RawColumn:
+    name = feature.name
+    values = [row.get(name) for row in parsed.rows]
+    if feature.kind == "vector":
+        return raw_vectors(*vector_column(values, Vector(0, name, feature.dimensions)))
+    if feature.kind == "numeric":
+        numbers, bad = numeric_column(values, 0)
+        series = pl.Series(name, numbers, dtype=pl.Float64).fill_nan(None)
+        return RawColumn(series) if bad is None else RawColumn(series, len(bad.rows), first_got(bad))
+    values = parsed.exact_integers(values, name)
+    wrong = [kind_of(value) for value in values if isinstance(value, (list, dict))]
+    series = pl.Series(name, [_text(value) for value in values], dtype=pl.String)
+    return RawColumn(series, len(wrong), wrong[0] if wrong else "")
 
 
 def _text(value: Any) -> str | None:

@@ -6,21 +6,23 @@ It defines what a value means; the bulk decoders are fast ways to the same colum
 import json
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from itertools import chain
+from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Final
 
 import numpy as np
 import orjson
 
-from kldrift.records import FeatureSchema, IntArray
-from kldrift.wire.plan import Category, Plan
+from kldrift.records import CodeArray, FeatureSchema, FloatArray, IntArray
+from kldrift.wire.plan import Category, Plan, Vector
 from kldrift.wire.tables import Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_values
+from kldrift.wire.vectors import NOT_FINITE, vectors_from_flat, wrong_length
 
 Row = dict[str, Any]
 
 _NUMBERS: Final = {float, int, type(None)}
+_REALS: Final = {float, int}
 _TEXTS: Final = {str, type(None)}
 _NAMES: Final[Mapping[type, str]] = {
     bool: "a boolean",
@@ -80,6 +82,10 @@ def table_from_rows(
         columns[category.index], bad = categorical_column(values, category)
         if bad is not None:
             invalid.append(bad)
+    for vector in plan.vectors:
+        columns[vector.index], bad = vector_column([row.get(vector.name) for row in rows], vector)
+        if bad is not None:
+            invalid.append(bad)
     event_ms: IntArray | None = None
     if plan.schema.timestamp is not None:
         field = plan.schema.timestamp.field
@@ -112,7 +118,7 @@ def _fill_numeric(columns: list[Column], invalid: list[Invalid], rows: Sequence[
             invalid.append(bad)
 
 
-def numeric_column(values: Sequence[object], index: int) -> tuple[Column, Invalid | None]:
+def numeric_column(values: Sequence[object], index: int) -> tuple[FloatArray, Invalid | None]:
     """A column of float64, NaN where a value is null or no number, and where it is no number."""
     types = set(map(type, values))
     if types <= _NUMBERS:
@@ -135,22 +141,47 @@ def numeric_column(values: Sequence[object], index: int) -> tuple[Column, Invali
     return column, Invalid(index, np.array(rows, dtype=np.int64), got) if rows else None
 
 
-def categorical_column(values: Sequence[object], category: Category) -> tuple[Column, Invalid | None]:
+def categorical_column(values: Sequence[object], category: Category) -> tuple[CodeArray, Invalid | None]:
     """A column of codes, and where a list or an object is no category."""
-    codes, unseen = category.codes, category.feature.unseen_code
-    if set(map(type, values)) <= _TEXTS:
-        return np.array([codes.get(value, unseen) for value in values], dtype=np.int32), None  # type: ignore[call-overload]
-    column = np.empty(len(values), dtype=np.int32)
-    rows: list[int] = []
-    got: list[str] = []
-    for i, value in enumerate(values):
-        if isinstance(value, (list, dict)):
-            column[i] = category.feature.missing_code
-            rows.append(i)
-            got.append(kind_of(value))
-        else:
-            column[i] = codes.get(category_text(value), unseen)
-    return column, Invalid(category.index, np.array(rows, dtype=np.int64), got) if rows else None
+    texts: Sequence[Any] = values
+    bad = None
+    if not set(map(type, values)) <= _TEXTS:
+        texts = [category_text(value) for value in values]
+        rows = [i for i, value in enumerate(values) if isinstance(value, (list, dict))]
+        if rows:
+            bad = Invalid(category.index, np.array(rows, dtype=np.int64), [kind_of(values[i]) for i in rows])
+    if category.may_learn:
+        category.learn(dict.fromkeys(texts))
+    get, unseen = category.known.codes.get, category.feature.unseen_code
+    return np.array([get(text, unseen) for text in texts], dtype=np.int32), bad
+
+
+def vector_column(values: Sequence[object], vector: Vector) -> tuple[FloatArray, Invalid | None]:
+    """A matrix of float64, a row of NaN where a value is null or no vector, and where it is no vector.
+
+    A vector is a list of so many finite numbers.
+    """
+    size = vector.dimensions
+    fits = [type(v) is list and len(v) == size and set(map(type, v)) <= _REALS for v in values]
+    lists: list[list[Any]] = list(compress(values, fits))  # type: ignore[arg-type]
+    try:
+        numbers = np.fromiter(chain.from_iterable(lists), np.float64, size * len(lists))
+    except OverflowError:  # an integer beyond float64
+        numbers, _ = numeric_column(list(chain.from_iterable(lists)), vector.index)
+    column, there = vectors_from_flat(numbers, np.array(fits, dtype=np.bool_), size)
+    rows = [i for i in np.flatnonzero(~there).tolist() if values[i] is not None]
+    if not rows:
+        return column, None
+    return column, Invalid(vector.index, np.array(rows, dtype=np.int64), [_no_vector(values[i], size) for i in rows])
+
+
+def _no_vector(value: object, size: int) -> str:
+    """What a value is that is no vector of `size` numbers."""
+    if not isinstance(value, list):
+        return kind_of(value)
+    if len(value) != size:
+        return wrong_length(len(value))
+    return next((f"a list with {kind_of(item)}" for item in value if type(item) not in _NUMBERS), NOT_FINITE)
 
 
 def column_of(values: Sequence[object] | None, n_rows: int, index: int, plan: Plan) -> tuple[Column, Invalid | None]:
@@ -160,8 +191,9 @@ def column_of(values: Sequence[object] | None, n_rows: int, index: int, plan: Pl
     feature: FeatureSchema = plan.schema.features[index]
     if feature.kind == "numeric":
         return numeric_column(values, index)
-    category = next(category for category in plan.categorical if category.index == index)
-    return categorical_column(values, category)
+    if feature.kind == "categorical":
+        return categorical_column(values, next(category for category in plan.categorical if category.index == index))
+    return vector_column(values, next(vector for vector in plan.vectors if vector.index == index))
 
 
 # --- JSON text to values --------------------------------------------------------------------------

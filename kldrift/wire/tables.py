@@ -6,7 +6,16 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import BodyResult, CodeArray, Decoded, FloatArray, IntArray, RowError, SampleBatch
+from kldrift.records import (
+    BodyResult,
+    CodeArray,
+    Decoded,
+    FeatureSchema,
+    FloatArray,
+    IntArray,
+    RowError,
+    SampleBatch,
+)
 from kldrift.wire.plan import Plan
 
 Column = FloatArray | CodeArray
@@ -90,9 +99,9 @@ def missing_table(plan: Plan, n_rows: int) -> Table:
 def missing_column(plan: Plan, index: int, n_rows: int) -> Column:
     """A column of missing values for feature `index`."""
     feature = plan.schema.features[index]
-    if feature.kind == "numeric":
-        return np.full(n_rows, np.nan)
-    return np.full(n_rows, feature.missing_code, dtype=np.int32)
+    if feature.kind == "categorical":
+        return np.full(n_rows, feature.missing_code, dtype=np.int32)
+    return np.full(n_rows if feature.kind == "numeric" else (n_rows, feature.dimensions), np.nan)
 
 
 def concatenate(tables: Sequence[Table], plan: Plan) -> Table:
@@ -139,13 +148,12 @@ def finish(decoding: Decoding, plan: Plan) -> Decoded:
     table = _drop_timeless(decoding.table, plan)
     columns = tuple(table.columns)
     event_ms = table.event_ms
-    row_bytes = 8 * len(plan.numeric) + 4 * len(plan.categorical) + (0 if event_ms is None else 8)
     batch = SampleBatch(
         table.n_rows,
         columns,
         event_ms,
         tuple((item.feature, item.rows) for item in table.invalid),
-        table.n_rows * row_bytes,
+        table.n_rows * plan.row_bytes,
     )
     return Decoded(batch, _results(table, decoding, plan))
 
@@ -213,8 +221,7 @@ def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, 
             feature = plan.schema.features[item.feature]
             for at in range(low, min(high, low + MAX_ERRORS)):
                 got = item.got if isinstance(item.got, str) else item.got[at]
-                wanted = "a number" if feature.kind == "numeric" else "a string, a number or a boolean"
-                error = RowError(int(records[at]) - start, feature.name, f"expected {wanted}, got {got}")
+                error = RowError(int(records[at]) - start, feature.name, f"expected {_wanted(feature)}, got {got}")
                 errors.append((int(records[at]), item.feature, error))
         errors.sort(key=lambda error: error[:2])
         told = tuple(error for _, _, error in errors[:MAX_ERRORS])
@@ -226,6 +233,24 @@ def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, 
         rows = record_of_row[low:high] - start if rejected else None
         results.append(BodyResult(accepted, rejected, told, unreadable, rows))
     return tuple(results)
+
+
+def _wanted(feature: FeatureSchema) -> str:
+    match feature.kind:
+        case "numeric":
+            return "a number"
+        case "categorical":
+            return "a string, a number or a boolean"
+        case _:
+            return f"a list of {feature.dimensions} numbers"
+
+
+def too_many_rows(what: str, plan: Plan) -> str:
+    """Why a body is refused whose rows would not fit into a batch."""
+    return (
+        f"{what} of {plan.n_numbers} values are too many to decode at once (at most {plan.max_rows}); "
+        "send them in smaller bodies"
+    )
 
 
 def _time_error(reason: str, plan: Plan) -> str:

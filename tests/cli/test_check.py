@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.cli.check import check_command
+from kldrift.build import build_monitors
+from kldrift.cli.check import check_command, n_bytes, n_series
+from kldrift.config import load_config
 
 COIN = "{kind: categorical, reference: {probabilities: {heads: 0.5, tails: 0.5}}}"
 
@@ -28,4 +30,73 @@ def test_more_series_than_a_scrape_carries_are_warned_of(tmp_path: Path, capsys:
     check_command(path)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert "series are more than the 50,000 that a scrape carries" in warning
-    assert warning.endswith("watch fewer features, windows or divergences")
+    assert warning.endswith("watch fewer features, segments, windows or divergences")
+
+
+def checked(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> str:
+    path = tmp_path / "kldrift.yaml"
+    path.write_text(text)
+    check_command(path)
+    return capsys.readouterr().out
+
+
+def test_the_plan_says_how_a_monitor_decides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = checked(
+        tmp_path,
+        capsys,
+        "monitors: {m: {windows: [5m], segments: {by: country, limit: 7}, estimator: evidently,"
+        f" drift: {{confidence: 0.999, correction: by}}, features: {{coin: {COIN}}}}}}}",
+    )
+    words = " ".join(out.split())
+    assert "configuration" in words  # where the reference comes from
+    assert "estimator evidently" in words
+    assert "confidence 99.9 %, verdicts by Benjamini-Yekutieli" in words
+    assert "segments by country, at most 7 and other" in words
+    assert "cannot support a verdict" not in words
+
+
+def test_a_reference_that_supports_no_verdict_is_noted_and_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No error: the daemon would start, and leave these features undecided."""
+    few = "{kind: categorical, reference: {counts: {a: 3, b: 2}}}"
+    out = checked(
+        tmp_path,
+        capsys,
+        f"monitors: {{m: {{windows: [5m], features: {{few: {few}, coin: {COIN}, fewer: {few},"
+        " later: {kind: numeric, reference: {learn: 500}}}}}",
+    )
+    assert "\n2 of 4 references cannot support a verdict: m.few, m.fewer\n" in out
+    assert "\n1 of 4 references learned from the stream, undecided until then: m.later\n" in out
+    assert "to come" in out
+    assert "\nok: 1 monitor, 4 features, " in out
+
+
+def size(tmp_path: Path, monitor: str) -> tuple[int, int]:
+    path = tmp_path / "kldrift.yaml"
+    path.write_text(f"monitors: {{m: {monitor}}}".replace("windows", "divergences: [kl], windows"))
+    (built,) = build_monitors(load_config(path).monitors, created_ms=1)
+    return n_bytes(built), n_series(built)
+
+
+def test_memory_and_series_grow_with_segments_history_and_dimensions(tmp_path: Path) -> None:
+    """5 cells; slices of 25 s, so that a lateness of 60 s keeps 4 panes open; 18 series a feature, one a monitor."""
+    assert size(tmp_path, f"{{windows: [5m], features: {{coin: {COIN}}}}}") == (8 * 5 * (12 + 4), 18 + 1)
+    # 11 series of each segment; the number of segments, the mix, and what lies within
+    split = f"{{windows: [5m], segments: {{by: c, limit: 4}}, features: {{coin: {COIN}}}}}"
+    assert size(tmp_path, split) == (8 * 5 * 6 * (12 + 4), 18 + 1 + 5 * 11 + 3)
+    vector = "{kind: vector, dimensions: 3, per_dimension: true, reference: {family: normal, mean: 0, std: 1}}"
+    n, series = size(tmp_path, f"{{windows: [5m], features: {{coin: {COIN}, z: {vector}}}}}")
+    assert (n - 8 * 5 * 16) % (8 * 16) == 0
+    assert n >= 8 * (5 + 7) * 16  # a count, three means and three squares
+    assert series == 18 + 17 + 3 + 1
+
+
+def test_an_earlier_window_is_kept_in_memory(tmp_path: Path) -> None:
+    (tmp_path / "data.csv").write_text("x\n" + "".join(f"{i % 100}\n" for i in range(5000)))
+    n = {}
+    for offset in ("1h", "2h"):
+        previous = f"{{previous: {offset}, data: data.csv}}"
+        n[offset], _ = size(tmp_path, f"{{windows: [5m], features: {{x: {{kind: numeric, reference: {previous}}}}}}}")
+    n_cells = (n["2h"] - n["1h"]) // (8 * 144)  # an hour more is 144 slices of 25 s
+    assert n["1h"] == 8 * n_cells * (12 + 144 + 1 + 4)

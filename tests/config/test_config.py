@@ -18,13 +18,19 @@ from kldrift.config import (
     load_config,
     parse_config,
 )
+from kldrift.config.values import duration_text, milliseconds
+from kldrift.errors import ConfigError
 from kldrift.records import (
     Bins,
     FeatureSpec,
     MonitorSpec,
     ReferenceData,
+    ReferenceFamily,
     ReferenceFile,
     ReferenceInline,
+    ReferenceLearn,
+    ReferencePrevious,
+    SegmentSpec,
     Smoothing,
     TimestampSpec,
     WindowSpec,
@@ -33,7 +39,7 @@ from kldrift.records import (
 ROOT = Path(__file__).parents[2]
 HERE = Path("/etc/kldrift/kldrift.yaml")
 
-#: The file of the contract, without what comes in later versions.
+#: The file of the contract, without its Kafka source, which comes in a later version.
 CONTRACT = """
 server:
   listen: 127.0.0.1:9867
@@ -49,14 +55,17 @@ monitors:
     allowed_lateness: 1m
     windows: [5m, 1h, 24h]
     reference: {data: reference/loans.parquet}
+    segments: {by: country, limit: 20}
     smoothing: jeffreys
     divergences: [kl, reverse_kl, js, psi]
-    drift: {warning: 0.01, critical: 0.1}
+    drift: {confidence: 0.9999, warning: 0.01, critical: 0.1}
     features:
       amount:  {kind: numeric}
       age:     {kind: numeric, bins: {method: uniform, count: 20, range: [0, 100]}}
       risk:    {kind: numeric, bins: {edges: [0, 0.2, 0.5, 1]}}
       country: {kind: categorical, max_categories: 50}
+      latent:  {kind: vector, dimensions: 32, reference: {family: normal, mean: 0, std: 1}}
+      noise:   {kind: numeric, reference: {family: normal, fit: reference/loans.parquet}}
       coin:    {kind: categorical, reference: {probabilities: {heads: 0.5, tails: 0.5}}}
       plan:    {kind: categorical, reference: {counts: {free: 9120, pro: 830, team: 50}}}
       grade:   {kind: numeric, reference: {edges: [0, 1, 2, 4], counts: [500, 300, 200]}}
@@ -88,6 +97,17 @@ def test_the_file_of_the_contract():
                 FeatureSpec("risk", "numeric", Bins("edges", edges=(0.0, 0.2, 0.5, 1.0))),
                 FeatureSpec("country", "categorical", max_categories=50),
                 FeatureSpec(
+                    "latent",
+                    "vector",
+                    reference=ReferenceFamily("normal", (("mean", 0.0), ("std", 1.0))),
+                    dimensions=32,
+                ),
+                FeatureSpec(
+                    "noise",
+                    "numeric",
+                    reference=ReferenceFamily("normal", fit=Path("/etc/kldrift/reference/loans.parquet")),
+                ),
+                FeatureSpec(
                     "coin",
                     "categorical",
                     reference=ReferenceInline(categories=("heads", "tails"), probabilities=(0.5, 0.5)),
@@ -110,6 +130,10 @@ def test_the_file_of_the_contract():
             allowed_lateness_ms=60_000,
             smoothing=Smoothing("jeffreys", 0.5, 0.0),
             divergences=("kl", "reverse_kl", "js", "psi"),
+            segments=SegmentSpec("country", 20),
+            estimator="kldrift",
+            confidence=0.9999,
+            correction="bh",
         ),
     )
     assert config.warnings == ()
@@ -180,6 +204,126 @@ def test_references_may_be_files_and_a_feature_overrides_the_monitor():
     assert spec.features[0].reference == ReferenceData(Path("/abs/x.csv"))
 
 
+@pytest.mark.parametrize(
+    ("written", "reference"),
+    [
+        ("{learn: 64}", ReferenceLearn(64)),
+        ("{learn: 10000000}", ReferenceLearn(10_000_000)),
+        ("{previous: 7d}", ReferencePrevious(604_800_000, 10_000)),
+        ("{previous: 1h30m, learn: 500}", ReferencePrevious(5_400_000, 500)),
+        ("{previous: 1d, data: /x.csv}", ReferencePrevious(86_400_000, bins=ReferenceData(Path("/x.csv")))),
+        ("{previous: 1d, file: x.json}", ReferencePrevious(86_400_000, bins=ReferenceFile(HERE.parent / "x.json"))),
+    ],
+)
+def test_references_that_move_or_are_learned_of_a_monitor_and_of_a_feature(written, reference):
+    assert monitor(reference=written).reference == reference
+    assert monitor(features=f"x: {{kind: numeric, reference: {written}}}").features[0].reference == reference
+
+
+@pytest.mark.parametrize(
+    ("kind", "written", "parameters"),
+    [
+        ("numeric", "family: normal, mean: -1e3, std: 1e-3", (("mean", -1000.0), ("std", 0.001))),
+        ("numeric", "family: lognormal, sigma: 2, mean: 1", (("mean", 1.0), ("sigma", 2.0))),
+        ("numeric", "family: exponential, scale: 3", (("scale", 3.0),)),
+        ("numeric", "family: gamma, shape: 2, scale: 3", (("shape", 2.0), ("scale", 3.0))),
+        ("numeric", "family: beta, a: 2, b: 0.5", (("a", 2.0), ("b", 0.5))),
+        ("numeric", "family: uniform, low: -1, high: 1", (("low", -1.0), ("high", 1.0))),
+        ("numeric", "family: poisson, rate: 4", (("rate", 4.0),)),
+        ("numeric", "family: bernoulli, p: 0.25", (("p", 0.25),)),
+        ("categorical", "family: bernoulli, p: 0.25", (("p", 0.25),)),
+        ("vector, dimensions: 2", "family: normal, mean: 0, std: 1", (("mean", 0.0), ("std", 1.0))),
+    ],
+)
+def test_families_with_parameters_and_fitted(kind, written, parameters):
+    name = written.split()[1].strip(",")
+    (given,) = monitor(features=f"x: {{kind: {kind}, reference: {{{written}}}}}").features
+    assert given.reference == ReferenceFamily(name, parameters)
+    (fitted,) = monitor(features=f"x: {{kind: {kind}, reference: {{family: {name}, fit: x.csv}}}}").features
+    assert fitted.reference == ReferenceFamily(name, (), Path("/etc/kldrift/x.csv"))
+
+
+def test_a_categorical_family_is_probabilities_or_fitted():
+    spec = monitor(
+        features="{a: {kind: categorical, reference: {family: categorical, probabilities: {x: 0.25, y: 0.75}}}, "
+        "b: {kind: categorical, reference: {family: categorical, fit: /abs/b.csv}}}"
+    )
+    assert [feature.reference for feature in spec.features] == [
+        ReferenceInline(categories=("x", "y"), probabilities=(0.25, 0.75)),
+        ReferenceFamily("categorical", fit=Path("/abs/b.csv")),
+    ]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "bins: {probabilities: [0.5]}, reference: {family: normal, mean: 0, std: 1}",
+        "bins: {edges: [-.inf, 0, 1]}, reference: {family: normal, fit: a.csv}",
+        "bins: {method: uniform, count: 5, range: [0, 9]}, reference: {family: gamma, shape: 1, scale: 1}",
+        "bins: {method: logarithmic, range: [1, 9]}, reference: {family: lognormal, mean: 0, sigma: 1}",
+        "bins: {method: discrete}, reference: {family: poisson, rate: 3}",
+        "bins: {method: discrete}, reference: {family: bernoulli, fit: a.csv}",
+        "bins: {method: uniform}, reference: {learn: 1000}",
+    ],
+)
+def test_bins_beside_a_reference_without_data(written):
+    (feature,) = monitor(features=f"x: {{kind: numeric, {written}}}").features
+    assert feature.bins != Bins()
+    assert feature.reference is not None
+
+
+def test_vectors_and_posteriors():
+    spec = monitor(
+        features="{v: {kind: vector, dimensions: 4096, per_dimension: true}, "
+        "f: {kind: vector, dimensions: 512, covariance: full, per_dimension: false}, "
+        "p: {kind: posterior, dimensions: 1, per_dimension: true, drift: {warning: 0.05}}}"
+    )
+    assert spec.features == (
+        FeatureSpec("v", "vector", dimensions=4096, per_dimension=True),
+        FeatureSpec("f", "vector", dimensions=512, covariance="full"),
+        FeatureSpec("p", "posterior", dimensions=1, per_dimension=True, warning=0.05),
+    )
+
+
+def test_a_posterior_needs_no_reference():
+    (spec,) = parse_config("monitors: {m: {features: {p: {kind: posterior, dimensions: 8}}}}", HERE).monitors
+    assert spec.reference is None
+    assert spec.features == (FeatureSpec("p", "posterior", dimensions=8),)
+
+
+def test_a_vector_may_have_its_own_reference_beside_a_previous_one():
+    spec = monitor(
+        reference="{previous: 1d}",
+        features="{x: {kind: numeric}, v: {kind: vector, dimensions: 2, reference: {learn: 100}}, "
+        "p: {kind: posterior, dimensions: 2}}",
+    )
+    assert [feature.reference for feature in spec.features] == [None, ReferenceLearn(100), None]
+
+
+def test_an_offset_of_as_many_slices_as_are_kept():
+    offset_ms = 100_000 * 3000 // 12
+    assert monitor("windows: [3s, 1h]", reference=f"{{previous: {offset_ms}ms}}").reference.offset_ms == offset_ms
+    with pytest.raises(ConfigError, match="take at most 6h56m40s, or no window as short as 3s"):
+        monitor("windows: [3s, 1h]", reference=f"{{previous: {offset_ms + 1}ms}}")
+
+
+@pytest.mark.parametrize("confidence", ["0.95", "0.500001", "0.999999999999"])
+def test_confidence_and_correction_are_those_of_the_monitor(confidence):
+    spec = monitor(f"drift: {{confidence: {confidence}, correction: by}}")
+    assert (spec.confidence, spec.correction) == (float(confidence), "by")
+    assert (spec.features[0].warning, spec.features[0].critical) == (0.01, 0.1)
+
+
+@pytest.mark.parametrize("estimator", ["kldrift", "evidently", "boxkite", "mlrun", "driftwatch"])
+def test_estimators(estimator):
+    assert monitor(f"estimator: {estimator}").estimator == estimator
+
+
+def test_segments():
+    assert monitor("segments: {by: country}").segments == SegmentSpec("country", 20)
+    assert monitor("segments: {by: x.y z, limit: 1000}").segments == SegmentSpec("x.y z", 1000)
+
+
 def test_a_feature_may_have_any_printable_name():
     names = [
         feature.name for feature in monitor(features='{"a.b c": {kind: numeric}, "näïve=1": {kind: numeric}}').features
@@ -201,6 +345,12 @@ def test_a_feature_may_have_any_printable_name():
 )
 def test_durations_are_those_of_prometheus(written, length_ms):
     assert monitor(f"windows: [{written}]").windows == (WindowSpec(written, length_ms),)
+
+
+def test_a_length_is_written_as_a_duration():
+    for written in ("0", "1ms", "1h30m", "1y1w1d1h1m1s1ms"):
+        assert duration_text(milliseconds(written)) == written
+    assert duration_text(7 * 86_400_000 + 90_000) == "1w1m30s"
 
 
 def test_no_lateness_at_all():
@@ -346,11 +496,25 @@ def test_the_annotated_configuration_shows_every_key_of_this_version():
     assert {key for key in keys if not re.search(rf"\b{key}\b", text)} == set()
 
 
+def uncommented() -> str:
+    """The annotated configuration with everything in force that it shows in comments."""
+    return re.sub(r"(?m)^( +)# ((?:  )*[a-z_]+:)", r"\1\2", ANNOTATED.read_text(encoding="utf-8"))
+
+
 def test_what_is_commented_out_in_the_annotated_configuration_is_valid_too():
-    text = ANNOTATED.read_text(encoding="utf-8")
-    config = parse_config(re.sub(r"(?m)^( +)# ((?:  )*[a-z_]+:)", r"\1\2", text), ANNOTATED)
+    config = parse_config(uncommented(), ANNOTATED)
     assert [source.name for source in config.sources] == ["files", "piped", "made_up"]
     (loans,) = config.monitors
     assert loans.reference == ReferenceData(ANNOTATED.parent / "reference/loans.parquet")
-    assert [feature.name for feature in loans.features][-2:] == ["risk", "country"]
+    assert loans.segments == SegmentSpec("country", 20)
+    references = {type(feature.reference) for feature in loans.features}
+    assert references == {
+        type(None),
+        ReferenceInline,
+        ReferenceData,
+        ReferenceFamily,
+        ReferenceLearn,
+        ReferencePrevious,
+    }
+    assert {feature.kind for feature in loans.features} == {"numeric", "categorical", "vector", "posterior"}
     assert config.server.insecure

@@ -298,14 +298,22 @@ FULL = {
             "reference": {"data": "a.csv"},
             "smoothing": {"epsilon": 0.1},
             "divergences": ["psi"],
-            "drift": {"warning": 0.01, "critical": 0.1},
+            "segments": {"by": "country", "limit": 5},
+            "estimator": "boxkite",
+            "drift": {"confidence": 0.99, "correction": "by", "warning": 0.01, "critical": 0.1},
             "features": {
                 "x": {"kind": "numeric", "bins": {"method": "logarithmic", "count": 3, "range": [1, 9]}},
                 "e": {"kind": "numeric", "bins": {"edges": [0, 1]}, "drift": {"critical": 1}},
                 "g": {"kind": "numeric", "reference": {"edges": [0, 1, 2], "counts": [1, 2]}},
                 "c": {"kind": "categorical", "max_categories": 5, "reference": {"probabilities": {"a": 1.0}}},
+                "n": {"kind": "numeric", "reference": {"family": "uniform", "low": 0, "high": 1}},
+                "t": {"kind": "categorical", "reference": {"family": "bernoulli", "fit": "a.csv"}},
+                "v": {"kind": "vector", "dimensions": 3, "covariance": "full", "reference": {"learn": 100}},
+                "z": {"kind": "posterior", "dimensions": 3, "per_dimension": True},
+                "w": {"kind": "numeric", "reference": {"previous": "1d", "data": "a.csv"}},
             },
-        }
+        },
+        "orders": {"reference": {"previous": "1d", "learn": 500}, "features": {"x": {"kind": "numeric"}}},
     },
 }
 
@@ -332,7 +340,8 @@ LEAVES = (
     | st.integers()
     | st.floats(allow_nan=False)
     | st.text(max_size=8)
-    | st.sampled_from(["5m", "1h", "none", "file", "numeric", "categorical", "psi", "uniform", "edges", "0"])
+    | st.sampled_from(["5m", "1h", "none", "file", "numeric", "categorical", "vector", "posterior", "psi", "uniform"])
+    | st.sampled_from(["edges", "normal", "0"])
 )
 VALUES = st.recursive(
     LEAVES, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=4), max_leaves=8

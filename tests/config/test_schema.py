@@ -2,14 +2,17 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import jsonschema
 import pytest
 
 from kldrift.config import json_schema
+from kldrift.config.choices import FAMILIES
 from kldrift.config.load import read_document
 from kldrift.errors import ConfigError
-from tests.config.test_config import CONTRACT
+from kldrift.records import Family
+from tests.config.test_config import CONTRACT, uncommented
 from tests.config.test_load import FULL
 
 ROOT = Path(__file__).parents[2]
@@ -35,11 +38,13 @@ BEYOND_A_SCHEMA = [
     "drift-order",
     "drift-order-default",
     "drift-parameter",
-    "feature-categorical-bins",
     "feature-drift",
     "feature-name",
     "feature-no-reference",
-    "feature-numeric-categories",
+    "feature-vector-full-dimensions",
+    "feature-vector-full-per-dimension",
+    "feature-vector-previous",
+    "feature-vector-reference",
     "file-format-untold",
     "listen-everywhere",
     "listen-everywhere-ipv6",
@@ -56,6 +61,16 @@ BEYOND_A_SCHEMA = [
     "reference-counts-mapping",
     "reference-counts-zero",
     "reference-edges-repeated",
+    "reference-family-bins-discrete",
+    "reference-family-bins-quantile",
+    "reference-family-bins-uniform",
+    "reference-family-categorical-list",
+    "reference-family-kind",
+    "reference-family-uniform",
+    "reference-family-uniform-wide",
+    "reference-previous-memory",
+    "reference-previous-memory-windows",
+    "reference-previous-range",
     "reference-probabilities-length",
     "reference-probabilities-sum",
     "source-name-http",
@@ -124,6 +139,17 @@ def test_every_key_has_a_description():
 @pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
 def test_it_accepts_the_shipped_configurations(path):
     VALIDATOR.validate(plain(path.read_text(encoding="utf-8")))
+
+
+def test_it_accepts_what_is_commented_out_in_the_annotated_configuration():
+    VALIDATOR.validate(plain(uncommented()))
+
+
+def test_it_knows_every_family_and_its_parameters():
+    properties = SCHEMA["$defs"]["FeatureReference"]["properties"]
+    assert properties["family"]["enum"] == list(get_args(Family))
+    given = {"family", "fit", *(key for family in FAMILIES for key in family.required)}
+    assert given <= properties.keys()
 
 
 def test_it_accepts_the_file_of_the_contract():

@@ -27,7 +27,7 @@ def test_a_window_without_samples_has_no_divergence() -> None:
 def test_a_snapshot_cannot_be_written_to() -> None:
     snapshot = monitor((edges_spec(), UNIFORM)).evaluate(NOW)
     arrays = [value for name in snapshot.__slots__ if isinstance(value := getattr(snapshot, name), np.ndarray)]
-    assert len(arrays) == 13
+    assert len(arrays) == 19
     assert not any(array.flags.writeable for array in arrays)
 
 

@@ -91,9 +91,11 @@ def test_an_artefact_is_read_back_as_it_was() -> None:
         ),
         (lambda t: t.replace('"panes": [\n    [', '"panes": [\n    [1,'), "build the reference again"),
         (
-            lambda t: t.replace('"kind": "numeric"', '"kind": "vector"'),
-            "expected kind numeric or categorical, got 'vector'",
+            lambda t: t.replace('"kind": "numeric"', '"kind": "ordinal"'),
+            "expected kind numeric, categorical or vector, got 'ordinal'",
         ),
+        (lambda t: t.replace('"kind": "numeric"', '"kind": "vector"'), "expected the key"),
+        (lambda t: t.replace('"phi": [', '"phi": [0.5, '), "expected overdispersion with 1 <= phi"),
         (lambda t: t.replace('"-Inf", ', '"-Inf", -50.0, '), "expected panes of"),
         (lambda t: t.replace('"edges": ["-Inf"', '"edges": [1e9'), "expected strictly increasing edges"),
     ],

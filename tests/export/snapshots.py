@@ -1,5 +1,7 @@
 """Snapshots for the tests of the export."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from kldrift.records import (
@@ -49,9 +51,29 @@ def monitor(name="loans", features=None, windows=("5m", "1h"), exported=("kl",),
         "unseen_ratio": rng.random(shape),
         "out_of_range_ratio": rng.random(shape),
         "counts": rng.integers(0, 100, (len(windows), 3 * len(features))),
+        "dispersion": 1 + rng.random(shape),
+        "detected": rng.integers(0, 2, (len(features), 2)).astype(np.float64),
+        "reference_probabilities": np.full((len(windows), 3 * len(features)), 1 / 3),
+        "reference_rows": np.full(shape, 10.0),
         **changes,
     }
     return MonitorSnapshot(name=name, windows=windows, features=tuple(features), exported=exported, **values)
+
+
+def segmented(*values, **changes):
+    """A monitor with a segment for each value, whatever stands in them."""
+    whole = monitor(**changes)
+    shape = whole.samples.shape
+    rng = np.random.default_rng(99)
+    return replace(
+        whole,
+        segments=tuple(
+            replace(monitor(**{**changes, "seed": i + 1, "features": whole.features}), segment=value)
+            for i, value in enumerate(values)
+        ),
+        segment_mix=rng.random(shape[0]),
+        within_segments=rng.random(shape),
+    )
 
 
 def snapshot(*monitors, evaluated_ms=1_750_000_000_500):

@@ -33,6 +33,7 @@ ALERTS = {
     "KldriftConfigReloadFailed",
     "KldriftSeriesLimitHit",
     "KldriftMissingRatioHigh",
+    "KldriftReferenceUnusable",
 }
 
 
@@ -97,6 +98,30 @@ def test_every_rule_is_seen_firing_and_every_alert_silent():
     assert silent == ALERTS
 
 
+def test_a_silenced_alert_has_the_labels_by_which_it_is_silenced():
+    """Alertmanager takes two absent labels for equal, and an absent and a present one for different."""
+    inhibit = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())["inhibit_rules"]
+    alerts = [
+        (alert["exp_labels"], test["alertname"])
+        for case in yaml.safe_load(RULE_TESTS.read_text())["tests"]
+        for test in case["alert_rule_test"]
+        for alert in test["exp_alerts"]
+    ]
+    many = next(labels for labels, name in alerts if name == "KldriftManyFeaturesDrift")
+    drift = [labels for labels, name in alerts if name == "KldriftFeatureDrift"]
+    of_segment = next(labels for labels in drift if "segment" in labels)
+    whole = next(labels for labels in drift if "segment" not in labels)
+
+    def equal(rule, one, other):
+        return all(one.get(label) == other.get(label) for label in rule["equal"])
+
+    by_severity, by_many, _ = inhibit
+    assert not equal(by_severity, of_segment, whole)
+    assert equal(by_severity, of_segment, {**of_segment, "severity": "critical"})
+    assert equal(by_many, many, whole)
+    assert equal(by_many, many, of_segment)
+
+
 def test_every_runbook_url_leads_to_a_section():
     headings = re.findall(r"^#+ (.*)$", (PROMETHEUS / "README.md").read_text(), re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
@@ -127,21 +152,32 @@ def test_every_metric_of_the_rules_is_exported():
 
 def test_what_the_drift_rules_read_is_never_left_out():
     kept = {family.family.name for family in DRIFT_FAMILIES if family.rank is None}
-    read = {
+    bound = {
         "kldrift_kl_divergence_lower_nats",
         "kldrift_drift_threshold_nats",
         "kldrift_window_ready",
     }
+    verdict = {"kldrift_drift_detected"}
     for rule in rules():
         if rule["alert"] in {"KldriftFeatureDrift", "KldriftManyFeaturesDrift"}:
-            assert set(re.findall(r"\bkldrift_\w+", rule["expr"])) == read
+            expected = bound if rule["alert"] == "KldriftFeatureDrift" else verdict
+            assert set(re.findall(r"\bkldrift_\w+", rule["expr"])) == expected
+    read = bound | verdict
     assert read <= kept
     # beside them, what a reader of the bound needs to understand it
-    assert kept - read == {"kldrift_kl_divergence_nats", "kldrift_kl_noise_floor_nats", "kldrift_window_samples"}
+    assert kept - read == {
+        "kldrift_kl_divergence_nats",
+        "kldrift_kl_noise_floor_nats",
+        "kldrift_window_samples",
+        "kldrift_segments",
+    }
 
 
 def test_the_runbook_tells_what_is_left_out_in_that_order():
     words = {
+        "the KL of single dimensions": "kldrift_dimension_kl_divergence_nats",
+        "what lies within segments": "kldrift_within_segments_divergence_nats",
+        "their mix": "kldrift_segment_mix_divergence_nats",
         "upper bound": "kldrift_kl_divergence_upper_nats",
         "p-value": "kldrift_drift_log10_p_value",
         "reference rows": "kldrift_reference_rows",
@@ -158,8 +194,11 @@ def test_the_runbook_tells_what_is_left_out_in_that_order():
         "missing (live": "kldrift_missing_ratio",
         "reference)": "kldrift_reference_missing_ratio",
         "reference age": "kldrift_reference_created_timestamp_seconds",
+        "whether it is usable": "kldrift_reference_usable",
     }
     text = " ".join((PROMETHEUS / "README.md").read_text().split())
     [told] = re.findall(r"Left out first, in this order: (.*?);", text)
     ranked = sorted((f for f in DRIFT_FAMILIES if f.rank is not None), key=lambda f: f.rank)
-    assert [words[word] for word in told.split(", ")] == [f.family.name for f in ranked]
+    dimensions, segments, *families = told.split(", ")
+    assert segments == "the segments (smallest first)"
+    assert [words[word] for word in (dimensions, *families)] == [f.family.name for f in ranked]

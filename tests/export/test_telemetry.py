@@ -70,6 +70,7 @@ def test_counters_of_configured_names_stand_at_0_from_the_start(telemetry):
         assert series[key("kldrift_source_errors_total", source=source, reason="batch")] == 0
     assert series[key("kldrift_source_errors_total", source="scores", reason="read")] == 0
     assert series[key("kldrift_samples_late_total", monitor="loans")] == 0
+    assert series[key("kldrift_segment_rows_folded_total", monitor="loans")] == 0
     assert series[key("kldrift_values_invalid_total", monitor="loans", feature="amount")] == 0
     assert series[key("kldrift_values_invalid_total", monitor="loans", feature="country")] == 0
     assert series[key("kldrift_series_limit_hit_total")] == 0
@@ -186,6 +187,15 @@ def test_added_rows_late_rows_future_rows_and_invalid_values_are_counted(telemet
     events = log[1]()
     assert len(events) == 3  # the second time is not told
     assert events[2]["features"] == "country: 4"
+
+
+def test_rows_without_a_segment_of_their_own_are_counted_and_told_once_a_minute(telemetry, log):
+    for rows in (0, 5, 7):
+        telemetry.segments_folded("loans", rows)
+    assert series_of(telemetry)[key("kldrift_segment_rows_folded_total", monitor="loans")] == 12
+    assert [(e["level"], e["monitor"], e["rows"]) for e in log[1]()] == [("info", "loans", 5)]
+    telemetry.configure([], [], {})
+    assert key("kldrift_segment_rows_folded_total", monitor="loans") not in series_of(telemetry)
 
 
 def test_rows_in_order_are_only_counted(telemetry, log):

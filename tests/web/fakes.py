@@ -31,13 +31,14 @@ class FakeIngest:
 
 
 class FakeReaders:
-    def __init__(self, ready=True, problems=()):
+    def __init__(self, ready=True, problems=(), monitor=None):
         self.ready = ready
+        self.monitor = monitor
         self.problems = list(problems)
         self.asked = []
 
     def snapshot(self):
-        return snapshot()
+        return snapshot(self.monitor)
 
     def status(self):
         return Status(
@@ -58,32 +59,65 @@ class FakeReaders:
         return self.problems
 
 
-def snapshot():
-    """One monitor, two windows, two features of 3 and 2 cells; the second window of each is empty."""
-    edges = np.array([-np.inf, 0.5, np.inf])
-    age = FeatureInfo(
-        "age", "numeric", edges, None, ("[-inf, 0.5)", "[0.5, inf]", "missing"),
-        np.array([4, 5, 1]), np.array([0.4, 0.5, 0.1]), 10.0, 5, "b1", "r1", 0.01, 0.1,
-    )  # fmt: skip
-    city = FeatureInfo(
-        "home/city, ü 100%", "categorical", None, ("München", "other"), ("München", "other"),
-        None, np.array([0.5, 0.5]), np.inf, 5, "b2", "r2", 0.01, 0.1, "too short",
-    )  # fmt: skip
-    divergences = np.full((2, 2, len(DIVERGENCES)), np.nan)
+AGE = FeatureInfo(
+    "age", "numeric", np.array([-np.inf, 0.5, np.inf]), None,
+    ("[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing"),
+    np.array([4, 5, 0, 0, 1]), np.array([0.4, 0.5, 0, 0, 0.1]), 10.0, 5, "b1", "r1", 0.01, 0.1,
+    reference_text="loans.parquet", parameters=(("mean", 0.25), ("std", np.inf)),
+)  # fmt: skip
+CITY = FeatureInfo(
+    "home/city, ü 100%", "categorical", None, ("München",), ("München", "other", "unseen", "missing"),
+    None, np.array([0.5, 0.5, 0, 0]), np.inf, 5, "b2", "r2", 0.01, 0.1, "too short",
+)  # fmt: skip
+LATENT = FeatureInfo(
+    "latent", "vector", None, ("present",), ("present", "other", "unseen", "missing"),
+    None, np.array([1.0, 0, 0, 0]), 100.0, 5, "b3", "r3", 0.01, 0.1,
+)  # fmt: skip
+
+
+def loans(**changes):
+    """Two windows, the second empty; features of 5, 4 and 4 cells: one drifts, one has no usable reference, and of a
+    vector there are too few."""
+    empty = [np.nan] * 3
+    divergences = np.full((2, 3, len(DIVERGENCES)), np.nan)
     divergences[0, 0] = np.arange(len(DIVERGENCES)) / 8
     divergences[0, 1] = np.inf
-    ratio = np.array([[0.1, 0.0], [np.nan, np.nan]])
-    loans = MonitorSnapshot(
-        name="loans", windows=("5m", "1h"), features=(age, city), smoothing="none", exported=("kl",), at_ms=7,
-        offsets=np.array([0, 3, 5]), samples=np.array([[10, 2], [0, 0]]), divergences=divergences,
-        noise_floor=np.array([[0.2, 0.3], [np.nan, np.nan]]), ready=np.array([[True, False], [False, False]]),
-        lower=np.array([[0.0, np.nan], [np.nan, np.nan]]), upper=np.array([[0.9, np.nan], [np.nan, np.nan]]),
-        log10_p_value=np.array([[-0.3, np.nan], [np.nan, np.nan]]),
-        effective_samples=np.array([[5.0, 2.0], [np.nan, np.nan]]),
-        missing_ratio=ratio, unseen_ratio=ratio, out_of_range_ratio=ratio,
-        counts=np.array([[2, 7, 1, 2, 0], [0, 0, 0, 0, 0]]),
-    )  # fmt: skip
-    return DriftSnapshot(9, (loans,))
+    divergences[0, 2, 0] = 0.75
+    ratio = np.array([[0.1, 0.0, 0.0], empty])
+    values = {
+        "name": "loans", "windows": ("5m", "1h"), "features": (AGE, CITY, LATENT), "smoothing": "none",
+        "exported": ("kl",), "at_ms": 7, "offsets": np.array([0, 5, 9, 13]),
+        "samples": np.array([[10, 2, 8], [0, 0, 0]]), "divergences": divergences,
+        "noise_floor": np.array([[0.2, 0.3, 2.0], empty]), "ready": np.array([[True, False, False], [False] * 3]),
+        "lower": np.array([[0.031, np.nan, np.nan], empty]), "upper": np.array([[0.9, np.nan, np.nan], empty]),
+        "log10_p_value": np.array([[-7.5, np.nan, np.nan], empty]),
+        "effective_samples": np.array([[5.0, 2.0, 4.0], empty]),
+        "dispersion": np.array([[1.25, 1.0, 1.0], empty]),
+        "missing_ratio": ratio, "unseen_ratio": ratio, "out_of_range_ratio": ratio,
+        "counts": np.array([[2, 7, 0, 0, 1, 1, 0, 1, 0, 7, 0, 0, 1], [0] * 13]),
+        "detected": np.array([[1.0, 0.0], [np.nan, np.nan], [np.nan, np.nan]]),
+        "reference_probabilities": np.array([[0.4, 0.5, 0, 0, 0.1, 0.5, 0.5, 0, 0, 1, 0, 0, 0]] * 2),
+        "reference_rows": np.array([[10, np.inf, 100]] * 2),
+        "per_dimension": {2: np.array([[0.5, 0.25], [np.nan] * 2])},
+    }  # fmt: skip
+    return MonitorSnapshot(**values | changes)
+
+
+def segmented_loans(**changes):
+    """Two segments of 6 and 2 rows, their mix not what it was."""
+    whole = loans()
+    sizes = [("DE", 6), ("other", 2)]
+    values = {
+        "segments": tuple(loans(segment=name, samples=np.minimum(whole.samples, rows)) for name, rows in sizes),
+        "segment_mix": np.array([0.25, np.nan]),
+        "within_segments": np.array([[0.5, np.inf, 0.0], [np.nan] * 3]),
+    }
+    return loans(**values | changes)
+
+
+def snapshot(monitor=None):
+    """One monitor, without segments unless given."""
+    return DriftSnapshot(9, (monitor or loans(),))
 
 
 class Service:

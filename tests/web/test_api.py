@@ -3,12 +3,13 @@
 import json
 import math
 
+import numpy as np
 import pytest
 from prometheus_client.exposition import choose_encoder
 
 from kldrift.records import DIVERGENCES
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
-from tests.web.fakes import FakeReaders, Service, snapshot
+from tests.web.fakes import FakeReaders, Service, loans, segmented_loans, snapshot
 
 CITY = "home%2Fcity%2C%20%C3%BC%20100%25"
 
@@ -69,23 +70,23 @@ def test_the_index_names_the_endpoints():
 def test_monitors():
     assert Service().get("/api/v1/monitors").json() == {
         "evaluated_ms": 9,
-        "monitors": [{"name": "loans", "at_ms": 7, "windows": ["5m", "1h"], "features": 2}],
+        "monitors": [{"name": "loans", "at_ms": 7, "windows": ["5m", "1h"], "features": 3}],
     }
 
 
 def test_a_monitor_has_every_feature_and_window():
     monitor = strict_json(Service().get("/api/v1/monitors/loans"))
-    assert [feature["name"] for feature in monitor["features"]] == ["age", "home/city, ü 100%"]
-    age, city = monitor["features"]
+    assert [feature["name"] for feature in monitor["features"]] == ["age", "home/city, ü 100%", "latent"]
+    age, city, _ = monitor["features"]
     assert age["windows"]["5m"] == {
         "state": "ready",
         "samples": 10,
         "ready": True,
         "divergences": {name: i / 8 for i, name in enumerate(DIVERGENCES)},
         "noise_floor": 0.2,
-        "lower": 0.0,
+        "lower": 0.031,
         "upper": 0.9,
-        "log10_p_value": -0.3,
+        "log10_p_value": -7.5,
         "missing_ratio": 0.1,
         "unseen_ratio": 0.1,
         "out_of_range_ratio": 0.1,
@@ -98,35 +99,64 @@ def test_a_monitor_has_every_feature_and_window():
     assert city["problem"] == "too short"
 
 
+def test_a_monitor_has_the_verdict_of_each_feature_over_its_windows():
+    monitor = strict_json(Service().get("/api/v1/monitors/loans"))
+    age, city, latent = monitor["features"]
+    assert (age["state"], age["detected"]) == ("ready", {"warning": True, "critical": False})
+    for undecided in (city, latent):
+        assert (undecided["state"], undecided["detected"]) == ("undecided", {"warning": None, "critical": None})
+    assert (monitor["estimator"], monitor["confidence"]) == ("kldrift", 0.9999)
+    assert (monitor["segment"], monitor["segments"]) == (None, None)
+
+
+def test_a_feature_without_samples_in_any_window_is_empty():
+    nothing = loans(samples=np.zeros((2, 3), dtype=np.int64), ready=np.zeros((2, 3), dtype=bool))
+    monitor = strict_json(Service(readers=FakeReaders(monitor=nothing)).get("/api/v1/monitors/loans"))
+    assert [feature["state"] for feature in monitor["features"]] == ["empty"] * 3
+
+
 def test_a_feature_shows_what_its_figures_were_computed_from():
     feature = strict_json(Service().get("/api/v1/monitors/loans/features/age?window=5m"))
+    explanation = feature.pop("explanation")
+    assert list(explanation) == ["kl", "missing", "new", "shape", "contributions", "shares"]
     assert feature == {
         "monitor": "loans",
+        "segment": None,
         "feature": "age",
         "kind": "numeric",
         "window": "5m",
         "windows": ["5m", "1h"],
         "at_ms": 7,
         "state": "ready",
+        "reading": "lower bound 0.031 is above the warning tolerance 0.01: drift; 100 % of the divergence is"
+        " the shape of the rest, the largest contribution that of '[-inf, 0.5)'",
         "samples": 10,
         "ready": True,
         "problem": None,
+        "detected": {"warning": True, "critical": False},
         "divergences": {name: i / 8 for i, name in enumerate(DIVERGENCES)},
+        "estimator": "kldrift",
+        "per_dimension": None,
+        "within_segments": None,
         "noise_floor": 0.2,
-        "lower": 0.0,
+        "lower": 0.031,
         "upper": 0.9,
-        "log10_p_value": -0.3,
+        "confidence": 0.9999,
+        "log10_p_value": -7.5,
         "effective_samples": 5.0,
+        "dispersion": 1.25,
         "missing_ratio": 0.1,
         "unseen_ratio": 0.1,
         "out_of_range_ratio": 0.1,
         "thresholds": {"warning": 0.01, "critical": 0.1},
         "edges": ["-Inf", 0.5, "+Inf"],
         "categories": None,
-        "cells": ["[-inf, 0.5)", "[0.5, inf]", "missing"],
-        "live_counts": [2, 7, 1],
-        "reference_counts": [4, 5, 1],
-        "reference_probabilities": [0.4, 0.5, 0.1],
+        "cells": ["[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing"],
+        "live_counts": [2, 7, 0, 0, 1],
+        "reference": "loans.parquet",
+        "parameters": {"mean": 0.25, "std": "+Inf"},
+        "reference_counts": [4, 5, 0, 0, 1],
+        "reference_probabilities": [0.4, 0.5, 0.0, 0.0, 0.1],
         "reference_rows": 10.0,
         "reference_created_ms": 5,
         "reference_hash": "r1",
@@ -141,8 +171,158 @@ def test_a_divergence_can_be_recomputed_from_the_answer():
     kl = math.fsum(
         x / n * math.log(x / n / q)
         for x, q in zip(feature["live_counts"], feature["reference_probabilities"], strict=True)
+        if x
     )
     assert kl == pytest.approx(0.2 * math.log(0.5) + 0.7 * math.log(1.4))
+    explanation = feature["explanation"]
+    assert explanation["kl"] == pytest.approx(kl, abs=1e-12)
+    assert math.fsum(explanation["contributions"]) == pytest.approx(kl, abs=1e-12)
+    assert explanation["missing"] + explanation["new"] + explanation["shape"] == pytest.approx(kl, abs=1e-12)
+    assert math.fsum(explanation["shares"]) == pytest.approx(1, abs=1e-12)
+    assert len(explanation["contributions"]) == len(feature["cells"])
+
+
+def test_a_window_shows_what_it_was_compared_with_itself():
+    q = np.array(loans().reference_probabilities)
+    q[0, :5] = [0.2, 0.7, 0, 0, 0.1]
+    moving = loans(reference_probabilities=q, reference_rows=np.array([[77.0, np.inf, 0], [0, 0, 0]]))
+    feature = strict_json(Service(readers=FakeReaders(monitor=moving)).get("/api/v1/monitors/loans/features/age"))
+    assert feature["reference_probabilities"] == [0.2, 0.7, 0, 0, 0.1]
+    assert feature["reference_rows"] == 77
+    assert feature["explanation"]["kl"] == 0
+    assert feature["explanation"]["shares"] == [0] * 5
+
+
+def test_an_infinite_divergence_is_explained_by_the_cell_that_the_reference_does_not_have():
+    explanation = strict_json(Service().get(f"/api/v1/monitors/loans/features/{CITY}"))["explanation"]
+    assert (explanation["kl"], explanation["missing"], explanation["new"]) == ("+Inf", 0, "+Inf")
+    assert explanation["contributions"][2] == "+Inf"
+    assert explanation["shares"] == [0, 0, 1, 0]
+
+
+@pytest.mark.parametrize("path", ["latent", "age?window=1h"])
+def test_vectors_and_empty_windows_have_no_explanation(path):
+    assert strict_json(Service().get(f"/api/v1/monitors/loans/features/{path}"))["explanation"] is None
+
+
+def test_what_is_compared_with_nothing_has_no_explanation():
+    learning = loans(divergences=np.full((2, 3, len(DIVERGENCES)), np.nan))
+    feature = strict_json(Service(readers=FakeReaders(monitor=learning)).get("/api/v1/monitors/loans/features/age"))
+    assert feature["explanation"] is None
+
+
+def test_a_vector_has_the_divergence_of_each_dimension_where_asked_for():
+    path = "/api/v1/monitors/loans/features/latent"
+    assert strict_json(Service().get(path))["per_dimension"] == [0.5, 0.25]
+    assert strict_json(Service().get(f"{path}?window=1h"))["per_dimension"] == [None, None]
+
+
+# --- why a series is in its state ------------------------------------------------------------------
+
+
+def series(detected=(1.0, 0.0), **changes):
+    """``loans`` with another verdict on ``age``, and other figures of it over 5m."""
+    base = loans()
+    verdicts = np.array(base.detected)
+    verdicts[0] = detected
+    changed = {"detected": verdicts}
+    for name, value in changes.items():
+        changed[name] = np.array(getattr(base, name))
+        changed[name][0, 0] = value
+    return loans(**changed)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "expected"),
+    [
+        (series(samples=0), "empty: no samples in this window"),
+        (series(lower=0.2, detected=(1, 1)), "lower bound 0.2 is above the critical tolerance 0.1: drift"),
+        (series(lower=0.02), "lower bound 0.02 is above the warning tolerance 0.01: drift"),
+        (
+            series(lower=0.2),
+            "lower bound 0.2 is above the critical tolerance 0.1: drift, but no verdict: it may be chance",
+        ),
+        (series(lower=math.inf, detected=(1, 1)), "lower bound inf is above the critical tolerance 0.1: drift"),
+        (
+            series(lower=0.01),
+            "lower bound 0.01 is not above the warning tolerance 0.01, upper bound 0.9 is: no drift shown",
+        ),
+        (series(lower=0.0, upper=0.009), "lower bound 0 is not above the warning tolerance 0.01: no drift"),
+        (series(ready=False), "undecided: 10 samples, needs 30"),
+        (series(ready=False, noise_floor=0, reference_rows=7), "undecided: 7 rows to compare it with, needs 10"),
+        (series(ready=False, noise_floor=math.nan), "undecided: 10 samples are too few"),
+        (series(ready=False, reference_rows=0), "undecided: there is nothing yet to compare this window with"),
+    ],
+)
+def test_the_reading_says_why_a_series_is_in_its_state(monitor, expected):
+    feature = strict_json(Service(readers=FakeReaders(monitor=monitor)).get("/api/v1/monitors/loans/features/age"))
+    assert feature["reading"].partition(";")[0] == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "part", "cell"),
+    [
+        ([4, 4, 0, 0, 12], "98 % of the divergence is missing values", "missing"),
+        ([0, 1, 9, 0, 0], "96 % of the divergence is values without a bin of their own", "underflow"),
+        ([0, 9, 0, 0, 1], "96 % of the divergence is the shape of the rest", "[-inf, 0.5)"),
+    ],
+)
+def test_the_reading_of_a_drift_says_where_it_sits(counts, part, cell):
+    cells, q = np.array(loans().counts), np.array(loans().reference_probabilities)
+    cells[0, :5], q[0, :5] = counts, [0.38, 0.5, 0.01, 0.01, 0.1]
+    drifting = FakeReaders(monitor=loans(counts=cells, reference_probabilities=q))
+    text = strict_json(Service(readers=drifting).get("/api/v1/monitors/loans/features/age"))["reading"]
+    assert text.partition("; ")[2] == f"{part}, the largest contribution that of {cell!r}"
+
+
+def test_the_reading_names_a_problem_of_the_reference_and_counts_present_vectors():
+    service = Service()
+    assert service.get(f"/api/v1/monitors/loans/features/{CITY}").json()["reading"] == "undecided: too short"
+    latent = service.get("/api/v1/monitors/loans/features/latent").json()
+    assert latent["reading"] == "undecided: 7 samples, needs 170"
+
+
+# --- segments --------------------------------------------------------------------------------------
+
+
+def test_a_monitor_has_its_segments_and_their_mix():
+    monitor = strict_json(Service(readers=FakeReaders(monitor=segmented_loans())).get("/api/v1/monitors/loans"))
+    assert monitor["segments"] == {
+        "names": ["DE", "other"],
+        "windows": {
+            "5m": {"mix": 0.25, "rows": [6, 2], "shares": [0.75, 0.25]},
+            "1h": {"mix": None, "rows": [0, 0], "shares": [None, None]},
+        },
+    }
+
+
+def test_a_feature_has_what_lies_within_the_segments():
+    service = Service(readers=FakeReaders(monitor=segmented_loans()))
+    for path, expected in [("age", 0.5), (CITY, "+Inf"), ("age?window=1h", None)]:
+        assert strict_json(service.get(f"/api/v1/monitors/loans/features/{path}"))["within_segments"] == expected
+
+
+def test_a_segment_is_asked_for_by_its_value():
+    service = Service(readers=FakeReaders(monitor=segmented_loans()))
+    monitor = strict_json(service.get("/api/v1/monitors/loans?segment=DE"))
+    assert (monitor["segment"], monitor["segments"]) == ("DE", None)
+    assert monitor["features"][0]["windows"]["5m"]["samples"] == 6
+    feature = strict_json(service.get("/api/v1/monitors/loans/features/age?window=5m&segment=other"))
+    assert (feature["segment"], feature["samples"]) == ("other", 2)
+
+
+@pytest.mark.parametrize("path", ["", "/features/age"])
+@pytest.mark.parametrize(
+    ("monitor", "error"),
+    [
+        (segmented_loans(), "expected a known segment, got 'others'; did you mean 'other'? known: 'DE', 'other'"),
+        (segmented_loans(segments=()), "expected a known segment, got 'others'; no segment has rows yet"),
+        (loans(), "expected a known segment, got 'others'; this monitor has no segments"),
+    ],
+)
+def test_an_unknown_segment_is_404_with_the_known_ones(path, monitor, error):
+    answer = Service(readers=FakeReaders(monitor=monitor)).get(f"/api/v1/monitors/loans{path}?segment=others")
+    assert (answer.status_code, answer.json()) == (404, {"error": error})
 
 
 @pytest.mark.parametrize("encoded", [CITY, CITY.replace("%2F", "/")])
@@ -150,8 +330,8 @@ def test_a_feature_name_may_hold_any_character(encoded):
     feature = strict_json(Service().get(f"/api/v1/monitors/loans/features/{encoded}?window=1h"))
     assert feature["feature"] == "home/city, ü 100%"
     assert feature["window"] == "1h"
-    assert feature["categories"] == ["München", "other"]
-    assert feature["live_counts"] == [0, 0]
+    assert feature["categories"] == ["München"]
+    assert feature["live_counts"] == [0, 0, 0, 0]
     assert feature["reference_counts"] is None
     assert feature["reference_rows"] == "+Inf"
     assert feature["edges"] is None
@@ -163,9 +343,12 @@ def test_a_feature_name_may_hold_any_character(encoded):
         ("/api/v1/monitors/loan", "expected a known monitor, got 'loan'; did you mean 'loans'? known: 'loans'"),
         (
             "/api/v1/monitors/loans/features/agee",
-            "expected a known feature, got 'agee'; did you mean 'age'? known: 'age', 'home/city, ü 100%'",
+            "expected a known feature, got 'agee'; did you mean 'age'? known: 'age', 'home/city, ü 100%', 'latent'",
         ),
-        ("/api/v1/monitors/loans/features/", "expected a known feature, got ''; known: 'age', 'home/city, ü 100%'"),
+        (
+            "/api/v1/monitors/loans/features/",
+            "expected a known feature, got ''; known: 'age', 'home/city, ü 100%', 'latent'",
+        ),
         (
             "/api/v1/monitors/loans/features/age?window=11h",
             "expected a known window, got '11h'; did you mean '1h'? known: '5m', '1h'",

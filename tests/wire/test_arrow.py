@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec
+from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
 from kldrift.wire import decode
 
 SCHEMA = BatchSchema(
@@ -220,6 +220,8 @@ def test_corrupted_streams_are_survived(seed: int, compat: bool) -> None:
         *SCHEMA.features,
         FeatureSchema("k", "categorical", ("p",)),
         FeatureSchema("b", "categorical", ("true",)),
+        FeatureSchema("k", "categorical", vocabulary=Vocabulary(5)),
+        FeatureSchema("l", "vector", dimensions=2),
     )
     schema = BatchSchema(features, TimestampSpec("x", "s"))
     for _ in range(400):

@@ -65,6 +65,13 @@ def test_typed_columns_give_the_codes_of_json(tmp_path: Path, values: pl.Series,
         assert decode("ndjson", [rows], SCHEMA).batch.columns[1].tolist() == codes
 
 
+def test_a_category_that_is_no_unicode_keeps_its_code_from_the_others(tmp_path: Path) -> None:
+    path = tmp_path / "c.parquet"
+    pl.DataFrame({"c": ["red", "blue", None]}).write_parquet(path)
+    schema = BatchSchema((FeatureSchema("c", "categorical", ("\ud800", "red")),))
+    assert decode_rows(path, 0, 3, schema).batch.columns[0].tolist() == [1, 2, 3]
+
+
 def test_other_types_are_invalid(tmp_path: Path) -> None:
     path = tmp_path / "typed.parquet"
     pl.DataFrame({"x": ["1", None, "2"], "c": [[1], None, [2]]}).write_parquet(path)

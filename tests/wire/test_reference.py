@@ -5,7 +5,7 @@ import gzip
 import hashlib
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -195,3 +195,118 @@ def test_a_categorical_feature_of_nothing_but_dates_is_told_so(tmp_path: Path) -
     pl.DataFrame({"day": [datetime.date(2024, 1, 1)] * 3}).write_parquet(path)
     with pytest.raises(ReferenceProblem, match=r"day: expected strings, numbers or booleans, got Date; .*remove"):
         read_columns(path, [("day", "categorical")])
+
+
+# --- vectors, and one column asked for twice ------------------------------------------------------
+
+VECTORS = [[1.0, 2.0], None, [3.0, 4.0, 5.0], [6.0, None], [7.0, 8.0], []]
+EXPECTED = [[1, 2], [np.nan] * 2, [np.nan] * 2, [np.nan] * 2, [7, 8], [np.nan] * 2]
+
+
+def _write_vectors(path: Path, vectors: Sequence[Sequence[float | None] | None]) -> None:
+    frame = pl.DataFrame(
+        {"v": pl.Series(vectors, dtype=pl.List(pl.Float64)), "c": [f"k{i}" for i in range(len(vectors))]}
+    )
+    if path.suffix == ".parquet":
+        frame.write_parquet(path)
+    elif path.suffix == ".csv":
+        texts = [None if vector is None else json.dumps(vector) for vector in vectors]
+        frame.with_columns(v=pl.Series(texts, dtype=pl.String)).write_csv(path)
+    else:
+        path.write_text("\n".join(map(json.dumps, frame.to_dicts())))
+
+
+every_format = pytest.mark.parametrize("name", ["d.parquet", "d.csv", "d.ndjson"])
+
+
+@every_format
+def test_vectors(tmp_path: Path, name: str) -> None:
+    _write_vectors(tmp_path / name, VECTORS)
+    read = read_columns(tmp_path / name, [("c", "categorical"), ("v", "vector", 2)])
+    assert read.n_rows == 6
+    assert read.n_invalid == (0, 3)
+    vectors = read.columns[1]
+    assert isinstance(vectors, np.ndarray)
+    assert vectors.dtype == np.float64
+    assert vectors.flags.c_contiguous
+    np.testing.assert_array_equal(vectors, EXPECTED)
+
+
+@every_format
+@pytest.mark.parametrize(
+    ("vectors", "got"),
+    [
+        ([None, [1.0, 2.0, 3.0], [1.0]], "a list of 3"),
+        ([[1.0, None]], "a list with null, NaN or Inf"),
+        ([None], "none"),
+    ],
+)
+def test_a_column_without_any_vector(
+    tmp_path: Path, name: str, vectors: Sequence[Sequence[float | None] | None], got: str
+) -> None:
+    path = tmp_path / name
+    _write_vectors(path, vectors)
+    with pytest.raises(ReferenceProblem) as raised:
+        read_columns(path, [("v", "vector", 2)])
+    assert str(raised.value) == (
+        f"{path}: v: expected lists of 2 numbers, got {got}; correct the data or the number of dimensions"
+    )
+
+
+def test_vectors_of_fixed_length_in_parquet(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    numbers = np.arange(12, dtype=np.float32).reshape(-1, 4)
+    pl.DataFrame({"v": numbers}).write_parquet(path)
+    np.testing.assert_array_equal(read_columns(path, [("v", "vector", 4)]).columns[0], numbers)
+
+
+def test_a_column_of_texts_holds_no_vectors(tmp_path: Path) -> None:
+    path = tmp_path / "d.parquet"
+    pl.DataFrame({"v": ["[1,2]"]}).write_parquet(path)
+    with pytest.raises(ReferenceProblem, match="v: expected lists of 2 numbers, got a value of type String; "):
+        read_columns(path, [("v", "vector", 2)])
+
+
+def test_vectors_in_ndjson_among_what_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "d.ndjson"
+    path.write_text('{"v": [1, 2]}\n{bad\n{"v": "[1, 2]"}\n{"v": [[1], [2]]}\n{}\n{"v": [3, 1e400]}\n{"v": [3, 4]}')
+    read = read_columns(path, [("v", "vector", 2)])
+    assert (read.n_rows, read.n_rejected, read.n_invalid) == (6, 1, (3,))
+    np.testing.assert_array_equal(read.columns[0], [[1, 2], *[[np.nan] * 2] * 4, [3, 4]])
+
+
+def test_vectors_in_several_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "d.ndjson"
+    n = 200_000
+    lines = [b'{"v": [%d, %d.5], "pad": "01234567890123456789"}\n' % (i, i) for i in range(n)]
+    lines[150_000] = b'{"v": "one chunk is read row by row"}\n'
+    path.write_bytes(b"".join(lines))
+    read = read_columns(path, [("v", "vector", 2)])
+    expected = np.column_stack([np.arange(n), np.arange(n) + 0.5])
+    expected[150_000] = np.nan
+    np.testing.assert_array_equal(read.columns[0], expected)
+    assert read.n_invalid == (1,)
+
+
+def test_the_dimensions_of_a_vector_have_to_be_known(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="v: expected the dimensions of a vector, got 0"):
+        read_columns(tmp_path / "d.parquet", [("v", "vector")])
+
+
+@every_format
+@pytest.mark.parametrize("kinds", [("categorical", "categorical"), ("numeric", "categorical")])
+def test_one_column_as_two_features(tmp_path: Path, name: str, kinds: tuple[Kind, Kind]) -> None:
+    path = tmp_path / name
+    frame = pl.DataFrame({"x": [7, None, 5, 7]})
+    if name == "d.parquet":
+        frame.write_parquet(path)
+    else:
+        path.write_text('{"x": 7}\n{"x": null}\n{"x": 5}\n{"x": 7}' if name == "d.ndjson" else "y,x\n,7\n,\n,5\n,7\n")
+    first, second = read_columns(path, [("x", kinds[0]), ("x", kinds[1])]).columns
+    assert isinstance(second, CategoricalColumn)
+    assert second.values == ("5", "7")
+    assert second.codes.tolist() == [1, -1, 0, 1]
+    if isinstance(first, CategoricalColumn):
+        assert first.codes.tolist() == [1, -1, 0, 1]
+    else:
+        np.testing.assert_array_equal(first, [7, np.nan, 5, 7])

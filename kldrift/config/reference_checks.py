@@ -1,0 +1,182 @@
+"""What concerns several keys of a reference, and a reference beside its feature or monitor; see `checks`."""
+
+from collections.abc import Iterable
+from math import isfinite
+from typing import Any
+
+from kldrift.config.choices import FAMILIES, FAMILIES_OF, FEATURE_REFERENCES, MONITOR_REFERENCES, Choice, chosen
+from kldrift.config.document import Path, Problem, is_number, mapping, sequence
+from kldrift.config.values import MIN_WINDOW_MS, SLICES, duration_text, milliseconds
+
+#: Of the offset of a `previous` reference: the counts of so many slices are kept.
+_MAX_OFFSET_SLICES = 100_000
+_DEFAULT_WINDOWS = ["5m", "1h", "24h"]
+
+_MONITOR_NAMES = tuple(dict.fromkeys(choice.name for choice in MONITOR_REFERENCES))
+_FEATURE_NAMES = (*dict.fromkeys(choice.name for choice in FEATURE_REFERENCES), "family")
+_KEYS = {key for choice in (*FEATURE_REFERENCES, *FAMILIES) for key in (*choice.required, *choice.optional)} | {
+    "family",
+    "fit",
+}
+_FOR_VECTORS = ("data", "file", "learn", "family")
+
+
+def monitor_reference(path: Path, monitor: dict[str, Any]) -> Iterable[Problem]:
+    """Check the reference of a monitor."""
+    if "reference" in monitor:
+        place, reference = (*path, "reference"), mapping(monitor["reference"])
+        yield from _reference(place, reference, _MONITOR_NAMES, None)
+        yield from _offset(place, reference, monitor)
+
+
+def feature_reference(path: Path, feature: dict[str, Any], monitor: dict[str, Any]) -> Iterable[Problem]:
+    """Check the reference of a feature, its own or that of its monitor."""
+    kind, place = feature.get("kind"), (*path, "reference")
+    if kind == "posterior":
+        if "reference" in feature:
+            yield Problem(place, "no reference with a posterior, which is compared with N(0, I)", "remove the key")
+        return
+    if "reference" in feature:
+        reference = mapping(feature["reference"])
+        yield from _reference(place, reference, _FEATURE_NAMES, kind)
+        yield from _offset(place, reference, monitor)
+        if kind in ("numeric", None):
+            yield from _bins_beside(path, feature, reference)
+    elif "reference" not in monitor:
+        remedy = "add reference: {data: FILE} to the monitor or to the feature"
+        yield Problem(place, "a reference, of the feature or of its monitor", remedy)
+    elif kind == "vector" and "previous" in mapping(monitor["reference"]):
+        expected = "a reference of its own, since the monitor's is previous, which is not with a vector in this version"
+        yield Problem(place, expected, f"give the feature one: {_listed(_FOR_VECTORS, 'or')}: normal")
+
+
+def bin_method(bins: dict[str, Any]) -> Any:
+    """Give the method by which bins are cut."""
+    return bins.get("method", "edges" if "edges" in bins else "quantile")
+
+
+def _listed(words: Iterable[str], conjunction: str) -> str:
+    *others, last = words
+    return f"{', '.join(others)} {conjunction} {last}" if others else last
+
+
+def _reference(path: Path, reference: dict[str, Any], names: tuple[str, ...], kind: Any) -> Iterable[Problem]:
+    given = [name for name in names if name in reference]
+    # `previous` and `family` take others of the names as keys beside them
+    leading = next((name for name in ("previous", "family") if name in given), given[0] if len(given) == 1 else None)
+    if leading is None:
+        if given or not reference.keys() - (_KEYS if "family" in names else set()):  # an unknown key has its own error
+            remedy = "keep one of them" if given else "add one of them"
+            yield Problem(path, f"exactly one of {_listed(names, 'and')}", remedy)
+    elif kind == "vector" and leading not in _FOR_VECTORS:
+        remedy = f"give {_listed(_FOR_VECTORS, 'or')}: normal"
+        version = " in this version" if leading == "previous" else ""
+        yield Problem((*path, leading), f"no {leading} with a vector{version}", remedy)
+    elif leading == "family":
+        yield from _family(path, reference, kind)
+    else:
+        choices = [choice for choice in FEATURE_REFERENCES if choice.name == leading]
+        allowed = {key for choice in choices for key in (*choice.required, *choice.optional)}
+        yield from _strangers(path, reference, allowed, leading)
+        if leading == "previous" and len(allowed & reference.keys()) > 2:
+            beside = _listed(sorted(allowed - {"previous"}), "and")
+            yield Problem(path, f"at most one of {beside} beside previous, for its bins", "keep one of them")
+        elif leading in ("counts", "probabilities"):
+            yield from _inline(path, reference, leading, kind)
+
+
+def _strangers(path: Path, reference: dict[str, Any], allowed: set[str], neighbour: str) -> Iterable[Problem]:
+    for key in sorted(_KEYS & reference.keys() - allowed):
+        remedy = "give them as bins: {edges: […]} of the feature" if key == "edges" else "remove the key"
+        yield Problem((*path, key), f"no {key} beside {neighbour}", remedy)
+
+
+def _family(path: Path, reference: dict[str, Any], kind: Any) -> Iterable[Problem]:
+    family = chosen(FAMILIES, reference["family"])
+    if family is None:
+        return
+    suitable = FAMILIES_OF.get(kind) if isinstance(kind, str) else None
+    if suitable is not None and family.name not in suitable:
+        remedy = "take one of these families" if len(suitable) > 1 else "take it"
+        yield Problem((*path, "family"), f"{_listed(suitable, 'or')} with a {kind} feature", remedy)
+    elif "fit" in reference:
+        yield from _strangers(path, reference, {"family", "fit"}, "fit")
+    else:
+        yield from _strangers(path, reference, {"family", *family.required}, f"family: {family.name}")
+        yield from _parameters(path, reference, family)
+        if family.name == "categorical" and "probabilities" in reference:
+            yield from _inline(path, reference, "probabilities", kind)
+
+
+def _parameters(path: Path, reference: dict[str, Any], family: Choice) -> Iterable[Problem]:
+    missing = [key for key in family.required if key not in reference]
+    if len(missing) == len(family.required):
+        expected = f"{_listed(missing, 'and')} of the {family.name} family, or fit: FILE"
+        yield Problem(path, expected, "add what the reference is made from")
+        return
+    for key in missing:
+        yield Problem((*path, key), f"the {key} of the {family.name} family", "add the key")
+    low, high = reference.get("low"), reference.get("high")
+    if family.name == "uniform" and is_number(low) and is_number(high):
+        if low >= high:
+            yield Problem((*path, "high"), "low below high", "exchange them" if low > high else "raise it")
+        elif isfinite(low) and isfinite(high) and not isfinite(float(high) - float(low)):
+            yield Problem((*path, "high"), "low and high whose difference is finite", "bring them nearer")
+
+
+def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Iterable[Problem]:
+    cells, edges = reference[key], reference.get("edges")
+    if kind == "categorical":
+        if "edges" in reference:
+            yield Problem((*path, "edges"), "no edges with a categorical feature", "remove the key")
+        if isinstance(cells, list):
+            yield Problem((*path, key), f"a mapping of categories to {key}", "write {category: value, …}")
+    elif kind == "numeric":
+        if isinstance(cells, dict):
+            yield Problem((*path, key), f"a list of {key}, one a bin", "write [value, …], with edges")
+        if "edges" not in reference:
+            yield Problem((*path, "edges"), f"the edges that the {key} belong to", "add the key")
+        elif isinstance(cells, list) and isinstance(edges, list) and len(edges) >= 2 and len(cells) != len(edges) - 1:
+            yield Problem(
+                (*path, key),
+                f"{len(edges) - 1} {key}, one for each bin between the {len(edges)} edges",
+                f"there are {len(cells)}; add or remove some",
+            )
+
+
+def _offset(path: Path, reference: dict[str, Any], monitor: dict[str, Any]) -> Iterable[Problem]:
+    offset = milliseconds(reference.get("previous"))
+    windows = sequence(monitor.get("windows", _DEFAULT_WINDOWS))
+    lengths = [milliseconds(window) or 0 for window in windows]
+    # a window that is wrong has its own error
+    shortest = min((length for length in lengths if length >= MIN_WINDOW_MS and length % SLICES == 0), default=None)
+    if offset is None or shortest is None or offset * SLICES <= _MAX_OFFSET_SLICES * shortest:
+        return
+    longest = duration_text(_MAX_OFFSET_SLICES * shortest // SLICES)
+    yield Problem(
+        (*path, "previous"),
+        f"an offset of at most {_MAX_OFFSET_SLICES} twelfths of the shortest window, whose counts are kept in memory",
+        f"take at most {longest}, or no window as short as {duration_text(shortest)}",
+    )
+
+
+def _bins_beside(path: Path, feature: dict[str, Any], reference: dict[str, Any]) -> Iterable[Problem]:
+    """Bins of the feature beside a reference that has edges of its own, or that has no values to cut them from."""
+    bins = feature.get("bins")
+    if not isinstance(bins, dict):
+        return
+    place, method, family = (*path, "bins"), bin_method(bins), chosen(FAMILIES, reference.get("family"))
+    if "edges" in reference:
+        remedy = "remove the key; the edges of the reference are the bins"
+        yield Problem(place, "no bins beside a reference with edges of its own", remedy)
+    elif family is None:
+        return
+    elif method == "quantile" and "range" in bins:
+        remedy = "remove the key; the family has its quantiles wherever it lies"
+        yield Problem((*place, "range"), "no range with quantile bins beside a family", remedy)
+    elif method in ("uniform", "logarithmic") and "range" not in bins:
+        expected = f"the range of {method} bins beside a family, which has no smallest and largest value"
+        yield Problem((*place, "range"), expected, "add range: [low, high]")
+    elif method == "discrete" and family.name not in ("poisson", "bernoulli"):
+        expected = f"no discrete bins beside the {family.name} family, whose values are no whole numbers"
+        yield Problem((*place, "method"), expected, "take quantile, uniform or logarithmic bins, or edges")

@@ -1,0 +1,206 @@
+"""KL as other programs estimate it, for people who bring their thresholds along.
+
+Each takes the same samples in the same bins; what differs is which cells a program knows of, how it fills empty ones,
+and the direction. Bounds and verdicts do not use these. ``python -m tests.evidence.estimators`` checks them against
+the programs themselves.
+
+Two things cannot be had from counts. Rare and unseen values are one cell each here (*other*, *unseen*), where a
+program may keep them apart. Infinite values count as underflow and overflow here; Evidently drops them, MLRun counts
+them in the total but in no bin, driftwatch refuses them.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.errors import KldriftError
+from kldrift.records import FloatArray, IntArray
+
+_Mask = npt.NDArray[np.bool_]
+
+EVIDENTLY_FILL = 1e-4
+MLRUN_FILL = 1e-4
+DRIFTWATCH_EPSILON = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class _Cells:
+    """Cells over all features: whose they are, and which kind they are of.
+
+    Parameters
+    ----------
+    offsets : (F + 1,) int64
+    numeric : (F,) bool
+    """
+
+    offsets: IntArray
+    numeric: _Mask
+
+    def sums(self, values: npt.NDArray[np.generic]) -> FloatArray:
+        """(W, F) sums of (W, C) values over the cells of each feature."""
+        return np.add.reduceat(values, self.offsets[:-1], axis=1, dtype=np.float64)
+
+    def spread(self, per_feature: FloatArray) -> FloatArray:
+        """(W, C) from (W, F)."""
+        return np.repeat(per_feature, np.diff(self.offsets), axis=1)
+
+    def shares(self, counts: FloatArray) -> FloatArray:
+        """(W, C) counts as shares of their feature; NaN where it has none."""
+        with np.errstate(invalid="ignore"):
+            return counts / self.spread(self.sums(counts))
+
+    @property
+    def missing(self) -> IntArray:
+        """(F,) columns of the missing values."""
+        return self.offsets[1:] - 1
+
+    @property
+    def numeric_bins(self) -> _Mask:
+        """(C,) the bins proper of numeric features."""
+        bins = np.repeat(self.numeric, np.diff(self.offsets))
+        for back in (1, 2, 3):
+            bins[(self.offsets[1:] - back)[self.numeric]] = False
+        return bins
+
+
+def estimate(
+    estimator: str, live: IntArray, reference_counts: FloatArray, offsets: IntArray, numeric: _Mask
+) -> FloatArray:
+    """The KL that another program computes from the same counts.
+
+    Parameters
+    ----------
+    estimator : ``evidently``, ``boxkite``, ``mlrun`` or ``driftwatch``
+    live : (W, C) int64, feature f owns columns ``offsets[f]:offsets[f + 1]``, in the order of `FeatureInfo.cells`
+    reference_counts : (C,) float64; of a large sample where the reference is known exactly
+    numeric : (F,) bool, whose cells are bins, underflow, overflow, missing; else categories, other, unseen, missing
+
+    Returns
+    -------
+    kl : (W, F) float64, nats; NaN where the window or the reference holds nothing that the program would look at
+
+    Raises
+    ------
+    KldriftError
+        there is no such estimator
+    """
+    if estimator not in _ESTIMATORS:
+        raise KldriftError(f"expected an estimator among {', '.join(_ESTIMATORS)}, got {estimator!r}; use one of these")
+    x = live.astype(np.float64)
+    y = np.broadcast_to(reference_counts, x.shape)
+    return _ESTIMATORS[estimator](x, y, _Cells(offsets, numeric))
+
+
+def _evidently(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
+    """D(reference || live), empty cells filled on both sides: 1e-4, or a millionth of the smallest share below that.
+
+    Missing values are dropped first. A categorical feature has the values that either side holds; a numeric one bins
+    from the smallest to the largest of both, so that bins in between exist where they are empty, and underflow and
+    overflow where they are not. ``scipy.stats.entropy`` makes the filled shares add up to 1 again.
+
+    References
+    ----------
+    evidently 0.7.23, ``legacy/calculations/stattests``: ``kl_div.py`` and ``get_binned_data`` in ``utils.py``;
+    ``get_one_column_drift`` in ``legacy/calculations/data_drift.py`` for what is dropped.
+    """
+    x, y = _without_missing(x, cells), _without_missing(y, cells)
+    taken = cells.numeric_bins | (x > 0) | (y > 0)
+    taken[:, cells.missing] = False
+    p, q = (cells.shares(_evidently_filled(cells.shares(counts), taken, cells)) for counts in (x, y))
+    return cells.sums(_terms(q, p))
+
+
+def _evidently_filled(shares: FloatArray, taken: _Mask, cells: _Cells) -> FloatArray:
+    least = np.minimum.reduceat(np.where(shares > 0, shares, np.inf), cells.offsets[:-1], axis=1)
+    fill = np.where(least <= EVIDENTLY_FILL, least / 1e6, EVIDENTLY_FILL)
+    return np.where(taken & (shares == 0), cells.spread(fill), shares)
+
+
+def _boxkite(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
+    """D(reference || live) + D(live || reference), one sample added to each cell.
+
+    Missing values are a cell like any other. The baseline has a cell for each value that the training data held. One
+    that only the live side holds enlarges its total, and its number of cells by one, but has nothing to be matched
+    with, and no term. (Only discrete features get this panel from boxkite, numeric ones the largest difference of the
+    distribution functions; and PromQL's ``increase`` estimates the live counts, which are exact here.)
+
+    References
+    ----------
+    boxkite, ``examples/grafana-prometheus/metrics/dashboards/model.json``, panel "KL Divergence over $duration";
+    ``boxkite/monitoring/frequency.py`` and ``boxkite/utils/histogram.py`` for the cells.
+    """
+    known = y > 0
+    n, m = cells.sums(x), cells.sums(y)
+    p = (x + 1) / cells.spread(n + np.maximum(cells.sums(known | (x > 0)), 1))
+    q = (y + 1) / cells.spread(m + np.maximum(cells.sums(known), 1))
+    kl = cells.sums(np.where(known, (q - p) * np.log(q / p), 0.0))
+    return np.where((n > 0) & (m > 0), kl, np.nan)
+
+
+def _mlrun(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
+    """D(live || reference) + D(reference || live), 1e-4 in the place of a zero denominator, nothing renormalised.
+
+    Missing values are dropped. Underflow and overflow are the two bins by which MLRun pads a histogram. (It has
+    histograms of numbers only; a category counts here as a value of its own.)
+
+    References
+    ----------
+    mlrun 1.12.1, ``KullbackLeiblerDivergence`` in ``model_monitoring/metrics/histogram_distance.py``; ``pad_hist`` in
+    ``common/model_monitoring/helpers.py`` and ``calculate_inputs_statistics`` in ``model_monitoring/helpers.py``.
+    """
+    p, q = (cells.shares(_without_missing(counts, cells)) for counts in (x, y))
+    forward, backward = (_terms(a, np.where(b == 0, MLRUN_FILL, b)) for a, b in ((p, q), (q, p)))
+    return cells.sums(forward + backward)
+
+
+def _driftwatch(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
+    """D(live || reference) of shares (f + e) / (1 + K e), e = 1e-6, over K cells.
+
+    Missing values are refused there, so they are dropped here. Of a numeric feature, what lies outside the bins is
+    counted in the outermost ones. A categorical feature has the values that either side holds.
+
+    References
+    ----------
+    The Rust crate driftwatch 0.1.0, ``src/metrics/kl_divergence.rs``; ``src/binning/mod.rs`` and
+    ``src/distribution.rs`` for the cells.
+    """
+    x, y = (_clamped(_without_missing(counts, cells), cells) for counts in (x, y))
+    taken = cells.numeric_bins | (x > 0) | (y > 0)
+    taken[:, cells.missing] = False
+    total = cells.spread(1 + DRIFTWATCH_EPSILON * cells.sums(taken))
+    p, q = (np.where(taken, (cells.shares(counts) + DRIFTWATCH_EPSILON) / total, 0.0) for counts in (x, y))
+    kl = cells.sums(_terms(p, q))
+    return np.where((cells.sums(x) > 0) & (cells.sums(y) > 0), kl, np.nan)
+
+
+def _clamped(counts: FloatArray, cells: _Cells) -> FloatArray:
+    """Values below and above the bins of numeric features in the first and the last one."""
+    first, end = cells.offsets[:-1][cells.numeric], cells.offsets[1:][cells.numeric]
+    clamped = counts.copy()
+    clamped[:, first] += counts[:, end - 3]
+    clamped[:, end - 4] += counts[:, end - 2]
+    clamped[:, end - 3] = 0
+    clamped[:, end - 2] = 0
+    return clamped
+
+
+def _without_missing(counts: FloatArray, cells: _Cells) -> FloatArray:
+    present = counts.copy()
+    present[:, cells.missing] = 0
+    return present
+
+
+def _terms(p: FloatArray, q: FloatArray) -> FloatArray:
+    """Terms p ln(p / q), 0 where p is; NaN stays."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(p == 0, 0.0, p * np.log(p / q))
+
+
+_ESTIMATORS: dict[str, Callable[[FloatArray, FloatArray, _Cells], FloatArray]] = {
+    "evidently": _evidently,
+    "boxkite": _boxkite,
+    "mlrun": _mlrun,
+    "driftwatch": _driftwatch,
+}

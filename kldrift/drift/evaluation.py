@@ -1,0 +1,292 @@
+"""Counts of windows in, divergences with their bounds and verdicts out: for a monitor, or for one of its segments."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from statistics import NormalDist
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.drift.detection import verdicts
+from kldrift.drift.divergences import KNOWN_SAMPLE, smooth_counts
+from kldrift.drift.estimators import estimate
+from kldrift.drift.gaussian import bound_gaussian, dimension_kl
+from kldrift.drift.overdispersion import OverdispersionTable, measure_reference
+from kldrift.drift.posterior import bound_mean
+from kldrift.drift.reference import FeatureReference
+from kldrift.drift.support import SAMPLES_PER_BIN, problem_of, samples_needed
+from kldrift.kernels.bounds import BOUNDS, bound_counts
+from kldrift.kernels.divergence import compare_counts
+from kldrift.kernels.moments import Moments
+from kldrift.records import DIVERGENCES, FeatureInfo, FloatArray, IntArray, MonitorSnapshot, MonitorSpec
+
+_KL = DIVERGENCES.index("kl")
+
+
+@dataclass(frozen=True, slots=True)
+class WindowTotals:
+    """What was counted in each window.
+
+    Parameters
+    ----------
+    counts : (W, C) int64
+    moments : of the vector features by index, (W,) groups each
+    earlier : counts (W, C) of the windows as they were some ms before, by those ms
+    """
+
+    counts: IntArray
+    moments: Mapping[int, Moments] = field(default_factory=dict)
+    earlier: Mapping[int, IntArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A snapshot, and what it does not show.
+
+    Parameters
+    ----------
+    log10_p_values : (W, F, 2) float64, behind the verdicts: warning, critical; NaN where undecided
+    kl : (W, F) float64, kldrift's own estimate whatever estimator the snapshot shows
+    """
+
+    snapshot: MonitorSnapshot
+    log10_p_values: FloatArray
+    kl: FloatArray
+
+
+@dataclass(frozen=True, slots=True)
+class _Compared:
+    """What each window is compared with, (W, C) and (W, F); the first axis has length 1 where all have the same."""
+
+    q: FloatArray
+    always_counted: npt.NDArray[np.bool_]
+    rows: FloatArray
+
+
+class Evaluation:
+    """The references of some features, ready to be compared with.
+
+    Parameters
+    ----------
+    spec : what is watched
+    references : one each a feature, in the order of the specification
+    """
+
+    def __init__(self, spec: MonitorSpec, references: Sequence[FeatureReference]) -> None:
+        self._spec = spec
+        self._references = tuple(references)
+        self.offsets: IntArray = np.concatenate([[0], np.cumsum([len(r.cells) for r in references])]).astype(np.int64)
+        q = np.concatenate([reference.smoothed(spec.smoothing) for reference in references])
+        held = np.concatenate([_held(reference) for reference in references])
+        rows = np.array([reference.rows for reference in references])
+        self._static = _Compared(q[np.newaxis], _always_counted(held, self.offsets)[np.newaxis], rows[np.newaxis])
+        self._reference_counts = np.concatenate([_as_counts(reference) for reference in references])
+        self._overdispersion = OverdispersionTable([measure_reference(reference) for reference in references])
+        self._thresholds = np.array([(feature.warning, feature.critical) for feature in spec.features])
+        self._alpha = 1 - spec.confidence
+        self._z_quantile = NormalDist().inv_cdf(1 - self._alpha / len(spec.windows))
+        self._previous = [(f, reference.offset_ms) for f, reference in enumerate(references) if reference.offset_ms]
+        self._moving = np.array([reference.offset_ms > 0 for reference in references])
+        self._vector = np.array([reference.dimensions > 0 for reference in references])
+        self._vectors = [f for f, reference in enumerate(references) if reference.dimensions]
+        #: there is nothing to compare with: still to be learned, or it turned out to be no use
+        self._blank = np.array([reference.learn > 0 or reference.flaw is not None for reference in references])
+        self._needed = np.array([samples_needed(reference) for reference in references])
+        kinds = [reference.kind for reference in references]
+        self._numeric = np.array([kind == "numeric" for kind in kinds])
+        self._categorical = np.array([kind == "categorical" for kind in kinds])
+        self.features = tuple(
+            self._feature_info(f, reference, q[self.offsets[f] : self.offsets[f + 1]])
+            for f, reference in enumerate(references)
+        )
+        self._usable = np.array([info.problem is None for info in self.features])
+
+    def _feature_info(self, f: int, reference: FeatureReference, q: FloatArray) -> FeatureInfo:
+        return FeatureInfo(
+            name=reference.name,
+            kind=reference.kind,
+            edges=reference.edges,
+            categories=reference.categories,
+            cells=reference.cells,
+            reference_counts=reference.counts,
+            reference_probabilities=q,
+            reference_rows=reference.rows,
+            reference_created_ms=reference.created_ms,
+            bins_hash=reference.bins_hash,
+            reference_hash=reference.reference_hash,
+            warning=self._spec.features[f].warning,
+            critical=self._spec.features[f].critical,
+            problem=problem_of(reference),
+            reference_text=reference.source,
+            parameters=reference.parameters,
+        )
+
+    def evaluate(self, totals: WindowTotals, at_ms: int, segment: str | None = None) -> Evaluated:
+        """The divergences of all features and windows."""
+        counts = totals.counts
+        compared = self._compared(totals)
+        out = np.empty((len(counts), len(self.features), len(BOUNDS)))
+        divergences = self._divergences(counts, compared)
+        samples = np.add.reduceat(counts, self.offsets[:-1], axis=1)
+        self._bound(counts, samples, compared, out)
+        bounds = {name: out[:, :, i].copy() for i, name in enumerate(BOUNDS)}
+        needed = np.where(self._needed > 0, self._needed, SAMPLES_PER_BIN * bounds["n_bins"])
+        present = samples.copy()
+        nothing = self._blank | (compared.rows == 0)
+        divergences[np.broadcast_to(nothing, samples.shape)] = np.nan
+        per_dimension: dict[int, FloatArray] = {}
+        for f in self._vectors:
+            self._evaluate_vector(f, totals.moments[f], divergences, bounds, per_dimension)
+            present[:, f] = totals.moments[f].n
+        kl = divergences[:, :, _KL].copy()
+        if self._spec.estimator != "kldrift":
+            binned = ~(nothing | self._vector)
+            divergences[:, :, _KL] = np.where(binned, self._estimates(counts, totals), kl)
+        ready = (present >= needed) & self._usable & ~nothing
+        if self._previous:  # how many rows there are to compare with depends on the window
+            ready &= ~self._moving | (compared.rows >= needed)
+        for name in ("lower", "upper", "log10_p_warning", "log10_p_critical"):
+            bounds[name][~ready] = np.nan
+        for name in ("noise_floor", "effective_samples", "dispersion"):
+            bounds[name][np.broadcast_to(nothing, samples.shape)] = np.nan
+        p_values = np.stack([bounds["log10_p_warning"], bounds["log10_p_critical"]], axis=2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            flow = [counts[:, self.offsets[1:] - back] / samples for back in (3, 2, 1)]
+        snapshot = MonitorSnapshot(
+            name=self._spec.name,
+            windows=tuple(window.name for window in self._spec.windows),
+            features=self.features,
+            smoothing=self._spec.smoothing.name,
+            exported=self._spec.divergences,
+            at_ms=at_ms,
+            offsets=self.offsets,
+            samples=samples,
+            divergences=divergences,
+            noise_floor=bounds["noise_floor"],
+            lower=bounds["lower"],
+            upper=bounds["upper"],
+            log10_p_value=bounds["log10_p_warning"],
+            effective_samples=bounds["effective_samples"],
+            dispersion=bounds["dispersion"],
+            ready=ready,
+            detected=verdicts(p_values, self._alpha, self._spec.correction),
+            missing_ratio=flow[2],
+            unseen_ratio=np.where(self._categorical, flow[1], np.nan),
+            out_of_range_ratio=np.where(self._numeric, flow[0] + flow[1], np.nan),
+            counts=counts,
+            reference_probabilities=np.broadcast_to(compared.q, counts.shape),
+            reference_rows=np.broadcast_to(compared.rows, samples.shape),
+            estimator=self._spec.estimator,
+            confidence=self._spec.confidence,
+            segment=segment,
+            per_dimension=per_dimension,
+        )
+        return Evaluated(snapshot, p_values, kl)
+
+    def _compared(self, totals: WindowTotals) -> _Compared:
+        """What each window is compared with: the references, or itself some time before."""
+        if not self._previous:
+            return self._static
+        n_windows = len(totals.counts)
+        q = np.repeat(self._static.q, n_windows, axis=0)
+        held = np.repeat(self._static.always_counted, n_windows, axis=0)
+        rows = np.repeat(self._static.rows, n_windows, axis=0)
+        for f, offset_ms in self._previous:
+            cells = slice(self.offsets[f], self.offsets[f + 1])
+            before = totals.earlier[offset_ms][:, cells]
+            rows[:, f] = before.sum(axis=1)
+            held[:, cells] = _always_counted(before > 0, np.array([0, before.shape[1]]))
+            for w in np.flatnonzero(rows[:, f]):
+                q[w, cells] = smooth_counts(before[w], self._spec.smoothing)
+        return _Compared(q, held, rows)
+
+    def _divergences(self, counts: IntArray, compared: _Compared) -> FloatArray:
+        """(W, F, len(DIVERGENCES))."""
+        smoothing = self._spec.smoothing
+        out = np.empty((len(counts), len(self.features), len(DIVERGENCES)))
+        for windows, row in _alike(compared, len(counts)):
+            q = np.ascontiguousarray(compared.q[row])
+            compare_counts(counts[windows], q, self.offsets, smoothing.pseudocount, smoothing.epsilon, out[windows])
+        return out
+
+    def _estimates(self, counts: IntArray, totals: WindowTotals) -> FloatArray:
+        """KL as another program estimates it, (W, F)."""
+        reference = np.repeat(self._reference_counts[np.newaxis], len(counts), axis=0)
+        for f, offset_ms in self._previous:
+            cells = slice(self.offsets[f], self.offsets[f + 1])
+            reference[:, cells] = totals.earlier[offset_ms][:, cells]
+        return estimate(self._spec.estimator, counts, reference, self.offsets, self._numeric)
+
+    def _bound(self, counts: IntArray, samples: IntArray, compared: _Compared, out: FloatArray) -> None:
+        """What `kernels.bounds` says of every series."""
+        phi, lambda_ratio = self._overdispersion.at(samples)
+        for windows, row in _alike(compared, len(counts)):
+            bound_counts(
+                counts[windows],
+                np.ascontiguousarray(compared.q[row]),
+                np.ascontiguousarray(compared.always_counted[row]),
+                self.offsets,
+                np.ascontiguousarray(compared.rows[row]),
+                np.ascontiguousarray(phi[windows]),
+                self._overdispersion.phi_max,
+                np.ascontiguousarray(lambda_ratio[windows]),
+                self._z_quantile,
+                self._thresholds,
+                out[windows],
+            )
+
+    def _evaluate_vector(
+        self,
+        f: int,
+        moments: Moments,
+        divergences: FloatArray,
+        bounds: Mapping[str, FloatArray],
+        per_dimension: dict[int, FloatArray],
+    ) -> None:
+        """Put what the moments of a vector or posterior say in the place of what its cells say."""
+        reference = self._references[f]
+        divergences[:, f] = np.nan
+        if reference.kind == "posterior":
+            found = bound_mean(moments.n, moments.mean, moments.second, self._z_quantile, self._thresholds[f])
+        elif reference.gaussian is not None:
+            found = bound_gaussian(
+                moments.n, moments.mean, moments.second, reference.gaussian, self._z_quantile, self._thresholds[f]
+            )
+        else:
+            found = {}
+        for name, values in bounds.items():
+            values[:, f] = found.get(name, np.nan)
+        divergences[:, f, _KL] = found.get("kl", np.nan)
+        if self._spec.features[f].per_dimension:
+            per_dimension[f] = dimension_kl(moments, reference.gaussian)
+
+
+def _alike(compared: _Compared, n_windows: int) -> list[tuple[slice, int]]:
+    """Stretches of windows that are compared with the same, and its row in `compared`."""
+    if len(compared.q) == 1:
+        return [(slice(0, n_windows), 0)]
+    return [(slice(w, w + 1), w) for w in range(n_windows)]
+
+
+def _held(reference: FeatureReference) -> npt.NDArray[np.bool_]:
+    """The cells that the reference fills; in a known distribution those that weigh more than what smoothing adds."""
+    if reference.counts is not None:
+        return reference.counts > 0
+    assert reference.probabilities is not None
+    return reference.probabilities * KNOWN_SAMPLE >= 1
+
+
+def _always_counted(held: npt.NDArray[np.bool_], offsets: IntArray) -> npt.NDArray[np.bool_]:
+    """Cells (..., C) that count as bins whatever the window holds: bins proper, and the others that are held."""
+    always = np.ones(int(offsets[-1]), dtype=np.bool_)
+    for back in (1, 2, 3):
+        always[offsets[1:] - back] = False
+    return np.asarray(always | held)
+
+
+def _as_counts(reference: FeatureReference) -> FloatArray:
+    """The reference as counts, of a large sample where it is known exactly."""
+    if reference.probabilities is None:
+        assert reference.counts is not None
+        return reference.counts.astype(np.float64)
+    return reference.probabilities * (reference.rows if reference.panes is not None else KNOWN_SAMPLE)

@@ -1,0 +1,158 @@
+"""Where a divergence sits: which cells, missing or new values or the shape of the rest, the mix or the inside of
+segments. Every part is a divergence itself, hence >= 0, and the parts add up to the whole.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.errors import KldriftError
+from kldrift.records import FloatArray, IntArray, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """The KL divergence of one live histogram from its reference, taken apart; nats.
+
+    NaN throughout where the window is empty or there is nothing to compare it with.
+
+    Parameters
+    ----------
+    kl : missing + new + shape; the sum of the contributions
+    missing : how much the share of missing values has changed
+    new : how much the shares of values without a bin of their own have changed, among the values that are there:
+        unseen and other ones of a categorical feature, those outside the bins of a numeric one
+    shape : how much the distribution over the bins has changed, among the values that have one
+    contributions : (B,) float64, of every cell
+    shares : (B,) float64, the same as shares of `kl`; 0 where nothing diverges
+    """
+
+    kl: float
+    missing: float
+    new: float
+    shape: float
+    contributions: FloatArray
+    shares: FloatArray
+
+
+def contributions(p: FloatArray, q: FloatArray) -> FloatArray:
+    """What each cell adds to the divergence of p from q: p ln(p / q) - p + q.
+
+    The term itself, p ln(p / q), may be negative; with q - p, which adds up to nothing, it never is.
+
+    Parameters
+    ----------
+    p, q : (..., B) float64, non-negative, summing to 1
+
+    Returns
+    -------
+    contributions : (..., B) float64, nats, >= 0, summing to KL(p || q); infinite where q = 0 < p
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        terms = p * (np.log(p) - np.log(q)) - p + q
+    return np.maximum(np.where(p > 0, terms, q), 0.0)
+
+
+def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
+    """Take the divergence of one series apart, missing values first:
+
+    KL = KL(missing) + (1 - p_missing) (KL(new) + (1 - p_new) KL(shape))
+
+    Each divergence is conditional on what the one before it leaves: missing or present; of those present, each kind of
+    value without a bin of its own, or one with; of those with one, the bins.
+
+    Parameters
+    ----------
+    counts : (B,) int64, the live counts of a numeric or categorical feature, cells in the order of `FeatureInfo.cells`
+    q : (B,) float64, the probabilities that they are compared with
+
+    Raises
+    ------
+    KldriftError
+        counts and q are not of the same cells, or a vector's: those are no histogram
+
+    References
+    ----------
+    Cover & Thomas (2006), section 2.5 (chain rule).
+    """
+    if kind not in ("numeric", "categorical"):
+        raise KldriftError(f"expected a numeric or categorical feature, got a {kind}; only counts have contributions")
+    if counts.shape != q.shape or counts.ndim != 1:
+        raise KldriftError(f"expected counts and probabilities of the same cells, got {counts.shape} and {q.shape}")
+    n = int(counts.sum())
+    if n == 0 or not np.isfinite(q).all():
+        nothing = np.full(counts.size, np.nan)
+        return Explanation(np.nan, np.nan, np.nan, np.nan, nothing, nothing)
+    p = counts / n
+    cells = contributions(p, q)
+    present = np.arange(counts.size) < counts.size - 1
+    binned = present.copy()
+    binned[-3:] = False  # behind the bins: underflow and overflow, or other and unseen; missing
+    return Explanation(
+        kl=float(cells.sum()),
+        missing=_step(p, q, np.ones_like(present), present),
+        new=_step(p, q, present, binned),
+        shape=_step(p, q, binned, np.zeros_like(present)),
+        contributions=cells,
+        shares=_shares(cells),
+    )
+
+
+def _step(p: FloatArray, q: FloatArray, among: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_]) -> float:
+    """p(among) KL of the cells `among`, conditional on them, those `kept` for the next step taken as one."""
+    apart = among & ~kept
+    p_cells, q_cells = (np.append(x[apart], x[kept].sum()) for x in (p, q))
+    p_among, q_among = p_cells.sum(), q_cells.sum()
+    # Without p there is nothing to explain; without q the step before is infinite, and this one has no reference.
+    if p_among == 0 or q_among == 0:
+        return 0.0
+    return float(p_among * contributions(p_cells / p_among, q_cells / q_among).sum())
+
+
+def _shares(cells: FloatArray) -> FloatArray:
+    infinite = np.isinf(cells)
+    if infinite.any():  # they share the whole, evenly
+        return infinite / np.count_nonzero(infinite)
+    total = cells.sum()
+    return cells / total if total > 0 else np.zeros_like(cells)
+
+
+def segment_mix(rows: IntArray, q: FloatArray) -> FloatArray:
+    """KL of the live shares of the segments from the reference's: how much the mix has changed.
+
+    With `segment_within` it makes up the divergence of segment and value together:
+    KL(joint) = KL(mix) + sum_s p_s KL(P_s || Q_s).
+
+    Parameters
+    ----------
+    rows : (W, S) int64, live
+    q : (S,) float64, shares of the segments in the reference
+
+    Returns
+    -------
+    mix : (W,) float64, nats; NaN where the window is empty
+    """
+    totals = rows.sum(axis=1, keepdims=True)
+    p = rows / np.maximum(totals, 1)
+    mix: FloatArray = np.where(totals[:, 0] > 0, contributions(p, q).sum(axis=1), np.nan)
+    return mix
+
+
+def segment_within(kl: FloatArray, samples: IntArray) -> FloatArray:
+    """How much the values have changed within segments: sum_s p_s KL(P_s || Q_s), p_s the live share of segment s.
+
+    Parameters
+    ----------
+    kl : (W, S, F) float64, of each segment from its own reference; looked at only where there are samples
+    samples : (W, S, F) int64
+
+    Returns
+    -------
+    within : (W, F) float64, nats; NaN where no segment has samples
+    """
+    totals = samples.sum(axis=1)
+    shares = samples / np.maximum(totals, 1)[:, np.newaxis]
+    weighted = np.multiply(shares, kl, out=np.zeros(kl.shape), where=samples > 0)
+    within: FloatArray = np.where(totals > 0, weighted.sum(axis=1), np.nan)
+    return within

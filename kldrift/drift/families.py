@@ -1,0 +1,247 @@
+"""References from parametric families: a given member, or the likeliest one for some data, as cell probabilities."""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from kldrift.drift.binning import MAX_DISCRETE_VALUES, MIN_CELL_COUNT, QUANTILES, numeric_edges
+from kldrift.drift.fitting import (
+    BERNOULLI_CATEGORIES,
+    Member,
+    check_parameters,
+    fit_parameters,
+    member_of,
+    zeros_and_ones,
+)
+from kldrift.drift.reference import FeatureReference, build_references, count_panes
+from kldrift.errors import ReferenceProblem
+from kldrift.records import Bins, CategoricalColumn, FeatureSpec, FloatArray, ReferenceFamily
+
+#: The integers of a discrete family have bins of their own but for this share at each end …
+TAIL = 1e-3
+#: … where there are not more of them than this.
+MAX_INTEGERS = 64
+
+#: So much probability may lie between an edge and the float64 below it. Rounding moves half of it over the edge, which
+#: costs less than 1e-5 nats in the smallest of the default bins.
+MAX_STEP_MASS = 1e-4
+
+
+def family_reference(
+    spec: FeatureSpec,
+    given: ReferenceFamily,
+    column: FloatArray | CategoricalColumn | None,
+    created_ms: int,
+    source: str,
+) -> FeatureReference:
+    """The reference of a feature from a parametric family.
+
+    With given parameters it is known exactly. A fitted one has the family's probabilities, scaled to the share of the
+    data that is there and finite (missing values and infinities keep their shares), and beside them the data's counts
+    in the same bins: how many rows, and how they spread. A fitted categorical distribution is the data's shares, so it
+    is the reference that is built from data.
+
+    Parameters
+    ----------
+    given : the family with its parameters, or with a file to be fitted to
+    column : the data of that file, float64 with NaN for missing, or categories; None where the parameters are given
+    created_ms, source : stored with the reference
+
+    Raises
+    ------
+    ReferenceProblem
+        the feature, its bins, the parameters or the data do not suit the family; its name is the caller's to add
+    """
+    _check_kind(spec, given, column)
+    if column is None:
+        parameters = check_parameters(given.family, given.parameters)
+        return _reference(spec, given.family, parameters, None, created_ms, source)
+    try:
+        if given.family != "categorical":
+            return _fitted(spec, given, column, created_ms, source)
+    except ReferenceProblem as problem:
+        raise ReferenceProblem(f"{problem} (reference {source})") from None
+    try:
+        (built,) = build_references([spec], [column], created_ms, source)
+    except ReferenceProblem as problem:  # one of several features there, with its name
+        raise ReferenceProblem(str(problem).removeprefix(f"{spec.name}: ")) from None
+    return replace(built, family=given.family)
+
+
+def _check_kind(spec: FeatureSpec, given: ReferenceFamily, column: FloatArray | CategoricalColumn | None) -> None:
+    kinds = {"categorical": ("categorical",), "bernoulli": ("numeric", "categorical")}.get(given.family, ("numeric",))
+    if spec.kind not in kinds:
+        raise ReferenceProblem(
+            f"expected a {' or '.join(kinds)} feature for the family {given.family}, got a {spec.kind} one;"
+            " give it another reference"
+        )
+    if given.family == "categorical" and column is None:
+        raise ReferenceProblem(
+            "expected a data file to fit the family categorical to, got none;"
+            " where its probabilities are known use `reference: {probabilities: …}`"
+        )
+
+
+# --- cells and their probabilities ---------------------------------------------------------------
+
+
+def _fitted(
+    spec: FeatureSpec, given: ReferenceFamily, column: FloatArray | CategoricalColumn, created_ms: int, source: str
+) -> FeatureReference:
+    values = zeros_and_ones(column) if isinstance(column, CategoricalColumn) else column
+    parameters = fit_parameters(given.family, values[np.isfinite(values)])
+    shape = _reference(spec, given.family, parameters, values, created_ms, source)
+    codes: Any = np.ascontiguousarray(values, dtype=np.float64)
+    if shape.edges is None:
+        codes = np.where(np.isnan(values), shape.schema.missing_code, 1 - values).astype(np.int32)
+    (panes,) = count_panes([shape.bins], [codes])
+    return replace(shape, panes=panes)
+
+
+def _reference(
+    spec: FeatureSpec,
+    family: str,
+    parameters: tuple[tuple[str, float], ...],
+    values: FloatArray | None,
+    created_ms: int,
+    source: str,
+) -> FeatureReference:
+    """A member of a family over the cells of the feature, without counts."""
+    edges = None
+    with np.errstate(all="ignore"):  # what cannot be computed is NaN, and refused
+        if spec.kind == "categorical":
+            p = parameters[0][1]
+            cells = np.array([p, 1 - p, 0.0, 0.0])
+        else:
+            member = member_of(family, parameters)
+            edges = _edges(spec.bins, family, member, values)
+            cells = _cell_probabilities(member, edges)
+            _check_resolution(member, edges)
+        missing = 0.0
+        if values is not None:
+            missing = float(np.mean(np.isnan(values)))
+            infinite = np.array([np.mean(values == -np.inf), np.mean(values == np.inf)])
+            cells *= 1 - missing - infinite.sum()
+            cells[-2:] += infinite
+    return FeatureReference(
+        name=spec.name,
+        kind=spec.kind,
+        edges=edges,
+        categories=BERNOULLI_CATEGORIES if edges is None else None,
+        panes=None,
+        probabilities=np.append(cells, missing),
+        created_ms=created_ms,
+        source=source,
+        family=family,
+        parameters=parameters,
+    )
+
+
+def _thresholds(edges: FloatArray) -> FloatArray:
+    """Where a value moves on to the next cell: the last bin is closed."""
+    return np.concatenate([edges[:-1], np.nextafter(edges[-1:], np.inf)])
+
+
+def _cell_probabilities(member: Member, edges: FloatArray) -> FloatArray:
+    """Probabilities of the bins, underflow and overflow, (n_bins + 2,).
+
+    From below up to the bin that holds the median, from above beyond it, so that no tail loses its digits.
+    """
+    thresholds = _thresholds(edges)
+    below, not_below = member.below(thresholds), member.not_below(thresholds)
+    bins = np.where(below[:-1] < 0.5, np.diff(below), -np.diff(not_below))
+    cells = np.maximum(np.concatenate([bins, below[:1], not_below[-1:]]), 0)
+    total = float(cells.sum())
+    if not abs(total - 1) < 1e-9:
+        raise ReferenceProblem(
+            f"expected parameters for which the distribution function can be computed, got {member.text}, whose"
+            f" probabilities sum to {total:g}; scale the feature, or use another family"
+        )
+    return np.asarray(cells / total)
+
+
+def _step_masses(member: Member, thresholds: FloatArray) -> FloatArray:
+    """The probability between each threshold and the float64 below it, which rounding may move over the threshold."""
+    before = np.nextafter(thresholds, -np.inf)
+    from_below = member.below(thresholds) - member.below(before)
+    from_above = member.not_below(before) - member.not_below(thresholds)
+    return np.asarray(np.minimum(from_below, from_above))
+
+
+def _check_resolution(member: Member, edges: FloatArray) -> None:
+    if member.discrete:
+        return
+    coarse = _step_masses(member, _thresholds(edges)) > MAX_STEP_MASS
+    if coarse.any():
+        raise ReferenceProblem(
+            f"expected a distribution much wider than the spacing of float64 numbers, got {member.text}, which is not"
+            f" at the edge {float(edges[np.argmax(coarse)])!r}; scale or shift the feature, or use other bins"
+        )
+
+
+def _edges(bins: Bins, family: str, member: Member, values: FloatArray | None) -> FloatArray:
+    """The edges of a numeric feature; the same rules as for a reference from data, with the family's quantiles."""
+    if bins.method in ("quantile", "discrete"):
+        if family == "bernoulli":
+            return np.array([-0.5, 0.5, 1.5])
+        if bins.method == "discrete" and not member.discrete:
+            raise ReferenceProblem(f"expected a family of integers for discrete bins, got {family}; use quantile bins")
+        rows = np.inf if values is None else float(np.count_nonzero(np.isfinite(values)))
+        return _quantile_edges(bins, member, rows)
+    if values is None and bins.method != "edges" and bins.value_range is None:
+        raise ReferenceProblem(
+            f"expected a range for {bins.method} bins of a family with given parameters, got none;"
+            " give `bins` a range, or use quantile bins"
+        )
+    return numeric_edges(bins, np.empty(0) if values is None else values)
+
+
+def _quantile_edges(bins: Bins, member: Member, rows: float) -> FloatArray:
+    """Edges at quantiles, open at both ends unless a range is declared; integers halfway between.
+
+    A quantile that `rows` values would leave fewer than ten of outside is dropped, as one of data would be. So is one
+    that float64 numbers do not resolve, like those of a beta distribution that are as good as 1.
+    """
+    # counts begin at 0: what is below is underflow
+    low, high = bins.value_range or (-0.5 if member.discrete else -np.inf, np.inf)
+    start, mass = 0.0, 1.0
+    if bins.value_range is not None:
+        mass, start, _ = _cell_probabilities(member, np.array([low, high])).tolist()
+        if not mass > TAIL:
+            raise ReferenceProblem(
+                f"expected some of the distribution within the range [{low:g}, {high:g}], got {mass:g} of"
+                f" {member.text}; widen the range"
+            )
+    smallest = min(0.5, MIN_CELL_COUNT / (rows * mass))
+    inner = _integer_edges(bins, member, start, mass, smallest) if member.discrete else None
+    if inner is None:
+        probabilities = np.asarray(bins.probabilities or QUANTILES)
+        kept = probabilities[np.minimum(probabilities, 1 - probabilities) >= smallest]
+        inner = np.unique(member.quantiles(start + mass * (kept if kept.size else np.array([0.5]))))
+        inner = inner - 0.5 if member.discrete else inner
+    inner = inner[(inner > low) & (inner < high) & (member.below(inner) > 0) & (member.not_below(inner) > 0)]
+    if not member.discrete:
+        inner = inner[_step_masses(member, inner) <= MAX_STEP_MASS]
+    if inner.size == 0 and bins.value_range is None:
+        raise ReferenceProblem(
+            f"expected a distribution whose quantiles float64 numbers can tell apart, got {member.text};"
+            " scale or shift the feature, or give its bins edges"
+        )
+    return np.concatenate([[low], inner, [high]])
+
+
+def _integer_edges(bins: Bins, member: Member, start: float, mass: float, smallest: float) -> FloatArray | None:
+    """Edges between all integers but those far out; None where that is too many, or the quantiles are given."""
+    if bins.probabilities is not None:
+        return None
+    tail = max(TAIL, smallest)
+    first, last = member.quantiles(start + mass * np.array([tail, 1 - tail])).tolist()
+    if bins.method == "discrete" and last - first >= MAX_DISCRETE_VALUES:
+        raise ReferenceProblem(
+            f"expected at most {MAX_DISCRETE_VALUES} integers for discrete bins, got {last - first + 1:.0f} of"
+            f" {member.text}; use quantile bins"
+        )
+    if bins.method != "discrete" and last - first >= MAX_INTEGERS:
+        return None
+    return np.arange(first, last) + 0.5 if last > first else np.array([first - 0.5, first + 0.5])

@@ -1,0 +1,398 @@
+"""The normal distribution that vectors are compared with, and bounds on the KL from it; `normal_kl` has the terms."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from kldrift.drift.normal_kl import (
+    cholesky,
+    marginal_kl,
+    require_variances,
+    whiten,
+    whitened_kl,
+)
+from kldrift.errors import ReferenceProblem
+from kldrift.kernels.bounds import BOUNDS, bound_statistics
+from kldrift.kernels.moments import Moments, add_moments, merge_moments, zero_moments
+from kldrift.records import Covariance, FloatArray, IntArray
+
+#: Consecutive panes on which the overdispersion of a reference is measured, and blocks of a size it takes at least.
+PANES = 64
+MIN_BLOCKS = 16
+#: Rows that a reference has at least for each degree of freedom and one more.
+ROWS_PER_DEGREE = 10
+#: Rows that the correlations of a reference are estimated from, at most, evenly spaced.
+CORRELATION_ROWS = 65_536
+
+#: A divergence of less is all rounding.
+_ROUNDING = 1e-14
+
+
+def degrees_of_freedom(d: int, covariance: Covariance) -> int:
+    """Parameters of a normal distribution: 2 d, or d (d + 3) / 2; the null bias of its KL is half as much over N."""
+    return 2 * d if covariance == "diagonal" else d * (d + 3) // 2
+
+
+# --- the reference ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class GaussianReference:
+    """The normal distribution that a vector is compared with.
+
+    Parameters
+    ----------
+    mean : (d,)
+    covariance : variances (d,), or all of it (d, d); divisor m
+    rows : m, ``inf`` where it is given
+    missing_ratio : share of missing vectors
+    correlation : (d, d) of a diagonal reference from data: the dimensions' divergences go up and down together, so
+        their sum spreads more than a sum of independent ones; None: they are independent
+    block_samples, phi : (L,) overdispersion for blocks of that many samples, strictly increasing; phi >= 1
+    lambda_ratio : (L,) >= 1, that of the means or of the variances, whichever spread more, over phi
+    measured : False where there was nothing to measure it on
+    lower : Cholesky factor of a full covariance
+    concentration : Var T / (2 dof) with no drift, how many of the dimensions move as one; T is a sum of 2 d squares,
+        of means with correlations rho and variances with rho^2: (sum rho^2 + rho^4) / (2 d)
+
+    Raises
+    ------
+    ReferenceProblem : a mean or variance that is none, or a singular covariance
+    """
+
+    mean: FloatArray
+    covariance: FloatArray
+    rows: float = math.inf
+    missing_ratio: float = 0.0
+    correlation: FloatArray | None = None
+    block_samples: FloatArray = field(default_factory=lambda: np.ones(1))
+    phi: FloatArray = field(default_factory=lambda: np.ones(1))
+    lambda_ratio: FloatArray = field(default_factory=lambda: np.ones(1))
+    measured: bool = False
+    lower: FloatArray | None = field(init=False, repr=False)
+    concentration: float = field(init=False)
+
+    def __post_init__(self) -> None:
+        d = self.dimensions
+        if self.mean.shape != (d,) or self.covariance.shape not in {(d,), (d, d)}:
+            raise ReferenceProblem(
+                f"the reference: expected a mean (d,) and a covariance (d,) or (d, d), got {self.mean.shape} and"
+                f" {self.covariance.shape}; make the reference again"
+            )
+        if not np.isfinite(self.mean).all():
+            raise ReferenceProblem(f"the mean of the reference: expected finite numbers, got {self.mean}")
+        levels = (len(self.block_samples),)
+        if (self.correlation is not None and self.correlation.shape != (d, d)) or not (
+            self.phi.shape == self.lambda_ratio.shape == levels
+            and (self.phi >= 1).all()
+            and (self.lambda_ratio >= 1).all()
+            and (np.diff(self.block_samples) > 0).all()
+            and levels[0]
+        ):
+            raise ReferenceProblem(
+                f"the reference: expected correlations ({d}, {d}), and phi and lambda_ratio of at least 1 for"
+                " increasing block sizes; make the reference again"
+            )
+        full = self.kind == "full"
+        require_variances(np.diagonal(self.covariance) if full else self.covariance)
+        object.__setattr__(self, "lower", _require_cholesky(self.covariance) if full else None)
+        squares = np.ones(1) if self.correlation is None else self.correlation**2
+        concentration = float((squares + squares**2).sum()) / (2 * len(squares))
+        object.__setattr__(self, "concentration", max(1.0, concentration))
+
+    @property
+    def dimensions(self) -> int:
+        """How many, d."""
+        return len(self.mean)
+
+    @property
+    def kind(self) -> Covariance:
+        """Whether the covariance is a diagonal or all of it."""
+        return "full" if self.covariance.ndim == 2 else "diagonal"
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """Of the comparison with it."""
+        return degrees_of_freedom(self.dimensions, self.kind)
+
+    def overdispersion_at(self, n: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Phi and lambda / phi at windows of `n` samples, any shape: those of the block size nearest in log n."""
+        middles = np.sqrt(self.block_samples[:-1] * self.block_samples[1:])
+        nearest = np.searchsorted(middles, n, side="right")
+        return self.phi[nearest], self.lambda_ratio[nearest]
+
+    def digest(self) -> str:
+        """Identity of what a window is compared with."""
+        found = hashlib.sha256(f"{self.kind} {self.rows!r} {self.missing_ratio!r} {self.measured}".encode())
+        for array in (self.mean, self.covariance, self.correlation, self.block_samples, self.phi, self.lambda_ratio):
+            found.update(b"|" if array is None else np.ascontiguousarray(array, dtype="<f8").tobytes())
+        return found.hexdigest()[:16]
+
+    @classmethod
+    def standard(
+        cls,
+        d: int,
+        mean: float | Sequence[float] = 0.0,
+        std: float | Sequence[float] = 1.0,
+        covariance: Covariance = "diagonal",
+    ) -> "GaussianReference":
+        """N(mean, diag std^2), known exactly; `mean` and `std` are one number, or one for each dimension.
+
+        Raises
+        ------
+        ReferenceProblem : another number of them, or one that is none, or a standard deviation not above 0
+        """
+        for name, given in (("mean", mean), ("std", std)):
+            if np.shape(given) not in {(), (d,)}:
+                raise ReferenceProblem(f"{name}: expected a number or {d} of them, got {np.size(given)}")
+        variances = np.full(d, 1.0) * np.square(np.asarray(std, dtype=np.float64))
+        if not (np.asarray(std) > 0).all():
+            raise ReferenceProblem(f"std: expected numbers above 0, got {std}")
+        means = np.full(d, 0.0) + np.asarray(mean, dtype=np.float64)
+        return cls(means, np.diag(variances) if covariance == "full" else variances)
+
+    @classmethod
+    def from_vectors(cls, values: FloatArray, covariance: Covariance = "diagonal") -> "GaussianReference":
+        """The likeliest normal distribution of `values` (n_rows, d), in order of time; overdispersion on 64 panes.
+
+        A vector with an element that is no finite number is missing.
+
+        Raises
+        ------
+        ReferenceProblem : too few vectors, a constant dimension, one that others determine, or values too large
+        """
+        values = np.asarray(values, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] < 1:
+            raise ReferenceProblem(f"expected vectors, (n_rows, d) with d at least 1, got shape {values.shape}")
+        present = np.isfinite(values).all(axis=1)
+        kept = np.ascontiguousarray(values if present.all() else values[present])
+        rows, d = kept.shape
+        _require_rows(rows, d, covariance)
+        levels = _block_levels(kept, full=covariance == "full")
+        total = levels[-1].at(0)
+        found = total.second / rows
+        _require_variation(total.mean, found if covariance == "diagonal" else np.diagonal(found))
+        bare = cls(total.mean, found, float(rows))  # raises where it is singular
+        blocks = [level for level in levels if len(level.n) >= MIN_BLOCKS]
+        phi, lambda_ratio = np.array([_overdispersion(level, bare) for level in blocks]).T.copy()
+        return cls(
+            total.mean,
+            found,
+            float(rows),
+            1.0 - rows / len(values),
+            _correlation(kept) if covariance == "diagonal" else None,
+            np.array([float(level.n.mean()) for level in blocks]),
+            phi,
+            lambda_ratio,
+            measured=True,
+        )
+
+
+def _require_cholesky(covariance: FloatArray) -> FloatArray:
+    """The lower factor of a reference's covariance (d, d)."""
+    lower = cholesky(covariance)
+    if np.isnan(lower).any():
+        sizes = range(1, len(covariance) + 1)
+        determined = next(size for size in sizes if np.isnan(cholesky(covariance[:size, :size])).any()) - 1
+        raise ReferenceProblem(
+            f"the covariance of the reference is singular: dimension {determined} (counted from 0) follows from those"
+            " before it; use a diagonal covariance, or leave the dimension out"
+        )
+    return lower
+
+
+def _require_rows(rows: int, d: int, covariance: Covariance) -> None:
+    needed = max(PANES, ROWS_PER_DEGREE * (degrees_of_freedom(d, covariance) + 1))
+    if rows < needed:
+        raise ReferenceProblem(
+            f"the reference has {rows:,} vectors that are not missing; a {covariance} covariance of {d} dimensions"
+            f" takes {needed:,}: use a longer reference{', or a diagonal covariance' if covariance == 'full' else ''}"
+        )
+
+
+def _require_variation(mean: FloatArray, variances: FloatArray) -> None:
+    """Raise where a dimension is constant but for the rounding of its values."""
+    if not (np.isfinite(mean).all() and np.isfinite(variances).all()):
+        raise ReferenceProblem("the values of the reference are too large: their squares overflow; scale them down")
+    constant = np.flatnonzero(variances <= (4 * np.finfo(np.float64).eps * mean) ** 2)
+    if constant.size:
+        first = int(constant[0])
+        others = f" (and {constant.size - 1} more)" if constant.size > 1 else ""
+        raise ReferenceProblem(
+            f"dimension {first}{others} of the reference, counted from 0, is constant at {mean[first]:g};"
+            " use a reference in which it varies, or leave the dimension out"
+        )
+
+
+def _block_levels(values: FloatArray, full: bool) -> list[Moments]:
+    """Moments of 64 consecutive panes, of 32 pairs of them … and of all."""
+    rows, d = values.shape
+    panes = zero_moments((PANES,), d, full)
+    slots = np.repeat(np.arange(PANES, dtype=np.int32), np.diff(np.arange(PANES + 1) * rows // PANES))
+    add_moments(values, slots, *panes)
+    levels = [panes]
+    while len(levels[-1].n) > 1:
+        merged = levels[-1].at(slice(0, None, 2)).copy()
+        merge_moments(merged, levels[-1].at(slice(1, None, 2)))
+        levels.append(merged)
+    return levels
+
+
+def _overdispersion(blocks: Moments, whole: GaussianReference) -> tuple[float, float]:
+    """Phi = max(1, X^2 / ((K - 1) dof)), X^2 = sum over K blocks of n (a'a + 1/2 |M - I|^2); and lambda / phi.
+
+    X^2 is 2 n KL but for terms of third order, as Pearson's X^2 is for counts; of independent normal samples its mean
+    is the degrees of freedom even where a block has fewer samples than they are, which that of 2 n KL is not.
+    Lambda is the larger of what the means contribute to it, and the variances: long tails make these spread, and not
+    those, dependence in time those more than these.
+    """
+    n = blocks.n.astype(np.float64)
+    covariances = blocks.second / n.reshape(-1, *[1] * whole.covariance.ndim)
+    difference = blocks.mean - whole.mean
+    if whole.lower is None:
+        means = (difference**2 / whole.covariance).sum(axis=1)
+        variances = rest = 0.5 * ((covariances / whole.covariance - 1) ** 2).sum(axis=1)
+    else:
+        means = (np.linalg.solve(whole.lower, difference.T) ** 2).sum(axis=0)
+        half = np.linalg.solve(whole.lower, covariances)
+        excess = np.linalg.solve(whole.lower, np.swapaxes(half, 1, 2)) - np.eye(whole.dimensions)
+        variances = 0.5 * (np.diagonal(excess, axis1=1, axis2=2) ** 2).sum(axis=1)
+        rest = 0.5 * (excess**2).sum(axis=(1, 2))
+    degrees = len(n) - 1
+    phi = max(1.0, float((n * (means + rest)).sum()) / (degrees * whole.degrees_of_freedom))
+    worst = max(float((n * means).sum()), float((n * variances).sum())) / (degrees * whole.dimensions)
+    return phi, max(1.0, worst / phi)
+
+
+def _correlation(values: FloatArray) -> FloatArray:
+    moments = zero_moments((1,), values.shape[1], full=True)
+    add_moments(np.ascontiguousarray(values[:: -(-len(values) // CORRELATION_ROWS)]), None, *moments)
+    products = moments.second[0]
+    scale = np.sqrt(np.diagonal(products))
+    scale[scale == 0] = 1.0  # constant in the rows that were drawn
+    found = products / scale[:, np.newaxis] / scale
+    np.fill_diagonal(found, 1.0)
+    return np.asarray(found)
+
+
+# --- bounds ----------------------------------------------------------------------------------------
+
+
+def bound_gaussian(
+    n: IntArray,
+    mean: FloatArray,
+    second: FloatArray,
+    reference: GaussianReference,
+    z_quantile: float,
+    thresholds: FloatArray,
+) -> dict[str, FloatArray]:
+    """The KL of live moments from a reference, and confidence bounds on it; nats.
+
+    With K the closed form, N0 = 1 / (1/n + 1/m), N = 1 / (phi/n + phi_max/m), T = 2 N K and
+    c = lambda_ratio max(1, concentration, (V/n + W/m) N0 / (2 K)), T/c is close to a noncentral chi-squared of dof/c
+    degrees of freedom and noncentrality 2 N D/c, as in `kernels.bounds`. V is the variance of ln p/q under the live
+    normal, and V/n + W/m that of K by the delta method:
+
+    V = 1/2 |M - I|^2 + a'M a, W = a'a + 1/2 |I - M - a a'|^2; of independent dimensions
+    V = sum 1/2 (r - 1)^2 + r a^2, W = sum a^2 + 1/2 (1 - r - a^2)^2; of dimensions with correlations R
+    V = 1/2 x'R2 x + y'R y, W = a'R a + 1/2 g'R2 g, R2 = R squared element by element, x = r - 1, y = a sqrt(r),
+    g = 1 - r - a^2
+
+    Samples with longer tails than normal ones are covered as far as those of the reference had them.
+
+    Parameters
+    ----------
+    n, mean, second : `Moments` of any groups, (...), (..., d), (..., d) or (..., d, d) as the reference has it
+    z_quantile, thresholds : see `kernels.bounds.bound_counts`; thresholds (2,)
+
+    Returns
+    -------
+    by the names of `BOUNDS` (`n_bins` is dof + 1), (...) each, and ``plug_in``, K, and ``kl``, max(0, K - dof / (2 N)).
+    NaN where there are too few samples to have a covariance: less than 2, or not more than d for a full one. Infinite
+    where the live covariance is singular, or the moments overflowed.
+    """
+    samples = np.asarray(n, dtype=np.float64)
+    d = reference.dimensions
+    dof = float(reference.degrees_of_freedom)
+    decided = samples >= (2 if reference.lower is None else d + 1)
+    with np.errstate(all="ignore"):
+        covariance = second / samples.reshape(*samples.shape, *[1] * reference.covariance.ndim)
+        kl, live_part, reference_part = _compare(mean - reference.mean, covariance, reference)
+        kl = np.where(np.isnan(kl), np.inf, kl)
+        independent = 1 / (1 / samples + 1 / reference.rows)
+        phi, lambda_ratio = reference.overdispersion_at(samples)
+        effective = np.where(samples > 0, 1 / (phi / samples + reference.phi.max() / reference.rows), 0.0)
+        matched = (live_part / samples + reference_part / reference.rows) * independent / (2 * kl)
+        least = reference.concentration
+        dispersion = lambda_ratio * np.where(kl > _ROUNDING, np.maximum(matched, least), least)
+        statistic = np.where(np.isfinite(dispersion), 2 * effective * kl, np.inf)
+        dispersion = np.where(np.isfinite(dispersion), dispersion, 1.0)
+        corrected = np.maximum(0.0, kl - dof / (2 * effective))
+    out = np.empty((samples.size, len(BOUNDS)))
+    bound_statistics(
+        np.where(decided, statistic, np.nan).ravel(),
+        np.full(samples.size, dof),
+        dispersion.ravel(),
+        effective.ravel(),
+        z_quantile,
+        np.ascontiguousarray(thresholds, dtype=np.float64),
+        out,
+    )
+    found = {name: out[:, i].reshape(samples.shape) for i, name in enumerate(BOUNDS)}
+    found["plug_in"] = np.where(decided, kl, np.nan)
+    found["kl"] = np.where(decided, corrected, np.nan)
+    return found
+
+
+def _compare(
+    difference: FloatArray, covariance: FloatArray, reference: GaussianReference
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """K, V and W of `bound_gaussian`, (...) each; NaN where the live covariance is singular."""
+    if reference.lower is not None:
+        a, root = whiten(difference, cholesky(covariance), reference.lower)
+        excess = root @ np.swapaxes(root, -1, -2) - np.eye(reference.dimensions)  # M - I
+        square, length = (excess**2).sum(axis=(-2, -1)), (a * a).sum(axis=-1)
+        along = (a * (excess @ a[..., np.newaxis])[..., 0]).sum(axis=-1)
+        # a'M a = a'(M - I)a + a'a, |I - M - a a'|^2 = |M - I|^2 + 2 a'(M - I)a + (a'a)^2
+        return (
+            whitened_kl(a, root),
+            0.5 * square + along + length,
+            length + 0.5 * (square + 2 * along + length**2),
+        )
+    a = difference / np.sqrt(reference.covariance)
+    excess = (covariance - reference.covariance) / reference.covariance
+    kl = marginal_kl(difference, covariance, np.zeros(1), reference.covariance).sum(axis=-1)
+    pulled = a * np.sqrt(1 + excess)
+    gradient = excess + a * a
+    if reference.correlation is None:
+        return kl, (0.5 * excess**2 + pulled**2).sum(axis=-1), (a**2 + 0.5 * gradient**2).sum(axis=-1)
+    plain, squared = reference.correlation, reference.correlation**2
+    return (
+        kl,
+        0.5 * _quadratic(excess, squared) + _quadratic(pulled, plain),
+        _quadratic(a, plain) + 0.5 * _quadratic(gradient, squared),
+    )
+
+
+def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
+    """The form x' matrix x over the last axis, of a positive semidefinite matrix."""
+    return np.asarray(np.maximum((x @ matrix * x).sum(axis=-1), 0.0))
+
+
+def dimension_kl(moments: Moments, reference: GaussianReference | None) -> FloatArray:
+    """Plug-in KL of each dimension for itself, (..., d), nats; NaN where there are too few samples.
+
+    Each has a null bias of 1/N. They add up to the KL where the covariance is diagonal. Without a reference the moments
+    are those of `posterior_kl`, and the mean of each dimension is what is asked for.
+    """
+    n = moments.n[..., np.newaxis]
+    if reference is None:
+        return np.where(n > 0, moments.mean[..., :-1], np.nan)
+    full = reference.kind == "full"
+    second = np.diagonal(moments.second, axis1=-2, axis2=-1) if full else moments.second
+    variances = np.diagonal(reference.covariance) if full else reference.covariance
+    kl = marginal_kl(moments.mean, second / np.maximum(n, 1), reference.mean, variances)
+    return np.where(n > 1, np.where(np.isnan(kl), np.inf, kl), np.nan)

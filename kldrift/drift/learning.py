@@ -1,0 +1,146 @@
+"""References that are learned from the first rows of a stream."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.drift.reference import FeatureReference, build_references
+from kldrift.drift.vectors import PRESENT_CELL, vector_reference
+from kldrift.errors import ReferenceProblem
+from kldrift.records import (
+    AddResult,
+    CategoricalColumn,
+    FeatureSpec,
+    FloatArray,
+    IntArray,
+    SampleBatch,
+    Vocabulary,
+)
+
+Column = FloatArray | npt.NDArray[np.int32]
+
+#: Distinct values of a category that are told apart while its reference is learned.
+MAX_LEARNED_VALUES = 100_000
+
+
+class Learning:
+    """The first rows of a stream, kept until the references that they make can be counted.
+
+    Parameters
+    ----------
+    rows : for each column of the schema that is learned from, by its index, how many rows it takes
+    """
+
+    def __init__(self, rows: Mapping[int, int]) -> None:
+        self._wanted = dict(rows)
+        self._kept: dict[int, list[Column]] = {index: [] for index in rows}
+        self.n_rows = 0
+
+    @property
+    def rows_until_complete(self) -> int:
+        """Rows to come until the next column has all of its own; 0 where one has now."""
+        return min(self._wanted.values()) - self.n_rows
+
+    def add(self, columns: Sequence[Column], n_rows: int) -> None:
+        """Keep the rows of a batch, at most `rows_until_complete`."""
+        for index, kept in self._kept.items():
+            kept.append(columns[index].copy())
+        self.n_rows += n_rows
+
+    def take_complete(self) -> dict[int, Column]:
+        """The columns that have all of their rows, by index; they are kept no longer."""
+        complete = [index for index, wanted in self._wanted.items() if wanted <= self.n_rows]
+        for index in complete:
+            del self._wanted[index]
+        return {index: _joined_columns(self._kept.pop(index)) for index in complete}
+
+    @property
+    def done(self) -> bool:
+        """Nothing is left to learn."""
+        return not self._wanted
+
+
+def _joined_columns(parts: Sequence[Column]) -> Column:
+    return np.concatenate([np.asarray(part) for part in parts])
+
+
+def vocabulary_of(reference: FeatureReference) -> Vocabulary | None:
+    """The vocabulary that a category's values are told apart by until, and after, its reference is learned."""
+    if reference.learn == 0 or reference.kind != "categorical":
+        return None
+    return Vocabulary(MAX_LEARNED_VALUES)
+
+
+def to_learn(spec: FeatureSpec, rows: int, offset_ms: int = 0) -> FeatureReference:
+    """What stands in for a reference until it is learned: cells, but nothing to compare with."""
+    n_cells = 4 if spec.kind == "numeric" or spec.dimensions else 3
+    return FeatureReference(
+        name=spec.name,
+        kind=spec.kind,
+        edges=np.array([-np.inf, np.inf]) if spec.kind == "numeric" else None,
+        categories=None if spec.kind == "numeric" else (PRESENT_CELL,) if spec.dimensions else (),
+        panes=None,
+        probabilities=np.full(n_cells, 1 / n_cells),
+        source=f"the first {rows:,} rows of the stream",
+        dimensions=spec.dimensions,
+        full_covariance=spec.covariance == "full",
+        learn=rows,
+        offset_ms=offset_ms,
+    )
+
+
+def learned_reference(
+    spec: FeatureSpec, awaited: FeatureReference, column: Column, vocabulary: Vocabulary | None, now_ms: int
+) -> FeatureReference:
+    """The reference that the rows make; one that supports no verdict where they make none."""
+    source = awaited.source
+    data: FloatArray | CategoricalColumn
+    if vocabulary is None:
+        data = column.astype(np.float64, copy=False)
+    else:
+        data = CategoricalColumn(vocabulary.texts, np.where(column < vocabulary.limit, column, -1).astype(np.int32))
+        if np.any(column == vocabulary.limit):
+            flaw = f"more than {vocabulary.limit:,} different values among {source}: is it an identifier? remove it"
+            return replace(awaited, learn=0, flaw=flaw)
+    try:
+        if spec.dimensions:
+            made = vector_reference(spec, data, now_ms, source)  # type: ignore[arg-type]
+        else:
+            made = build_references([spec], [data], now_ms, source)[0]
+    except ReferenceProblem as problem:
+        return replace(awaited, learn=0, flaw=str(problem))
+    return replace(made, offset_ms=awaited.offset_ms)
+
+
+def split(batch: SampleBatch, row: int) -> tuple[SampleBatch, SampleBatch]:
+    """The rows before `row`, and the others."""
+    return _part(batch, 0, row), _part(batch, row, batch.n_rows)
+
+
+def _part(batch: SampleBatch, start: int, stop: int) -> SampleBatch:
+    invalid = [(feature, rows[(rows >= start) & (rows < stop)] - start) for feature, rows in batch.invalid]
+    return replace(
+        batch,
+        n_rows=stop - start,
+        columns=tuple(column[start:stop] for column in batch.columns),
+        event_ms=None if batch.event_ms is None else batch.event_ms[start:stop],
+        invalid=tuple((feature, rows) for feature, rows in invalid if rows.size),
+    )
+
+
+def joined(first: AddResult, second: AddResult, row: int) -> AddResult:
+    """The results of both parts of a batch that was split at `row`."""
+
+    def rows(a: IntArray, b: IntArray) -> IntArray:
+        return np.concatenate([a, b + row])
+
+    return AddResult(
+        first.counted + second.counted,
+        rows(first.late, second.late),
+        rows(first.future, second.future),
+        first.invalid + second.invalid,
+        first.folded + second.folded,
+        first.learned + second.learned,
+    )

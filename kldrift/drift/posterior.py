@@ -1,0 +1,73 @@
+"""The KL term of a variational autoencoder, and how sure its mean is."""
+
+import math
+
+import numpy as np
+
+from kldrift.records import FloatArray, IntArray
+
+
+def posterior_kl(values: FloatArray) -> FloatArray:
+    """D_KL(q(z|x) || N(0, I)) of each row, nats: 1/2 (m^2 + s^2 - 1 - ln s^2) for each dimension, last their sum.
+
+    Its mean over the samples is the KL term of a variational autoencoder.
+
+    Parameters
+    ----------
+    values : (n_rows, 2 d), d means and then d logarithms of variances
+
+    Returns
+    -------
+    (n_rows, d + 1); a row is NaN throughout where it is in `values`, or where its KL is too large for a float (a
+    logarithm of a variance beyond 709): no number is better than a wrong one
+
+    References
+    ----------
+    Kingma & Welling (2014), appendix B.
+    """
+    if values.ndim != 2 or values.shape[1] < 2 or values.shape[1] % 2:
+        raise ValueError(f"values: expected (n_rows, 2 d), means and logarithms of variances, got {values.shape}")
+    d = values.shape[1] // 2
+    out = np.empty((len(values), d + 1))
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.expm1(values[:, d:], out=out[:, :d])
+        out[:, :d] -= values[:, d:]
+        out[:, :d] += values[:, :d] ** 2
+        out[:, :d] *= 0.5
+        np.sum(out[:, :d], axis=1, out=out[:, d])
+    out[~np.isfinite(out[:, d])] = np.nan
+    return out
+
+
+def bound_mean(
+    n: IntArray, mean: FloatArray, second: FloatArray, z_quantile: float, thresholds: FloatArray
+) -> dict[str, FloatArray]:
+    """The mean of the last column of `posterior_kl` over the samples, and confidence bounds on it; nats.
+
+    mean -+ z s / sqrt(n), s^2 = second / (n - 1), not below 0; the p-values are those of a mean within the threshold.
+    Normal by the central limit theorem, of independent samples; there is no reference to measure their dependence on.
+
+    Parameters
+    ----------
+    n, mean, second : `Moments` of `posterior_kl` of any groups, (...), (..., d + 1), (..., d + 1)
+    z_quantile, thresholds : see `kernels.bounds.bound_counts`; thresholds (2,)
+
+    Returns
+    -------
+    as `bound_gaussian`, ``kl``, ``plug_in`` and ``statistic`` being the mean; NaN where there are fewer than 2 samples
+    """
+    from scipy.special import log_ndtr
+
+    samples = np.asarray(n, dtype=np.float64)
+    decided = samples >= 2
+    center = np.where(decided, mean[..., -1], np.nan)
+    with np.errstate(all="ignore"):
+        error = np.where(decided, np.sqrt(second[..., -1] / (samples - 1) / samples), np.nan)
+        found = {"lower": np.maximum(0.0, center - z_quantile * error), "upper": center + z_quantile * error}
+        for name, threshold in zip(("log10_p_warning", "log10_p_critical"), thresholds, strict=True):
+            z = np.where((error == 0) & (center == threshold), -np.inf, (center - threshold) / error)
+            found[name] = log_ndtr(-z) / math.log(10)
+    nothing = np.where(decided, 0.0, np.nan)
+    found |= {"noise_floor": nothing, "effective_samples": np.where(decided, samples, np.nan)}
+    found |= {"n_bins": nothing + 2, "dispersion": nothing + 1}
+    return found | {"statistic": center, "plug_in": center, "kl": center}

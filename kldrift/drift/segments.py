@@ -1,0 +1,223 @@
+"""A monitor's rows by the value of one field: each value watched by itself, and what part of a drift is their mix.
+
+KL(segment and feature together) = KL(mix of the segments) + sum over segments of share x KL(within the segment)
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from kldrift.drift.detection import verdicts
+from kldrift.drift.evaluation import Evaluation, WindowTotals
+from kldrift.drift.explanation import segment_mix, segment_within
+from kldrift.drift.reference import FeatureReference, count_panes
+from kldrift.drift.vectors import vector_reference
+from kldrift.kernels.bin_table import CategoryBins
+from kldrift.records import (
+    CategoricalColumn,
+    CodeArray,
+    FeatureSpec,
+    FloatArray,
+    IntArray,
+    MonitorSnapshot,
+    MonitorSpec,
+    Vocabulary,
+)
+
+#: The segment of rows whose value has no segment of its own, or that have none.
+OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True)
+class Segmentation:
+    """What reference data says of the segments.
+
+    Parameters
+    ----------
+    names : the most frequent values, most frequent first
+    rows : (len(names) + 1,) int64, rows of each, then of all others; None where the reference does not know segments
+    references : of the features, in the order of the monitor's, by segment
+    """
+
+    names: tuple[str, ...] = ()
+    rows: IntArray | None = None
+    references: Mapping[str, Sequence[FeatureReference]] = field(default_factory=dict)
+
+
+def segment_references(
+    specs: Sequence[FeatureSpec],
+    references: Sequence[FeatureReference],
+    columns: Sequence[FloatArray | CategoricalColumn | None],
+    by: CategoricalColumn,
+    limit: int,
+) -> Segmentation:
+    """The references of each segment: the bins of the whole, the counts of its own rows.
+
+    Parameters
+    ----------
+    specs, references : of the features, over all rows
+    columns : the data of each feature; None where its reference is not of this data, but holds for every segment
+    by : the segment of each row; missing ones are *other*
+    limit : segments of their own
+    """
+    n_values = len(by.values)
+    frequencies = np.bincount(by.codes[by.codes >= 0], minlength=n_values)
+    order = sorted((i for i in range(n_values) if by.values[i] != OTHER), key=lambda i: (-frequencies[i], by.values[i]))
+    own = order[:limit]
+    slots = np.full(n_values + 1, len(own), dtype=np.int64)  # the last one is for -1, missing
+    slots[own] = np.arange(len(own))
+    slot_of_row = slots[by.codes]
+    names = tuple(by.values[i] for i in own)
+    coded = [
+        None if column is None else _coded(reference, column)
+        for reference, column in zip(references, columns, strict=True)
+    ]
+    made: dict[str, Sequence[FeatureReference]] = {}
+    for slot, name in enumerate((*names, OTHER)):
+        rows = np.flatnonzero(slot_of_row == slot)
+        if rows.size:
+            made[name] = _of_rows(specs, references, coded, rows)
+    return Segmentation(names, np.bincount(slot_of_row, minlength=len(own) + 1), made)
+
+
+def _coded(reference: FeatureReference, column: FloatArray | CategoricalColumn) -> FloatArray | CodeArray:
+    """A column of the data in the codes of the reference's schema."""
+    if not isinstance(column, CategoricalColumn):
+        return column
+    schema = reference.schema
+    codes = {text: code for code, text in enumerate(schema.categories)}
+    recode = [codes.get(text, schema.unseen_code) for text in column.values]
+    return np.array([*recode, schema.missing_code], dtype=np.int32)[column.codes]
+
+
+def _of_rows(
+    specs: Sequence[FeatureSpec],
+    references: Sequence[FeatureReference],
+    coded: Sequence[FloatArray | CodeArray | None],
+    rows: IntArray,
+) -> tuple[FeatureReference, ...]:
+    made = list(references)
+    columns = {f: column[rows] for f, column in enumerate(coded) if column is not None}
+    binned = [f for f in columns if not references[f].dimensions]
+    panes = count_panes([references[f].bins for f in binned], [columns[f] for f in binned])
+    for f, feature_panes in zip(binned, panes, strict=True):
+        made[f] = replace(references[f], panes=feature_panes, overdispersion=None)
+    for f in columns.keys() - set(binned):
+        made[f] = vector_reference(
+            specs[f], columns[f].astype(np.float64), references[f].created_ms, references[f].source
+        )
+    return tuple(made)
+
+
+class Segments:
+    """The segments of one monitor, and their evaluation.
+
+    Parameters
+    ----------
+    spec : of the monitor, with segments
+    known : what the reference says of them
+    """
+
+    def __init__(self, spec: MonitorSpec, known: Segmentation) -> None:
+        assert spec.segments is not None
+        self._spec = spec
+        self._known = known
+        self.limit = spec.segments.limit
+        self.vocabulary = Vocabulary(self.limit, known.names)
+        self._evaluations: dict[int, Evaluation] = {}
+
+    @property
+    def n_slots(self) -> int:
+        """Groups in which rows are counted: the segments of their own, and *other*."""
+        return self.limit + 1
+
+    @property
+    def row_bins(self) -> CategoryBins:
+        """A single cell that counts the rows."""
+        return CategoryBins(np.zeros(self.limit + 2, dtype=np.int32), 1)
+
+    def slots(self, codes: CodeArray) -> CodeArray:
+        """The slot of each row from the codes of the segment column."""
+        slots = np.minimum(codes, np.int32(self.limit))
+        named_other = self.vocabulary.find(OTHER)
+        if named_other is not None:
+            slots[codes == named_other] = self.limit
+        return slots
+
+    def folded(self, codes: CodeArray) -> int:
+        """Rows whose value came when all segments were taken."""
+        return int(np.count_nonzero(codes == self.limit))
+
+    def forget_evaluations(self) -> None:
+        """The references of the monitor have changed."""
+        self._evaluations.clear()
+
+    def evaluate(
+        self,
+        whole: MonitorSnapshot,
+        totals_of: Callable[[int], WindowTotals],
+        rows: IntArray,
+        general: Evaluation,
+        references: Sequence[FeatureReference],
+    ) -> MonitorSnapshot:
+        """The snapshot of the monitor with those of its segments.
+
+        Parameters
+        ----------
+        whole : of all rows together
+        totals_of : what was counted in a slot
+        rows : (W, n_slots) int64
+        general : of the monitor's references, for segments that the reference does not know
+        references : the monitor's, as they are now
+        """
+        texts = self.vocabulary.texts
+        present = np.flatnonzero(rows.any(axis=0))
+        slots = sorted(present.tolist(), key=lambda slot: (slot == self.limit, -int(rows[:, slot].max())))
+        mix = np.full(len(rows), np.nan)
+        if self._known.rows is not None:
+            known = self._known_rows(self._known.rows)
+            mix = segment_mix(rows, (known + 0.5) / (known.sum() + 0.5 * known.size))
+        within = np.full(whole.samples.shape, np.nan)
+        if not slots:
+            return replace(whole, segment_mix=mix, within_segments=within)
+        evaluated = []
+        for slot in slots:
+            name = OTHER if slot == self.limit else texts[slot]
+            evaluation = self._evaluation(slot, name, general, references)
+            evaluated.append(evaluation.evaluate(totals_of(slot), whole.at_ms, name))
+        # one family of hypotheses: every feature of every segment
+        together = np.concatenate([one.log10_p_values for one in evaluated], axis=1)
+        detected = verdicts(together, 1 - self._spec.confidence, self._spec.correction)
+        n_features = len(references)
+        segments = tuple(
+            replace(one.snapshot, detected=detected[i * n_features : (i + 1) * n_features])
+            for i, one in enumerate(evaluated)
+        )
+        kl = np.stack([one.kl for one in evaluated], axis=1)
+        within = segment_within(kl, np.stack([s.samples for s in segments], axis=1))
+        return replace(whole, segments=segments, segment_mix=mix, within_segments=within)
+
+    def _known_rows(self, rows: IntArray) -> FloatArray:
+        """Reference rows of each slot: segments that were there before a reload have kept theirs."""
+        found = np.zeros(self.n_slots)
+        for name, n in zip((*self._known.names, OTHER), rows.tolist(), strict=True):
+            slot = self.vocabulary.find(name)
+            found[self.limit if slot is None or name == OTHER else slot] += n
+        return found
+
+    def _evaluation(
+        self, slot: int, name: str, general: Evaluation, references: Sequence[FeatureReference]
+    ) -> Evaluation:
+        made = self._evaluations.get(slot)
+        if made is None:
+            own = self._known.references.get(name)
+            made = general
+            if own is not None:
+                # what moves with the stream, or is learned from it, is the same for all segments
+                made = Evaluation(
+                    self._spec,
+                    [r if r.offset_ms or o.learn else o for o, r in zip(own, references, strict=True)],
+                )
+            self._evaluations[slot] = made
+        return made

@@ -1,0 +1,194 @@
+"""References learned from the stream, and windows compared with themselves some time before."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.special import rel_entr
+
+from kldrift.drift.divergences import smooth_counts
+from kldrift.drift.learning import MAX_LEARNED_VALUES, to_learn
+from kldrift.drift.monitor import Monitor
+from kldrift.drift.reference import FeatureReference, build_references
+from kldrift.records import FeatureSpec, MonitorSpec, SampleBatch, TimestampSpec, Vocabulary, WindowSpec
+from tests.drift.builders import HOUR, JEFFREYS, batch, categorical, edges_spec, reference
+
+NOW = 1_700_000_000_000 // HOUR * HOUR
+DAY = 24 * HOUR
+X, COLOUR = FeatureSpec("x", "numeric"), FeatureSpec("colour", "categorical", max_categories=2)
+
+
+def learner(*specs: FeatureSpec, rows: int = 1_000, known: FeatureReference | None = None) -> Monitor:
+    references = [to_learn(spec, rows) for spec in specs]
+    spec = MonitorSpec("m", specs, (WindowSpec("1h", HOUR), WindowSpec("2h", 2 * HOUR)))
+    if known is not None:
+        spec = replace(spec, features=(*specs, edges_spec(known.name)))
+        references.append(known)
+    return Monitor(spec, references)
+
+
+def test_what_is_learned_is_the_reference_of_the_first_rows_and_the_rest_is_counted() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=3_000)
+    x[::50] = np.nan
+    for pieces in (1, 2, 13):
+        watched = learner(X)
+        results = [watched.add(batch(part), "s", NOW) for part in np.array_split(x, pieces)]
+        assert sum(result.counted for result in results) == 3_000
+        assert [result.learned for result in results if result.learned] == [("x",)]
+        (expected,) = build_references([X], [x[:1_000]], NOW, "")
+        found = watched.features[0]
+        assert found.bins_hash == expected.bins_hash
+        assert found.reference_hash == expected.reference_hash
+        assert found.problem is None
+        assert found.reference_text == "the first 1,000 rows of the stream"
+        snapshot = watched.evaluate(NOW)
+        assert snapshot.samples.tolist() == [[2_000], [2_000]]
+        own = Monitor(watched.spec, [expected])
+        own.add(batch(x[1_000:]), "s", NOW)
+        np.testing.assert_array_equal(own.evaluate(NOW).divergences, snapshot.divergences)
+        np.testing.assert_array_equal(own.evaluate(NOW).lower, snapshot.lower)
+
+
+def test_until_it_is_learned_nothing_is_said_and_other_features_go_on() -> None:
+    (known,) = reference((edges_spec("known"), np.repeat([0.5, 1.5, 2.5], 100)))
+    watched = learner(X, known=known)
+    live = np.tile([0.5, 1.5, 1.5], 300)
+    watched.add(batch(np.zeros(900), live), "s", NOW)
+    early = watched.evaluate(NOW)
+    assert early.samples.tolist() == [[900, 900], [900, 900]]
+    assert np.isnan(early.divergences[:, 0]).all()
+    assert np.isnan(early.detected[0]).all()
+    assert early.ready.tolist() == [[False, True], [False, True]]
+    assert early.features[0].problem == "still learning from the first 1,000 rows of the stream"
+    watched.add(batch(np.arange(100.0), np.full(100, 2.5)), "s", NOW)
+    late = watched.evaluate(NOW)
+    assert late.samples.tolist() == [[0, 1_000], [0, 1_000]]
+    assert late.counts[0, -6:].tolist() == [300, 600, 100, 0, 0, 0]
+
+
+def test_categories_are_learned_with_the_codes_that_rows_already_have() -> None:
+    watched = learner(COLOUR, rows=100)
+    vocabulary = watched.schema.features[0].vocabulary
+    assert isinstance(vocabulary, Vocabulary)
+
+    def rows(*texts: str | None) -> SampleBatch:
+        codes = [watched.schema.features[0].missing_code if t is None else vocabulary.code(t) for t in texts]
+        return batch(np.array(codes, dtype=np.int32))
+
+    first = ["red"] * 50 + ["green"] * 30 + ["blue"] * 15 + [None] * 5
+    under_way = rows("red", "black", "blue", None)  # decoded before the reference was there
+    watched.add(rows(*first), "s", NOW)
+    assert watched.features[0].cells == ("red", "green", "other", "unseen", "missing")
+    (expected,) = build_references([COLOUR], [categorical(first)], NOW, "")
+    assert watched.features[0].reference_hash == expected.reference_hash
+    watched.add(under_way, "s", NOW)
+    watched.add(rows("green", "white"), "s", NOW)
+    assert watched.evaluate(NOW).counts[0].tolist() == [1, 1, 1, 2, 1]
+
+
+def test_an_identifier_is_not_learned() -> None:
+    watched = learner(FeatureSpec("id", "categorical"), rows=64)
+    codes = np.full(64, MAX_LEARNED_VALUES, dtype=np.int32)
+    watched.add(batch(codes), "s", NOW)
+    assert watched.features[0].problem is not None
+    assert "is it an identifier" in watched.features[0].problem
+    assert not watched.evaluate(NOW).ready.any()
+
+
+def test_rows_without_a_value_make_no_reference_but_no_crash() -> None:
+    watched = learner(X, rows=64)
+    watched.add(batch(np.full(70, np.nan)), "s", NOW)
+    assert watched.features[0].problem is not None
+    assert "not missing" in watched.features[0].problem
+    assert np.isnan(watched.evaluate(NOW).divergences).all()
+
+
+def test_a_changed_monitor_of_the_same_layout_goes_on_with_what_was_learned() -> None:
+    old = learner(X, COLOUR, rows=100)
+    code = old.schema.features[1].vocabulary.code  # type: ignore[union-attr]
+    colours = np.array([code("red"), code("green")] * 60, dtype=np.int32)
+    old.add(batch(np.arange(120.0), colours), "s", NOW)
+    new = learner(X, COLOUR, rows=100)
+    assert new.layout == old.layout
+    new.go_on_from(old)
+    assert new.features[0].reference_hash == old.features[0].reference_hash
+    assert new.schema.features[1].vocabulary is old.schema.features[1].vocabulary
+    new.add(batch(np.arange(10.0), colours[:10]), "s", NOW)
+    assert new.evaluate(NOW).samples[0].tolist() == [30, 30]
+
+
+def test_one_that_still_learns_goes_on_learning() -> None:
+    old = learner(X, rows=100)
+    old.add(batch(np.arange(60.0)), "s", NOW)
+    new = learner(X, rows=100)
+    new.go_on_from(old)
+    new.add(batch(np.arange(60.0)), "s", NOW)
+    assert new.features[0].reference_rows == 100
+    assert new.evaluate(NOW).samples[0, 0] == 20
+
+
+def previous(**changes: object) -> Monitor:
+    (bins,) = reference((edges_spec(), np.random.default_rng(1).uniform(0, 3, 900)))
+    spec = MonitorSpec(
+        "m",
+        (edges_spec(),),
+        (WindowSpec("1h", HOUR), WindowSpec("2h", 2 * HOUR)),
+        timestamp=TimestampSpec("ts", "ms"),
+        **changes,  # type: ignore[arg-type]
+    )
+    return Monitor(spec, [replace(bins, offset_ms=DAY)])
+
+
+def put(watched: Monitor, at: int, *counts: int) -> None:
+    values = np.repeat([0.5, 1.5, 2.5], counts)
+    watched.add(SampleBatch(values.size, (values,), np.full(values.size, at)), "s", at)
+
+
+def test_a_window_is_compared_with_itself_a_day_earlier() -> None:
+    watched = previous()
+    for day in range(3):  # seasons: the second hour of the day differs from the first
+        put(watched, NOW + day * DAY, 100, 200, 300)
+        put(watched, NOW + day * DAY + 90 * 60_000, 300, 200, 100)
+        at = NOW + day * DAY + 91 * 60_000
+        snapshot = watched.evaluate(at)
+        if day == 0:
+            assert np.isnan(snapshot.divergences).all()
+            assert not snapshot.ready.any()
+            assert snapshot.reference_rows.tolist() == [[0], [0]]
+            continue
+        assert snapshot.counts[:, :3].tolist() == [[300, 200, 100], [400, 400, 400]]
+        assert snapshot.reference_rows.tolist() == [[600], [1200]]
+        assert snapshot.ready.all()
+        for w, counts in enumerate([[300, 200, 100, 0, 0, 0], [400, 400, 400, 0, 0, 0]]):
+            q = smooth_counts(np.array(counts), JEFFREYS)
+            np.testing.assert_array_equal(snapshot.reference_probabilities[w], q)
+            kl = rel_entr(np.array(counts) / sum(counts), q).sum()
+            assert snapshot.divergences[w, 0, 0] == pytest.approx(kl, rel=1e-12)
+        assert (snapshot.lower == 0).all()
+
+
+def test_another_day_than_the_one_before_is_drift() -> None:
+    watched = previous()
+    put(watched, NOW, 200, 200, 200)
+    put(watched, NOW + DAY, 500, 60, 40)
+    snapshot = watched.evaluate(NOW + DAY)
+    assert snapshot.detected.tolist() == [[1.0, 1.0]]
+    assert snapshot.lower[0, 0] > 0.1
+
+
+def test_too_few_samples_before_leave_it_undecided() -> None:
+    watched = previous()
+    put(watched, NOW, 10, 10, 9)
+    put(watched, NOW + DAY, 500, 60, 40)
+    assert not watched.evaluate(NOW + DAY).ready.any()
+
+
+def test_an_estimator_looks_at_the_window_before_too() -> None:
+    watched = previous(estimator="driftwatch")
+    put(watched, NOW, 100, 200, 300)
+    put(watched, NOW + DAY, 300, 200, 100)
+    snapshot = watched.evaluate(NOW + DAY)
+    p, q = (np.array(x) / 600 for x in ([300, 200, 100], [100, 200, 300]))
+    assert snapshot.divergences[0, 0, 0] == pytest.approx(rel_entr(p, q).sum(), rel=1e-3)
+    assert snapshot.estimator == "driftwatch"

@@ -1,0 +1,91 @@
+"""Moments over panes and windows keep to the rules of the counts. Base pane 1 s, windows of 12 s and 60 s."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kldrift.drift.moments import MomentPanes
+from kldrift.drift.windows import Panes
+from kldrift.kernels.moments import add_moments
+from kldrift.records import Covariance, WindowSpec
+
+WINDOWS = (WindowSpec("12s", 12_000), WindowSpec("60s", 60_000))
+GROUPS = 3
+
+
+def panes_of(covariance: Covariance = "diagonal") -> MomentPanes:
+    return MomentPanes(WINDOWS, GROUPS, 2, covariance)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    steps=st.lists(
+        st.one_of(
+            st.tuples(st.just("add"), st.integers(0, 150), st.integers(0, GROUPS - 1)),
+            st.tuples(st.just("close"), st.integers(0, 150), st.just(0)),
+        ),
+        max_size=60,
+    ),
+    at_seconds=st.lists(st.integers(0, 220), min_size=1, max_size=5),
+    covariance=st.sampled_from(["diagonal", "full"]),
+)
+def test_every_window_holds_the_samples_that_windows_of_counts_hold(
+    steps: list[tuple[str, int, int]], at_seconds: list[int], covariance: Covariance
+) -> None:
+    """A cell of the counts for each sample: what is in it says which vectors the moments are of."""
+    rng = np.random.default_rng(len(steps))
+    vectors, groups = rng.normal(size=(len(steps), 2)) + 5, np.array([group for _, _, group in steps], dtype=np.int32)
+    counts, moments = Panes(WINDOWS, max(len(steps), 1)), panes_of(covariance)
+    for i, (what, second, group) in enumerate(steps):
+        if what == "close":
+            counts.close_before(second * 1000)
+            moments.close_before(second * 1000)
+        else:
+            counts.open_pane(second)[0, i] += 1
+            add_moments(vectors[i : i + 1], np.array([group], dtype=np.int32), *moments.open_pane(second))
+    for at_ms in [second * 1000 + 500 for second in at_seconds]:
+        inside, got = counts.totals(at_ms), moments.totals(at_ms)
+        for w in range(len(WINDOWS)):
+            for group in range(GROUPS):
+                held = vectors[(inside[w, : len(steps)] > 0) & (groups == group)] if steps else vectors
+                assert got.n[w, group] == len(held)
+                mean = held.mean(axis=0) if len(held) else np.zeros(2)
+                products = (held - mean).T @ (held - mean)
+                np.testing.assert_allclose(got.mean[w, group], mean, rtol=1e-12)
+                expected = products if covariance == "full" else np.diagonal(products)
+                np.testing.assert_allclose(got.second[w, group], expected, rtol=1e-11, atol=1e-12)
+
+
+def test_a_pane_opened_again_after_it_was_closed_adds_to_it() -> None:
+    panes = panes_of()
+    for value in (1.0, 2.0, 6.0):
+        add_moments(np.full((1, 2), value), None, *panes.open_pane(2))
+        panes.close_before(5_000)
+    totals = panes.totals(5_000)
+    assert totals.n[:, 0].tolist() == [3, 3]
+    np.testing.assert_allclose(totals.mean[0, 0], 3.0)
+    np.testing.assert_allclose(totals.second[0, 0], 14.0)
+
+
+def test_what_is_older_than_the_ring_falls_out() -> None:
+    panes = panes_of()
+    panes.open_pane(50).n[0] = 1
+    panes.close_before(60_000)
+    panes.open_pane(10).n[0] = 7
+    panes.close_before(60_000)
+    assert panes.totals(59_000).n[:, 0].tolist() == [1, 8]
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_asking_changes_nothing(covariance: Covariance) -> None:
+    panes = panes_of(covariance)
+    add_moments(np.random.default_rng(0).normal(size=(50, 2)), None, *panes.open_pane(0))
+    panes.close_before(1_000)
+    add_moments(np.random.default_rng(1).normal(size=(50, 2)), None, *panes.open_pane(1))
+    first, again = panes.totals(1_500), panes.totals(1_500)
+    assert first.second.shape == ((2, GROUPS, 2, 2) if covariance == "full" else (2, GROUPS, 2))
+    for array, other in zip(first, again, strict=True):
+        np.testing.assert_array_equal(array, other)
+    first.mean[:] = 99
+    assert panes.totals(1_500).mean.max() < 99
