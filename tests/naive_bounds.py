@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from scipy.special import log_ndtr
+from scipy.stats import chi2, norm, t
 
 
 def normal_score(x: float, k: float, noncentrality: float) -> float:
@@ -120,14 +121,18 @@ def overdispersion(panes: Sequence[Sequence[int]], ordered: bool) -> list[tuple[
             for i, share in zip(held, shares, strict=True)
         )
         phi = max(1.0, squares / ((len(blocks) - 1) * (len(held) - 1)))
-        lambda_ = phi
+        worst = 0.0
         for group in groups:
             share = sum(shares[i] for i in group)
-            spread = [
+            spreads = [
                 (sum(block[held[i]] for i in group) - sum(block) * share) ** 2 / (sum(block) * share * (1 - share))
                 for block in blocks
             ]
-            lambda_ = max(lambda_, sum(spread) / len(spread))
+            worst = max(worst, sum(spreads) / len(spreads))
+        dof = len(blocks) - 1
+        lambda_ = phi
+        if worst > chi2.isf(0.005, dof) / dof:
+            lambda_ = max(phi, worst) * float(t.isf(1.1e-5, dof) / norm.isf(1.1e-5))
         found.append((sum(map(sum, blocks)) / len(blocks), phi, lambda_))
         size *= 2
     return found

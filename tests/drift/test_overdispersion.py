@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import lfilter
-from scipy.stats import norm
+from scipy.stats import chi2, norm, t
 
 from kldrift.drift.overdispersion import (
     UNMEASURED,
@@ -35,8 +35,15 @@ def panes_of(values, n_panes, edges=EDGES):
     return np.stack([np.bincount(part, minlength=len(edges) + 1) for part in np.array_split(cells, n_panes)])
 
 
+def independent(seed):
+    rng = np.random.default_rng(seed)
+    shares = rng.dirichlet(np.full(rng.integers(1, 8), 5.0))
+    return rng.multinomial(rng.integers(1, 300), shares, size=rng.integers(16, 70))
+
+
 @given(
-    panes=st.integers(1, 6).flatmap(
+    panes=st.integers(0, 2**32).map(independent)
+    | st.integers(1, 6).flatmap(
         lambda width: st.lists(
             st.lists(st.integers(0, 30), min_size=width, max_size=width), min_size=0, max_size=70
         ).map(lambda rows: np.array(rows, dtype=np.int64).reshape(-1, width))
@@ -68,8 +75,49 @@ def test_independent_samples_have_none():
     phi = np.mean([one.phi for one in measured], axis=0)
     assert (phi < 1.06).all()
     assert max(one.phi_max for one in measured) < 1.4
-    ratio = np.mean([one.lambda_ / one.phi for one in measured], axis=0)
-    assert (ratio < 1.8).all()  # the largest of 15 cuts is above the average of them also by chance
+
+
+@pytest.mark.parametrize(
+    ("n_bins", "ordered", "at_least"), [(10, True, 0.95), (16, True, 0.9), (10, False, 0.9), (64, True, 0.85)]
+)
+def test_the_worst_cut_of_independent_samples_is_put_down_to_chance(n_bins, ordered, at_least):
+    """Nearly always: the largest of many cuts passes now and then, and so much the more often as there are more."""
+    rng = np.random.default_rng(6)
+    measured = [measure_panes(rng.multinomial(156, [1 / n_bins] * n_bins, size=64), ordered) for _ in range(300)]
+    by_chance = np.mean([one.lambda_ == one.phi for one in measured], axis=0)
+    assert by_chance.shape == (3,)
+    assert (by_chance > at_least).all()
+    assert (by_chance < 1).all()
+
+
+@pytest.mark.parametrize(("correlation", "at_least"), [(0.5, [0.95, 0.9, 0.7]), (0.9, [1, 1, 1]), (0.98, [1, 1, 1])])
+def test_the_worst_cut_of_autocorrelated_samples_is_not(correlation, at_least):
+    """The fewer the blocks the less there is to tell weak dependence from chance."""
+    rng = np.random.default_rng(7)
+    streams = [autocorrelated(correlation, 10_000, rng) for _ in range(100)]
+    measured = [measure_panes(panes_of(stream, 64), ordered=True) for stream in streams]
+    passed = np.mean([one.lambda_ > one.phi for one in measured], axis=0)
+    assert (passed >= at_least).all()
+
+
+@pytest.mark.parametrize("n_blocks", [16, 17, 31, 64, 100])
+def test_a_spread_counts_from_the_quantile_of_chi_squared_on_and_by_that_of_students_t(n_blocks):
+    """Of two cells with one cut the spread is phi (K - 1) / K: it tells on which side of the threshold it lies."""
+    rng = np.random.default_rng(8)
+    threshold = chi2.isf(0.005, n_blocks - 1) / (n_blocks - 1)
+    factor = t.isf(1.1e-5, n_blocks - 1) / norm.isf(1.1e-5)
+    sides = set()
+    for excess in np.linspace(0.6, 1.4, 60):
+        half = rng.normal(500, math.sqrt(250 * threshold * excess), size=n_blocks).round().astype(np.int64)
+        got = measure_panes(np.stack([half, 1000 - half], axis=1), ordered=True)
+        share = half.sum() / (1000 * n_blocks)
+        spread = np.mean((half - 1000 * share) ** 2 / (1000 * share * (1 - share)))
+        passes = bool(spread > threshold)
+        sides.add(passes)
+        assert got.lambda_[0] == pytest.approx(got.phi[0] * (factor if passes else 1), rel=1e-9)
+        assert got.phi[0] == pytest.approx(max(1, spread * n_blocks / (n_blocks - 1)), rel=1e-9)
+    assert sides == {False, True}
+    assert 1 < factor < 1.43
 
 
 def test_autocorrelated_samples_have_much():

@@ -1,0 +1,30 @@
+"""All of the evidence, written to ``RESULTS.md``: ``python -m tests.evidence`` (some ten minutes on two cores)."""
+
+import sys
+import time
+
+from tests.evidence import alarms, coverage, employment
+from tests.evidence.table import RESULTS, parts
+
+TITLE = """# Evidence that the alerting rule works
+
+Written by `python -m tests.evidence`; each part also prints its own. `test_quick.py` holds a fast cut of it to these
+figures. What the symbols mean is in the docstrings of `kernels/bounds.py` and `drift/overdispersion.py`."""
+
+
+def main() -> None:
+    """Run the parts and write the file."""
+    sections = []
+    for name, section in (
+        ("alarms", alarms.section),
+        ("coverage", coverage.section),
+        ("employment", employment.section),
+    ):
+        began = time.monotonic()
+        sections.append(section().rstrip())
+        print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    RESULTS.write_text(parts(TITLE, *sections), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
