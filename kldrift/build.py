@@ -4,7 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from kldrift.config import Distribution, FileSourceConfig, SourceConfig, StdinSourceConfig, SyntheticSourceConfig
+from kldrift.config import (
+    Distribution,
+    FileSourceConfig,
+    KafkaSourceConfig,
+    SourceConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+)
 from kldrift.config.values import duration_text
 from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.families import family_reference
@@ -29,10 +36,11 @@ from kldrift.records import (
     ReferencePrevious,
     ReferenceSpec,
 )
-from kldrift.sources.base import Source
+from kldrift.sources.base import Positions, Source
 from kldrift.sources.distributions import Distribution as Drawn
 from kldrift.sources.distributions import distribution
 from kldrift.sources.file import FileSource
+from kldrift.sources.kafka import KafkaSecurity, KafkaSource
 from kldrift.sources.stdin import StdinSource
 from kldrift.sources.synthetic import SyntheticSource
 from kldrift.wire import parquet_rows, read_columns
@@ -235,6 +243,8 @@ def build_source(
     on_error: Callable[[str, str], None],
     once: bool,
     row_numbers: int = 1,
+    settled: Callable[[], Positions] | None = None,
+    on_rebalance: Callable[[Sequence[str]], None] = lambda _: None,
 ) -> tuple[Source, Format]:
     """A source and the format of its bytes.
 
@@ -243,6 +253,8 @@ def build_source(
     row_numbers : numbers that are read from a row, so that chunks of wide rows stay within memory
     on_error : told (reason, detail) of what the source could not read and went on without
     once : read to the end and stop, even where the source is configured to be followed
+    settled : positions of this source that are counted for good, by stream
+    on_rebalance : told the streams that are ours, after each change
     """
     if isinstance(config, FileSourceConfig):
         return FileSource(
@@ -256,9 +268,40 @@ def build_source(
             rows_per_chunk=max(1, min(MAX_CHUNK_ROWS, MAX_CHUNK_NUMBERS // max(1, row_numbers))),
             on_error=on_error,
         ), config.format
+    if isinstance(config, KafkaSourceConfig):
+        return build_kafka(config, clock_ms, on_error, once, settled, on_rebalance)
     if isinstance(config, StdinSourceConfig):
         return StdinSource(config.name, config.format == "csv", clock_ms, on_error), config.format
     return build_synthetic(config, clock_ms), "ndjson"
+
+
+def build_kafka(
+    config: KafkaSourceConfig,
+    clock_ms: Callable[[], int],
+    on_error: Callable[[str, str], None],
+    once: bool,
+    settled: Callable[[], Positions] | None,
+    on_rebalance: Callable[[Sequence[str]], None],
+) -> tuple[KafkaSource, Format]:
+    """A Kafka source; its rows come as lines, whatever JSON a value is."""
+    given = config.security
+    security = None if given is None else KafkaSecurity(**{key: getattr(given, key) for key in given.__slots__})
+    source = KafkaSource(
+        config.name,
+        config.brokers,
+        config.topic,
+        config.group,
+        config.format,
+        config.start,
+        not once,
+        clock_ms,
+        on_error,
+        member=config.member,
+        security=security,
+        settled=settled,
+        on_rebalance=on_rebalance,
+    )
+    return source, "arrow" if config.format == "arrow" else "ndjson"
 
 
 def build_synthetic(config: SyntheticSourceConfig, clock_ms: Callable[[], int]) -> SyntheticSource:

@@ -18,16 +18,21 @@ from typing import TypeVar
 
 from kldrift import __version__
 from kldrift.build import build_monitors, build_source
-from kldrift.config import Config, SourceConfig, load_config
+from kldrift.config import Config, GuardConfig, SourceConfig, load_config
 from kldrift.drift.monitor import Monitor
 from kldrift.engine import Engine
+from kldrift.entry import Entry
 from kldrift.errors import Busy, ConfigError, KldriftError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake import HTTP, PullIntake, PushIntake, now_ms
 from kldrift.kernels._jit import set_threads, warm_up
 from kldrift.records import DriftSnapshot, Format, Receipt
+from kldrift.state.base import NoStore, Store
+from kldrift.state.sqlite import SqliteStore
 from kldrift.web.app import App
 from kldrift.web.body import Limits
+from kldrift.web.guard import Guard, Timeouts
+from kldrift.web.open_files import RESERVED, raise_open_files
 from kldrift.web.ports import SourceStatus, Status
 from kldrift.web.serve import WebServer, bind
 
@@ -47,6 +52,7 @@ class Parts:
         self.engine: Engine | None = None
         self.pulls: dict[str, PullIntake] = {}
         self._once = once
+        self._store: Store = NoStore()
 
     def build(self) -> None:
         """Warm the kernels, count the references, start the engine.
@@ -55,13 +61,18 @@ class Parts:
         ------
         ReferenceProblem
             a reference cannot be had
+        StateError
+            the state cannot be opened or read
         """
         set_threads(self.config.engine.threads)
         warm_up()
         monitors = build_monitors(self.config.monitors, now_ms(), self.telemetry.config_warning)
         self._configure(self.config)
+        engine, state = self.config.engine, self.config.state
+        if state.path is not None and not self._once:  # one pass over the sources is a question of its own
+            self._store = SqliteStore(state.path, now_ms, self.telemetry.state_moved)
         self.engine = Engine(
-            monitors, self.config.engine.tick_ms, self.config.engine.queue_bytes, self.telemetry, now_ms
+            monitors, engine.tick_ms, engine.queue_bytes, self.telemetry, now_ms, self._store, state.commit_ms
         )
         self.engine.start()
 
@@ -79,7 +90,16 @@ class Parts:
             self.telemetry.source_error(config.name, reason, detail)
 
         widest = max(self.engine.monitors[name].schema.row_numbers for name in feeds)
-        source, body_format = build_source(config, now_ms, on_error, self._once, widest)
+        engine = self.engine
+        source, body_format = build_source(
+            config,
+            now_ms,
+            on_error,
+            self._once,
+            widest,
+            settled=lambda: engine.stored_positions(config.name),
+            on_rebalance=lambda streams: self.telemetry.source_assigned(config.name, streams),
+        )
         pull = PullIntake(source, body_format, feeds, self.engine, self.telemetry, self._once)
         self.pulls[config.name] = pull
         pull.start()
@@ -88,6 +108,12 @@ class Parts:
         """Stop the pull sources; what they handed over stays queued."""
         for pull in self.pulls.values():
             pull.stop()
+
+    def stop(self) -> None:
+        """Count and store what is queued; nothing is counted any more."""
+        if self.engine is not None:
+            self.engine.stop()
+        self._store.close()
 
     def reload(self, config: Config) -> None:
         """Go on with another configuration: the same bins and windows keep their counts, the same sources their place.
@@ -122,13 +148,7 @@ class Parts:
     def _kept(self, built: Monitor) -> Monitor:
         assert self.engine is not None
         old = self.engine.monitors.get(built.spec.name)
-        if old is not None and old.identity == built.identity:
-            return old
-        if old is not None and old.layout == built.layout:
-            built.go_on_from(old)
-        elif old is not None:
-            self.telemetry.monitor_started_anew(built.spec.name)
-        return built
+        return old if old is not None and old.identity == built.identity else built
 
     def _configure(self, config: Config) -> None:
         self.telemetry.configure(
@@ -195,12 +215,33 @@ class Daemon:
         self._not_ready = "starting: kernels and references are being prepared"
         self._tasks: set[asyncio.Task[object]] = set()
         self._building: list[threading.Thread] = []
-        limits = Limits(encoded_bytes=config.server.max_body_bytes, body_bytes=config.server.max_expanded_bytes)
+        self._entry = Entry(config.server, telemetry)
+        server, guard = config.server, config.server.guard
+        limits = Limits(
+            encoded_bytes=server.max_body_bytes,
+            body_bytes=server.max_expanded_bytes,
+            client_bytes=guard.max_client_bytes or config.engine.queue_bytes // 4,
+        )
         self._server = WebServer(
-            App(ingest=self, readers=self, on_request=telemetry.http_answered, limits=limits),
+            App(self, self, telemetry.http_answered, limits, self._entry.access),
             bind(config.server.listen_host, config.server.listen_port),
             grace_seconds=GRACE_SECONDS,
+            guard=self._guard(guard),
+            tls=None if self._entry.tls is None else self._entry.tls.context,
         )
+
+    def _guard(self, config: GuardConfig) -> Guard:
+        """As configured, with no more connections than there may be open files."""
+        before, after = raise_open_files(config.max_connections + RESERVED)
+        connections = max(1, min(config.max_connections, after - RESERVED))
+        self._telemetry.open_files(before, after, connections, config.max_connections)
+        timeouts = Timeouts(
+            header=config.header_ms / 1000,
+            body=config.body_ms / 1000,
+            idle=config.idle_ms / 1000,
+            write=config.write_ms / 1000,
+        )
+        return Guard(timeouts, connections, config.max_client_connections, self._telemetry)
 
     @property
     def port(self) -> int:
@@ -221,6 +262,7 @@ class Daemon:
         # without a file to load again (demo) it is what a closed terminal sends
         loop.add_signal_handler(signal.SIGHUP, self.stop if self._path is None else self._reload_in_background)
         await self._server.start()
+        watching = asyncio.ensure_future(self._entry.watch())
         try:
             building = asyncio.ensure_future(self._in_thread(self._parts.build))
             stopped = asyncio.ensure_future(self._stopping.wait())
@@ -239,6 +281,7 @@ class Daemon:
             self._not_ready = ""
             await stopped
         finally:
+            watching.cancel()
             await self._shut_down()
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
@@ -273,10 +316,11 @@ class Daemon:
         with contextlib.suppress(Exception):
             await asyncio.to_thread(self._parts.stop_sources)
         await self._server.stop()
+        self._entry.close()
         if self._push is not None:
             await asyncio.to_thread(self._push.stop)
+        await asyncio.to_thread(self._parts.stop)
         if self._parts.engine is not None:
-            await asyncio.to_thread(self._parts.engine.stop)
             self._telemetry.stopped(self._parts.engine.rows_counted)
 
     # --- what the web layer asks for -------------------------------------------------------------
@@ -287,11 +331,22 @@ class Daemon:
             return {monitor.name for monitor in self._parts.config.monitors}
         return self._push.monitors()
 
-    def submit(self, monitor: str, format: Format, body: bytes) -> "asyncio.Future[Receipt]":  # noqa: A002
+    @property
+    def honours_keys(self) -> bool:
+        """Whether idempotency keys are remembered."""
+        return self._parts.config.state.path is not None
+
+    def submit(
+        self,
+        monitor: str,
+        format: Format,  # noqa: A002
+        body: bytes,
+        key: str | None = None,
+    ) -> "asyncio.Future[Receipt]":
         """Queue a body."""
         if self._push is None:
             raise Busy(f"{self._not_ready}; send the samples again later")
-        return self._push.submit(monitor, format, body)
+        return self._push.submit(monitor, format, body, key)
 
     def snapshot(self) -> DriftSnapshot:
         """The divergences as of the last tick."""
@@ -349,7 +404,9 @@ class Daemon:
             ]
             if fixed:
                 return fixed
+            use_entry = self._entry.load()
             self._parts.reload(config)
+            use_entry()
         except ConfigError as error:
             return list(error.problems)
         except ReferenceProblem as error:

@@ -1,118 +1,27 @@
 """The engine: the one owner of the counts.
 
-Intakes put `Work` on a queue bounded in bytes (that is the back-pressure); the engine's thread adds each batch to its
-monitors, says so to whoever waits for it, and at each tick swaps in a new `DriftSnapshot`. Readers see only that
-snapshot. A caller with a few rows may have them counted at once (`try_apply`) while the thread has nothing to do: to
-wake it and be woken again costs more than to count them.
+Intakes put `Work` on a queue bounded in bytes; the engine's thread adds each batch to its monitors, has it stored, says
+so to whoever waits for it, and at each tick swaps in a new `DriftSnapshot`. Readers see only that snapshot. Where
+nothing is stored, a caller with a few rows may have them counted at once (`try_apply`) while the thread has nothing to
+do: to wake it and be woken again costs more than to count them.
 """
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
+from kldrift.commits import Commits
 from kldrift.drift.monitor import Monitor
-from kldrift.errors import Busy
+from kldrift.errors import Busy, KldriftError, StateError
 from kldrift.export.telemetry import Telemetry
 from kldrift.records import AddResult, DriftSnapshot, SampleBatch
+from kldrift.state.base import NoStore, Position, Store
+from kldrift.work import Work, WorkQueue
 
-Position = Mapping[str, int | str]
+CANNOT_STORE = "what is counted cannot be stored now, nothing more is taken; send the samples again later"
 
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """Batches that are applied together, and the position of their source behind them.
-
-    Parameters
-    ----------
-    source, stream, position : where the rows came from, and where to go on once they are counted
-    parts : a batch for each monitor that is fed, decoded with its schema
-    arrival_ms : when the rows came in
-    n_bytes : what the work holds in memory
-    done : called in the engine's thread once the rows are counted, with a result for each part; it must be quick
-    failed : called instead where they could not be
-    """
-
-    source: str
-    stream: str
-    position: Position | None
-    parts: Sequence[tuple[Monitor, SampleBatch]]
-    arrival_ms: int
-    n_bytes: int
-    done: Callable[[Sequence[AddResult]], object] | None = None
-    failed: Callable[[BaseException], object] | None = None
-
-
-class WorkQueue:
-    """A queue bounded in bytes: work, and calls to run between two works."""
-
-    def __init__(self, max_bytes: int) -> None:
-        self.max_bytes = max_bytes
-        self.n_bytes = 0
-        self._items: deque[Work | Callable[[], None]] = deque()
-        self._changed = threading.Condition()
-        self._closed = False
-
-    def put(self, work: Work, stop: threading.Event | None = None, wait: bool = True) -> None:
-        """Wait until there is room, then add; a work larger than the queue is taken when the queue is empty.
-
-        Parameters
-        ----------
-        stop : ends the waiting
-        wait : False adds a small work at once, room or not, for a caller that must not wait
-
-        Raises
-        ------
-        Busy
-            the queue is closed, or `stop` was set while waiting
-        """
-        with self._changed:
-            while wait and self.n_bytes > 0 and self.n_bytes + work.n_bytes > self.max_bytes and not self._closed:
-                if stop is not None and stop.is_set():
-                    raise Busy("stopping")
-                self._changed.wait(0.2)
-            if self._closed:
-                raise Busy("the daemon is stopping; send the samples again to the next one")
-            self._items.append(work)
-            self.n_bytes += work.n_bytes
-            self._changed.notify_all()
-
-    def call(self, function: Callable[[], None]) -> None:
-        """Have `function` run in the engine's thread, behind the work that is queued."""
-        with self._changed:
-            self._items.append(function)
-            self._changed.notify_all()
-
-    def get(self, timeout_seconds: float) -> Work | Callable[[], None] | None:
-        """The next item; None after the timeout or once closed and empty."""
-        with self._changed:
-            if not self._items and not self._closed:
-                self._changed.wait(timeout_seconds)
-            if not self._items:
-                return None
-            item = self._items.popleft()
-            if isinstance(item, Work):
-                self.n_bytes -= item.n_bytes
-            self._changed.notify_all()
-            return item
-
-    def close(self) -> None:
-        """Take no more; what is queued is still given out."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    @property
-    def open_and_empty(self) -> bool:
-        """Nothing waits, and more would be taken."""
-        return not self._items and not self._closed
-
-    @property
-    def drained(self) -> bool:
-        """Closed, and everything given out."""
-        with self._changed:
-            return self._closed and not self._items
+#: At a stop the last commit is tried for so long.
+LAST_COMMIT_SECONDS = 4.0
 
 
 class Engine:
@@ -124,6 +33,13 @@ class Engine:
     tick_ms : how often divergences are computed
     queue_bytes : bound of the queue
     clock_ms : the wall clock
+    store : keeps counts, positions and answers over restarts; what it has of the monitors is taken up here
+    commit_ms : how often is stored what nobody waits for
+
+    Raises
+    ------
+    StateError
+        the state cannot be read
     """
 
     def __init__(
@@ -133,9 +49,15 @@ class Engine:
         queue_bytes: int,
         telemetry: Telemetry,
         clock_ms: Callable[[], int],
+        store: Store | None = None,
+        commit_ms: int = 1000,
     ) -> None:
+        self.store = store or NoStore()
         self.queue = WorkQueue(queue_bytes)
-        self.positions: dict[str, dict[str, Position]] = {}
+        self.positions: dict[str, dict[str, Position]] = {
+            source: dict(streams) for source, streams in self.store.positions().items()
+        }
+        self._commits = Commits(self.store, commit_ms / 1000, telemetry, clock_ms)
         self._monitors = {monitor.spec.name: monitor for monitor in monitors}
         self._tick_seconds = tick_ms / 1000
         self._telemetry = telemetry
@@ -144,6 +66,7 @@ class Engine:
         self._owner = threading.Lock()  # held while counts are changed or read
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._rows = 0
+        self._restore(monitors)
 
     @property
     def snapshot(self) -> DriftSnapshot:
@@ -154,6 +77,15 @@ class Engine:
     def monitors(self) -> Mapping[str, Monitor]:
         """The monitors by name; swapped whole on reload."""
         return self._monitors
+
+    @property
+    def cannot_store(self) -> bool:
+        """The last commit failed: what is counted can wait to be stored, but more should not come."""
+        return self._commits.failing
+
+    def stored_positions(self, source: str) -> Mapping[str, Position]:
+        """Position of each stream of a source up to which what was counted is stored; a copy."""
+        return dict(self._commits.stored_positions.get(source, {}))
 
     @property
     def rows_counted(self) -> int:
@@ -171,11 +103,33 @@ class Engine:
         if self._thread.is_alive():
             self._thread.join()
 
+    def _restore(self, monitors: Sequence[Monitor]) -> None:
+        """Take up what the store has of the monitors."""
+        for monitor in monitors:
+            name = monitor.spec.name
+            entries = self.store.entries(name)
+            if not entries:
+                continue
+            try:
+                taken = monitor.restore(entries)
+            except (KldriftError, ValueError, KeyError) as error:
+                raise StateError(
+                    f"expected the state of monitor {name} as it was stored, got {type(error).__name__}: {error};"
+                    " give state.path another file, or restore a backup"
+                ) from None
+            if taken:
+                self._telemetry.monitor_restored(name)
+            else:
+                self._telemetry.monitor_started_anew(name)
+
     def swap(self, monitors: Sequence[Monitor], tick_ms: int) -> None:
         """Go on with other monitors, from the next item of the queue on; blocks until it is so."""
         swapped = threading.Event()
 
         def act() -> None:
+            self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
+            for monitor in monitors:
+                self._take_over(monitor)
             self._monitors = {monitor.spec.name: monitor for monitor in monitors}
             self._tick_seconds = tick_ms / 1000
             self._tick()
@@ -184,12 +138,22 @@ class Engine:
         self.queue.call(act)
         swapped.wait()
 
+    def _take_over(self, monitor: Monitor) -> None:
+        """Have a new monitor go on with the counts of the one it replaces, where they mean the same."""
+        old = self._monitors.get(monitor.spec.name)
+        if old is None or old is monitor:
+            return
+        if old.layout == monitor.layout:
+            monitor.go_on_from(old)
+        else:
+            self._telemetry.monitor_started_anew(monitor.spec.name)
+
     def try_apply(self, work: Work) -> Sequence[AddResult] | None:
         """Count a small work in the caller's thread; None, and nothing done, where the engine is busy.
 
         `done` and `failed` are not called: the caller has the results, or the error.
         """
-        if not self.queue.open_and_empty or not self._owner.acquire(blocking=False):
+        if self._commits.keeps or not self.queue.open_and_empty or not self._owner.acquire(blocking=False):
             return None
         try:
             return self._count(work)
@@ -205,18 +169,42 @@ class Engine:
 
     def _run(self) -> None:
         next_tick = time.monotonic() + self._tick_seconds
-        while not self.queue.drained:
-            item = self.queue.get(max(0.0, next_tick - time.monotonic()))
+        gives_up = float("inf")
+        while not self.queue.drained and time.monotonic() < gives_up:
+            more = self.queue.n_items > 0
+            wait = max(0.0, min(next_tick - time.monotonic(), self._commits.due_in(more)))
+            if self._commits.failing:  # counting on would only make more that cannot be stored
+                for work in self.queue.take_answerable():
+                    assert work.failed is not None
+                    work.failed(Busy(CANNOT_STORE, retry_after_seconds=5))
+                self.queue.wait_for_close(min(wait, 0.5))
+                item = None
+                if self.queue.closed and gives_up == float("inf"):
+                    gives_up = time.monotonic() + LAST_COMMIT_SECONDS
+            else:
+                item = self.queue.get(wait)
             with self._owner:
                 if isinstance(item, Work):
                     self._apply(item)
                 elif item is not None:
                     item()
+                if self._commits.due_in(self.queue.n_items > 0) <= 0:
+                    self._commits.commit(self._monitors)
                 if time.monotonic() >= next_tick:
                     self._tick()
                     next_tick = max(next_tick + self._tick_seconds, time.monotonic())
         with self._owner:
+            self._commits.commit(self._monitors)
             self._tick()
+        self._refuse_rest()
+
+    def _refuse_rest(self) -> None:
+        """At a stop without a state that can be written: what is still queued is not counted, and said so."""
+        while (item := self.queue.get(0)) is not None:
+            if not isinstance(item, Work):
+                item()
+            elif item.failed is not None:
+                item.failed(Busy("the daemon is stopping; send the samples again to the next one"))
 
     def _tick(self) -> None:
         """Evaluate; a defect in it must not end the thread that counts: the last snapshot stays, and its age shows."""
@@ -234,15 +222,15 @@ class Engine:
             if work.failed is not None:
                 work.failed(error)
             return
-        if work.done is not None:
-            work.done(results)
+        self._commits.counted(work, results)
 
     def _count(self, work: Work) -> Sequence[AddResult]:
         started = time.perf_counter()
         results = [self._add(work, monitor, batch) for monitor, batch in work.parts]
         if work.position is not None:
             self.positions.setdefault(work.source, {})[work.stream] = work.position
-        self._telemetry.committed(time.perf_counter() - started, self._clock_ms())
+        if not self._commits.keeps:  # then a work is done when it is counted
+            self._telemetry.committed(time.perf_counter() - started, self._clock_ms())
         self._telemetry.queue_changed(self.queue.n_bytes)
         return results
 

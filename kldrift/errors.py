@@ -5,8 +5,11 @@ KldriftError
 ├── ReferenceProblem     a reference cannot be read, built or used
 ├── DecodeError          a whole body or file cannot be read (a bad *row* is counted, not raised)
 ├── SourceError          a source cannot be opened or read
+├── StateError           the state cannot be opened, read or written
 ├── ListenError          the address to listen on cannot be had
+├── KeyConflict          an idempotency key is in use, or came with another body
 └── Busy                 the intake is full; try again later
+    └── Uncommitted      what was taken cannot be stored now; it will be when that is possible again
 """
 
 from collections.abc import Sequence
@@ -50,8 +53,25 @@ class SourceError(KldriftError):
         super().__init__(message)
 
 
+class StateError(KldriftError):
+    """The state cannot be opened, read or written."""
+
+
 class ListenError(KldriftError):
     """The address to listen on is in use, unknown or not allowed."""
+
+
+class KeyConflict(KldriftError):
+    """An idempotency key cannot be used for this post.
+
+    Parameters
+    ----------
+    in_use : the first post with the key is not answered yet; else the key came with another body before
+    """
+
+    def __init__(self, message: str, in_use: bool) -> None:
+        self.in_use = in_use
+        super().__init__(message)
 
 
 class Busy(KldriftError):
@@ -60,3 +80,9 @@ class Busy(KldriftError):
     def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
         super().__init__(message)
+
+
+class Uncommitted(Busy):
+    """The samples are counted, but cannot be stored now; they will be when that is possible again, unless the process
+    ends before.
+    """

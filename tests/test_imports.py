@@ -11,7 +11,7 @@ RECORDS = {"records", "errors"}
 
 #: folder or module -> what it may import of ours; whatever is not listed may import everything
 ALLOWED = {
-    "records": set(),
+    "records": {"records"},
     "errors": set(),
     "kernels": {"kernels", *RECORDS},
     "drift": {"drift", "kernels", *RECORDS},
@@ -20,8 +20,11 @@ ALLOWED = {
     "config": {"config", *RECORDS},
     "export": {"export", *RECORDS},
     "web": {"web", *RECORDS},
-    "engine": {"drift", "export", *RECORDS},
-    "intake": {"intake", "drift", "engine", "export", "sources", "wire", *RECORDS},
+    "state": {"state", *RECORDS},
+    "work": {"drift", "state", *RECORDS},
+    "commits": {"drift", "export", "state", "work", *RECORDS},
+    "engine": {"commits", "drift", "export", "state", "work", *RECORDS},
+    "intake": {"intake", "drift", "engine", "export", "sources", "state", "wire", "work", *RECORDS},
 }
 
 #: single modules that a part may import besides: pure functions of what stands in a snapshot
@@ -40,6 +43,9 @@ ONLY = {
     "uvicorn": {"web"},
     "prometheus_client": {"export"},
     "scipy": {"drift"},
+    "sqlite3": {"state"},
+    "bcrypt": {"web"},
+    "confluent_kafka": {"sources"},
     "pickle": set(),
 }
 

@@ -10,11 +10,12 @@ import pytest
 import kldrift.intake.pull
 import kldrift.intake.push
 from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine, Work, WorkQueue
+from kldrift.engine import Engine
 from kldrift.errors import Busy, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake import PullIntake, PushIntake
 from kldrift.records import Chunk, Receipt, SampleBatch
+from kldrift.work import Work, WorkQueue
 from tests.drift.builders import MINUTE, UNIFORM_EXAMPLE, edges_spec, monitor
 
 NOW = 1_700_000_000_000

@@ -13,6 +13,7 @@ from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.windows import SLICES, pane_ms, ring_slices
+from kldrift.entry import check_entry
 from kldrift.export.metrics import MAX_SERIES, count_series
 from kldrift.intake import now_ms
 from kldrift.records import FeatureInfo, FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
@@ -25,7 +26,8 @@ def check_command(path: Path) -> None:
     """Print the resolved plan: sources, features, bins, memory, series."""
     config = load_config(path)
     err = Console(stderr=True)
-    warnings = list(config.warnings)
+    let_in, warnings = check_entry(config.server)
+    warnings += config.warnings
     with err.status("counting references"):  # shows on a terminal only
         monitors = build_monitors(config.monitors, now_ms(), warnings.append)
     out = console()
@@ -34,6 +36,7 @@ def check_command(path: Path) -> None:
         f" computes divergences every {config.engine.tick_ms / 1000:g} s",
         highlight=False,
     )
+    out.print(f"lets in: {let_in}", highlight=False)
     for source in config.sources:
         feeds = [m.name for m in config.monitors if source.name in m.sources]
         out.print(f"source {source.name} feeds {', '.join(feeds) or 'nothing'}", highlight=False, markup=False)

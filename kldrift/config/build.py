@@ -3,23 +3,30 @@
 import glob
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from kldrift.config.checks import format_of, merged, warnings
 from kldrift.config.choices import FAMILIES, chosen
 from kldrift.config.document import Document
 from kldrift.config.records import (
+    AuthConfig,
     Config,
     Distribution,
     EngineConfig,
     FileSourceConfig,
+    GuardConfig,
+    KafkaSecurityConfig,
+    KafkaSourceConfig,
     LogConfig,
     ServerConfig,
     SourceConfig,
+    StateConfig,
     StdinSourceConfig,
     SyntheticSourceConfig,
+    TlsConfig,
 )
 from kldrift.config.schema import (
+    AuthFiles,
     BinsModel,
     ConfigModel,
     DriftOverride,
@@ -28,8 +35,11 @@ from kldrift.config.schema import (
     FeatureReference,
     Monitor,
     MonitorReference,
+    Server,
+    StateFile,
+    TlsFiles,
 )
-from kldrift.config.source_schema import FileSource, Override, StdinSource, SyntheticSource
+from kldrift.config.source_schema import FileSource, KafkaSource, Override, Security, StdinSource, SyntheticSource
 from kldrift.records import (
     DIVERGENCES,
     Bins,
@@ -56,22 +66,63 @@ def build_config(model: ConfigModel, document: Document, path: Path) -> Config:
     """Build the records. `path` is the configuration file's; relative paths are taken from its folder."""
     folder = path.absolute().parent
     return Config(
-        server=ServerConfig(
-            *model.server.listen, model.server.insecure, model.server.max_body, model.server.max_expanded
-        ),
+        server=_server(model.server, folder),
         engine=EngineConfig(model.engine.tick, model.engine.threads, model.engine.queue),
         log=LogConfig(model.log.format, model.log.level),
         sources=tuple(_source(name, source, folder) for name, source in model.sources.items()),
         monitors=tuple(_monitor(name, monitor, folder) for name, monitor in model.monitors.items()),
         warnings=warnings(document),
+        state=StateConfig()
+        if model.state == "none"
+        else StateConfig(folder / model.state.path, model.state.commit_interval),
     )
 
 
-def _source(name: str, source: FileSource | StdinSource | SyntheticSource, folder: Path) -> SourceConfig:
+def _state(state: StateFile | Literal["none"], folder: Path) -> StateConfig:
+    return StateConfig() if state == "none" else StateConfig(folder / state.path, state.commit_interval)
+
+
+def _server(server: Server, folder: Path) -> ServerConfig:
+    tls, auth = server.tls, server.auth
+    return ServerConfig(
+        *server.listen,
+        server.insecure,
+        server.max_body,
+        server.max_expanded,
+        tls=None if tls is None else TlsConfig(**_paths(tls, folder)),
+        auth=None if auth is None else AuthConfig(**_paths(auth, folder)),
+        guard=GuardConfig(
+            server.max_connections,
+            server.max_client_connections,
+            server.max_client_pending,
+            server.header_timeout,
+            server.body_timeout,
+            server.idle_timeout,
+            server.write_timeout,
+        ),
+    )
+
+
+def _paths(files: TlsFiles | AuthFiles, folder: Path) -> dict[str, Path]:
+    return {key: folder / path for key, path in files.model_dump(exclude_none=True).items()}
+
+
+def _source(name: str, source: FileSource | KafkaSource | StdinSource | SyntheticSource, folder: Path) -> SourceConfig:
     if isinstance(source, FileSource):
         file_format = source.format or format_of(source.path)
         assert file_format is not None  # `checks` saw to it
         return FileSourceConfig(name, _pattern(source.path, folder), file_format, source.follow)
+    if isinstance(source, KafkaSource):
+        return KafkaSourceConfig(
+            name,
+            tuple(source.brokers),
+            source.topic,
+            source.group,
+            source.format,
+            source.start,
+            source.member,
+            None if source.security is None else _security(source.security, folder),
+        )
     if isinstance(source, StdinSource):
         return StdinSourceConfig(name, source.format)
     features = {feature: _parameters(drawn) for feature, drawn in source.features.items()}
@@ -90,6 +141,12 @@ def _source(name: str, source: FileSource | StdinSource | SyntheticSource, folde
             for feature, override in drift.features.items()
         },
     )
+
+
+def _security(security: Security, folder: Path) -> KafkaSecurityConfig:
+    given = security.model_dump(exclude_none=True)
+    protocol, mechanism = given.pop("protocol"), given.pop("mechanism", None)
+    return KafkaSecurityConfig(protocol, mechanism, **{key: folder / path for key, path in given.items()})
 
 
 def _pattern(path: str, folder: Path) -> str:

@@ -9,7 +9,7 @@ from functools import reduce
 from math import gcd
 from typing import Any
 
-from kldrift.config.choices import BIN_METHODS, DISTRIBUTIONS, KINDS, chosen, misfits
+from kldrift.config.choices import BESIDE_ANOTHER, BIN_METHODS, DISTRIBUTIONS, KINDS, PROTOCOLS, chosen, misfits
 from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
 from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
 from kldrift.config.values import SLICES, is_loopback, listen_address, milliseconds
@@ -40,15 +40,22 @@ def check(document: Document) -> None:
 
 
 def warnings(document: Document) -> tuple[str, ...]:
-    """Give what is worth a line in the log: sources that nobody reads."""
+    """Give what is worth a line in the log: sources that nobody reads, passwords and tokens that everybody can."""
     root = mapping(document.root.value)
+    server = mapping(root.get("server"))
+    clear = _is_open(server) and "auth" in server and "tls" not in server
     used = {name for monitor in mapping(root.get("monitors")).values() for name in sequence(monitor.get("sources"))}
-    return tuple(
+    exposed = (
+        f"{document.place(('server', 'auth'))}: passwords and tokens cross the network as they are; "
+        "add tls, or let only a proxy with TLS reach the port"
+    )
+    unused = tuple(
         f"{document.place(('sources', name))}: no monitor uses this source; "
         "name it in the sources of a monitor, or remove it"
         for name in mapping(root.get("sources"))
         if name not in used
     )
+    return (exposed, *unused) if clear else unused
 
 
 def format_of(path: str) -> Format | None:
@@ -65,13 +72,21 @@ def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, An
 
 
 def _server(server: dict[str, Any]) -> Iterable[Problem]:
-    address = listen_address(server.get("listen", "127.0.0.1:9867"))
-    if address is not None and not is_loopback(address[0]) and server.get("insecure") is not True:
+    if server.get("auth") == {}:
+        yield Problem(("server", "auth"), "tokens_file, users_file or both", "name a file, or remove the key")
+    guarded = "auth" in server or "client_ca" in mapping(server.get("tls"))
+    if _is_open(server) and not guarded and server.get("insecure") is not True:
         yield Problem(
             ("server", "listen"),
-            "a loopback address such as 127.0.0.1:9867, because there is no authentication in this version",
-            "listen on 127.0.0.1, or say insecure: true if something else guards the port",
+            "a loopback address such as 127.0.0.1:9867, because there is neither auth nor tls.client_ca",
+            "listen on 127.0.0.1, add one of them, or say insecure: true if something else guards the port",
         )
+
+
+def _is_open(server: dict[str, Any]) -> bool:
+    """Whether other machines reach the server."""
+    address = listen_address(server.get("listen", "127.0.0.1:9867"))
+    return address is not None and not is_loopback(address[0])
 
 
 def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
@@ -82,6 +97,9 @@ def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
     if source.get("type") == "file" and "format" not in source and unknown:
         expected = "ndjson, csv or parquet where the suffix of the path does not tell"
         yield Problem((*path, "format"), expected, "add the key")
+    if source.get("type") == "kafka":
+        yield from _distinct((*path, "brokers"), sequence(source.get("brokers")))
+        yield from _security((*path, "security"), mapping(source.get("security")))
     if source.get("type") == "synthetic":
         features = mapping(source.get("features"))
         drift = mapping(mapping(source.get("drift")).get("features"))
@@ -96,6 +114,20 @@ def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
                 yield Problem(place, "a feature of this source", remedy, dotted((name,)))
             elif isinstance(features[name], dict) and isinstance(override, dict):
                 yield from _distribution(place, merged(features[name], override), override)
+
+
+def _security(path: Path, security: dict[str, Any]) -> Iterable[Problem]:
+    choice = chosen(PROTOCOLS, security.get("protocol"))
+    if choice is None:
+        return
+    known = {key for other in PROTOCOLS for key in (*other.required, *other.optional)}
+    yield from misfits(path, known & security.keys(), choice, f"the protocol {choice.name}")
+    for key in choice.required:
+        if key not in security:
+            yield Problem((*path, key), f"the {key} of the protocol {choice.name}", "add the key")
+    for key, beside in BESIDE_ANOTHER.items():
+        if key in security and key in choice.optional and beside not in security:
+            yield Problem((*path, beside), f"the {beside} beside the {key}", "add the key")
 
 
 def _distribution(path: Path, drawn: dict[str, Any], written: dict[str, Any] | None = None) -> Iterable[Problem]:

@@ -80,6 +80,18 @@ DISTRIBUTIONS = (
     Choice("constant", ("value",)),
 )
 
+#: Chosen by the key `protocol`, of a Kafka source.
+_SASL = ("mechanism", "username_file", "password_file")
+_TLS = ("ca", "certificate", "key", "key_password_file")
+PROTOCOLS = (
+    Choice("plaintext"),
+    Choice("ssl", (), _TLS),
+    Choice("sasl_plaintext", _SASL),
+    Choice("sasl_ssl", _SASL, _TLS),
+)
+#: Keys that need another one beside them.
+BESIDE_ANOTHER: Mapping[str, str] = {"certificate": "key", "key": "certificate", "key_password_file": "key"}
+
 
 def chosen(choices: tuple[Choice, ...], name: Any) -> Choice | None:
     """Give the choice of that name, if there is one."""

@@ -2,11 +2,51 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from kldrift.records import Format, MonitorSpec
 
 DistributionName = Literal["normal", "lognormal", "uniform", "exponential", "poisson", "categorical", "constant"]
+
+
+@dataclass(frozen=True, slots=True)
+class TlsConfig:
+    """Files of the server's certificate and its key (encrypted: with its password), and of the clients' authority."""
+
+    certificate: Path
+    key: Path
+    client_ca: Path | None = None
+    key_password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AuthConfig:
+    """Files of those who are let in; at least one."""
+
+    tokens_file: Path | None = None
+    users_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GuardConfig:
+    """How many connections there may be, and how long each may take.
+
+    Parameters
+    ----------
+    max_connections : in all; fewer where the system allows fewer open files
+    max_client_connections : of one client
+    max_client_bytes : of bodies of one client that are not answered yet; None for a quarter of the engine's queue
+    header_ms, body_ms, idle_ms, write_ms : see `kldrift.web.guard.Timeouts`
+    """
+
+    max_connections: int = 4096
+    max_client_connections: int = 1024
+    max_client_bytes: int | None = None
+    header_ms: int = 10_000
+    body_ms: int = 30_000
+    idle_ms: int = 75_000
+    write_ms: int = 30_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,9 +57,12 @@ class ServerConfig:
     ----------
     listen_host : an address or a host name, without brackets
     listen_port : 0 lets the system choose
-    insecure : a non-loopback address was asked for, knowing that there is no authentication
+    insecure : a non-loopback address was asked for, knowing that nobody is kept out
     max_body_bytes : the largest gzip or zstd body as sent
     max_expanded_bytes : the largest body, decompressed or sent plain
+    tls : None for HTTP without it
+    auth : None where everyone may do everything
+    guard : limits on connections
     """
 
     listen_host: str = "127.0.0.1"
@@ -27,6 +70,9 @@ class ServerConfig:
     insecure: bool = False
     max_body_bytes: int = 16 * 2**20
     max_expanded_bytes: int = 64 * 2**20
+    tls: TlsConfig | None = None
+    auth: AuthConfig | None = None
+    guard: GuardConfig = GuardConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +82,14 @@ class EngineConfig:
     tick_ms: int = 10_000
     threads: int | None = None
     queue_bytes: int = 256_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class StateConfig:
+    """Where counts, positions and answers are kept; `path` None: nowhere."""
+
+    path: Path | None = None
+    commit_ms: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +116,43 @@ class StdinSourceConfig:
 
     name: str
     format: Format
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSecurityConfig:
+    """TLS and SASL. Secrets stay in their files."""
+
+    protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
+    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    username_file: Path | None = None
+    password_file: Path | None = None
+    ca: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+    key_password_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class KafkaSourceConfig:
+    """A topic, read as a member of a consumer group.
+
+    Parameters
+    ----------
+    brokers : ``host:port``
+    format : of a record's value
+    start : where a partition begins that has no position
+    member : a name of this daemon alone in the group, if it has one
+    security : None for plaintext
+    """
+
+    name: str
+    brokers: tuple[str, ...]
+    topic: str
+    group: str
+    format: Literal["ndjson", "json", "arrow"]
+    start: Literal["earliest", "latest"]
+    member: str | None = None
+    security: KafkaSecurityConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +196,7 @@ class SyntheticSourceConfig:
     drifted: Mapping[str, Distribution] = field(default_factory=dict)
 
 
-SourceConfig = FileSourceConfig | StdinSourceConfig | SyntheticSourceConfig
+SourceConfig = FileSourceConfig | KafkaSourceConfig | StdinSourceConfig | SyntheticSourceConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,3 +209,4 @@ class Config:
     sources: tuple[SourceConfig, ...]
     monitors: tuple[MonitorSpec, ...]
     warnings: tuple[str, ...] = ()
+    state: StateConfig = StateConfig()

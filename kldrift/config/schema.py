@@ -35,7 +35,6 @@ from kldrift.config.values import (
     Quantiles,
     Range,
     Share,
-    State,
     Text,
     Threads,
     Window,
@@ -48,6 +47,25 @@ from kldrift.config.values import (
 from kldrift.records import DIVERGENCES, Correction, Covariance, Estimator, Family, Kind, WindowSpec
 
 
+class TlsFiles(Mapped):
+    """HTTPS, with the certificate and key of these files; they are looked at for changes."""
+
+    certificate: Text = Field(description="the server's certificate, PEM, relative to this file; then those above it")
+    key: Text = Field(description="the key of the certificate, PEM, relative to this file")
+    client_ca: Text | None = Field(
+        default=None, description="the authority of which every client must have a certificate, PEM"
+    )
+    key_password_file: Text | None = Field(default=None, description="a file with what the key is encrypted with")
+
+
+class AuthFiles(Mapped):
+    """Who is let in, and with which scopes: ingest, read, admin; the files are looked at for changes."""
+
+    model_config = ConfigDict(json_schema_extra={"minProperties": 1})
+    tokens_file: Text | None = Field(default=None, description="lines NAME SCOPES TOKEN, for Authorization: Bearer")
+    users_file: Text | None = Field(default=None, description="lines NAME:BCRYPT:SCOPES, for user and password")
+
+
 class Server(Mapped):
     """The HTTP server."""
 
@@ -55,7 +73,7 @@ class Server(Mapped):
         default=("127.0.0.1", 9867), description="address and port for ingest, /metrics, health, API and pages"
     )
     insecure: bool = Field(
-        default=False, description="allow a non-loopback address, although there is no authentication"
+        default=False, description="allow a non-loopback address without auth and without tls.client_ca"
     )
     max_body: Annotated[int, *size(1000, "1kB", 2**28, "256MiB")] = Field(
         default=2**24, description="the largest gzip or zstd request body as sent, such as 16MiB"
@@ -63,6 +81,29 @@ class Server(Mapped):
     max_expanded: Annotated[int, *size(1000, "1kB", 2**28, "256MiB")] = Field(
         default=2**26, description="the largest request body, decompressed or sent plain, such as 64MiB"
     )
+    max_connections: Annotated[int, Field(ge=16, le=1_000_000)] = Field(
+        default=4096, description="connections in all; the last eighth is for clients that have few"
+    )
+    max_client_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=1024, description="connections of one client: an IPv4 address or an IPv6 /64"
+    )
+    max_client_pending: Annotated[int, *size(1000, "1kB")] | None = Field(
+        default=None, description="bodies of one client that are not answered yet; a quarter of engine.queue if absent"
+    )
+    header_timeout: Annotated[int, *duration(1000, "1s", 600_000, "10m")] = Field(
+        default=10_000, description="until the headers of a request are whole, such as 10s"
+    )
+    body_timeout: Annotated[int, *duration(1000, "1s", 600_000, "10m")] = Field(
+        default=30_000, description="for each 32 KiB of a body, or its end, such as 30s"
+    )
+    idle_timeout: Annotated[int, *duration(1000, "1s", 3_600_000, "1h")] = Field(
+        default=75_000, description="between two requests; longer than the scrape interval, such as 75s"
+    )
+    write_timeout: Annotated[int, *duration(1000, "1s", 600_000, "10m")] = Field(
+        default=30_000, description="for a client to read each 32 KiB of an answer, or its end, such as 30s"
+    )
+    tls: TlsFiles | None = Field(default=None, description="HTTPS; with client_ca for clients with a certificate only")
+    auth: AuthFiles | None = Field(default=None, description="who is let in: tokens_file, users_file or both")
 
 
 class Engine(Mapped):
@@ -300,11 +341,30 @@ class Monitor(Mapped):
     )
 
 
+class StateFile(Mapped):
+    """Counts, source positions and answers to keyed posts, kept over restarts."""
+
+    path: Text = Field(description="an SQLite file on a local disk, relative to this file; made where there is none")
+    commit_interval: Annotated[int, *duration(10, "10ms", 60_000, "1m")] = Field(
+        default=1000, description="how often is stored what nobody waits for, such as 1s"
+    )
+
+
+def _state(value: Any, _: Callable[[Any], Any]) -> Any:
+    if isinstance(value, dict):
+        return StateFile.model_validate(value)
+    if value == "none":
+        return value
+    raise wanted("none or {path: FILE}", "take one of these")
+
+
 class ConfigModel(Mapped):
     """The whole file."""
 
     server: Server = Field(default=Server(), description="the HTTP server")
-    state: State = Field(default=None, description="none: this version keeps nothing over a restart")
+    state: Annotated[Literal["none"] | StateFile, WrapValidator(_state)] = Field(
+        default="none", description="{path: FILE}: what was counted is kept over a restart; none: nothing is"
+    )
     engine: Engine = Field(default=Engine(), description="the thread that counts and compares")
     log: Log = Field(default=Log(), description="the log, on standard error")
     sources: dict[Name, Source] = Field(

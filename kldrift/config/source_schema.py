@@ -1,12 +1,13 @@
 """The keys of the sources; see `schema`."""
 
+import re
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, WrapValidator
 from pydantic_core import InitErrorDetails
 
-from kldrift.config.choices import DISTRIBUTIONS, json_schema_of
+from kldrift.config.choices import BESIDE_ANOTHER, DISTRIBUTIONS, PROTOCOLS, json_schema_of
 from kldrift.config.mapped import Mapped
 from kldrift.config.values import (
     FeatureName,
@@ -17,15 +18,36 @@ from kldrift.config.values import (
     Text,
     by_shape,
     duration,
+    listen_address,
     one_of,
     wanted,
     wanted_word,
 )
 
 _HTTP_ONLY = {
-    "json": "json bodies come over HTTP only",
-    "arrow": "arrow streams come over HTTP only",
+    "json": "json bodies come over HTTP and Kafka only",
+    "arrow": "arrow streams come over HTTP and Kafka only",
 }
+_TOPIC = "[A-Za-z0-9._-]{1,249}"
+
+
+def _broker() -> tuple[Any, ...]:
+    def check(value: Any) -> str:
+        address = listen_address(value)
+        if address is None or value.startswith(":") or address[1] == 0:
+            raise wanted("a broker such as localhost:9092", "write its host and port")
+        return str(value)
+
+    return PlainValidator(check), WithJsonSchema({"type": "string", "pattern": "^.+:[0-9]{1,5}$"})
+
+
+def _topic() -> tuple[Any, ...]:
+    def check(value: Any) -> str:
+        if isinstance(value, str) and re.fullmatch(_TOPIC, value) and value not in (".", ".."):
+            return value
+        raise wanted("a topic's name: at most 249 letters, digits, _, . and -", "write the name of one topic")
+
+    return PlainValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{_TOPIC}$"})
 
 
 class FileSource(Mapped):
@@ -47,6 +69,63 @@ class StdinSource(Mapped):
         Literal["ndjson", "csv"],
         *one_of(("ndjson", "csv"), "formats", {**_HTTP_ONLY, "parquet": "parquet cannot be read as a stream"}),
     ] = Field(default="ndjson", description="ndjson or csv")
+
+
+class Security(Mapped):
+    """Who the brokers are, and who we are."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            **json_schema_of(PROTOCOLS, "protocol", ("protocol",)),
+            "dependentRequired": {key: [beside] for key, beside in BESIDE_ANOTHER.items()},
+        }
+    )
+    protocol: Annotated[
+        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
+        *one_of(("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "protocols"),
+    ] = Field(description="plaintext, ssl (TLS), sasl_plaintext (a user name and password) or sasl_ssl (both)")
+    mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
+        *one_of(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "mechanisms"),
+    ] = Field(default=None, description="of SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    username_file: Text | None = Field(default=None, description="a file with the user name, relative to this file")
+    password_file: Text | None = Field(default=None, description="a file with the password, relative to this file")
+    ca: Text | None = Field(
+        default=None, description="PEM of the authorities that brokers are trusted by; those of the system where absent"
+    )
+    certificate: Text | None = Field(default=None, description="PEM of our certificate, for brokers that want one")
+    key: Text | None = Field(default=None, description="PEM of the key of our certificate")
+    key_password_file: Text | None = Field(default=None, description="a file with the password of the key")
+
+
+class KafkaSource(Mapped):
+    """A topic of Apache Kafka; needs the extra `kafka`."""
+
+    type: Literal["kafka"] = Field(description="the type of the source")
+    brokers: Annotated[list[Annotated[str, *_broker()]], Field(min_length=1)] = Field(
+        description="host:port of some brokers, which know the others"
+    )
+    topic: Annotated[str, *_topic()] = Field(description="the topic to read")
+    group: Text = Field(default="kldrift", description="the consumer group; members of one group share the partitions")
+    member: Text | None = Field(
+        default=None,
+        description="a name of this daemon alone in the group: restarted, even killed, it goes on at once",
+    )
+    format: Annotated[
+        Literal["ndjson", "json", "arrow"],
+        *one_of(
+            ("ndjson", "json", "arrow"),
+            "formats",
+            {"csv": "a record of csv has no header", "parquet": "parquet cannot be read as a stream"},
+        ),
+    ] = Field(
+        default="ndjson",
+        description="of a value: ndjson (rows, a line each), json (a row or a list of rows) or arrow (an IPC stream)",
+    )
+    start: Annotated[Literal["earliest", "latest"], *one_of(("earliest", "latest"), "places to start")] = Field(
+        default="earliest", description="where a partition begins that has no position yet: earliest or latest"
+    )
+    security: Security | None = Field(default=None, description="TLS and SASL; plaintext where absent")
 
 
 class Override(Mapped):
@@ -114,23 +193,29 @@ class SyntheticSource(Mapped):
     drift: SyntheticDrift | None = Field(default=None, description="a change of distributions while the source runs")
 
 
-_SOURCES: Mapping[str, type[Mapped]] = {"file": FileSource, "stdin": StdinSource, "synthetic": SyntheticSource}
+_SOURCES: Mapping[str, type[Mapped]] = {
+    "file": FileSource,
+    "kafka": KafkaSource,
+    "stdin": StdinSource,
+    "synthetic": SyntheticSource,
+}
 
 
 def _source(value: Any, _: Callable[[Any], Any]) -> Mapped:
     # chosen by hand: the errors of a pydantic union carry the tag in their place, where it reads like a key
     if not isinstance(value, dict):
-        raise wanted("a mapping with a type: file, stdin or synthetic", "write key: value pairs")
-    later = {"kafka": "kafka is not in this version"}
+        raise wanted("a mapping with a type: file, kafka, stdin or synthetic", "write key: value pairs")
     kind = value.get("type")
     if isinstance(kind, str) and kind in _SOURCES:
         return _SOURCES[kind].model_validate(value)
     error = (
-        wanted_word(kind, list(_SOURCES), "types", later)
+        wanted_word(kind, list(_SOURCES), "types")
         if "type" in value
-        else wanted("the type of the source: file, stdin or synthetic", "add the key")
+        else wanted("the type of the source: file, kafka, stdin or synthetic", "add the key")
     )
     raise ValidationError.from_exception_data("Source", [InitErrorDetails(type=error, loc=("type",), input=kind)])
 
 
-Source = Annotated[FileSource | StdinSource | SyntheticSource, Field(discriminator="type"), WrapValidator(_source)]
+Source = Annotated[
+    FileSource | KafkaSource | StdinSource | SyntheticSource, Field(discriminator="type"), WrapValidator(_source)
+]

@@ -265,11 +265,6 @@ def _threads(value: Any) -> int | None:
     raise wanted("auto or a whole number from 1 to 1024", "write auto for one thread a core")
 
 
-def _state(value: Any) -> None:
-    if value != "none":
-        raise wanted("none; this version keeps nothing over a restart", "write state: none, or remove the key")
-
-
 Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]
 Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "pattern": NAME})]
 FeatureName = Annotated[
@@ -283,7 +278,6 @@ Threads = Annotated[
     PlainValidator(_threads),
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
 ]
-State = Annotated[None, PlainValidator(_state), WithJsonSchema({"const": "none"})]
 Window = Annotated[
     WindowSpec, PlainValidator(_window), WithJsonSchema({"type": "string", "pattern": _DURATION_JSON, "minLength": 2})
 ]

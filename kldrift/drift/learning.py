@@ -1,6 +1,7 @@
 """References that are learned from the first rows of a stream."""
 
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -8,6 +9,7 @@ import numpy.typing as npt
 
 from kldrift.drift.reference import FeatureReference, build_references
 from kldrift.drift.vectors import PRESENT_CELL, vector_reference
+from kldrift.drift.windows import below
 from kldrift.errors import ReferenceProblem
 from kldrift.records import (
     AddResult,
@@ -36,6 +38,7 @@ class Learning:
     def __init__(self, rows: Mapping[int, int]) -> None:
         self._wanted = dict(rows)
         self._kept: dict[int, list[Column]] = {index: [] for index in rows}
+        self._n_stored = 0  # batches of each column
         self.n_rows = 0
 
     @property
@@ -55,6 +58,42 @@ class Learning:
         for index in complete:
             del self._wanted[index]
         return {index: _joined_columns(self._kept.pop(index)) for index in complete}
+
+    def changes(self) -> dict[str, bytes | None]:
+        """What was kept since `stored`: batches of each column, and how many rows they are."""
+        found: dict[str, bytes | None] = {}
+        for index, kept in self._kept.items():
+            for i in range(self._n_stored, len(kept)):
+                array = io.BytesIO()
+                np.save(array, kept[i], allow_pickle=False)
+                found[f"{index}/{i:08}"] = array.getvalue()
+        if found:
+            found["rows"] = str(self.n_rows).encode()
+        return found
+
+    def stored(self) -> None:
+        """The changes are stored."""
+        self._n_stored = max((len(kept) for kept in self._kept.values()), default=0)
+
+    def touch(self) -> None:
+        """All of it counts as changed."""
+        self._n_stored = 0
+
+    def restore(self, entries: Mapping[str, bytes], learned: Collection[int]) -> None:
+        """Take back what `changes` gave; `learned` are the columns that have become references since.
+
+        Raises
+        ------
+        ValueError
+            an entry is not what it should be
+        """
+        for index in learned:
+            del self._wanted[index], self._kept[index]
+        self.n_rows = int(entries.get("rows", b"0"))
+        for index, kept in self._kept.items():
+            for _, value in sorted(below(str(index), entries).items()):
+                kept.append(np.load(io.BytesIO(value), allow_pickle=False))
+        self.stored()
 
     @property
     def done(self) -> bool:

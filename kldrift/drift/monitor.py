@@ -1,59 +1,37 @@
 """A monitor: batches of samples in, divergences of each window out. It never reads a clock."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.drift.counted import Counted
 from kldrift.drift.evaluation import Evaluation, WindowTotals
+from kldrift.drift.filling import Filling, segment_codes
 from kldrift.drift.learning import Learning, joined, learned_reference, split, vocabulary_of
-from kldrift.drift.moments import MomentPanes
-from kldrift.drift.posterior import posterior_kl
+from kldrift.drift.moments import MomentPanes, group, merged_groups
 from kldrift.drift.reference import FeatureReference
-from kldrift.drift.rows import Rows
+from kldrift.drift.saved import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
 from kldrift.drift.segments import Segmentation, Segments
-from kldrift.drift.windows import Panes
-from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
-from kldrift.kernels.fill import fill_counts
-from kldrift.kernels.moments import Moments, add_moments, merge_moments
+from kldrift.drift.windows import Panes, below
 from kldrift.records import (
     AddResult,
     BatchSchema,
-    CodeArray,
     FeatureInfo,
     FeatureSchema,
-    FloatArray,
     IntArray,
     MonitorSnapshot,
     MonitorSpec,
     SampleBatch,
+    Vocabulary,
 )
 
 #: A clock may be so far ahead of ours before its rows count as coming from the future.
 CLOCK_SKEW_MS = 60_000
 
-#: Panes filled in one kernel call take at most so many counts (8 bytes each).
-MAX_SLOT_COUNTS = 1 << 22
-
-#: Codes of a vector among its cells.
-PRESENT, MISSING = 0, 2
-
 NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
-
-
-@dataclass(slots=True)
-class _Counted:
-    """What a monitor has counted so far.
-
-    `panes` holds ``n_slots`` times the cells of all features, one group a segment; `moments` those of the vectors.
-    """
-
-    panes: Panes
-    moments: dict[int, MomentPanes]
-    newest_ms: dict[str, int] = field(default_factory=dict)  # newest event time of each stream …
-    clock_ms: int | None = None  # … and of all
-    clock_read_ms: int = 0  # when that one arrived
 
 
 class Monitor:
@@ -86,11 +64,14 @@ class Monitor:
         self._segments = None if spec.segments is None else Segments(spec, segmentation or Segmentation())
         self._vocabularies = {f: made for f, r in enumerate(references) if (made := vocabulary_of(r)) is not None}
         self._learning = Learning({f: reference.learn for f, reference in enumerate(references) if reference.learn})
+        self._awaited = tuple(references)  # as they were given, learned or not
         self._compare_with(references)
         self.schema = self._make_schema()
-        self._counted = _Counted(
-            Panes(spec.windows, self._n_slots * self._row_cells, _history_ms(references)), self._moment_panes()
-        )
+        self._counted = self._fresh_counts()
+        #: What was stored of this monitor before is of no use any more: all of it is among the `changes`.
+        self.anew = True
+        self._texts_stored: dict[str, int] = {}
+        self._references_stored: set[int] = set()
 
     @property
     def features(self) -> Sequence[FeatureInfo]:
@@ -107,6 +88,9 @@ class Monitor:
         self._counted = old._counted  # noqa: SLF001  # of its own class
         self._learning = old._learning  # noqa: SLF001
         self._vocabularies = old._vocabularies  # noqa: SLF001
+        self.anew = old.anew
+        self._texts_stored = old._texts_stored  # noqa: SLF001
+        self._references_stored = old._references_stored  # noqa: SLF001
         if self._segments is not None and old._segments is not None:  # noqa: SLF001
             self._segments.vocabulary = old._segments.vocabulary  # noqa: SLF001
         self.schema = self._make_schema()
@@ -120,15 +104,9 @@ class Monitor:
         self._references = tuple(references)
         self._evaluation = Evaluation(self.spec, references)
         self.offsets: IntArray = self._evaluation.offsets
-        bins: list[NumericBins | CategoryBins] = [
-            reference.bins if f not in self._vocabularies else reference.bins_of(self._vocabularies[f])
-            for f, reference in enumerate(references)
-        ]
         if self._segments is not None:
             self._segments.forget_evaluations()
-            bins.append(self._segments.row_bins)
-        self._table: BinTable = make_bin_table(bins)
-        self._vectors = {f: r for f, r in enumerate(references) if r.dimensions}
+        self._filling = Filling(references, self._vocabularies, self._segments)
 
     def _make_schema(self) -> BatchSchema:
         columns = [
@@ -141,21 +119,18 @@ class Monitor:
             columns.append(FeatureSchema(self.spec.segments.by, "categorical", vocabulary=self._segments.vocabulary))
         return BatchSchema(tuple(columns), self.spec.timestamp)
 
+    def _fresh_counts(self) -> Counted:
+        panes = Panes(self.spec.windows, self._filling.n_slots * self._filling.row_cells, _history_ms(self._references))
+        return Counted(panes, self._moment_panes())
+
     def _moment_panes(self) -> dict[int, MomentPanes]:
         return {
-            f: MomentPanes(self.spec.windows, self._n_slots, reference.n_moments, self.spec.features[f].covariance)
-            for f, reference in self._vectors.items()
+            f: MomentPanes(
+                self.spec.windows, self._filling.n_slots, reference.n_moments, self.spec.features[f].covariance
+            )
+            for f, reference in enumerate(self._references)
+            if reference.dimensions
         }
-
-    @property
-    def _n_slots(self) -> int:
-        """Groups in which rows are counted."""
-        return 1 if self._segments is None else self._segments.n_slots
-
-    @property
-    def _row_cells(self) -> int:
-        """Cells of one group: those of the features, and one that counts rows where there are segments."""
-        return int(self._table.offsets[-1])
 
     # --- samples in ------------------------------------------------------------------------------
 
@@ -190,31 +165,33 @@ class Monitor:
             references[f] = learned_reference(
                 self.spec.features[f], references[f], column, self._vocabularies.get(f), now_ms
             )
-        before, kept = self._table.offsets, self._references
+        before, kept = self._filling.table.offsets, self._references
         self._compare_with(references)
-        after = self._table.offsets
-        cells = np.full(self._row_cells, -1, dtype=np.int64)
+        after = self._filling.table.offsets
+        cells = np.full(self._filling.row_cells, -1, dtype=np.int64)
         for f in range(len(before) - 1):
             if f >= len(kept) or references[f] is kept[f]:
                 cells[after[f] : after[f + 1]] = np.arange(before[f], before[f + 1])
-        groups = np.arange(self._n_slots)[:, np.newaxis]
+        groups = np.arange(self._filling.n_slots)[:, np.newaxis]
         self._counted.panes.rearrange(np.where(cells < 0, -1, cells + groups * before[-1]).ravel())
         fresh = self._moment_panes()
-        for f in self._vectors:
+        for f in fresh:
             if references[f] is not kept[f]:
                 self._counted.moments[f] = fresh[f]
+        self._touch()
         return tuple(name for f, name in enumerate(self.feature_names) if references[f] is not kept[f])
 
     def _count(self, batch: SampleBatch, stream: str, arrival_ms: int) -> AddResult:
         invalid = np.zeros(len(self.feature_names), dtype=np.int64)
-        rows = self._prepare(batch)
+        rows = self._filling.prepare(batch)
         counted = self._counted
         if batch.event_ms is None:
-            self._advance(arrival_ms, arrival_ms)
-            self._fill_pane(arrival_ms // counted.panes.pane_ms, rows, invalid)
-            self._close_before(arrival_ms)
+            counted.advance(arrival_ms, arrival_ms)
+            self._filling.fill_pane(counted, arrival_ms // counted.panes.pane_ms, rows, invalid)
+            counted.close_before(arrival_ms)
             return AddResult(batch.n_rows, NO_ROWS, NO_ROWS, invalid, self._n_folded(batch))
 
+        counted.of_events = True
         times = batch.event_ms
         future = times > arrival_ms + max(self.spec.allowed_lateness_ms, CLOCK_SKEW_MS)
         # As each row comes: the newest of its stream, and of all. Event times begin with 1970, so 0 is before all.
@@ -228,10 +205,10 @@ class Monitor:
         taken = ~(late | future)
         if not future.all():
             counted.newest_ms[stream] = int(newest[-1])
-            self._advance(int(newest[-1]), arrival_ms)
-        self._fill_by_pane(panes, taken, rows, invalid)
+            counted.advance(int(newest[-1]), arrival_ms)
+        self._filling.fill_by_pane(counted, panes, taken, rows, invalid, self.spec.allowed_lateness_ms)
         if counted.clock_ms is not None:
-            self._close_before(counted.clock_ms - self.spec.allowed_lateness_ms)
+            counted.close_before(counted.clock_ms - self.spec.allowed_lateness_ms)
         n_taken = int(np.count_nonzero(taken))
         return AddResult(n_taken, np.flatnonzero(late), np.flatnonzero(future), invalid, self._n_folded(batch, taken))
 
@@ -239,84 +216,88 @@ class Monitor:
         """Rows that went to *other* since there was no room for their segment."""
         if self._segments is None:
             return 0
-        codes = _segment_codes(batch)
+        codes = segment_codes(batch)
         return self._segments.folded(codes if taken is None else codes[taken])
 
-    def _advance(self, event_ms: int, arrival_ms: int) -> None:
-        if self._counted.clock_ms is None or event_ms >= self._counted.clock_ms:
-            self._counted.clock_ms, self._counted.clock_read_ms = event_ms, arrival_ms
+    # --- what is stored --------------------------------------------------------------------------
 
-    def _close_before(self, instant_ms: int) -> None:
-        self._counted.panes.close_before(instant_ms)
-        for moments in self._counted.moments.values():
-            moments.close_before(instant_ms)
+    @property
+    def layout_text(self) -> str:
+        """Identity of the layout over processes: what is stored with another one is of no use."""
+        return hashlib.sha256(repr(self.layout).encode()).hexdigest()
 
-    def _prepare(self, batch: SampleBatch) -> Rows:
-        """The batch as the kernels take it."""
-        columns = list(batch.columns)
-        vectors: dict[int, FloatArray] = {}
-        invalid = {f: bad_rows for f, bad_rows in batch.invalid if f < len(self.feature_names)}
-        for f, reference in self._vectors.items():
-            values = np.asarray(columns[f], dtype=np.float64)
-            vectors[f] = values
-            if reference.kind == "posterior":
-                vectors[f] = posterior_kl(values)
-                overflown = np.flatnonzero(np.isnan(vectors[f][:, 0]) & ~np.isnan(values[:, 0]))
-                if overflown.size:
-                    invalid[f] = np.union1d(invalid.get(f, NO_ROWS), overflown)
-            columns[f] = np.where(np.isnan(vectors[f][:, 0]), np.int32(MISSING), np.int32(PRESENT))
-        groups = None if self._segments is None else self._segments.slots(_segment_codes(batch))
-        return Rows(batch.n_rows, tuple(columns), vectors, groups, tuple(invalid.items()))
+    def changes(self) -> dict[str, bytes | None]:
+        """What has changed since `stored`, as entries of bytes by key; None: the entry is gone."""
+        found = self._counted.changes()
+        found |= {f"learning/{key}": value for key, value in self._learning.changes().items()}
+        for name, vocabulary in self._named_vocabularies().items():
+            texts = vocabulary.texts
+            if len(texts) != self._texts_stored.get(name, 0):
+                found[f"vocabulary/{name}"] = texts_to_bytes(texts)
+                self._texts_stored[name] = -1  # should it not be stored after all
+        for f in self._learned() - self._references_stored:
+            found[f"reference/{f}"] = reference_to_bytes(self._references[f])
+        if self.anew:
+            found["layout"] = self.layout_text.encode()
+        return found
 
-    def _fill_by_pane(self, panes: IntArray, taken: npt.NDArray[np.bool_], rows: Rows, invalid: IntArray) -> None:
-        """Count the rows that are taken, each in its pane."""
-        kept = np.flatnonzero(taken)
-        if kept.size == 0:
-            return
-        first, last = int(panes[kept].min()), int(panes[kept].max())
-        if first == last:  # nearly always
-            self._fill_pane(first, rows if kept.size == rows.n_rows else rows.without(~taken), invalid)
-            return
-        # Rows in the order of their panes, so that a stretch of panes is a stretch of rows.
-        order = kept[np.argsort(panes[kept], kind="stable")]
-        if not np.array_equal(order, np.arange(rows.n_rows)):
-            rows = rows.ordered(order)
-        numbers, starts = np.unique(panes[order], return_index=True)
-        bounds = np.append(starts, order.size)
-        step = max(1, MAX_SLOT_COUNTS // (self._n_slots * self._row_cells))
-        for a in range(0, numbers.size, step):
-            b = min(a + step, numbers.size)
-            stretch = rows.part(int(bounds[a]), int(bounds[b]))
-            of_pane = np.repeat(np.arange(b - a, dtype=np.int32), np.diff(bounds[a : b + 1]))
-            counts = np.zeros((b - a, self._n_slots * self._row_cells), dtype=np.int64)
-            self._fill(stretch.in_panes(of_pane, self._n_slots), counts.reshape(-1, self._row_cells), invalid)
-            for number, row in zip(numbers[a:b].tolist(), counts, strict=True):
-                self._counted.panes.open_pane(number)[0] += row
-            if self._vectors:
-                for i in range(a, b):
-                    self._fill_moments(int(numbers[i]), rows.part(int(bounds[i]), int(bounds[i + 1])))
-            assert self._counted.clock_ms is not None
-            self._close_before(self._counted.clock_ms - self.spec.allowed_lateness_ms)
+    def stored(self, changes: Mapping[str, bytes | None]) -> None:
+        """The `changes` are stored."""
+        self._counted.stored()
+        self._learning.stored()
+        self._references_stored = self._learned()
+        for name in self._named_vocabularies():
+            texts = changes.get(f"vocabulary/{name}")
+            if texts is not None:
+                self._texts_stored[name] = len(texts_from_bytes(texts))
+        self.anew = False
 
-    def _fill_pane(self, pane: int, rows: Rows, invalid: IntArray) -> None:
-        """Count rows in one pane."""
-        counts = self._counted.panes.open_pane(pane)
-        self._fill(rows, counts.reshape(self._n_slots, self._row_cells), invalid)
-        self._fill_moments(pane, rows)
+    def restore(self, entries: Mapping[str, bytes]) -> bool:
+        """Go on with what was stored; False, and nothing done, where it is of another layout.
 
-    def _fill(self, rows: Rows, counts: IntArray, invalid: IntArray) -> None:
-        """Fill `counts`, and take out again the invalid values, which the columns hold as missing."""
-        fill_counts(self._table, rows.columns, rows.slots, counts)
-        for feature, bad_rows in rows.invalid:
-            where = np.zeros(bad_rows.size, dtype=np.int64) if rows.slots is None else rows.slots[bad_rows]
-            where = where[where >= 0]
-            np.subtract.at(counts[:, self._table.offsets[feature + 1] - 1], where, 1)
-            invalid[feature] += where.size
+        Raises
+        ------
+        KldriftError, ValueError, KeyError
+            the entries are not what `changes` gave; the monitor is of no use any more
+        """
+        if entries.get("layout") != self.layout_text.encode():
+            return False
+        for name, value in below("vocabulary", entries).items():
+            texts = texts_from_bytes(value)
+            if name != "segments":
+                self._vocabularies[int(name)] = Vocabulary(self._vocabularies[int(name)].limit, texts)
+            elif self._segments is not None:
+                self._segments.vocabulary = Vocabulary(self._segments.limit, texts)
+            self._texts_stored[name] = len(texts)
+        references = list(self._awaited)
+        for name, value in below("reference", entries).items():
+            references[int(name)] = reference_from_bytes(value, self._awaited[int(name)])
+        self._compare_with(references)
+        self.schema = self._make_schema()
+        self._references_stored = self._learned()
+        self._learning.restore(below("learning", entries), self._learned())
+        self._counted = self._fresh_counts()
+        self._counted.restore(entries)
+        self.anew = False
+        return True
 
-    def _fill_moments(self, pane: int, rows: Rows) -> None:
-        for f, values in rows.vectors.items():
-            state = self._counted.moments[f].open_pane(pane)
-            add_moments(values, rows.slots, state.n, state.mean, state.second)
+    def _touch(self) -> None:
+        """All of it counts as changed."""
+        self.anew = True
+        self._counted.touch()
+        self._learning.touch()
+        self._texts_stored.clear()
+        self._references_stored.clear()
+
+    def _learned(self) -> set[int]:
+        """Features whose reference has been learned."""
+        return {
+            f for f, (a, r) in enumerate(zip(self._awaited, self._references, strict=True)) if a.learn and not r.learn
+        }
+
+    def _named_vocabularies(self) -> dict[str, Vocabulary]:
+        named = {str(f): vocabulary for f, vocabulary in self._vocabularies.items()}
+        return named if self._segments is None else {**named, "segments": self._segments.vocabulary}
 
     # --- divergences out -------------------------------------------------------------------------
 
@@ -325,7 +306,7 @@ class Monitor:
 
         A stream that runs an hour behind is seen an hour behind; one that stopped slides out of its windows.
         """
-        if self.spec.timestamp is None or self._counted.clock_ms is None:
+        if not self._counted.of_events or self._counted.clock_ms is None:
             return now_ms
         return self._counted.clock_ms + max(0, now_ms - self._counted.clock_read_ms)
 
@@ -346,7 +327,7 @@ class Monitor:
             def totals_of(slot: int) -> WindowTotals:
                 return WindowTotals(
                     self._own_cells(counts[:, slot]),
-                    {f: _group(of_groups, slot) for f, of_groups in moments.items()},
+                    {f: group(of_groups, slot) for f, of_groups in moments.items()},
                     {ms: self._own_cells(groups[:, slot]) for ms, groups in earlier.items()},
                 )
 
@@ -359,29 +340,11 @@ class Monitor:
     def _groups(self, at_ms: int) -> IntArray:
         """Counts of the windows that end at `at_ms`, (W, n_slots, cells of a row)."""
         totals = self._counted.panes.totals(at_ms)
-        return totals.reshape(len(totals), self._n_slots, self._row_cells)
+        return totals.reshape(len(totals), self._filling.n_slots, self._filling.row_cells)
 
     def _own_cells(self, counts: IntArray) -> IntArray:
         """The cells of the features, without the one that counts rows."""
         return np.ascontiguousarray(counts[:, : self.n_cells])
-
-
-def _segment_codes(batch: SampleBatch) -> CodeArray:
-    """The column behind those of the features."""
-    return np.asarray(batch.columns[-1], dtype=np.int32)
-
-
-def merged_groups(groups: Moments) -> Moments:
-    """The moments (W, ...) of all groups (W, S, ...) together."""
-    whole = Moments(groups.n[:, 0].copy(), groups.mean[:, 0].copy(), groups.second[:, 0].copy())
-    for slot in range(1, groups.n.shape[1]):
-        merge_moments(whole, _group(groups, slot))
-    return whole
-
-
-def _group(groups: Moments, slot: int) -> Moments:
-    """The moments (W, ...) of one of the groups (W, S, ...)."""
-    return Moments(groups.n[:, slot], groups.mean[:, slot], groups.second[:, slot])
 
 
 def _history_ms(references: Sequence[FeatureReference]) -> int:

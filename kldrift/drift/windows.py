@@ -8,7 +8,7 @@ A closed pane is added to the slice of each window that it lies in. A window at 
 the eleven before it: between 11/12 of its length and all of it, never more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import gcd
 from typing import TypeVar
 
@@ -51,6 +51,7 @@ class Ring:
         n_slices = ring_slices(window, history_ms)
         self._counts = np.zeros((n_slices, n_cells), dtype=np.int64)
         self._held = np.full(n_slices, np.iinfo(np.int64).min, dtype=np.int64)
+        self._changed: set[int] = set()
 
     def oldest_ms(self, at_ms: Instant) -> Instant:
         """Where the window that ends at `at_ms`, an instant or an array of them, begins."""
@@ -66,6 +67,7 @@ class Ring:
             self._counts[place] = 0
             self._held[place] = number
         self._counts[place] += counts
+        self._changed.add(place)
 
     def total(self, at_ms: int, out: IntArray) -> None:
         """Sum of the slices of the window that ends at `at_ms`, into `out` (n_cells,)."""
@@ -76,6 +78,23 @@ class Ring:
     def rearrange(self, cells: IntArray) -> None:
         """Take cell ``cells[i]`` of before as cell i; -1 begins at 0."""
         self._counts = _rearranged(self._counts, cells)
+
+    def changes(self) -> dict[str, bytes]:
+        """Slices that have changed since `stored`, by place: the number of the slice, then its counts."""
+        return {str(place): np.append(self._held[place], self._counts[place]).tobytes() for place in self._changed}
+
+    def stored(self) -> None:
+        """The changes are stored."""
+        self._changed.clear()
+
+    def touch(self) -> None:
+        """All of it counts as changed."""
+        self._changed.update(np.flatnonzero(self._held != np.iinfo(np.int64).min).tolist())
+
+    def restore(self, entries: Mapping[str, bytes]) -> None:
+        """Take slices back that `changes` gave."""
+        for place, value in entries.items():
+            self._held[int(place)], self._counts[int(place)] = _split_number(value)
 
 
 class Panes:
@@ -94,6 +113,7 @@ class Panes:
         self._longest = max(self._rings, key=lambda ring: ring.slice_ms)
         self._open: dict[int, IntArray] = {}
         self._n_cells = n_cells
+        self._changed: set[int] = set()  # panes that were added to or closed
 
     def oldest_ms(self, at_ms: Instant) -> Instant:
         """Beginning of the longest window at `at_ms`, an instant or an array of them: what is older has no place."""
@@ -102,6 +122,7 @@ class Panes:
     def open_pane(self, pane: int) -> IntArray:
         """The counts (1, n_cells) of a pane, by its number since the epoch, to add to; opened where it is not."""
         counts = self._open.get(pane)
+        self._changed.add(pane)
         if counts is None:
             counts = self._open[pane] = np.zeros((1, self._n_cells), dtype=np.int64)
         return counts
@@ -110,6 +131,7 @@ class Panes:
         """Move the panes that end by `instant_ms` into the rings. A pane that is opened again later adds to them."""
         for pane in sorted(p for p in self._open if (p + 1) * self.pane_ms <= instant_ms):
             counts = self._open.pop(pane)[0]
+            self._changed.add(pane)
             for ring in self._rings:
                 ring.add(pane * self.pane_ms, counts)
 
@@ -130,6 +152,47 @@ class Panes:
             ring.rearrange(cells)
         self._open = {pane: _rearranged(counts, cells) for pane, counts in self._open.items()}
         self._n_cells = cells.size
+
+    def changes(self) -> dict[str, bytes | None]:
+        """What has changed since `stored`: open panes (None: closed), and slices of the rings."""
+        found: dict[str, bytes | None] = {}
+        for pane in self._changed:
+            counts = self._open.get(pane)
+            found[f"pane/{pane}"] = None if counts is None else counts.tobytes()
+        for w, ring in enumerate(self._rings):
+            found |= {f"ring/{w}/{place}": value for place, value in ring.changes().items()}
+        return found
+
+    def stored(self) -> None:
+        """The changes are stored."""
+        self._changed.clear()
+        for ring in self._rings:
+            ring.stored()
+
+    def touch(self) -> None:
+        """All of it counts as changed."""
+        self._changed.update(self._open)
+        for ring in self._rings:
+            ring.touch()
+
+    def restore(self, entries: Mapping[str, bytes]) -> None:
+        """Take back what `changes` gave, all of it together."""
+        for key, value in below("pane", entries).items():
+            self._open[int(key)] = np.frombuffer(value, dtype=np.int64).reshape(1, self._n_cells).copy()
+        for w, ring in enumerate(self._rings):
+            ring.restore(below(f"ring/{w}", entries))
+        self._changed.clear()
+
+
+def below(prefix: str, entries: Mapping[str, bytes]) -> dict[str, bytes]:
+    """The entries whose keys begin with the prefix and a slash, by the rest of their keys."""
+    start = prefix + "/"
+    return {key[len(start) :]: value for key, value in entries.items() if key.startswith(start)}
+
+
+def _split_number(value: bytes) -> tuple[int, IntArray]:
+    numbers = np.frombuffer(value, dtype=np.int64)
+    return int(numbers[0]), numbers[1:]
 
 
 def _rearranged(counts: IntArray, cells: IntArray) -> IntArray:

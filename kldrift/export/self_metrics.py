@@ -144,6 +144,9 @@ class SelfMetrics:
         self.source_errors = counter(
             "kldrift_source_errors_total", "Failures to read a source, by reason.", "source", "reason"
         )
+        self.rebalances = counter(
+            "kldrift_source_rebalances_total", "Times that a source was given other streams to read.", "source"
+        )
         self.lag_bytes = gauge("kldrift_source_lag_bytes", "Bytes of the source not read yet.", "source")
         self.lag_records = gauge("kldrift_source_lag_records", "Records of the source not read yet.", "source")
         self.evaluation_seconds = seconds(
@@ -154,6 +157,12 @@ class SelfMetrics:
         )
         self.last_commit = unset(
             "kldrift_last_commit_timestamp_seconds", "When a group of batches was last acknowledged."
+        )
+        self.commit_errors = Counter(
+            "kldrift_commit_errors_total", "Commits that failed and were tried again.", registry=registry
+        )
+        self.state_damaged = Counter(
+            "kldrift_state_damaged_total", "State files that could not be read and were moved aside.", registry=registry
         )
         self.queue_bytes = Gauge("kldrift_queue_bytes", "Decoded samples that wait to be counted.", registry=registry)
         self.reload_successful = unset(
@@ -179,6 +188,30 @@ class SelfMetrics:
                 registry=registry,
                 buckets=_SECONDS_BUCKETS,
             )
+        )
+        self.http_unauthorized = counter(
+            "kldrift_http_unauthorized_total", "HTTP requests that were not let in, by reason.", "reason"
+        )
+        self.tls_failures = counter(
+            "kldrift_tls_handshake_failures_total", "TLS handshakes that failed, by reason.", "reason"
+        )
+        self.tls_expiry = unset(
+            "kldrift_tls_certificate_expiry_timestamp_seconds", "When the certificate in use expires."
+        )
+        self.server_files_successful = unset(
+            "kldrift_server_files_last_reload_successful",
+            "1 if the certificates, tokens and users in use are those of the files last read, else 0.",
+        )
+        self.http_connections = Gauge("kldrift_http_connections", "HTTP connections that are open.", registry=registry)
+        self.http_refused = counter(
+            "kldrift_http_connections_refused_total",
+            "Connections refused because there were too many, in all or of one client.",
+            "reason",
+        )
+        self.http_evicted = counter(
+            "kldrift_http_evicted_total",
+            "Connections closed because they took too long, by what was waited for.",
+            "reason",
         )
         Info("kldrift_build", "Versions of kldrift and what it runs on.", registry=registry).info(
             {

@@ -3,7 +3,8 @@
 import gzip
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from threading import Lock
 
 import numpy as np
@@ -11,13 +12,17 @@ import numpy as np
 from kldrift.export.logs import EventLog
 from kldrift.export.metrics import MAX_SERIES, DriftRenderer
 from kldrift.export.self_metrics import SelfMetrics
-from kldrift.records import AddResult, BodyResult, Chunk, DriftSnapshot
+from kldrift.records import AddResult, BodyResult, Chunk, DriftSnapshot, IntArray
 
 #: Reasons for which rows are rejected; their counters stand at 0 from the start, so that rates see the first one.
 REJECT_REASONS = ("malformed", "not_an_object", "timestamp", "unreadable", "future")
 
 #: The same for failures: a pull source cannot be read; a batch of any source hit an unforeseen error.
 _READ, _BATCH = "read", "batch"
+
+#: The same for connections.
+REFUSED_REASONS = ("connections", "client")
+EVICTED_REASONS = ("header", "body", "answer", "idle", "write")
 
 # 50,000 series (4.5 MB) take 17 ms at level 1, 40 ms and a tenth less bytes at level 6.
 _GZIP_LEVEL = 1
@@ -48,6 +53,10 @@ class Telemetry:
         self._clock = clock
         self._log = EventLog(logger or logging.getLogger("kldrift"), clock=clock)
         self._metrics = SelfMetrics()
+        for reason in REFUSED_REASONS:
+            self._metrics.http_refused.at(reason)
+        for reason in EVICTED_REASONS:
+            self._metrics.http_evicted.at(reason)
         self._renderer = DriftRenderer()
         self._max_series = max_series
         self._unknown_fields: dict[str, set[str]] = {}
@@ -199,8 +208,24 @@ class Telemetry:
             self._lag_records[source] = sum(of_records)
             self._metrics.lag_records.at(source).set(sum(of_records))
 
-    def bodies_decoded(self, source: str, stream: str, bodies: Sequence[BodyResult]) -> None:
-        """A piece of a pull source was decoded: nobody is answered what was wrong with it, so the log says it."""
+    def source_assigned(self, source: str, streams: Collection[str]) -> None:
+        """A source that shares its streams with others has these now; the lag of the others is theirs."""
+        self._metrics.rebalances.at(source).inc()
+        with self._lock:
+            lags = self._lags.get(source, {})
+            for stream in lags.keys() - set(streams):
+                del lags[stream]
+        self._log.event(logging.INFO, "streams assigned", source=source, streams=len(streams))
+
+    def bodies_decoded(
+        self, source: str, stream: str, bodies: Sequence[BodyResult], offsets: IntArray | None = None
+    ) -> None:
+        """A piece of a pull source was decoded: nobody is answered what was wrong with it, so the log says it.
+
+        Parameters
+        ----------
+        offsets : where each record is in the stream, if that is known
+        """
         for body in bodies:
             if body.unreadable is not None:
                 self._log.repeated(
@@ -211,11 +236,12 @@ class Telemetry:
                 )
             elif body.errors:
                 first = body.errors[0]
+                place = stream if offsets is None else f"{stream}/{offsets[first.row]}"
                 self._log.repeated(
                     ("row_errors", source, stream),
                     logging.WARNING,
                     "rows or values of the source could not be read",
-                    {"source": source, "stream": stream, "feature": first.feature, "error": first.reason},
+                    {"source": source, "stream": place, "feature": first.feature, "error": first.reason},
                 )
 
     def batch_failed(self, source: str, error: BaseException) -> None:
@@ -294,9 +320,29 @@ class Telemetry:
             )
 
     def committed(self, seconds: float, at_ms: int) -> None:
-        """A group of batches was counted and acknowledged, `seconds` after it was taken."""
+        """What was counted is stored, or with no state counted, `seconds` after that was begun."""
         self._metrics.commit_seconds.observe(seconds)
         self._metrics.last_commit.set(at_ms / 1000)
+
+    def commit_failed(self, error: BaseException) -> None:
+        """What was counted could not be stored; it is tried again, and nothing more is counted until it is."""
+        self._metrics.commit_errors.inc()
+        self._log.repeated(
+            ("commit_failed",), logging.ERROR, "the state cannot be written, counting waits", {"error": str(error)}
+        )
+
+    def commit_recovered(self) -> None:
+        """What was counted is stored again."""
+        self._log.event(logging.INFO, "the state is written again")
+
+    def monitor_restored(self, monitor: str) -> None:
+        """A monitor goes on with the counts that were stored."""
+        self._log.event(logging.INFO, "monitor goes on with its stored counts", monitor=monitor)
+
+    def state_moved(self, detail: str) -> None:
+        """The state could not be read: it was moved aside, and all counting begins anew."""
+        self._metrics.state_damaged.inc()
+        self._log.event(logging.ERROR, "the state was damaged", detail=detail)
 
     def evaluation_failed(self, error: BaseException) -> None:
         """An unforeseen error cost an evaluation; the timestamp of the last one stands still."""
@@ -323,6 +369,71 @@ class Telemetry:
         """A request was answered; `handler` is the name of the route, never the path that was asked for."""
         self._metrics.http_requests.at(handler, str(code)).inc()
         self._metrics.http_seconds.at(handler).observe(seconds)
+
+    def watch_entry(self, refusals: Iterable[str], handshake_failures: Iterable[str]) -> None:
+        """Start the series of these reasons at 0: not everybody is let in."""
+        for reason in refusals:
+            self._metrics.http_unauthorized.at(reason)
+        for reason in handshake_failures:
+            self._metrics.tls_failures.at(reason)
+
+    def http_unauthorized(self, reason: str, client: str) -> None:
+        """A request was not let in; `reason` is a word from a bounded set."""
+        self._metrics.http_unauthorized.at(reason).inc()
+        self._log.repeated(
+            ("unauthorized", reason),
+            logging.WARNING,
+            "a request was not let in",
+            {"reason": reason, "client": client},
+        )
+
+    def tls_failed(self, reason: str) -> None:
+        """A TLS handshake failed; `reason` is a word from a bounded set."""
+        self._metrics.tls_failures.at(reason).inc()
+        self._log.repeated(("tls", reason), logging.WARNING, "a TLS handshake failed", {"reason": reason})
+
+    def certificate_used(self, expires: float) -> None:
+        """New connections are shown a certificate that expires then."""
+        self._metrics.tls_expiry.set(expires)
+        self._log.event(logging.INFO, "certificate loaded", expires=datetime.fromtimestamp(expires, UTC).isoformat())
+
+    def server_files_read(self, problems: Sequence[str]) -> None:
+        """Certificates, tokens or users were read again; with problems the old ones stay."""
+        self._metrics.server_files_successful.set(not problems)
+        for problem in problems:
+            self._log.event(logging.ERROR, "refused, the old one stays", problem=problem)
+        if not problems:
+            self._log.event(logging.INFO, "certificates, tokens and users are those of their files")
+
+    def http_connections(self, n_open: int) -> None:
+        """So many connections are open."""
+        self._metrics.http_connections.set(n_open)
+
+    def http_refused(self, reason: str) -> None:
+        """A connection was refused: there are too many, in all or of its client."""
+        self._metrics.http_refused.at(reason).inc()
+        self._log.repeated(("refused", reason), logging.WARNING, "connection refused", {"too_many": reason})
+
+    def http_evicted(self, reason: str) -> None:
+        """A connection was closed because it took too long; one that was merely idle is no news."""
+        self._metrics.http_evicted.at(reason).inc()
+        if reason != "idle":
+            self._log.repeated(
+                ("evicted", reason), logging.WARNING, "connection closed, it took too long", {"waited_for": reason}
+            )
+
+    def open_files(self, before: int, after: int, connections: int, wanted: int) -> None:
+        """The limit of open files was raised, or allows fewer connections than wanted."""
+        if after > before:
+            self._log.event(logging.INFO, "limit of open files raised", before=before, after=after)
+        if connections < wanted:
+            self._log.event(
+                logging.WARNING,
+                "the limit of open files allows fewer connections than server.max_connections: raise it (ulimit -n)",
+                open_files=after,
+                connections=connections,
+                wanted=wanted,
+            )
 
     def series_limited(self, dropped: int) -> None:
         """A scrape left out series."""

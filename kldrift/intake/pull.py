@@ -5,15 +5,19 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
+
+import numpy as np
 
 from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine, Work
+from kldrift.engine import Engine
 from kldrift.errors import Busy, KldriftError, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake.observing import UnknownFields, report
-from kldrift.records import Chunk, Decoded, Format, RowRange
+from kldrift.records import Chunk, Decoded, Format, IntArray, RowRange
 from kldrift.sources.base import Source
 from kldrift.wire import decode, decode_rows, field_names, file_field_names
+from kldrift.work import Work
 
 #: Waits between two tries of a source that fails.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -171,7 +175,10 @@ class PullIntake:
             rows = chunk.payload
             return [(monitor, decode_rows(rows.path, rows.start, rows.stop, monitor.schema)) for monitor in fed]
         payload, header = chunk.payload, chunk.header
-        return [(monitor, decode(self._format, [payload], monitor.schema, header=header)) for monitor in fed]
+        parts = [(monitor, decode(self._format, [payload], monitor.schema, header=header)) for monitor in fed]
+        if chunk.times_ms is None:
+            return parts
+        return [(monitor, _timed(decoded, chunk.times_ms)) for monitor, decoded in parts]
 
     def _hand_over(self, chunk: Chunk, parts: list[Part]) -> None:
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
@@ -192,7 +199,7 @@ class PullIntake:
         for i, (monitor, decoded) in enumerate(parts):
             if i == 0:  # rows are counted once, however many monitors they feed
                 report(self._telemetry, self.name, decoded.bodies)
-            self._telemetry.bodies_decoded(self.name, path, decoded.bodies)
+            self._telemetry.bodies_decoded(self.name, path, decoded.bodies, chunk.offsets)
             if self._unknown.due(monitor.spec.name):
                 self._unknown.tell(monitor, self._fields(chunk))
         self._telemetry.source_lag(self.name, chunk)
@@ -201,3 +208,12 @@ class PullIntake:
         if isinstance(chunk.payload, RowRange):
             return file_field_names(chunk.payload.path)
         return field_names(self._format, chunk.payload, chunk.header)
+
+
+def _timed(decoded: Decoded, times_ms: IntArray) -> Decoded:
+    """Rows without a time of their own take that of their record."""
+    if decoded.batch.event_ms is not None:
+        return decoded
+    (body,) = decoded.bodies
+    times = times_ms[: body.accepted] if body.rows is None else times_ms[body.rows]
+    return replace(decoded, batch=replace(decoded.batch, event_ms=np.ascontiguousarray(times)))

@@ -8,12 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kldrift.engine import Engine, Work
-from kldrift.errors import Busy
+from kldrift.engine import CANNOT_STORE, Engine
+from kldrift.errors import Busy, Uncommitted
 from kldrift.export.telemetry import Telemetry
+from kldrift.intake.keys import Keys
 from kldrift.intake.observing import UnknownFields, report
 from kldrift.records import AddResult, Decoded, Format, IntArray, Receipt, RowError
+from kldrift.state.base import KeyedAnswer, NoStore
 from kldrift.wire import decode, field_names
+from kldrift.work import Work
 
 HTTP = "http"
 
@@ -36,6 +39,7 @@ Target = tuple[str, Format]
 class _Waiting:
     body: bytes
     answer: "asyncio.Future[Receipt]"
+    key: tuple[str, bytes] | None = None
 
 
 class PushIntake:
@@ -62,6 +66,7 @@ class PushIntake:
         self._loop = loop
         self._clock_ms = clock_ms
         self._unknown = UnknownFields(telemetry)
+        self._keys = Keys(engine.store, clock_ms)
         self._turn: dict[Target, list[_Waiting]] = {}
         self._turn_bytes = 0
         self._waiting: OrderedDict[Target, list[_Waiting]] = OrderedDict()
@@ -86,23 +91,47 @@ class PushIntake:
         """Names of the monitors that samples can be sent to."""
         return self._engine.monitors.keys()
 
-    def submit(self, monitor: str, format: Format, body: bytes) -> "asyncio.Future[Receipt]":  # noqa: A002
-        """Queue a body; the future resolves once its samples are counted. Call it in the event loop.
+    @property
+    def honours_keys(self) -> bool:
+        """Whether idempotency keys are remembered."""
+        return not isinstance(self._engine.store, NoStore)
+
+    def submit(
+        self,
+        monitor: str,
+        format: Format,  # noqa: A002
+        body: bytes,
+        key: str | None = None,
+    ) -> "asyncio.Future[Receipt]":
+        """Queue a body; the future resolves once its samples are counted and stored. Call it in the event loop.
 
         Raises
         ------
         Busy
             too many bytes are waiting already
+        KeyConflict
+            the idempotency key is in use, or came with another body
+        StateError
+            the state cannot be asked for the key
         """
         pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.n_bytes
         if self._stopped:
             raise Busy("the daemon is stopping; send the samples again")
+        if self._engine.cannot_store:
+            raise Busy(CANNOT_STORE, retry_after_seconds=5)
         if pending > 0 and pending + len(body) > self._engine.queue.max_bytes:
             raise Busy(f"expected room in the queue, {pending} bytes are waiting; send the samples again later")
+        answer: asyncio.Future[Receipt] = self._loop.create_future()
+        kept = None
+        if key is not None and self.honours_keys:
+            begun = self._keys.begin(monitor, key, format, body)
+            if isinstance(begun, Receipt):
+                answer.set_result(begun)
+                return answer
+            kept = begun
         if not self._turn:
             self._loop.call_soon(self._end_turn)
-        answer: asyncio.Future[Receipt] = self._loop.create_future()
-        self._turn.setdefault((monitor, format), []).append(_Waiting(body, answer))
+        self._turn.setdefault((monitor, format), []).append(_Waiting(body, answer, kept))
         self._turn_bytes += len(body)
         return answer
 
@@ -154,6 +183,7 @@ class PushIntake:
                 parts=[(monitor, decoded.batch)] if decoded.batch.n_rows else [],
                 arrival_ms=self._clock_ms(),
                 n_bytes=decoded.batch.n_bytes + size,
+                answers=lambda results: self._keyed(waiting, decoded, results),
                 done=lambda results: self._loop.call_soon_threadsafe(self._answer, waiting, decoded, results),
                 failed=lambda error: self._fail(waiting, error),
             )
@@ -167,8 +197,14 @@ class PushIntake:
                 self._telemetry.batch_failed(HTTP, error)
             self._fail(waiting, error)
 
-    @staticmethod
-    def _answer(waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> None:
+    def _keyed(self, waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> Sequence[KeyedAnswer]:
+        if all(item.key is None for item in waiting):
+            return ()
+        keys = [item.key for item in waiting]
+        return self._keys.answers(zip(keys, _receipts(decoded, results), strict=True))
+
+    def _answer(self, waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> None:
+        self._end_keys(waiting)
         for item, receipt in zip(waiting, _receipts(decoded, results), strict=True):
             if not item.answer.done():  # the client may have gone
                 item.answer.set_result(receipt)
@@ -177,11 +213,16 @@ class PushIntake:
         shown = error if isinstance(error, Busy) else Busy("the samples could not be counted; the log says why")
 
         def resolve() -> None:
+            if not isinstance(error, Uncommitted):  # else they are counted, and their keys taken
+                self._end_keys(waiting)
             for item in waiting:
                 if not item.answer.done():
                     item.answer.set_exception(shown)
 
         self._loop.call_soon_threadsafe(resolve)
+
+    def _end_keys(self, waiting: Iterable[_Waiting]) -> None:
+        self._keys.end(item.key[0] for item in waiting if item.key is not None)
 
 
 def _receipts(decoded: Decoded, results: Sequence[AddResult]) -> list[Receipt]:

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from kldrift.web.access import Access
 from kldrift.web.answers import Problem, encode, send_json, send_problem
 from kldrift.web.api import api
 from kldrift.web.body import Limits
@@ -25,10 +26,19 @@ class App:
     """An ASGI application (HTTP only).
 
     The handlers that `on_request` hears of are ``ingest``, ``metrics``, ``index``, ``healthy``, ``ready``,
-    ``reload``, ``status``, ``monitors``, ``monitor``, ``feature`` and ``other``.
+    ``reload``, ``status``, ``monitors``, ``monitor``, ``feature`` and ``other``. Without `access` everyone may do
+    everything.
     """
 
-    def __init__(self, ingest: Ingest, readers: Readers, on_request: OnRequest, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        readers: Readers,
+        on_request: OnRequest,
+        limits: Limits | None = None,
+        access: Access | None = None,
+    ) -> None:
+        self._access = access
         self._ingest = IngestEndpoint(ingest, limits or Limits())
         self._readers = readers
         self._on_request = on_request
@@ -38,14 +48,14 @@ class App:
         """Answer one request, and count it."""
         started = time.perf_counter()
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-        handler = "other"
+        # Ingest comes first and by hand: starlette's routing and Request would cost it a third of its rate.
+        handler = "ingest" if raw_path.startswith(PREFIX) else "metrics" if raw_path == b"/metrics" else "other"
         try:
-            # Ingest comes first and by hand: starlette's routing and Request would cost it a third of its rate.
-            if raw_path.startswith(PREFIX):
-                handler = "ingest"
+            if self._access is not None:
+                await self._access.admit(scope, raw_path)
+            if handler == "ingest":
                 status = await self._ingest(scope, raw_path, receive, send)
-            elif raw_path == b"/metrics":
-                handler = "metrics"
+            elif handler == "metrics":
                 status = await self._metrics(scope, send)
             else:
                 scope["path"] = raw_path.decode("ascii")

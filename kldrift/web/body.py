@@ -1,6 +1,7 @@
 """Request bodies: received whole, decoded from gzip or zstd, never larger than the limits."""
 
 import asyncio
+import io
 import zlib
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ MIB = 1 << 20
 _GZIP_SLICE = 64 * 1024
 #: A zstd block holds at most 128 KiB, so that eight of them are at most 1 MiB at a time.
 _ZSTD_BLOCKS = 8
+#: Blocks are found in Python, half a microsecond each: after the first ones they hold so many bytes on average.
+_ZSTD_FREE_BLOCKS, _ZSTD_BLOCK_BYTES = 16_384, 16
 #: What RFC 9659 lets a zstd content coding use.
 _ZSTD_WINDOW = 8 * MIB
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
@@ -31,8 +34,9 @@ class Limits:
     ----------
     encoded_bytes : a gzip or zstd body as sent
     body_bytes : a body as decoded, or sent without a coding
-    ratio : decoded to encoded, once the decoded body is past `ratio_from_bytes`
+    ratio : decoded to encoded, at each point of the body where more than `ratio_from_bytes` are decoded
     held_bytes : all bodies that wait to be received, decoded or committed
+    client_bytes : those of one client; a body that is its only one is always taken
     """
 
     encoded_bytes: int = 16 * MIB
@@ -40,6 +44,7 @@ class Limits:
     ratio: int = 100
     ratio_from_bytes: int = MIB
     held_bytes: int = 256 * MIB
+    client_bytes: int = 64 * MIB
 
 
 class Disconnected(Exception):
@@ -52,6 +57,7 @@ class Bodies:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.held_bytes = 0
+        self._of_client: dict[str, int] = {}  # of clients that have something held
         # Each decoding may hold a whole body besides the accounted one; more than two do not run faster here.
         self._decoding = asyncio.Semaphore(2)
 
@@ -66,27 +72,39 @@ class Bodies:
         if length is not None and length > (self.limits.body_bytes if coding is None else self.limits.encoded_bytes):
             raise self._too_large(coding)
 
-    def hold(self, size: int) -> None:
-        """Account for `size` bytes more, until `release`.
+    def hold(self, client: str, size: int, own: int = 0) -> None:
+        """Account for `size` bytes more of a client, until `release`; `own` are held already by the same request.
 
         Raises
         ------
         Problem
-            503 when all bodies together would hold too much; then nothing is accounted for
+            429 when the client would hold too much, 503 when all bodies together would; nothing is accounted for then
         """
+        of_client = self._of_client.get(client, 0)
+        if of_client > own and of_client + size > self.limits.client_bytes:
+            raise Problem(
+                429,
+                f"expected at most {self.limits.client_bytes} bytes of one client at a time, {of_client} are not "
+                "answered yet; wait for their answers, then send this one again",
+                [(b"retry-after", b"1")],
+            )
         if self.held_bytes + size > self.limits.held_bytes:
             raise Problem(
                 503,
                 f"bodies of {self.limits.held_bytes} bytes are waiting already; send this one again later",
                 [(b"retry-after", b"1")],
             )
+        self._of_client[client] = of_client + size
         self.held_bytes += size
 
-    def release(self, size: int) -> None:
-        """A body of `size` bytes is no longer held."""
+    def release(self, client: str, size: int) -> None:
+        """`size` bytes of a client are no longer held."""
         self.held_bytes -= size
+        left = self._of_client.pop(client, 0) - size
+        if left > 0:
+            self._of_client[client] = left
 
-    async def read(self, message: Message, receive: Receive, coding: str | None) -> bytes:
+    async def read(self, client: str, message: Message, receive: Receive, coding: str | None) -> bytes:
         """The decoded body, which is then held: the caller gives its length back to `release`.
 
         Parameters
@@ -97,10 +115,10 @@ class Bodies:
         Raises
         ------
         Problem
-            413 too large, 400 corrupt, 503 when all bodies together hold too much
+            413 too large, 400 corrupt, 429 and 503 as `hold`
         Disconnected
         """
-        body = await self._gather(message, receive, coding)
+        body = await self._gather(client, message, receive, coding)
         if coding is None:
             return body
         encoded_size = len(body)
@@ -110,12 +128,12 @@ class Bodies:
             else:
                 async with self._decoding:
                     body = await asyncio.to_thread(decode, body, coding, self.limits)
-            self.hold(len(body))
+            self.hold(client, len(body), encoded_size)
             return body
         finally:
-            self.release(encoded_size)
+            self.release(client, encoded_size)
 
-    async def _gather(self, message: Message, receive: Receive, coding: str | None) -> bytes:
+    async def _gather(self, client: str, message: Message, receive: Receive, coding: str | None) -> bytes:
         """Every chunk, joined once."""
         limit = self.limits.body_bytes if coding is None else self.limits.encoded_bytes
         chunks: list[bytes] = []
@@ -123,7 +141,7 @@ class Bodies:
         try:
             while message["type"] == "http.request":
                 chunk: bytes = message.get("body", b"")
-                self.hold(len(chunk))
+                self.hold(client, len(chunk), size)
                 size += len(chunk)
                 if size > limit:
                     raise self._too_large(coding)
@@ -133,7 +151,7 @@ class Bodies:
                 message = await receive()
             raise Disconnected
         except BaseException:
-            self.release(size)
+            self.release(client, size)
             raise
 
     def _too_large(self, coding: str | None) -> Problem:
@@ -141,68 +159,97 @@ class Bodies:
 
 
 def decode(encoded: bytes, coding: str, limits: Limits) -> bytes:
-    """Undo a content coding, never producing more than the limits allow.
+    """Undo a content coding, never holding more than the limits allow and a slice or two.
 
     Raises
     ------
     Problem
         413 when the body or its ratio is too large, 400 when it is corrupt or cut short
     """
-    limit = min(limits.body_bytes, max(limits.ratio_from_bytes, limits.ratio * len(encoded)))
+    body = _Decoded(coding, limits)
     try:
-        body = _gunzip(encoded, limit) if coding == "gzip" else _unzstd(encoded, limit)
+        if coding == "gzip":
+            _gunzip(encoded, body)
+        else:
+            _unzstd(encoded, body)
     except (zlib.error, zstandard.ZstdError) as error:
         raise _corrupt(coding, str(error)) from None
-    if body is not None:
-        return body
-    if limit == limits.body_bytes:
-        raise _too_large(limit, None)
-    raise Problem(
-        413,
-        f"expected a {coding} body that grows to at most {limits.ratio} times its {len(encoded)} bytes "
-        f"(or {limits.ratio_from_bytes // MIB} MiB), got more; send it with less compression",
-    )
+    return body.whole()
 
 
-def _gunzip(encoded: bytes, limit: int) -> bytes | None:
-    """Decode the gzip members one after another; None when past `limit`."""
+class _Decoded:
+    """A body that grows by decoding, checked at each step. (`BytesIO` gives it out without a copy.)"""
+
+    def __init__(self, coding: str, limits: Limits) -> None:
+        self._coding = coding
+        self._limits = limits
+        self._buffer = io.BytesIO()
+        self._size = 0
+
+    def add(self, piece: bytes, consumed: int) -> None:
+        """Append what was decoded from the first `consumed` bytes, together with what was before.
+
+        Raises
+        ------
+        Problem
+            413
+        """
+        limits = self._limits
+        self._size += len(piece)
+        if self._size > limits.body_bytes:
+            raise _too_large(limits.body_bytes, None)
+        if self._size > max(limits.ratio_from_bytes, limits.ratio * consumed):
+            raise Problem(
+                413,
+                f"expected a {self._coding} body that nowhere grows to more than {limits.ratio} times its bytes "
+                f"(beyond {limits.ratio_from_bytes} bytes), got {self._size} from the first {consumed}; "
+                "send it with less compression",
+            )
+        self._buffer.write(piece)
+
+    def whole(self) -> bytes:
+        """All of it."""
+        return self._buffer.getvalue()
+
+
+def _gunzip(encoded: bytes, body: _Decoded) -> None:
+    """Decode the gzip members one after another."""
     view = memoryview(encoded)
-    parts: list[bytes] = []
-    size = at = 0
+    at = 0
     for _ in range(_MAX_MEMBERS):
         member = zlib.decompressobj(wbits=31)
+        piece = b""
         while not member.eof:
-            fed = view[at : at + _GZIP_SLICE]
+            fed: bytes | memoryview = member.unconsumed_tail
             if not fed:
+                fed = view[at : at + _GZIP_SLICE]
+                at += len(fed)
+            if not fed and len(piece) < MIB:  # else more may come out without more going in
                 raise _corrupt("gzip", "it is cut short")
-            at += len(fed)
-            parts.append(member.decompress(fed, limit + 1 - size))
-            size += len(parts[-1])
-            if size > limit:
-                return None
+            piece = member.decompress(fed, MIB)
+            body.add(piece, at - len(member.unconsumed_tail) - len(member.unused_data))
         at -= len(member.unused_data)
         if at == len(encoded):
-            return b"".join(parts)
+            return
         if encoded[at] == 0:  # padding, which may only come last
             if encoded[at:].strip(b"\0"):
                 raise _corrupt("gzip", "something other than zeros follows its end")
-            return b"".join(parts)
+            return
     raise _corrupt("gzip", f"it has more than {_MAX_MEMBERS} members")
 
 
-def _unzstd(encoded: bytes, limit: int) -> bytes | None:
-    """Decode the zstd frames one after another; None when past `limit`.
+def _unzstd(encoded: bytes, body: _Decoded) -> None:
+    """Decode the zstd frames one after another.
 
     The decoder of python-zstandard has no limit on its output, and its reader ends a cut frame without an error.
     So the blocks are found here (RFC 8878, section 3.1.1) and fed a few at a time: each yields at most 128 KiB.
     """
     view = memoryview(encoded)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
-    parts: list[bytes] = []
-    size = at = 0
+    at = n_blocks = 0
     for _ in range(_MAX_MEMBERS):
         if at == len(encoded):
-            return b"".join(parts)
+            return
         magic = encoded[at : at + 4]
         if magic[1:] == b"\x2a\x4d\x18" and magic[0] & 0xF0 == 0x50:  # a skippable frame
             at += 8 + int.from_bytes(encoded[at + 4 : at + 8], "little")
@@ -230,16 +277,16 @@ def _unzstd(encoded: bytes, limit: int) -> bytes | None:
                 last = bool(block & 1)
                 is_run = block >> 1 & 3 == 1  # one byte, repeated
                 at += 3 + (1 if is_run else block >> 3)
+                n_blocks += 1
                 if last:
                     at += 4 * parameters.has_checksum
                     break
             if at > len(encoded):
                 raise _corrupt("zstd", "it is cut short")
-            parts.append(frame.decompress(view[fed:at]))
+            body.add(frame.decompress(view[fed:at]), at)
             fed = at
-            size += len(parts[-1])
-            if size > limit:
-                return None
+            if n_blocks > _ZSTD_FREE_BLOCKS + at // _ZSTD_BLOCK_BYTES:
+                raise _corrupt("zstd", f"its blocks are smaller than {_ZSTD_BLOCK_BYTES} bytes")
         if not frame.eof:
             raise _corrupt("zstd", "a frame does not end where its blocks do")
     raise _corrupt("zstd", f"it has more than {_MAX_MEMBERS} frames")

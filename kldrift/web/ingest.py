@@ -1,14 +1,16 @@
 """``POST /v1/monitors/{monitor}/samples``: the hot path, on raw ASGI."""
 
+import asyncio
 import functools
 from dataclasses import asdict
 
 from starlette.types import Message, Receive, Scope, Send
 
-from kldrift.errors import Busy
+from kldrift.errors import Busy, KeyConflict, StateError
 from kldrift.records import Format, Receipt
 from kldrift.web.answers import Headers, Problem, decoded_segment, encode, shown, unknown
 from kldrift.web.body import Bodies, Disconnected, Limits
+from kldrift.web.guard import client_of
 from kldrift.web.ports import Ingest
 
 PREFIX = b"/v1/monitors/"
@@ -31,15 +33,23 @@ _CODINGS: dict[bytes, str | None] = {
 #: What a client that went away is counted as, as other servers do; nothing is sent.
 _CLIENT_CLOSED = 499
 
-_KEY_NOT_HONOURED = (b"idempotency-key-honoured", b"false")
+#: What an answer says about the key of its post.
+_ABOUT_KEYS = {
+    b"replayed": (b"idempotent-replayed", b"true"),
+    b"unused": (b"idempotency-key-honoured", b"false"),
+}
+_MAX_KEY = 255
 
 
 class IngestEndpoint:
     """Takes samples: 200 with the receipt once they are committed, else what to do about it.
 
-    An ``Idempotency-Key`` is not kept yet. A post that carries one is taken like any other, and its answer says
-    so in ``Idempotency-Key-Honoured: false``: a repeated post is counted again. (Refusing it would shut out
-    clients that always send one; keeping silent would let them believe in it.)
+    A post with an ``Idempotency-Key`` that comes again is answered as before, with ``Idempotent-Replayed: true``, and
+    not counted again; 409 while the first one is not answered yet, 422 for another body. Where nothing is stored, the
+    key is of no use: the answer says so in ``Idempotency-Key-Honoured: false``. (Refusing it would shut out clients
+    that always send one; keeping silent would let them believe in it.)
+
+    With ``?ack=received`` the answer is 202, at once: for callers that cannot wait, and can lose a post.
     """
 
     def __init__(self, ingest: Ingest, limits: Limits) -> None:
@@ -69,36 +79,53 @@ class IngestEndpoint:
         length = headers.get(b"content-length", b"")
         if not length.isdigit() or int(length[:20]) > self._encoded_bytes:
             self._bodies.check_declared(_declared_length(headers), coding)
+        client = client_of(address[0]) if (address := scope.get("client")) else ""
         message = await receive()
         try:
             if message.get("more_body", False) or coding is not None or message["type"] == "http.disconnect":
-                body = await self._bodies.read(message, receive, coding)
+                body = await self._bodies.read(client, message, receive, coding)
             else:
                 body = message["body"]
-                self._bodies.hold(len(body))
+                self._bodies.hold(client, len(body))
         except Disconnected:
             return _CLIENT_CLOSED
         try:
             if not body:
                 raise Problem(400, "expected samples, got an empty body; send at least one row")
-            receipt = await self._ingest.submit(monitor, format_, body)
+            key = _key(headers[b"idempotency-key"]) if b"idempotency-key" in headers else None
+            query: bytes = scope.get("query_string") or b""
+            no_wait = query != b"" and _wants_no_wait(query)
+            answer_to_come = self._ingest.submit(monitor, format_, body, key)
+            if no_wait:
+                asyncio.ensure_future(answer_to_come).add_done_callback(_look_away)
+                await _send_received(send)
+                return 202
+            receipt = await answer_to_come
         except Busy as busy:
             raise Problem(503, str(busy), [(b"retry-after", b"%d" % busy.retry_after_seconds)]) from None
+        except KeyConflict as conflict:
+            raise Problem(
+                409 if conflict.in_use else 422, str(conflict), [(b"retry-after", b"1")] if conflict.in_use else []
+            ) from None
+        except StateError as error:
+            raise Problem(503, str(error), [(b"retry-after", b"5")]) from None
         finally:
-            self._bodies.release(len(body))
+            self._bodies.release(client, len(body))
         if receipt.unreadable is not None:
             raise Problem(400, receipt.unreadable)
-        with_key = b"idempotency-key" in headers
+        about_key = b""
+        if key is not None:
+            about_key = (b"replayed" if receipt.replayed else b"") if self._ingest.honours_keys else b"unused"
         if receipt.errors:
-            start, answer = _answer(receipt, with_key)
+            start, answer = _answer(receipt, about_key)
         else:
-            start, answer = _plain_answer(receipt.accepted, receipt.rejected, receipt.late, with_key)
+            start, answer = _plain_answer(receipt.accepted, receipt.rejected, receipt.late, about_key)
         await send(start)
         await send(answer)
         return 200
 
 
-def _answer(receipt: Receipt, with_key: bool) -> tuple[Message, Message]:
+def _answer(receipt: Receipt, about_key: bytes) -> tuple[Message, Message]:
     body = encode(
         {
             "accepted": receipt.accepted,
@@ -109,8 +136,8 @@ def _answer(receipt: Receipt, with_key: bool) -> tuple[Message, Message]:
     )
     # The answer to a POST is neither cached nor rendered, so that it needs no more headers.
     headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    if with_key:
-        headers.append(_KEY_NOT_HONOURED)
+    if about_key:
+        headers.append(_ABOUT_KEYS[about_key])
     return {"type": "http.response.start", "status": 200, "headers": headers}, {
         "type": "http.response.body",
         "body": body,
@@ -118,8 +145,41 @@ def _answer(receipt: Receipt, with_key: bool) -> tuple[Message, Message]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _plain_answer(accepted: int, rejected: int, late: int, with_key: bool) -> tuple[Message, Message]:
-    return _answer(Receipt(accepted, rejected, late), with_key)
+def _plain_answer(accepted: int, rejected: int, late: int, about_key: bytes) -> tuple[Message, Message]:
+    return _answer(Receipt(accepted, rejected, late), about_key)
+
+
+def _wants_no_wait(query: bytes) -> bool:
+    """Whether the query is ``ack=received``; ``ack=committed`` is what is done without it."""
+    if query == b"ack=received":
+        return True
+    if query == b"ack=committed":
+        return False
+    raise Problem(400, f"expected no query, ack=committed or ack=received, got {shown(query)}; remove it")
+
+
+def _look_away(answer: "asyncio.Future[Receipt]") -> None:
+    """Nobody waits for it: an error is no surprise, and was counted."""
+    if not answer.cancelled():
+        answer.exception()
+
+
+async def _send_received(send: Send) -> None:
+    body = b'{"received":true}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+def _key(value: bytes) -> str:
+    """The idempotency key: up to 255 printable ASCII characters."""
+    if not 0 < len(value) <= _MAX_KEY or not all(32 <= byte < 127 for byte in value):
+        raise Problem(
+            400,
+            f"expected an Idempotency-Key of 1 to {_MAX_KEY} printable ASCII characters, got {shown(value)};"
+            " a random UUID is a good one",
+        )
+    return value.decode()
 
 
 @functools.lru_cache(maxsize=128)

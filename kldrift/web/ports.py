@@ -45,13 +45,28 @@ class Ingest(Protocol):
         """Names of the monitors that take samples; asked at every post, so membership must be cheap."""
         ...
 
-    def submit(self, monitor: str, format: Format, body: bytes) -> Awaitable[Receipt]:  # noqa: A002 the field's word
+    @property
+    def honours_keys(self) -> bool:
+        """Whether idempotency keys are remembered."""
+        ...
+
+    def submit(
+        self,
+        monitor: str,
+        format: Format,  # noqa: A002 the field's word
+        body: bytes,
+        key: str | None = None,
+    ) -> Awaitable[Receipt]:
         """Take one body; resolves once its samples are committed.
 
         Raises
         ------
         Busy
-            nothing of the body was taken; the client is told to come again.
+            nothing of the body was taken, or it cannot be stored now; the client is told to come again.
+        KeyConflict
+            the idempotency key is in use, or came with another body
+        StateError
+            the state cannot be asked for the key
         """
         ...
 
@@ -73,4 +88,20 @@ class Readers(Protocol):
 
     async def reload(self) -> list[str]:
         """Load the configuration again; the problems that kept it from being used (none: it is in use)."""
+        ...
+
+
+class GuardEvents(Protocol):
+    """Hears what the guard does; reasons are words from a bounded set."""
+
+    def http_connections(self, n_open: int) -> None:
+        """So many connections are open."""
+        ...
+
+    def http_refused(self, reason: str) -> None:
+        """A connection was refused: there are too many in all (``connections``) or of one client (``client``)."""
+        ...
+
+    def http_evicted(self, reason: str) -> None:
+        """A connection took too long: ``header``, ``body``, ``answer``, ``idle`` or ``write``."""
         ...

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import errno
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
 
@@ -11,13 +12,13 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from kldrift.errors import ListenError
+from kldrift.web.guard import SWEEP_SECONDS, Guard
 from kldrift.web.protocol import Protocol
 
 _BACKLOG = 1024
-#: Below the usual limit of 1024 open files.
-_MAX_CONNECTIONS = 768
-#: Longer than any usual scrape interval, so that Prometheus keeps its connection.
-_KEEP_ALIVE_SECONDS = 75
+#: A TLS handshake, and the wait for the client's farewell.
+_HANDSHAKE_SECONDS = 10.0
+_TLS_END_SECONDS = 1.0
 #: For what is in flight at the end; the daemon has ten seconds in all.
 _GRACE_SECONDS = 8
 
@@ -74,11 +75,36 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own."""
+    """uvicorn without its signal handlers: the daemon has its own; with a guard, and limits on what TLS may take."""
+
+    def __init__(self, config: uvicorn.Config, guard: Guard) -> None:
+        super().__init__(config)
+        self._guard = guard
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's for given sockets, which leaves a handshake a minute and the end of TLS half of one."""
+        await self.lifespan.startup()
+        loop, config = asyncio.get_running_loop(), self.config
+
+        def connection() -> asyncio.Protocol:
+            return Protocol(self._guard, config, self.server_state, self.lifespan.state)
+
+        self.servers = [
+            await loop.create_server(
+                connection,
+                sock=listening,
+                backlog=config.backlog,
+                ssl=config.ssl,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if config.ssl else None,
+                ssl_shutdown_timeout=_TLS_END_SECONDS if config.ssl else None,
+            )
+            for listening in sockets or ()
+        ]
+        self.started = True
 
 
 class WebServer:
@@ -88,18 +114,22 @@ class WebServer:
     ----------
     app : answers every request
     listening : from `bind`; the server owns it from now on
-    max_connections : one more is answered 503
     grace_seconds : how long `stop` waits for requests in flight
+    tls : for HTTPS
+    guard : limits connections and evicts them
     """
 
     def __init__(
         self,
         app: ASGIApp,
         listening: socket.socket,
-        max_connections: int = _MAX_CONNECTIONS,
         grace_seconds: int = _GRACE_SECONDS,
+        tls: ssl.SSLContext | None = None,
+        guard: Guard | None = None,
     ) -> None:
         self._listening = listening
+        self._guard = guard or Guard()
+        self._sweep: asyncio.TimerHandle | None = None
         #: The port that was bound.
         self.port: int = listening.getsockname()[1]
         self._server = _Server(
@@ -115,12 +145,13 @@ class WebServer:
                 log_config=None,
                 # Below that, every malformed request would write a line.
                 log_level="error",
-                limit_concurrency=max_connections,
                 backlog=_BACKLOG,
-                timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=grace_seconds,
-            )
+            ),
+            self._guard,
         )
+        self._server.config.load()
+        self._server.config.ssl = tls
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -131,6 +162,11 @@ class WebServer:
                 await self._serving
                 raise ListenError(f"the server on port {self.port} stopped before it started; see the log")
             await asyncio.sleep(0.001)
+        self._sweep_on()
+
+    def _sweep_on(self) -> None:
+        self._sweep = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep_on)
+        self._guard.sweep()
 
     async def stop(self) -> None:
         """Accept no more, answer what is in flight, and close; after the grace time, answer the rest 503."""
@@ -139,6 +175,9 @@ class WebServer:
             return
         self._server.should_exit = True
         await self._serving
+        if self._sweep is not None:
+            self._sweep.cancel()
+        self._guard.close()
         # uvicorn cancels what is left but does not wait for it.
         if left := set(self._server.server_state.tasks):
             await asyncio.wait(left, timeout=1)

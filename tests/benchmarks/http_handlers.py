@@ -49,7 +49,9 @@ class GroupingIngest:
     def monitors(self):
         return ("loans",)
 
-    async def submit(self, monitor, format, body):  # noqa: A002 as the port has it
+    honours_keys = False
+
+    async def submit(self, monitor, format, body, key=None):  # noqa: A002 as the port has it
         if not self.waiting:
             self.loop.call_soon(self.hand_over)
         future = self.loop.create_future()

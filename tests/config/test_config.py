@@ -10,6 +10,7 @@ from kldrift.config import (
     Distribution,
     EngineConfig,
     FileSourceConfig,
+    KafkaSourceConfig,
     LogConfig,
     ServerConfig,
     StdinSourceConfig,
@@ -18,6 +19,7 @@ from kldrift.config import (
     load_config,
     parse_config,
 )
+from kldrift.config.records import AuthConfig, KafkaSecurityConfig, TlsConfig
 from kldrift.config.values import duration_text, milliseconds
 from kldrift.errors import ConfigError
 from kldrift.records import (
@@ -39,7 +41,7 @@ from kldrift.records import (
 ROOT = Path(__file__).parents[2]
 HERE = Path("/etc/kldrift/kldrift.yaml")
 
-#: The file of the contract, without its Kafka source, which comes in a later version.
+#: The file of the contract; both of its sources are used.
 CONTRACT = """
 server:
   listen: 127.0.0.1:9867
@@ -47,10 +49,11 @@ engine:
   tick: 10s
   threads: auto
 sources:
+  scores: {type: kafka, brokers: [localhost:9092], topic: scores, group: kldrift, format: ndjson}
   files:  {type: file, path: data/*.ndjson, format: ndjson, follow: true}
 monitors:
   loans:
-    sources: [files]
+    sources: [scores, files]
     timestamp: {field: ts, unit: iso8601}
     allowed_lateness: 1m
     windows: [5m, 1h, 24h]
@@ -78,8 +81,8 @@ def monitor(lines: str = "", features: str = "x: {kind: numeric}", reference: st
 
 
 def source(line: str):
-    text = CONTRACT.replace("sources: [files]", "sources: [files, s]").replace("monitors:", f"  s: {line}\nmonitors:")
-    return parse_config(text, HERE).sources[1]
+    text = CONTRACT.replace("[scores, files]", "[scores, files, s]").replace("monitors:", f"  s: {line}\nmonitors:")
+    return parse_config(text, HERE).sources[-1]
 
 
 def test_the_file_of_the_contract():
@@ -87,7 +90,10 @@ def test_the_file_of_the_contract():
     assert config.server == ServerConfig("127.0.0.1", 9867, False, 2**24, 2**26)
     assert config.engine == EngineConfig(10_000, None, 256_000_000)
     assert config.log == LogConfig("logfmt", "info")
-    assert config.sources == (FileSourceConfig("files", "/etc/kldrift/data/*.ndjson", "ndjson", True),)
+    assert config.sources == (
+        KafkaSourceConfig("scores", ("localhost:9092",), "scores", "kldrift", "ndjson", "earliest"),
+        FileSourceConfig("files", "/etc/kldrift/data/*.ndjson", "ndjson", True),
+    )
     assert config.monitors == (
         MonitorSpec(
             name="loans",
@@ -125,7 +131,7 @@ def test_the_file_of_the_contract():
             ),
             windows=(WindowSpec("5m", 300_000), WindowSpec("1h", 3_600_000), WindowSpec("24h", 86_400_000)),
             reference=ReferenceData(Path("/etc/kldrift/reference/loans.parquet")),
-            sources=("files",),
+            sources=("scores", "files"),
             timestamp=TimestampSpec("ts", "iso8601"),
             allowed_lateness_ms=60_000,
             smoothing=Smoothing("jeffreys", 0.5, 0.0),
@@ -385,6 +391,36 @@ def test_listen(listen, insecure, host, port):
     assert (server.listen_host, server.listen_port, server.insecure) == (host, port, insecure)
 
 
+def test_files_of_the_server_are_relative_to_the_configuration():
+    tls = "{certificate: tls.crt, key: /run/secrets/tls.key, client_ca: ca.crt, key_password_file: p}"
+    auth = "{tokens_file: tokens, users_file: u}"
+    text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: 127.0.0.1:9867\n  tls: {tls}\n  auth: {auth}")
+    server = parse_config(text, HERE).server
+    assert server.tls == TlsConfig(
+        HERE.parent / "tls.crt", Path("/run/secrets/tls.key"), HERE.parent / "ca.crt", HERE.parent / "p"
+    )
+    assert server.auth == AuthConfig(HERE.parent / "tokens", HERE.parent / "u")
+
+
+@pytest.mark.parametrize(
+    ("guard", "warned"),
+    [
+        ("auth: {tokens_file: tokens}", True),
+        ("auth: {tokens_file: tokens}\n  tls: {certificate: c, key: k}", False),
+        ("tls: {certificate: c, key: k, client_ca: a}", False),
+    ],
+)
+def test_other_machines_may_reach_a_server_that_lets_not_everyone_in(guard, warned):
+    text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: 0.0.0.0:9867\n  {guard}")
+    place = "/etc/kldrift/kldrift.yaml:4: server.auth"
+    warning = (
+        f"{place}: passwords and tokens cross the network as they are; "
+        "add tls, or let only a proxy with TLS reach the port"
+    )
+    assert parse_config(text, HERE).warnings == ((warning,) if warned else ())
+    assert parse_config(text.replace("0.0.0.0", "127.0.0.1"), HERE).warnings == ()
+
+
 @pytest.mark.parametrize(
     "listen", ["1.2.3:80", "300.1.1.1:80", "::1:80", "[1.2.3.4]:80", "a b:80", "host:", "host:-1", "[::1]", "x"]
 )
@@ -420,6 +456,38 @@ def test_a_wildcard_in_the_folder_of_the_configuration_is_no_wildcard(tmp_path):
 def test_stdin():
     assert source("{type: stdin}") == StdinSourceConfig("s", "ndjson")
     assert source("{type: stdin, format: csv}") == StdinSourceConfig("s", "csv")
+
+
+def test_a_kafka_source_with_everything():
+    read = source("""
+    type: kafka
+    brokers: [kafka-1.example:9093, "[::1]:9093"]
+    topic: _scores.v1-a
+    group: us
+    format: arrow
+    start: latest
+    member: one
+    security: {protocol: sasl_ssl, mechanism: SCRAM-SHA-256, username_file: u, password_file: /run/p,
+               ca: ca.pem, certificate: c.pem, key: k.pem, key_password_file: kp}
+    """)
+    here = HERE.parent
+    security = KafkaSecurityConfig(
+        "sasl_ssl",
+        "SCRAM-SHA-256",
+        here / "u",
+        Path("/run/p"),
+        here / "ca.pem",
+        here / "c.pem",
+        here / "k.pem",
+        here / "kp",
+    )
+    brokers = ("kafka-1.example:9093", "[::1]:9093")
+    assert read == KafkaSourceConfig("s", brokers, "_scores.v1-a", "us", "arrow", "latest", "one", security)
+
+
+def test_the_group_and_the_start_of_a_kafka_source_have_defaults():
+    read = source("{type: kafka, brokers: ['a:1'], topic: t}")
+    assert read == KafkaSourceConfig("s", ("a:1",), "t", "kldrift", "ndjson", "earliest", None, None)
 
 
 def test_a_synthetic_source_with_a_drift():
@@ -474,9 +542,9 @@ def test_defaults_of_a_synthetic_source():
 
 
 def test_a_source_that_no_monitor_uses_is_a_warning():
-    text = CONTRACT.replace("    sources: [files]\n", "")
+    text = CONTRACT.replace("[scores, files]", "[scores]")
     assert parse_config(text, Path("kldrift.yaml")).warnings == (
-        "kldrift.yaml:8: sources.files: no monitor uses this source; name it in the sources of a monitor, or remove it",
+        "kldrift.yaml:9: sources.files: no monitor uses this source; name it in the sources of a monitor, or remove it",
     )
 
 
@@ -503,7 +571,7 @@ def uncommented() -> str:
 
 def test_what_is_commented_out_in_the_annotated_configuration_is_valid_too():
     config = parse_config(uncommented(), ANNOTATED)
-    assert [source.name for source in config.sources] == ["files", "piped", "made_up"]
+    assert [source.name for source in config.sources] == ["files", "piped", "scores", "made_up"]
     (loans,) = config.monitors
     assert loans.reference == ReferenceData(ANNOTATED.parent / "reference/loans.parquet")
     assert loans.segments == SegmentSpec("country", 20)

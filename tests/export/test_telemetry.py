@@ -387,3 +387,28 @@ def test_events_scrapes_and_reloads_from_many_threads_lose_nothing(telemetry):
     assert series[key("kldrift_samples_received_total", source="http")] == 800
     assert series[key("kldrift_samples_late_total", monitor="loans")] == 400
     assert series[key("kldrift_values_invalid_total", monitor="loans", feature="amount")] == 400
+
+
+def test_connections_are_counted_by_bounded_reasons_and_idle_ones_are_no_news(telemetry, log):
+    before = series_of(telemetry)
+    assert before[key("kldrift_http_evicted_total", reason="header")] == 0
+    assert before[key("kldrift_http_connections_refused_total", reason="client")] == 0
+    telemetry.http_connections(7)
+    for reason in ("header", "header", "idle"):
+        telemetry.http_evicted(reason)
+    telemetry.http_refused("client")
+    after = series_of(telemetry)
+    assert after[key("kldrift_http_connections")] == 7
+    assert after[key("kldrift_http_evicted_total", reason="header")] == 2
+    assert after[key("kldrift_http_evicted_total", reason="idle")] == 1
+    assert after[key("kldrift_http_connections_refused_total", reason="client")] == 1
+    assert [event["msg"] for event in log[1]()] == ["connection closed, it took too long", "connection refused"]
+
+
+def test_the_limit_of_open_files_is_told_when_it_changes_or_does_not_suffice(telemetry, log):
+    telemetry.open_files(8192, 8192, 4096, 4096)
+    assert log[1]() == []
+    telemetry.open_files(1024, 4096, 3840, 4096)
+    raised, too_few = log[1]()
+    assert (raised["before"], raised["after"]) == (1024, 4096)
+    assert (too_few["connections"], too_few["wanted"], too_few["level"]) == (3840, 4096, "warning")

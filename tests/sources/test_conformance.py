@@ -16,8 +16,10 @@ from kldrift.records import Chunk, RowRange
 from kldrift.sources.base import Source
 from kldrift.sources.distributions import distribution
 from kldrift.sources.file import FileSource
+from kldrift.sources.kafka import KafkaSource
 from kldrift.sources.stdin import StdinSource
 from kldrift.sources.synthetic import SyntheticSource
+from tests.sources.mock_kafka import MockKafka
 from tests.sources.timeline import Position
 
 CSV = b"x,y\n" + b"".join(b'%d,"a\nb"\n' % k for k in range(200))
@@ -122,6 +124,26 @@ def synthetic() -> Case:
     return Case(make, lines(whole), lines)
 
 
+def kafka() -> Case:
+    brokers = MockKafka()
+    brokers.write("scores", LINES.splitlines())
+
+    def make() -> Source:
+        settings = {"group": "kldrift", "body_format": "ndjson", "start": "earliest"}
+        return KafkaSource(
+            "scores",
+            brokers.brokers,
+            "scores",
+            **settings,
+            follow=False,
+            clock_ms=lambda: 7,
+            on_error=fail,
+            chunk_bytes=500,
+        )
+
+    return Case(make, [{"x": k} for k in range(300)], lines)
+
+
 CASES: dict[str, Callable[[Path], Case]] = {
     "ndjson": lambda folder: files(folder, "ndjson", bytes, follow=False),
     "ndjson, followed": lambda folder: files(folder, "ndjson", bytes, follow=True),
@@ -133,6 +155,7 @@ CASES: dict[str, Callable[[Path], Case]] = {
     "parquet": parquet,
     "stdin": piped,
     "synthetic": lambda _: synthetic(),
+    "kafka": lambda _: kafka(),
 }
 
 

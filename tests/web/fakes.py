@@ -19,12 +19,16 @@ class FakeIngest:
         self.answer = answer or Receipt(1)
         self.names = monitors
         self.bodies = []
+        self.keys = []
 
     def monitors(self):
         return self.names
 
-    async def submit(self, monitor, format, body):  # noqa: A002 as the port has it
+    honours_keys = False
+
+    async def submit(self, monitor, format, body, key=None):  # noqa: A002 as the port has it
         self.bodies.append((monitor, format, body))
+        self.keys.append(key)
         if isinstance(self.answer, BaseException):
             raise self.answer
         return self.answer

@@ -290,7 +290,7 @@ def test_when_all_bodies_together_hold_too_much_the_next_is_503():
     async def scenario():
         committed = asyncio.Event()
 
-        async def submit(monitor, format, body):  # noqa: A002 as the port has it
+        async def submit(monitor, format, body, key=None):  # noqa: A002 as the port has it
             await committed.wait()
             return Receipt(1)
 

@@ -12,6 +12,7 @@ from kldrift.errors import ListenError
 from kldrift.records import Receipt
 from kldrift.web.app import App
 from kldrift.web.body import MIB
+from kldrift.web.guard import Guard
 from kldrift.web.protocol import MAX_HEAD_BYTES
 from kldrift.web.serve import WebServer, bind, new_event_loop
 from tests.web.fakes import FakeIngest, FakeReaders
@@ -28,7 +29,7 @@ class SlowIngest(FakeIngest):
         self.commit = asyncio.Event()
         self.submitted = asyncio.Event()
 
-    async def submit(self, monitor, format, body):  # noqa: A002 as the port has it
+    async def submit(self, monitor, format, body, key=None):  # noqa: A002 as the port has it
         self.bodies.append((monitor, format, body))
         self.submitted.set()
         await self.commit.wait()
@@ -329,7 +330,7 @@ def test_large_bodies_on_one_connection_are_not_taken_for_a_head():
 
 def test_one_connection_too_many_is_503_and_the_others_go_on():
     async def scenario():
-        async with serving(max_connections=2) as server:
+        async with serving(guard=Guard(max_connections=2)) as server:
             request = post_head(f"Content-Length: {len(ROW)}") + ROW
             held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
             for reader, writer in held:  # answered, so that the server has them

@@ -1,0 +1,150 @@
+"""From counted to stored: what was counted since the last commit goes into the next one, whole."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from kldrift.drift.monitor import Monitor
+from kldrift.errors import StateError, Uncommitted
+from kldrift.export.telemetry import Telemetry
+from kldrift.records import AddResult
+from kldrift.state.base import Commit, KeyedAnswer, NoStore, Position, Store
+from kldrift.work import Work
+
+#: Posts wait so long for others to be stored together with, while there is more to count.
+GROUP_SECONDS = 0.02
+
+#: A commit takes at most a tenth of the time: where it takes long, it comes less often.
+PAUSE_PER_COMMIT = 10.0
+
+#: Waits between two tries where the state cannot be written.
+RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
+
+
+class Commits:
+    """Gathers works that are counted, and stores them: dirty counts, positions and answers in one transaction.
+
+    Where a commit fails nothing more should be counted until one succeeds (`failing`): what is counted stays, and goes
+    into the next try. Those who wait are told at once. All of it is called by the one who owns the counts.
+
+    Parameters
+    ----------
+    interval_seconds : how often is stored what nobody waits for
+    clock_ms : the wall clock
+    """
+
+    def __init__(
+        self, store: Store, interval_seconds: float, telemetry: Telemetry, clock_ms: Callable[[], int]
+    ) -> None:
+        self.keeps = not isinstance(store, NoStore)
+        self._store = store
+        self._interval = interval_seconds
+        self._telemetry = telemetry
+        self._clock_ms = clock_ms
+        self._moved: dict[str, dict[str, Position]] = {}
+        self._answers: list[KeyedAnswer] = []
+        self._waiting: list[tuple[Work, Sequence[AddResult]]] = []
+        self._untold = 0  # how many of the waiting have not been told of a failure
+        self._forgotten: set[str] = set()
+        #: Position of each stream, by source, up to which what was counted is stored.
+        self.stored_positions: dict[str, dict[str, Position]] = {
+            source: dict(streams) for source, streams in store.positions().items()
+        }
+        self._first_waits_since: float | None = None
+        self._last = time.monotonic()
+        self._took = 0.0
+        self._failures = 0
+
+    @property
+    def failing(self) -> bool:
+        """The last commit did not succeed."""
+        return self._failures > 0
+
+    def forget(self, monitors: Iterable[str]) -> None:
+        """What is stored of these monitors goes with the next commit."""
+        self._forgotten.update(monitors)
+
+    def counted(self, work: Work, results: Sequence[AddResult]) -> None:
+        """A work is counted; whoever waits for it is told once it is stored."""
+        if not self.keeps:
+            if work.position is not None:
+                self.stored_positions.setdefault(work.source, {})[work.stream] = work.position
+            if work.done is not None:
+                work.done(results)
+            return
+        if work.position is not None:
+            self._moved.setdefault(work.source, {})[work.stream] = work.position
+        if work.answers is not None:
+            self._answers += work.answers(results)
+        if work.done is not None:
+            self._waiting.append((work, results))
+            if self._first_waits_since is None:
+                self._first_waits_since = time.monotonic()
+
+    def due_in(self, more_to_count: bool) -> float:
+        """Seconds until the next commit should be; 0 or less: now.
+
+        Where somebody waits that is as soon as there is nothing more to count, or after a short while.
+        """
+        if not self.keeps:
+            return float("inf")
+        now = time.monotonic()
+        if self.failing:
+            return self._last + RETRY_SECONDS[min(self._failures, len(RETRY_SECONDS)) - 1] - now
+        if self._first_waits_since is not None:
+            return self._first_waits_since + max(GROUP_SECONDS, 2 * self._took) - now if more_to_count else 0.0
+        return self._last + max(self._interval, PAUSE_PER_COMMIT * self._took) - now
+
+    def commit(self, monitors: Mapping[str, Monitor]) -> bool:
+        """Store what has changed; False where that failed, and who waited has been told."""
+        if not self.keeps:
+            return True
+        started = time.monotonic()
+        changes = {name: monitor.changes() for name, monitor in monitors.items()}
+        commit = Commit(
+            entries={name: entries for name, entries in changes.items() if entries},
+            positions=self._moved,
+            answers=self._answers,
+            forgotten=sorted(self._forgotten | {name for name, monitor in monitors.items() if monitor.anew}),
+        )
+        if not (commit.entries or commit.positions or commit.answers or commit.forgotten):
+            self._last = started
+            return True
+        try:
+            self._store.commit(commit)
+        except StateError as error:
+            self._failed(error)
+            return False
+        for name, monitor in monitors.items():
+            monitor.stored(changes[name])
+        self._succeeded(started)
+        return True
+
+    def _succeeded(self, started: float) -> None:
+        for source, streams in self._moved.items():
+            self.stored_positions.setdefault(source, {}).update(streams)
+        waiting, self._waiting, self._untold = self._waiting, [], 0
+        self._moved, self._answers, self._forgotten = {}, [], set()
+        self._first_waits_since = None
+        self._last = time.monotonic()
+        self._took = self._last - started
+        if self._failures:
+            self._failures = 0
+            self._telemetry.commit_recovered()
+        self._telemetry.committed(self._took, self._clock_ms())
+        for work, results in waiting:
+            if work.done is not None:
+                work.done(results)
+
+    def _failed(self, error: StateError) -> None:
+        self._failures += 1
+        self._last = time.monotonic()
+        self._first_waits_since = None
+        self._telemetry.commit_failed(error)
+        told = Uncommitted(
+            "the samples cannot be stored now; send them again later, with the same Idempotency-Key if they had one",
+            retry_after_seconds=5,
+        )
+        for work, _ in self._waiting[self._untold :]:
+            if work.failed is not None:
+                work.failed(told)
+        self._untold = len(self._waiting)

@@ -1,0 +1,141 @@
+"""Rows into counts and moments: of all features, in one group a segment, in the panes that their times lie in."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.drift.counted import Counted
+from kldrift.drift.posterior import posterior_kl
+from kldrift.drift.reference import FeatureReference
+from kldrift.drift.rows import Rows
+from kldrift.drift.segments import Segments
+from kldrift.kernels.bin_table import BinTable, make_bin_table
+from kldrift.kernels.fill import fill_counts
+from kldrift.kernels.moments import add_moments
+from kldrift.records import CodeArray, FloatArray, IntArray, SampleBatch, Vocabulary
+
+#: Panes filled in one kernel call take at most so many counts (8 bytes each).
+MAX_SLOT_COUNTS = 1 << 22
+
+#: Codes of a vector among its cells.
+PRESENT, MISSING = 0, 2
+
+
+class Filling:
+    """Where the values of a monitor's features are counted.
+
+    Parameters
+    ----------
+    references : of the features
+    vocabularies : of those whose codes are not the reference's own, by index
+    segments : the groups that rows are counted in, if there are some
+    """
+
+    def __init__(
+        self,
+        references: Sequence[FeatureReference],
+        vocabularies: Mapping[int, Vocabulary],
+        segments: Segments | None,
+    ) -> None:
+        bins = [
+            reference.bins if f not in vocabularies else reference.bins_of(vocabularies[f])
+            for f, reference in enumerate(references)
+        ]
+        if segments is not None:
+            bins.append(segments.row_bins)
+        self.table: BinTable = make_bin_table(bins)
+        #: Groups in which rows are counted.
+        self.n_slots = 1 if segments is None else segments.n_slots
+        #: Cells of one group: those of the features, and one that counts rows where there are segments.
+        self.row_cells = int(self.table.offsets[-1])
+        self._n_features = len(references)
+        self._vectors = {f: reference for f, reference in enumerate(references) if reference.dimensions}
+        self._segments = segments
+
+    def prepare(self, batch: SampleBatch) -> Rows:
+        """The batch as the kernels take it."""
+        columns = list(batch.columns)
+        vectors: dict[int, FloatArray] = {}
+        invalid = {f: bad_rows for f, bad_rows in batch.invalid if f < self._n_features}
+        for f, reference in self._vectors.items():
+            values = np.asarray(columns[f], dtype=np.float64)
+            vectors[f] = values
+            if reference.kind == "posterior":
+                vectors[f] = posterior_kl(values)
+                overflown = np.flatnonzero(np.isnan(vectors[f][:, 0]) & ~np.isnan(values[:, 0]))
+                if overflown.size:
+                    invalid[f] = np.union1d(invalid.get(f, np.empty(0, dtype=np.int64)), overflown)
+            columns[f] = np.where(np.isnan(vectors[f][:, 0]), np.int32(MISSING), np.int32(PRESENT))
+        groups = None if self._segments is None else self._segments.slots(segment_codes(batch))
+        return Rows(batch.n_rows, tuple(columns), vectors, groups, tuple(invalid.items()))
+
+    def fill_by_pane(
+        self,
+        counted: Counted,
+        panes: IntArray,
+        taken: npt.NDArray[np.bool_],
+        rows: Rows,
+        invalid: IntArray,
+        lateness_ms: int,
+    ) -> None:
+        """Count the rows that are taken, each in its pane.
+
+        Parameters
+        ----------
+        panes, taken : (n_rows,), the number of each row's pane, and whether it is counted
+        invalid : (n_features,) int64, added to
+        lateness_ms : panes that end so long before the clock are closed
+        """
+        kept = np.flatnonzero(taken)
+        if kept.size == 0:
+            return
+        first, last = int(panes[kept].min()), int(panes[kept].max())
+        if first == last:  # nearly always
+            self.fill_pane(counted, first, rows if kept.size == rows.n_rows else rows.without(~taken), invalid)
+            return
+        # Rows in the order of their panes, so that a stretch of panes is a stretch of rows.
+        order = kept[np.argsort(panes[kept], kind="stable")]
+        if not np.array_equal(order, np.arange(rows.n_rows)):
+            rows = rows.ordered(order)
+        numbers, starts = np.unique(panes[order], return_index=True)
+        bounds = np.append(starts, order.size)
+        step = max(1, MAX_SLOT_COUNTS // (self.n_slots * self.row_cells))
+        for a in range(0, numbers.size, step):
+            b = min(a + step, numbers.size)
+            stretch = rows.part(int(bounds[a]), int(bounds[b]))
+            of_pane = np.repeat(np.arange(b - a, dtype=np.int32), np.diff(bounds[a : b + 1]))
+            counts = np.zeros((b - a, self.n_slots * self.row_cells), dtype=np.int64)
+            self._fill(stretch.in_panes(of_pane, self.n_slots), counts.reshape(-1, self.row_cells), invalid)
+            for number, row in zip(numbers[a:b].tolist(), counts, strict=True):
+                counted.panes.open_pane(number)[0] += row
+            if self._vectors:
+                for i in range(a, b):
+                    self._fill_moments(counted, int(numbers[i]), rows.part(int(bounds[i]), int(bounds[i + 1])))
+            assert counted.clock_ms is not None
+            counted.close_before(counted.clock_ms - lateness_ms)
+
+    def fill_pane(self, counted: Counted, pane: int, rows: Rows, invalid: IntArray) -> None:
+        """Count rows in one pane."""
+        counts = counted.panes.open_pane(pane)
+        self._fill(rows, counts.reshape(self.n_slots, self.row_cells), invalid)
+        self._fill_moments(counted, pane, rows)
+
+    def _fill(self, rows: Rows, counts: IntArray, invalid: IntArray) -> None:
+        """Fill `counts`, and take out again the invalid values, which the columns hold as missing."""
+        fill_counts(self.table, rows.columns, rows.slots, counts)
+        for feature, bad_rows in rows.invalid:
+            where = np.zeros(bad_rows.size, dtype=np.int64) if rows.slots is None else rows.slots[bad_rows]
+            where = where[where >= 0]
+            np.subtract.at(counts[:, self.table.offsets[feature + 1] - 1], where, 1)
+            invalid[feature] += where.size
+
+    def _fill_moments(self, counted: Counted, pane: int, rows: Rows) -> None:
+        for f, values in rows.vectors.items():
+            state = counted.moments[f].open_pane(pane)
+            add_moments(values, rows.slots, state.n, state.mean, state.second)
+
+
+def segment_codes(batch: SampleBatch) -> CodeArray:
+    """The column behind those of the features."""
+    return np.asarray(batch.columns[-1], dtype=np.int32)

@@ -1,0 +1,222 @@
+"""Bytes to samples: pieces of sources, what to decode, and what came of it."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.records.specs import TimestampSpec
+from kldrift.records.types import CodeArray, IntArray, Kind
+
+
+class Vocabulary:
+    """Texts and their codes, in order of appearance: for categories that are not known beforehand.
+
+    Decoders of several threads add to it. A code, once given, stays.
+
+    Parameters
+    ----------
+    limit : texts beyond so many get no code of their own
+    texts : those that are there from the beginning
+    """
+
+    def __init__(self, limit: int, texts: Sequence[str] = ()) -> None:
+        self.limit = limit
+        self._codes = {text: code for code, text in enumerate(texts[:limit])}
+        self._texts = list(texts[:limit])
+        self._lock = threading.Lock()
+
+    def code(self, text: str) -> int:
+        """The code of a text, a new one where it is new and there is room, else `limit`."""
+        code = self._codes.get(text)
+        if code is not None:
+            return code
+        with self._lock:
+            if text not in self._codes and len(self._texts) < self.limit:
+                self._texts.append(text)
+                self._codes[text] = len(self._texts) - 1
+            return self._codes.get(text, self.limit)
+
+    def find(self, text: str) -> int | None:
+        """The code of a text, None where it has none."""
+        return self._codes.get(text)
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The texts, in order of their codes."""
+        return tuple(self._texts)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSchema:
+    """What to decode for one column.
+
+    A numeric column is (n_rows,) float64, NaN where missing. A categorical column is (n_rows,) int32: the index into
+    `categories`, `unseen_code` for a value that is not among them, `missing_code` for missing. With a `vocabulary` in
+    place of categories a code is that of the vocabulary. A category is its text; numbers are written without a trailing
+    ``.0`` (1 and 1.0 are ``"1"``), booleans are ``"true"`` and ``"false"``.
+    A vector column is (n_rows, dimensions) float64, C-contiguous; NaN throughout where a vector is missing or invalid
+    (no list, another length, an element that is no finite number). There is no column of kind ``posterior``: it is read
+    as a vector.
+    """
+
+    name: str
+    kind: Kind
+    categories: tuple[str, ...] = ()
+    dimensions: int = 0
+    vocabulary: Vocabulary | None = None
+
+    @property
+    def unseen_code(self) -> int:
+        """Code of a value that is not among the categories."""
+        return len(self.categories) if self.vocabulary is None else self.vocabulary.limit
+
+    @property
+    def missing_code(self) -> int:
+        """Code of a null, absent or invalid value."""
+        return self.unseen_code + 1
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSchema:
+    """What a monitor wants decoded from a row.
+
+    The features of the monitor, and behind them the column by which it is segmented, if it is. Two columns may be read
+    from one field.
+    """
+
+    features: tuple[FeatureSchema, ...]
+    timestamp: TimestampSpec | None = None
+
+    @property
+    def row_numbers(self) -> int:
+        """Numbers and codes in a row."""
+        return sum(max(1, feature.dimensions) for feature in self.features)
+
+
+@dataclass(frozen=True, slots=True)
+class SampleBatch:
+    """Rows as columns, in the order of the schema's features.
+
+    Parameters
+    ----------
+    n_rows : rows in every column (rejected rows are not among them)
+    columns : one C-contiguous array a column of the schema, (n_rows,) or (n_rows, dimensions), float64 or int32 (see
+        `FeatureSchema`)
+    event_ms : (n_rows,) int64 event times; None where the schema has no timestamp
+    invalid : (feature index, row indices) of values of the wrong type; the column holds *missing* there
+    n_bytes : what the batch holds in memory, for the bounded queue
+    """
+
+    n_rows: int
+    columns: tuple[npt.NDArray[np.float64] | npt.NDArray[np.int32], ...]
+    event_ms: IntArray | None = None
+    invalid: tuple[tuple[int, IntArray], ...] = ()
+    n_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RowError:
+    """Why a row, or one value of it, was not taken; `feature` is None for a whole row."""
+
+    row: int
+    feature: str | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class BodyResult:
+    """What became of one body of a gathered decode.
+
+    Parameters
+    ----------
+    accepted : rows of this body in the batch (they follow one another, in order of the bodies)
+    rejected : rejected rows by reason, a word from a bounded set (``malformed``, ``not_an_object``, ``timestamp`` …)
+    errors : the first ten, with row numbers counted from 0 in this body
+    unreadable : why nothing at all could be read, else None; then `accepted` is 0
+    rows : (accepted,) row numbers of the accepted rows; None where they are 0, 1, 2 …
+    """
+
+    accepted: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    errors: tuple[RowError, ...] = ()
+    unreadable: str | None = None
+    rows: IntArray | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a posted body, once its samples are committed.
+
+    Parameters
+    ----------
+    accepted : rows that were counted
+    rejected : rows that could not be read
+    late : rows that came after their window had closed
+    errors : the first ten reasons, with row numbers counted from 0 in the body
+    unreadable : why nothing at all could be read, else None; then the numbers are 0
+    replayed : the post had come before with the same key, this is what it was answered then
+    """
+
+    accepted: int
+    rejected: int = 0
+    late: int = 0
+    errors: tuple[RowError, ...] = ()
+    unreadable: str | None = None
+    replayed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A batch and, for each body that went into it, what became of its rows."""
+
+    batch: SampleBatch
+    bodies: tuple[BodyResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class CategoricalColumn:
+    """A categorical column of reference data: distinct `values`, and `codes` into them, -1 where missing."""
+
+    values: tuple[str, ...]
+    codes: CodeArray
+
+
+@dataclass(frozen=True, slots=True)
+class RowRange:
+    """Rows of a file whose format is not a stream of bytes (Parquet)."""
+
+    path: Path
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """A piece of a source.
+
+    Parameters
+    ----------
+    stream : the log within the source that the piece came from (a path, a partition); each has its own position
+    position : where to go on after this piece, as the source understands it; JSON-able
+    payload : whole records, never a part of one
+    arrival_ms : when it was read; the event time where rows carry none
+    lag_records : records known to wait behind this piece, if the source knows
+    header : the record that names the columns, with its newline, where the format has one (CSV); not in `payload`
+    lag_bytes : bytes of this stream known to wait behind this piece, if the source knows
+    times_ms : (n_records,) the records' own times, where the source has them: the event time where rows carry none
+    offsets : (n_records,) where each record is in the stream, if the source knows: for the log
+    """
+
+    stream: str
+    position: Mapping[str, int | str]
+    payload: bytes | RowRange
+    arrival_ms: int
+    lag_records: int | None = None
+    header: bytes = b""
+    lag_bytes: int | None = None
+    times_ms: IntArray | None = None
+    offsets: IntArray | None = None

@@ -1,0 +1,137 @@
+"""Counts to divergences: what readers see."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.records.types import Estimator, FloatArray, IntArray, Kind
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What a monitor did with a batch.
+
+    Parameters
+    ----------
+    counted : rows that went into panes
+    late, future : (n,) int64 row indices that came too late, or claim to come from the future
+    invalid : (n_features,) int64, values of the wrong type
+    folded : rows whose segment has no place of its own
+    learned : features whose reference the batch completed
+    """
+
+    counted: int
+    late: IntArray
+    future: IntArray
+    invalid: IntArray
+    folded: int = 0
+    learned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureInfo:
+    """The identity of a feature's bins and reference, for labels, the API and pages.
+
+    Parameters
+    ----------
+    edges : (n_bins + 1,) for a numeric feature, else None; bins are [a, b), the last one [a, b]
+    categories : the categories with a bin of their own, for a categorical feature, else None
+    cells : the name of every cell of the feature's counts, in order; a vector is ``present`` or ``missing``
+    reference_counts : (n_cells,) int64; None where the reference is known exactly
+    reference_probabilities : (n_cells,) float64, smoothed: the q of every divergence
+    reference_rows : m, ``inf`` where known exactly
+    problem : why this reference supports no verdict, else None
+    reference_text : where the reference comes from, for people
+    parameters : what a parametric reference, given or fitted, was computed from: (name, value) pairs
+    """
+
+    name: str
+    kind: Kind
+    edges: FloatArray | None
+    categories: tuple[str, ...] | None
+    cells: tuple[str, ...]
+    reference_counts: IntArray | None
+    reference_probabilities: FloatArray
+    reference_rows: float
+    reference_created_ms: int
+    bins_hash: str
+    reference_hash: str
+    warning: float
+    critical: float
+    problem: str | None = None
+    reference_text: str = ""
+    parameters: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSnapshot:
+    """The divergences of one monitor at one instant. Arrays are read-only.
+
+    W windows, F features, C cells over all features; feature f owns ``offsets[f]:offsets[f + 1]`` of the cells.
+
+    Parameters
+    ----------
+    at_ms : the instant the windows end (event time)
+    samples : (W, F) int64, n of each series
+    divergences : (W, F, len(DIVERGENCES)) float64, nats; NaN where the window is empty
+    noise_floor : (W, F) float64, nats; the KL to expect at this n with no drift
+    lower, upper : (W, F) float64, nats; confidence bounds on the KL; NaN where undecided
+    log10_p_value : (W, F) float64, of "the KL is within the warning tolerance"; NaN where undecided
+    effective_samples : (W, F) float64, independent samples that the window and the reference are worth together
+    dispersion : (W, F) float64, what the statistic was divided by before it was compared with its distribution
+    detected : (F, 2) float64, the verdict at the warning and the critical tolerance over all windows: 1 drift, 0 none,
+        NaN undecided
+    reference_probabilities : (W, C) float64, the q that each window was compared with
+    reference_rows : (W, F) float64, m of each window's reference, ``inf`` where known exactly
+    ready : (W, F) bool, n large enough and the reference usable
+    missing_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
+    counts : (W, C) int64, live
+    segment : the value that all rows share, in the snapshot of a segment, else None
+    segments : a snapshot of each segment with rows, largest first, then *other*; the same windows and features
+    segment_mix : (W,) float64, KL of the live shares of the segments from the reference's; NaN where the reference does
+        not know them; empty without segments
+    within_segments : (W, F) float64, sum over segments of share x KL within; with the mix it makes up the KL of segment
+        and feature together; empty without segments
+    per_dimension : KL of each dimension, (W, d), of the features by index that ask for it
+    """
+
+    name: str
+    windows: tuple[str, ...]
+    features: tuple[FeatureInfo, ...]
+    smoothing: str
+    exported: tuple[str, ...]
+    at_ms: int
+    offsets: IntArray
+    samples: IntArray
+    divergences: FloatArray
+    noise_floor: FloatArray
+    lower: FloatArray
+    upper: FloatArray
+    log10_p_value: FloatArray
+    effective_samples: FloatArray
+    ready: npt.NDArray[np.bool_]
+    missing_ratio: FloatArray
+    unseen_ratio: FloatArray
+    out_of_range_ratio: FloatArray
+    counts: IntArray
+    dispersion: FloatArray
+    detected: FloatArray
+    reference_probabilities: FloatArray
+    reference_rows: FloatArray
+    estimator: Estimator = "kldrift"
+    confidence: float = 0.9999
+    segment: str | None = None
+    segments: "tuple[MonitorSnapshot, ...]" = ()
+    segment_mix: FloatArray = field(default_factory=lambda: np.empty(0))
+    within_segments: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
+    per_dimension: Mapping[int, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DriftSnapshot:
+    """Everything that readers see; swapped whole at each tick."""
+
+    evaluated_ms: int
+    monitors: tuple[MonitorSnapshot, ...] = ()

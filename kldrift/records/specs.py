@@ -1,0 +1,167 @@
+"""What a monitor watches, from the configuration."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kldrift.records.types import Correction, Covariance, Estimator, Family, Kind, TimeUnit
+
+
+@dataclass(frozen=True, slots=True)
+class Bins:
+    """How a numeric feature is cut into bins; see ``drift.binning``.
+
+    `quantile` takes `probabilities`, `uniform` and `logarithmic` take `count` and `value_range`, `edges` takes
+    `edges`, `discrete` takes nothing.
+    """
+
+    method: Literal["quantile", "uniform", "logarithmic", "edges", "discrete"] = "quantile"
+    count: int | None = None
+    value_range: tuple[float, float] | None = None
+    edges: tuple[float, ...] | None = None
+    probabilities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceData:
+    """A reference counted from a data file (Parquet, CSV or NDJSON)."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceFile:
+    """A reference made earlier by ``kldrift reference build``."""
+
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceInline:
+    """A reference written into the configuration, for one feature.
+
+    Exactly one of `counts` (a sample: m is their sum) and `probabilities` (known exactly: m is infinite).
+    A numeric feature has `edges` (one more than cells), a categorical one `categories` (as many as cells).
+    """
+
+    edges: tuple[float, ...] | None = None
+    categories: tuple[str, ...] | None = None
+    counts: tuple[int, ...] | None = None
+    probabilities: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceFamily:
+    """A member of a parametric family: with given parameters (known exactly), or the likeliest one for a data file.
+
+    Parameters
+    ----------
+    parameters : (name, value) pairs; empty where fitted
+    fit : a data file; None where the parameters are given
+    """
+
+    family: Family
+    parameters: tuple[tuple[str, float], ...] = ()
+    fit: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReferenceLearn:
+    """The first `rows` rows of the stream."""
+
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReferencePrevious:
+    """The same window, `offset_ms` earlier. Its bins come from a file, or from the first `learn` rows of the stream."""
+
+    offset_ms: int
+    learn: int = 10_000
+    bins: ReferenceData | ReferenceFile | None = None
+
+
+ReferenceSpec = ReferenceData | ReferenceFile | ReferenceInline | ReferenceFamily | ReferenceLearn | ReferencePrevious
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """One feature of a monitor. `reference` overrides the monitor's.
+
+    A `vector` has `dimensions` numbers. A `posterior` is the q(z|x) of a variational autoencoder: `dimensions` means,
+    then as many logarithms of variances; its KL from N(0, I) is averaged over the samples, and needs no reference.
+    """
+
+    name: str
+    kind: Kind
+    bins: Bins = Bins()
+    max_categories: int = 100
+    reference: ReferenceSpec | None = None
+    warning: float = 0.01
+    critical: float = 0.1
+    dimensions: int = 0
+    covariance: Covariance = "diagonal"
+    per_dimension: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentSpec:
+    """Rows are watched by the value of field `by` as well; at most `limit` values, the rest is *other*."""
+
+    by: str
+    limit: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Smoothing:
+    """How empty cells of the reference get a probability.
+
+    q = (y + a) / (m + a B) with ``a = pseudocount + epsilon * m``; ``Smoothing(0, 0)`` smooths nothing.
+    """
+
+    name: str = "jeffreys"
+    pseudocount: float = 0.5
+    epsilon: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimestampSpec:
+    """The field of a row that holds its event time."""
+
+    field: str
+    unit: TimeUnit
+
+
+@dataclass(frozen=True, slots=True)
+class WindowSpec:
+    """A sliding window; `name` is the metric label, as configured (``5m``)."""
+
+    name: str
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class MonitorSpec:
+    """Everything one monitor needs to know.
+
+    Parameters
+    ----------
+    confidence : of a feature's bounds, one side, shared by its windows; verdicts have 1 - confidence as false discovery
+        rate
+    correction : how the verdicts account for many features: Benjamini-Hochberg or Benjamini-Yekutieli
+    estimator : whose way of estimating KL is exported as ``kl``; bounds and verdicts are always kldrift's own
+    """
+
+    name: str
+    features: tuple[FeatureSpec, ...]
+    windows: tuple[WindowSpec, ...]
+    reference: ReferenceSpec | None = None
+    sources: tuple[str, ...] = ()
+    timestamp: TimestampSpec | None = None
+    allowed_lateness_ms: int = 60_000
+    smoothing: Smoothing = Smoothing()
+    divergences: tuple[str, ...] = ("kl",)
+    segments: SegmentSpec | None = None
+    estimator: Estimator = "kldrift"
+    confidence: float = 0.9999
+    correction: Correction = "bh"

@@ -1,0 +1,33 @@
+"""Types and names that all records share."""
+
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+CodeArray = npt.NDArray[np.int32]
+
+Kind = Literal["numeric", "categorical", "vector", "posterior"]
+TimeUnit = Literal["iso8601", "s", "ms", "us", "ns"]
+Format = Literal["ndjson", "json", "csv", "parquet", "arrow"]
+Severity = Literal["warning", "critical"]
+Covariance = Literal["diagonal", "full"]
+Family = Literal[
+    "normal", "lognormal", "exponential", "gamma", "beta", "uniform", "poisson", "bernoulli", "categorical"
+]
+Estimator = Literal["kldrift", "evidently", "boxkite", "mlrun", "driftwatch"]
+Correction = Literal["bh", "by"]
+
+#: Columns of every divergence array, in this order.
+DIVERGENCES = (
+    "kl",
+    "reverse_kl",
+    "js",
+    "psi",
+    "total_variation",
+    "hellinger",
+    "entropy",
+    "cross_entropy",
+)

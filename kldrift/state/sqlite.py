@@ -1,0 +1,298 @@
+"""State in an SQLite file: write-ahead log, full synchronisation, one transaction a commit."""
+
+import fcntl
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from threading import Lock
+from typing import TextIO
+
+from kldrift.errors import StateError
+from kldrift.state.base import Commit, KeyedAnswer, Position
+
+#: Answers to keyed posts are kept so long, and so many of them.
+KEPT_MS = 24 * 3_600_000
+KEPT_ANSWERS = 1_000_000
+
+#: What turns a file of version i into one of version i + 1; a new file gets all of them.
+MIGRATIONS = (
+    """
+    CREATE TABLE entries (monitor TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (monitor, key)) WITHOUT ROWID;
+    CREATE TABLE positions (source TEXT, stream TEXT, position TEXT NOT NULL, PRIMARY KEY (source, stream))
+        WITHOUT ROWID;
+    CREATE TABLE answers (key TEXT PRIMARY KEY, digest BLOB NOT NULL, answer TEXT NOT NULL, at_ms INTEGER NOT NULL)
+        WITHOUT ROWID;
+    CREATE INDEX answers_by_age ON answers (at_ms);
+    """,
+)
+
+#: Locks and shared memory do not work on them as SQLite needs them to.
+NETWORK_FILE_SYSTEMS = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "fuse.sshfs", "fuse.s3fs"}
+)
+
+#: Old answers are looked for every so many commits.
+_SWEEP_EVERY = 256
+
+
+class SqliteStore:
+    """The state file; one process at a time has it.
+
+    Parameters
+    ----------
+    path : the file; made where there is none
+    clock_ms : now, for the age of answers
+    on_moved : told of a file that could not be read, and where it was moved to
+
+    Raises
+    ------
+    StateError
+        another process has the file, it is of a newer version, on a network file system, or cannot be written
+    """
+
+    def __init__(self, path: Path, clock_ms: Callable[[], int], on_moved: Callable[[str], None]) -> None:
+        self.path = path
+        self._clock_ms = clock_ms
+        self._commits = 0
+        self._lock = Lock()
+        self._asking = Lock()
+        _refuse_network(path)
+        self._lock_file = _take_lock(path)
+        try:
+            try:
+                self._database = _open(path)
+            except sqlite3.DatabaseError as error:
+                if isinstance(error, sqlite3.OperationalError):  # the disk, a lock, rights: not the content
+                    raise
+                on_moved(
+                    f"{path} could not be read ({error}); it was moved to {_move_aside(path)}, counting begins anew"
+                )
+                self._database = _open(path)
+            # Of its own, since it is asked by who must not wait for a commit.
+            self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
+        except (sqlite3.Error, OSError) as error:
+            self._unlock()
+            raise StateError(f"{path}: expected to open the state, got {error}; {_remedy(error)}") from None
+        except StateError:
+            self._unlock()
+            raise
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def entries(self, monitor: str) -> Mapping[str, bytes]:
+        """What a monitor has stored."""
+        with self._reading(self._lock):
+            rows = self._database.execute("SELECT key, value FROM entries WHERE monitor = ?", (monitor,)).fetchall()
+        return {key: zlib.decompress(value) for key, value in rows}
+
+    def positions(self) -> Mapping[str, Mapping[str, Position]]:
+        """Position of every stream, by source."""
+        found: dict[str, dict[str, Position]] = {}
+        with self._reading(self._lock):
+            rows = self._database.execute("SELECT source, stream, position FROM positions").fetchall()
+        for source, stream, position in rows:
+            found.setdefault(source, {})[stream] = json.loads(position)
+        return found
+
+    def answer(self, key: str) -> KeyedAnswer | None:
+        """What a post with this key was answered within the last day."""
+        with self._reading(self._asking):
+            row = self._reader.execute("SELECT digest, answer, at_ms FROM answers WHERE key = ?", (key,)).fetchone()
+        if row is None or row[2] <= self._clock_ms() - KEPT_MS:
+            return None
+        return KeyedAnswer(key, *row)
+
+    @contextmanager
+    def _reading(self, lock: Lock) -> Iterator[None]:
+        try:
+            with lock:
+                yield
+        except sqlite3.Error as error:
+            raise StateError(f"{self.path}: expected to read the state, got {error}; {_remedy(error)}") from None
+
+    # --- writing ---------------------------------------------------------------------------------
+
+    def commit(self, commit: Commit) -> None:
+        """Store all of it, durably: SQLite returns once the write-ahead log is on the disk.
+
+        Raises
+        ------
+        StateError
+            it was not stored, nothing of it; the caller may try again
+        """
+        with self._lock:
+            try:
+                self._database.execute("BEGIN IMMEDIATE")
+                self._write(commit)
+                self._database.execute("COMMIT")
+            except sqlite3.Error as error:
+                with suppress(sqlite3.Error):
+                    self._database.execute("ROLLBACK")
+                raise StateError(f"{self.path}: expected to write the state, got {error}; {_remedy(error)}") from None
+
+    def _write(self, commit: Commit) -> None:
+        execute, many = self._database.execute, self._database.executemany
+        many("DELETE FROM entries WHERE monitor = ?", [(monitor,) for monitor in commit.forgotten])
+        for monitor, entries in commit.entries.items():
+            many(
+                "INSERT OR REPLACE INTO entries VALUES (?, ?, ?)",
+                [(monitor, key, zlib.compress(value, 1)) for key, value in entries.items() if value is not None],
+            )
+            many(
+                "DELETE FROM entries WHERE monitor = ? AND key = ?",
+                [(monitor, key) for key, value in entries.items() if value is None],
+            )
+        many(
+            "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
+            [
+                (source, stream, json.dumps(dict(position)))
+                for source, streams in commit.positions.items()
+                for stream, position in streams.items()
+            ],
+        )
+        many(
+            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)",
+            [(answer.key, answer.digest, answer.answer, answer.at_ms) for answer in commit.answers],
+        )
+        if self._commits % _SWEEP_EVERY == 0:
+            execute("DELETE FROM answers WHERE at_ms <= ?", (self._clock_ms() - KEPT_MS,))
+            execute(
+                "DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY at_ms LIMIT"
+                " max(0, (SELECT count(*) FROM answers) - ?))",
+                (KEPT_ANSWERS,),
+            )
+        self._commits += 1
+
+    def close(self) -> None:
+        """Put the write-ahead log into the file and let another process have it."""
+        with self._lock, self._asking:
+            self._reader.close()
+            self._database.close()
+        self._unlock()
+
+    def _unlock(self) -> None:
+        self._lock_file.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    """The database, whole and of this version.
+
+    Raises
+    ------
+    sqlite3.DatabaseError
+        it is damaged, or no database
+    StateError
+        it is of a newer version
+    """
+    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
+    try:
+        (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+        if version > len(MIGRATIONS):
+            raise StateError(
+                f"{path}: expected state of version {len(MIGRATIONS)} at most, got {version}: a newer kldrift wrote it;"
+                " run that one, or give state.path another file"
+            )
+        for number in range(version, len(MIGRATIONS)):
+            database.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        _check_content(database)
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _check_content(database: sqlite3.Connection) -> None:
+    """Read all that will be used: SQLite checks the structure of its pages, not what is in them."""
+    try:
+        for (value,) in database.execute("SELECT value FROM entries"):
+            zlib.decompress(value)
+        for (position,) in database.execute("SELECT position FROM positions"):
+            json.loads(position)
+    except (zlib.error, ValueError, TypeError) as error:
+        raise sqlite3.DatabaseError(f"an entry is damaged: {error}") from None
+
+
+def _take_lock(path: Path) -> TextIO:
+    """Hold the file beside `path` that says who has it.
+
+    Raises
+    ------
+    StateError
+        another process does
+    """
+    lock = path.with_name(path.name + ".lock")
+    try:
+        file = lock.open("a+")
+    except OSError as error:
+        raise StateError(
+            f"{path}: expected a folder that can be written to, got {error.strerror}; give state.path another place"
+        ) from None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.seek(0)
+        owner = file.read(32).strip()
+        file.close()
+        raise StateError(
+            f"{path}: expected to be the only process with this state, process {owner or 'unknown'} has it;"
+            " stop that one, or give this one a state.path of its own"
+        ) from None
+    file.truncate(0)
+    file.write(f"{os.getpid()}\n")
+    file.flush()
+    return file
+
+
+def _refuse_network(path: Path) -> None:
+    """Refuse a file system on which locks and shared memory are not what SQLite needs.
+
+    Raises
+    ------
+    StateError
+        the file would be on one
+    """
+    folder = path.absolute().parent.resolve()
+    try:
+        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+    except OSError:  # not Linux: nothing is known, nothing refused
+        return
+    found = ("", "")
+    for line in mounts:
+        _, place, kind, *_ = line.split(" ")
+        place = place.replace("\\040", " ")
+        if folder.is_relative_to(place) and len(place) >= len(found[0]):
+            found = (place, kind)
+    if found[1] in NETWORK_FILE_SYSTEMS:
+        raise StateError(
+            f"{path}: expected a local disk, {found[0]} is {found[1]}, where two processes could both believe they have"
+            " the file and a power cut could lose what was confirmed; give state.path a local disk"
+        )
+
+
+def _move_aside(path: Path) -> Path:
+    """Rename the file with what belongs to it, and say to what."""
+    number = 1
+    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
+        number += 1
+    for suffix in ("", "-wal", "-shm"):
+        with suppress(FileNotFoundError):
+            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
+    return aside
+
+
+def _remedy(error: Exception) -> str:
+    text = str(error)
+    if "full" in text or "No space" in text:
+        return "make room on the disk"
+    if "readonly" in text or "read-only" in text or "unable to open" in text or "denied" in text:
+        return "make the folder of state.path one that this user can write to"
+    return "look at the disk, or give state.path another file"

@@ -1,0 +1,28 @@
+"""How many files, and so connections, the process may have open."""
+
+import sys
+
+#: For everything but connections: files that are read, the state, other servers, refused connections.
+RESERVED = 256
+
+
+def raise_open_files(wanted: int) -> tuple[int, int]:
+    """Raise the soft limit of open files to `wanted`, or as far as the hard limit lets it; never lower it.
+
+    Returns
+    -------
+    before, after : the soft limit; `wanted` where the system has none
+    """
+    if sys.platform == "win32":
+        return wanted, wanted
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return max(soft, wanted), max(soft, wanted)
+    after = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (after, hard))
+    except (OSError, ValueError):  # macOS has a limit of its own below the one that it shows
+        return soft, soft
+    return soft, after

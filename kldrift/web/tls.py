@@ -1,0 +1,270 @@
+"""TLS: the server's certificate, the clients' authority, and how they are exchanged while connections are open."""
+
+import ssl
+import time
+import weakref
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from kldrift.errors import ConfigError
+from kldrift.web.secret_files import Warn, read_file, read_secret
+
+#: Why a handshake failed: no certificate of the client; one that its authority did not sign or that has expired;
+#: HTTP without TLS; the client does not accept ours; what else there is (an old version, no common cipher).
+HandshakeFailure = Literal["no_certificate", "bad_certificate", "plain_http", "refused_by_client", "other"]
+HANDSHAKE_FAILURES: tuple[HandshakeFailure, ...] = (
+    "no_certificate",
+    "bad_certificate",
+    "plain_http",
+    "refused_by_client",
+    "other",
+)
+
+#: A connection does not count as one before its handshake; this keeps them from using up all file descriptors.
+_MAX_HANDSHAKES = 1024
+_PEM_END = b"-----END CERTIFICATE-----"
+_PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
+
+_SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
+
+
+class Tls:
+    """What the server shows and asks for in a handshake; `context` stays the same object over a reload.
+
+    Parameters
+    ----------
+    certificate, key : PEM; behind the certificate those of the authorities between it and the root
+    client_ca : the authority that clients have to have a certificate of; None: they need none
+    key_password_file : what the key is encrypted with
+    on_certificate : told when the certificate in use expires, Unix seconds
+    on_failure : told why a handshake failed
+    warn : told what should be changed
+
+    Raises
+    ------
+    ConfigError
+        a file cannot be used
+    """
+
+    def __init__(
+        self,
+        certificate: Path,
+        key: Path,
+        client_ca: Path | None,
+        key_password_file: Path | None,
+        on_certificate: Callable[[float], None],
+        on_failure: Callable[[HandshakeFailure], None],
+        warn: Warn,
+    ) -> None:
+        self._certificate = certificate
+        self._key = key
+        self._client_ca = client_ca
+        self._key_password_file = key_password_file
+        self._on_certificate = on_certificate
+        self._warn = warn
+        self._handshake = _handshake_class(on_failure)
+        self._expires = 0.0
+        self._exchangeable = _Exchangeable(ssl.PROTOCOL_TLS_SERVER)
+        self.load()()
+
+    @property
+    def context(self) -> ssl.SSLContext:
+        """For the listening socket, once and for all."""
+        return self._exchangeable
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """The certificate and what belongs to it."""
+        given = (self._certificate, self._key, self._client_ca, self._key_password_file)
+        return [path for path in given if path is not None]
+
+    def load(self) -> Callable[[], None]:
+        """Make a new context; calling the result uses it for new connections, while open ones go on as they are.
+
+        Raises
+        ------
+        ConfigError
+            a file cannot be used, or the certificate has expired and the one in use has not
+        """
+        made, expires = load_context(self._certificate, self._key, self._client_ca, self._key_password_file, self._warn)
+        if expires <= time.time() < self._expires:
+            raise ConfigError(
+                [f"{self._certificate}: expected a valid certificate, got one that expired {_day(expires)}; renew it"]
+            )
+        made.sslobject_class = self._handshake
+
+        def use() -> None:
+            self._exchangeable.current = made
+            self._expires = expires
+            self._on_certificate(expires)
+
+        return use
+
+
+def load_context(
+    certificate: Path, key: Path, client_ca: Path | None, key_password_file: Path | None, warn: Warn
+) -> tuple[ssl.SSLContext, float]:
+    """The context of a server, with Python's choice of ciphers and TLS 1.2 or later; and when its certificate expires.
+
+    Raises
+    ------
+    ConfigError
+        a file cannot be used
+    """
+    chain = read_file(certificate, "server.tls.certificate")
+    if _PEM_BEGIN not in chain or _PEM_END not in chain:
+        _refuse(certificate, "a certificate in PEM", "none", "begin the file with the server's certificate")
+    encrypted = b"ENCRYPTED" in read_secret(key, "server.tls.key", warn)
+    password: Callable[[], bytes] | bytes = _no_password
+    if key_password_file is not None:
+        password = read_secret(key_password_file, "server.tls.key_password_file", warn).rstrip(b"\r\n")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        context.load_cert_chain(certificate, key, password)
+    except _PasswordNeeded:
+        _refuse(key, "a key without encryption", "an encrypted one", "name its server.tls.key_password_file")
+    except (ssl.SSLError, ValueError, OSError) as error:
+        if encrypted:
+            _refuse(key, "a key that server.tls.key_password_file decrypts", "another", "correct the password")
+        _refuse_chain(error, certificate, key)
+    if client_ca is not None:
+        _ask_for_certificates(context, client_ca)
+    expires = _expires(chain)
+    if expires <= time.time():
+        warn(f"{certificate}: expected a valid certificate, got one that expired {_day(expires)}; renew it")
+    return context, expires
+
+
+def _ask_for_certificates(context: ssl.SSLContext, client_ca: Path) -> None:
+    """Require one of this authority."""
+    read_file(client_ca, "server.tls.client_ca")
+    try:
+        context.load_verify_locations(client_ca)
+    except (ssl.SSLError, OSError):
+        context.verify_mode = ssl.CERT_NONE  # what follows decides
+    if not context.cert_store_stats()["x509_ca"]:
+        _refuse(client_ca, "the certificate of an authority in PEM", "none", "name the one that signs the clients'")
+    context.verify_mode = ssl.CERT_REQUIRED
+
+
+class _PasswordNeeded(Exception):
+    """The key is encrypted; without a callback OpenSSL would ask on the terminal."""
+
+
+def _no_password() -> bytes:
+    raise _PasswordNeeded
+
+
+def _refuse(path: Path, expected: str, got: str, remedy: str) -> NoReturn:
+    raise ConfigError([f"{path}: expected {expected}, got {got}; {remedy}"]) from None
+
+
+def _refuse_chain(error: Exception, certificate: Path, key: Path) -> NoReturn:
+    """Tell which of the two files is wrong."""
+    reason = getattr(error, "reason", None) or str(error)
+    if reason == "KEY_VALUES_MISMATCH":
+        _refuse(key, f"the key of the certificate in {certificate}", "that of another", "replace both files together")
+    _refuse(
+        key,
+        f"the certificate in {certificate} and its key, both in PEM",
+        f"what OpenSSL does not take ({reason})",
+        "correct the files",
+    )
+
+
+# --- connections -----------------------------------------------------------------------------------------------------
+
+
+class _Exchangeable(ssl.SSLContext):
+    """A context whose new connections are those of `current`.
+
+    An event loop keeps the context that it was given, and asks it for the TLS side of each connection: asyncio and
+    uvloop both by `wrap_bio`. To load another certificate into the same context would leave the old authorities in
+    it, and a certificate without its key when the files change in between.
+    """
+
+    current: ssl.SSLContext
+
+    def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
+        """The TLS side of a new connection."""
+        return self.current.wrap_bio(*arguments, **named)
+
+
+def _handshake_class(on_failure: Callable[[HandshakeFailure], None]) -> type[ssl.SSLObject]:
+    """A connection's TLS side that tells why its handshake failed, and of which there are only so many at a time."""
+    under_way: weakref.WeakSet[ssl.SSLObject] = weakref.WeakSet()
+
+    class Handshake(ssl.SSLObject):
+        begun = False
+
+        def do_handshake(self) -> None:
+            if not self.begun:
+                if len(under_way) >= _MAX_HANDSHAKES:
+                    raise ssl.SSLError(f"{_MAX_HANDSHAKES} handshakes are under way already")
+                self.begun = True
+                under_way.add(self)
+            try:
+                super().do_handshake()
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+                raise
+            except ssl.SSLError as error:
+                under_way.discard(self)
+                if not isinstance(error, ssl.SSLEOFError):  # whoever only looks whether the port is open
+                    on_failure(_failure(error))
+                raise
+            under_way.discard(self)
+
+    return Handshake
+
+
+def _failure(error: ssl.SSLError) -> HandshakeFailure:
+    reason = error.reason or ""
+    if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        return "no_certificate"
+    if reason == "CERTIFICATE_VERIFY_FAILED":
+        return "bad_certificate"
+    if reason == "HTTP_REQUEST":
+        return "plain_http"
+    return "refused_by_client" if "_ALERT_" in reason else "other"
+
+
+# --- when a certificate expires --------------------------------------------------------------------------------------
+
+
+def _expires(chain: bytes) -> float:
+    """``notAfter`` of the first certificate of a PEM file, Unix seconds.
+
+    Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version, serialNumber, signature, issuer,
+    validity SEQUENCE { notBefore, notAfter }, … }, … }   (RFC 5280, section 4.1)
+
+    The `ssl` module reads it of verified certificates only.
+    """
+    pem = chain[chain.index(_PEM_BEGIN) : chain.index(_PEM_END) + len(_PEM_END)]
+    der = ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
+    _, to_be_signed, _ = _element(der)
+    tag, fields, _ = _element(to_be_signed)
+    tag, _, rest = _element(fields)
+    for _ in range(3 if tag == _VERSION else 2):  # to the issuer
+        _, _, rest = _element(rest)
+    _, validity, _ = _element(rest)
+    _, _, after_begin = _element(validity)
+    tag, text, _ = _element(after_begin)
+    form = "%y%m%d%H%M%SZ" if tag == _UTC_TIME else "%Y%m%d%H%M%SZ"
+    return datetime.strptime(text.decode("ascii"), form).replace(tzinfo=UTC).timestamp()
+
+
+def _element(der: bytes) -> tuple[int, bytes, bytes]:
+    """Tag and content of the first element, and what follows it."""
+    tag, length, at = der[0], der[1], 2
+    if length & 0x80:
+        at += length & 0x7F
+        length = int.from_bytes(der[2:at], "big")
+    return tag, der[at : at + length], der[at + length :]
+
+
+def _day(seconds: float) -> str:
+    return f"on {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d}"

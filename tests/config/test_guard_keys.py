@@ -1,0 +1,42 @@
+"""The keys of the server that limit connections."""
+
+from pathlib import Path
+
+import pytest
+
+from kldrift.config import GuardConfig, parse_config
+from kldrift.errors import ConfigError
+
+HERE = Path("kldrift.yaml")
+MONITORS = "monitors: {loans: {reference: {data: a.csv}, features: {x: {kind: numeric}}}}\n"
+
+
+def guard(keys: str = "") -> GuardConfig:
+    return parse_config(f"server: {{{keys}}}\n{MONITORS}", HERE).server.guard
+
+
+def test_the_defaults_are_those_of_the_record():
+    assert guard() == GuardConfig()
+
+
+def test_each_key_goes_where_it_belongs():
+    keys = (
+        "max_connections: 100, max_client_connections: 50, max_client_pending: 1MB, "
+        "header_timeout: 1s, body_timeout: 2s, idle_timeout: 3s, write_timeout: 4s"
+    )
+    assert guard(keys) == GuardConfig(100, 50, 1_000_000, 1000, 2000, 3000, 4000)
+
+
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ("max_connections: 1", r"server\.max_connections: expected .*16"),
+        ("max_client_connections: 0", r"server\.max_client_connections: expected .*1"),
+        ("max_client_pending: 5", r"server\.max_client_pending: expected a size such as"),
+        ("header_timeout: 10ms", r"server\.header_timeout: expected a duration from 1s to 10m, got 10ms"),
+        ("idle_timeout: 0", r"server\.idle_timeout: expected a duration"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_its_reason(keys, words):
+    with pytest.raises(ConfigError, match=words):
+        guard(keys)

@@ -1,0 +1,191 @@
+"""A real Apache Kafka broker (KRaft, one node) on loopback, from its published jars."""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.conftest import ROOT
+from tests.e2e.processes import free_port, until
+
+KAFKA_VERSION = "4.3.0"
+LOG4J_VERSION = "2.25.4"
+JARS = ROOT / ".cache" / f"kafka-{KAFKA_VERSION}"
+
+_POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>kldrift.tests</groupId>
+  <artifactId>broker</artifactId>
+  <version>1</version>
+  <packaging>pom</packaging>
+  <dependencies>
+    <dependency>
+      <groupId>org.apache.kafka</groupId>
+      <artifactId>kafka_2.13</artifactId>
+      <version>{KAFKA_VERSION}</version>
+    </dependency>
+    <dependency>
+      <groupId>org.apache.logging.log4j</groupId>
+      <artifactId>log4j-slf4j-impl</artifactId>
+      <version>{LOG4J_VERSION}</version>
+    </dependency>
+  </dependencies>
+</project>
+"""
+_COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+
+# The JIT of a broker that lives for seconds must not take the cores from what it is there to test.
+_JAVA = ("java", "-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
+
+
+def jars() -> str | None:
+    """The broker's jars, fetched by Maven when they are not there; else why they cannot be had."""
+    for command in ("java", "mvn"):
+        if shutil.which(command) is None and not (command == "mvn" and (JARS / "complete").exists()):
+            return f"{command} (for a Kafka broker)"
+    if not (JARS / "complete").exists():
+        JARS.mkdir(parents=True, exist_ok=True)
+        (JARS / "pom.xml").write_text(_POM)
+        command = ["mvn", "-q", "-B", "-f", str(JARS / "pom.xml"), _COPY, "-DincludeScope=runtime"]
+        done = subprocess.run(
+            [*command, f"-DoutputDirectory={JARS}"], capture_output=True, text=True, timeout=280, check=False
+        )
+        if done.returncode:
+            return f"org.apache.kafka:kafka_2.13 (mvn: {done.stdout[-300:].strip()})"
+        (JARS / "complete").touch()
+    return None
+
+
+@dataclass
+class Broker:
+    """A node that can be stopped and started again over the same log."""
+
+    folder: Path
+    port: int
+    controller_port: int
+    secure_port: int
+    properties: dict[str, str]
+    running: subprocess.Popen[bytes] | None = None
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "broker.log"
+
+    def format(self) -> None:
+        """Write the properties, and prepare the log folder."""
+        listeners = f"PLAINTEXT://{self.address}"
+        if self.properties:
+            listeners += f",SECURE://127.0.0.1:{self.secure_port}"
+        settings = {
+            "process.roles": "broker,controller",
+            "node.id": "1",
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "listeners": f"{listeners},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": listeners,
+            "controller.listener.names": "CONTROLLER",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL",
+            "log.dirs": str(self.folder / "log"),
+            "offsets.topic.num.partitions": "1",
+            "offsets.topic.replication.factor": "1",
+            "transaction.state.log.num.partitions": "1",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "group.initial.rebalance.delay.ms": "0",
+            "auto.create.topics.enable": "false",
+            "broker.session.timeout.ms": "2000",  # what a start after a kill waits for
+            "broker.heartbeat.interval.ms": "500",
+            **self.properties,
+        }
+        text = "".join(f"{key}={value}\n" for key, value in settings.items())
+        (self.folder / "server.properties").write_text(text)
+        identity = ("-t", "a2xkcmlmdC10ZXN0cy0tMA")
+        self._java("kafka.tools.StorageTool", "format", *identity, "-c", str(self.folder / "server.properties"))
+
+    def start(self) -> None:
+        """Start, and wait until it answers."""
+        with self.log.open("ab") as log:
+            size = log.tell()
+            self.running = subprocess.Popen(
+                self._command("kafka.Kafka", str(self.folder / "server.properties")),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                stdin=subprocess.DEVNULL,
+                cwd=self.folder,
+                start_new_session=True,
+            )
+
+        def answers() -> bool:
+            assert self.running is not None
+            assert self.running.poll() is None, f"the broker ended:\n{self.log.read_text()[-4000:]}"
+            return b"Kafka Server started" in self.log.read_bytes()[size:]
+
+        until(answers, 60, "the broker's start")
+
+    def stop(self, kill: bool = False) -> None:
+        """End it: in order, or as a power cut does."""
+        if self.running is None:
+            return
+        if kill:
+            self.running.kill()
+        else:
+            self.running.terminate()
+        try:
+            self.running.wait(30)
+        except subprocess.TimeoutExpired:
+            self.running.kill()
+            self.running.wait()
+        self.running = None
+
+    def create(self, topic: str, partitions: int, **config: str) -> None:
+        """Make a topic, and wait until its partitions have leaders."""
+        admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
+        new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config)
+        admin.create_topics([new])[topic].result(30)
+
+        def led() -> bool:
+            try:
+                found = admin.list_topics(topic, timeout=5).topics[topic]
+            except KafkaException:
+                return False
+            return len(found.partitions) == partitions and all(p.leader == 1 for p in found.partitions.values())
+
+        until(led, 30, "leaders")
+
+    def _command(self, main: str, *arguments: str) -> list[str]:
+        return [*_JAVA, "-cp", f"{self.folder}:{JARS}/*", main, *arguments]
+
+    def _java(self, main: str, *arguments: str) -> None:
+        done = subprocess.run(
+            self._command(main, *arguments), capture_output=True, text=True, cwd=self.folder, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+_LOG4J = """Configuration:
+  status: warn
+  Appenders: {Console: {name: out, PatternLayout: {pattern: "%d %p %c %m%n"}}}
+  Loggers: {Root: {level: info, AppenderRef: {ref: out}}}
+"""
+
+
+@contextmanager
+def broker(folder: Path, secure: dict[str, str] | None = None) -> Iterator[Broker]:
+    """A fresh node; the jars have to be there. With `secure`, properties of the server, it listens for SASL_SSL too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "log4j2.yaml").write_text(_LOG4J)
+    made = Broker(folder, free_port(), free_port(), free_port(), secure or {})
+    made.format()
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()

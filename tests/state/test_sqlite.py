@@ -1,0 +1,215 @@
+"""The state file: whole commits or none, one process, and what is done with a file that is no good."""
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kldrift.errors import StateError
+from kldrift.state import sqlite
+from kldrift.state.base import Commit, KeyedAnswer
+from kldrift.state.sqlite import KEPT_MS, SqliteStore
+
+NOW = 1_700_000_000_000
+
+
+class Opened:
+    """Stores on one file, with a clock that is set by hand."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.now_ms = NOW
+        self.moved: list[str] = []
+
+    def __call__(self) -> SqliteStore:
+        return SqliteStore(self.path, lambda: self.now_ms, self.moved.append)
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Opened:
+    return Opened(tmp_path / "state.db")
+
+
+FIRST = Commit(
+    entries={"m": {"a": b"1", "b": b"\x00" * 1000}, "n": {"a": b"other"}},
+    positions={"s": {"f": {"offset": 5, "path": "x"}, "g": {"offset": 7}}},
+    answers=[KeyedAnswer("m\x00k", b"digest", "{}", NOW)],
+)
+
+
+def test_what_was_committed_is_there_after_the_file_is_opened_again(opened: Opened) -> None:
+    store = opened()
+    store.commit(FIRST)
+    store.commit(Commit(entries={"m": {"a": None, "c": b"3"}}, positions={"s": {"f": {"offset": 9}}}))
+    store.close()
+    again = opened()
+    assert again.entries("m") == {"b": b"\x00" * 1000, "c": b"3"}
+    assert again.entries("n") == {"a": b"other"}
+    assert again.entries("nobody") == {}
+    assert again.positions() == {"s": {"f": {"offset": 9}, "g": {"offset": 7}}}
+    assert again.answer("m\x00k") == KeyedAnswer("m\x00k", b"digest", "{}", NOW)
+    assert again.answer("m\x00other") is None
+    again.close()
+    assert opened.moved == []
+
+
+def test_entries_that_are_forgotten_go_before_the_new_ones_come(opened: Opened) -> None:
+    store = opened()
+    store.commit(FIRST)
+    store.commit(Commit(entries={"m": {"z": b"26"}}, forgotten=["m"]))
+    assert store.entries("m") == {"z": b"26"}
+    assert store.entries("n") == {"a": b"other"}
+    store.close()
+
+
+def test_a_commit_that_fails_half_way_leaves_nothing(opened: Opened) -> None:
+    store = opened()
+    store.commit(FIRST)
+    store._database.execute(
+        "CREATE TRIGGER no BEFORE INSERT ON answers BEGIN SELECT RAISE(ABORT, 'disk I/O error'); END"
+    )
+    broken = Commit(
+        entries={"m": {"a": b"2"}},
+        positions={"s": {"f": {"offset": 99}}},
+        answers=[KeyedAnswer("k", b"", "", NOW)],
+        forgotten=["n"],
+    )
+    with pytest.raises(StateError, match="expected to write the state, got disk I/O error"):
+        store.commit(broken)
+    assert store.entries("m")["a"] == b"1"
+    assert store.entries("n") == {"a": b"other"}
+    assert store.positions()["s"]["f"] == {"offset": 5, "path": "x"}
+    store._database.execute("DROP TRIGGER no")
+    store.commit(broken)
+    assert store.positions()["s"]["f"] == {"offset": 99}
+    store.close()
+
+
+def test_a_full_disk_is_told_and_later_commits_succeed(opened: Opened) -> None:
+    store = opened()
+    store.commit(FIRST)
+    (pages,) = store._database.execute("PRAGMA page_count").fetchone()
+    store._database.execute(f"PRAGMA max_page_count = {pages}")
+    import os
+
+    large = Commit(entries={"m": {"big": os.urandom(100_000)}})
+    with pytest.raises(StateError, match="full; make room on the disk"):
+        store.commit(large)
+    assert "big" not in store.entries("m")
+    store._database.execute("PRAGMA max_page_count = 1000000")
+    store.commit(large)
+    assert len(store.entries("m")["big"]) == 100_000
+    store.close()
+
+
+def test_answers_are_kept_for_a_day(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_SWEEP_EVERY", 1)
+    store = opened()
+    store.commit(FIRST)
+    opened.now_ms += KEPT_MS - 1
+    assert store.answer("m\x00k") is not None
+    opened.now_ms += 1
+    assert store.answer("m\x00k") is None
+    store.commit(Commit(answers=[KeyedAnswer("new", b"", "", opened.now_ms)]))
+    assert store._database.execute("SELECT key FROM answers").fetchall() == [("new",)]
+    store.close()
+
+
+def test_of_too_many_answers_the_oldest_go(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "_SWEEP_EVERY", 1)
+    monkeypatch.setattr(sqlite, "KEPT_ANSWERS", 10)
+    store = opened()
+    store.commit(Commit(answers=[KeyedAnswer(f"k{i}", b"", "", NOW + i) for i in range(25)]))
+    kept = {key for (key,) in store._database.execute("SELECT key FROM answers")}
+    assert kept == {f"k{i}" for i in range(15, 25)}
+    store.close()
+
+
+def test_a_second_process_is_refused_and_told_who_has_the_file(opened: Opened) -> None:
+    import os
+
+    store = opened()
+    script = (
+        "import sys; from pathlib import Path; from kldrift.state.sqlite import SqliteStore\n"
+        "SqliteStore(Path(sys.argv[1]), lambda: 0, print)"
+    )
+    second = subprocess.run([sys.executable, "-c", script, opened.path], capture_output=True, text=True)
+    assert second.returncode == 1
+    assert f"expected to be the only process with this state, process {os.getpid()} has it" in second.stderr
+    store.close()
+    assert subprocess.run([sys.executable, "-c", script, opened.path]).returncode == 0
+
+
+@pytest.mark.parametrize("damage", ["no database", "pages", "entry"])
+def test_a_damaged_file_is_moved_aside_and_said_loudly(opened: Opened, damage: str) -> None:
+    store = opened()
+    store.commit(
+        Commit(entries={"m": {f"k{i}": bytes([i % 251]) * 997 for i in range(2_000)}}, positions=FIRST.positions)
+    )
+    store.close()
+    if damage == "no database":
+        opened.path.write_bytes(b"hello" * 1000)
+    elif damage == "pages":
+        data = bytearray(opened.path.read_bytes())
+        data[4096 * 3 : 4096 * 6] = b"\xff" * 4096 * 3
+        opened.path.write_bytes(data)
+    else:
+        with sqlite3.connect(opened.path) as database:
+            database.execute("UPDATE entries SET value = x'00ff' WHERE key = 'k5'")
+        database.close()
+    spoilt = opened.path.read_bytes()
+    again = opened()
+    assert again.entries("m") == {}
+    assert again.positions() == {}
+    again.commit(FIRST)
+    again.close()
+    (said,) = opened.moved
+    aside = opened.path.with_name("state.db.damaged-1")
+    assert str(aside) in said
+    assert aside.read_bytes() == spoilt
+    last = opened()
+    assert last.entries("m") == FIRST.entries["m"]
+    last.close()
+
+
+def test_state_of_a_newer_version_is_refused_and_untouched(opened: Opened) -> None:
+    opened().close()
+    with sqlite3.connect(opened.path) as database:
+        database.execute("PRAGMA user_version = 99")
+    database.close()
+    before = opened.path.read_bytes()
+    with pytest.raises(StateError, match="version 1 at most, got 99: a newer kldrift wrote it"):
+        opened()
+    assert opened.path.read_bytes() == before
+    assert opened.moved == []
+
+
+def test_state_of_an_older_version_is_brought_up_to_date(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = opened()
+    store.commit(FIRST)
+    store.close()
+    monkeypatch.setattr(sqlite, "MIGRATIONS", (*sqlite.MIGRATIONS, "ALTER TABLE answers ADD COLUMN note TEXT"))
+    newer = opened()
+    assert newer._database.execute("PRAGMA user_version").fetchone() == (2,)
+    assert newer.entries("m") == FIRST.entries["m"]
+    newer.close()
+
+
+def test_network_file_systems_are_refused_with_a_reason(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = opened.path.parent.resolve()
+    mounts = f"proc /proc proc rw 0 0\n/dev/sda1 / ext4 rw 0 0\nserver:/x {folder} nfs4 rw 0 0\n"
+    read_text = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda self, *a, **k: mounts if str(self) == "/proc/self/mounts" else read_text(self, *a, **k),
+    )
+    with pytest.raises(StateError, match=r"expected a local disk, .* is nfs4"):
+        opened()
+
+
+def test_a_folder_that_is_not_there_is_an_error_that_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StateError, match="expected a folder that can be written to"):
+        SqliteStore(tmp_path / "none" / "state.db", lambda: NOW, print)
