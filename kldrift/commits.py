@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kldrift.drift.monitor import Monitor
-from kldrift.errors import StateError, Uncommitted
+from kldrift.errors import Uncommitted
 from kldrift.export.telemetry import Telemetry
 from kldrift.records import AddResult
 from kldrift.state.base import Commit, KeyedAnswer, NoStore, Position, Store
@@ -111,7 +111,7 @@ class Commits:
             return True
         try:
             self._store.commit(commit)
-        except StateError as error:
+        except Exception as error:  # noqa: BLE001  # a defect, too, must not end the thread that counts, nor lose counts
             self._failed(error)
             return False
         for name, monitor in monitors.items():
@@ -135,7 +135,7 @@ class Commits:
             if work.done is not None:
                 work.done(results)
 
-    def _failed(self, error: StateError) -> None:
+    def _failed(self, error: Exception) -> None:
         self._failures += 1
         self._last = time.monotonic()
         self._first_waits_since = None

@@ -396,6 +396,7 @@ class Daemon:
                 f"{self._path.name}: {key}: cannot change while running; restart the daemon"
                 for key, a, b in (
                     ("server", old.server, config.server),
+                    ("state", old.state, config.state),
                     ("log", old.log, config.log),
                     ("engine.threads", old.engine.threads, config.engine.threads),
                     ("engine.queue", old.engine.queue_bytes, config.engine.queue_bytes),
@@ -404,6 +405,8 @@ class Daemon:
             ]
             if fixed:
                 return fixed
+            if self._parts.engine is not None and self._parts.engine.cannot_store:
+                return ["the state cannot be written now, and counting waits for it; load again when it can"]
             use_entry = self._entry.load()
             self._parts.reload(config)
             use_entry()

@@ -180,6 +180,22 @@ def test_a_state_that_cannot_be_written_says_so_stops_counting_and_loses_nothing
     assert counts(engine_of(store))[:2] == [1, 1]
 
 
+def test_a_defect_in_the_store_does_not_end_the_counting(store: Failing, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of(store)
+    engine.start()
+    commit = store.store.commit
+    monkeypatch.setattr(store.store, "commit", lambda _: (_ for _ in ()).throw(RuntimeError("a defect")))
+    told: list[str] = []
+    engine.queue.put(
+        work(engine, 0.5, done=lambda _: told.append("done"), failed=lambda error: told.append(type(error).__name__))
+    )
+    until(lambda: told == ["Uncommitted"])
+    monkeypatch.setattr(store.store, "commit", commit)
+    until(lambda: told == ["Uncommitted", "done"])
+    engine.stop()
+    assert counts(engine_of(store))[0] == 1
+
+
 def test_a_stop_with_a_state_that_cannot_be_written_ends_and_acknowledges_nothing(
     store: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
