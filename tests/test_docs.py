@@ -96,6 +96,7 @@ def test_the_metrics_that_the_documents_name_exist() -> None:
 
     telemetry = Telemetry()
     telemetry.configure(["s"], ["http"], {"m": ["f"]})
+    telemetry.server_files_read(())
     own = set(re.findall(r"# TYPE (\S+)", telemetry.exposition(False, False, DriftSnapshot(0)).decode()))
     known = own | {family.family.name for family in DRIFT_FAMILIES}
     documents = README + (ROOT / "deploy/prometheus/README.md").read_text()

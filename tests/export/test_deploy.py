@@ -34,6 +34,9 @@ ALERTS = {
     "KldriftSeriesLimitHit",
     "KldriftMissingRatioHigh",
     "KldriftReferenceUnusable",
+    "KldriftStateNotWritten",
+    "KldriftStateDamaged",
+    "KldriftCertificateExpires",
 }
 
 
@@ -145,6 +148,7 @@ def test_every_metric_of_the_rules_is_exported():
         "kldrift_config_last_reload_successful",
         "kldrift_source_lag_bytes",
         "kldrift_source_lag_records",
+        "kldrift_tls_certificate_expiry_timestamp_seconds",
     }
     used = {name for rule in rules() for name in re.findall(r"\b(?:kldrift|process)_\w+", rule["expr"])}
     assert used <= exported
