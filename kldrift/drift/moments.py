@@ -22,14 +22,14 @@ class _MomentRing:
         """Where the window that ends at `at_ms` begins."""
         return (at_ms // self.slice_ms - SLICES + 1) * self.slice_ms
 
-    def add(self, start_ms: int, moments: Moments) -> None:
+    def add(self, start_ms: int, moments: Moments, at_ms: int) -> None:
         """Add a pane's moments, of S groups, to its slice; what is older than the ring falls out."""
         number = start_ms // self.slice_ms
         place = number % SLICES
-        if number < self._held[place]:
+        if number < self._held[place] <= at_ms // self.slice_ms:
             return
         held = self._moments.at(place)
-        if number > self._held[place]:
+        if number != self._held[place]:
             for array in held:
                 array[...] = 0
             self._held[place] = number
@@ -100,7 +100,7 @@ class MomentPanes:
             moments = self._open.pop(pane)
             self._changed.add(pane)
             for ring in self._rings:
-                ring.add(pane * self.pane_ms, moments)
+                ring.add(pane * self.pane_ms, moments, instant_ms)
 
     def totals(self, at_ms: int) -> Moments:
         """Moments of every window that ends at `at_ms`, (W, S) groups."""

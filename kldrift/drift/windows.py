@@ -57,13 +57,16 @@ class Ring:
         """Where the window that ends at `at_ms`, an instant or an array of them, begins."""
         return (at_ms // self.slice_ms - SLICES + 1) * self.slice_ms
 
-    def add(self, start_ms: int, counts: IntArray) -> None:
-        """Add a pane's counts, (n_cells,), to its slice; what is older than the ring has no place and falls out."""
+    def add(self, start_ms: int, counts: IntArray, at_ms: int) -> None:
+        """Add a pane's counts, (n_cells,), to its slice; what is older than the ring has no place and falls out.
+
+        A slice that lies ahead of `at_ms` gives way: a clock that was set back must not find all places taken.
+        """
         number = start_ms // self.slice_ms
         place = number % len(self._held)
-        if number < self._held[place]:
+        if number < self._held[place] <= at_ms // self.slice_ms:
             return
-        if number > self._held[place]:
+        if number != self._held[place]:
             self._counts[place] = 0
             self._held[place] = number
         self._counts[place] += counts
@@ -133,7 +136,7 @@ class Panes:
             counts = self._open.pop(pane)[0]
             self._changed.add(pane)
             for ring in self._rings:
-                ring.add(pane * self.pane_ms, counts)
+                ring.add(pane * self.pane_ms, counts, instant_ms)
 
     def totals(self, at_ms: int) -> IntArray:
         """Counts of every window that ends at `at_ms`, (n_windows, n_cells)."""

@@ -314,6 +314,8 @@ class Member:
         self._source.on_error(
             "lost", f"{self._source.topic}: {len(gone)} partitions were lost, the group had no sign of life in time"
         )
+        if self._down_since is None:
+            self._down_since = time.monotonic()  # is anybody there?
         self._let_go(gone)
 
     def _let_go(self, gone: set[int]) -> None:
@@ -401,8 +403,11 @@ class Member:
 
     def _look_for_brokers(self) -> None:
         """Nothing says that a broker is back: ask."""
-        if self._down_since is not None and time.monotonic() - self._down_since >= self._source.down_seconds:
-            self._consumer.list_topics(self._source.topic, 2.0)
+        if self._down_since is None or time.monotonic() - self._down_since < self._source.down_seconds:
+            return
+        # A broker that is just starting knows of none, not even of itself. The client library then forgets all it knew,
+        # and may never connect again (librdkafka #5301): the next question finds out, and ends in an error.
+        if self._consumer.list_topics(self._source.topic, 2.0).brokers:
             self._down_since = None
 
     def _partition(self, partition: int, offset: int = OFFSET_INVALID) -> TopicPartition:

@@ -1,7 +1,7 @@
 """Every fault run in full, one after another: ``python -m tests.faults``; each file can be run by itself."""
 
-from tests.faults import bombs, connections, disk_full, file_kills, http_kills
+from tests.faults import bombs, connections, disk_full, file_kills, fuzz, http_kills, kafka_chaos, kafka_kills, soak
 
 if __name__ == "__main__":
-    for part in (http_kills, file_kills, disk_full, connections, bombs):
+    for part in (http_kills, file_kills, kafka_kills, kafka_chaos, disk_full, connections, bombs, fuzz, soak):
         part.main()
