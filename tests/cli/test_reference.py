@@ -127,3 +127,35 @@ def test_a_link_to_a_reference_stays_one(tmp_path: Path) -> None:
     write_whole(link, "new")
     assert link.is_symlink()
     assert path.read_text() == "new"
+
+
+def test_a_vector_is_built_and_used_and_what_is_no_data_left_out(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    pl.DataFrame({"z": rng.normal(size=(2_000, 3)).tolist(), "x": rng.normal(size=2_000)}).write_ndjson(
+        tmp_path / "r.ndjson"
+    )
+    (tmp_path / "kldrift.yaml").write_text(
+        """
+sources: {live: {type: file, path: r.ndjson}}
+monitors:
+  m:
+    sources: [live]
+    reference: {file: r.json}
+    features:
+      z: {kind: vector, dimensions: 3}
+      x: {kind: numeric, reference: {family: normal, fit: r.ndjson}}
+      learned: {kind: numeric, reference: {learn: 100}}
+      q: {kind: posterior, dimensions: 2}
+"""
+    )
+    done = kldrift("reference", "build", "r.ndjson", "-c", "kldrift.yaml", "-m", "m", "-o", "r.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (feature,) = json.loads((tmp_path / "r.json").read_text())["features"]
+    assert feature["name"] == "z"
+    assert len(feature["mean"]) == 3
+    assert kldrift("reference", "show", "r.json", cwd=tmp_path).returncode == 0
+    done = kldrift("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line.startswith("│ z ")]
+    assert len(lines) == 3
+    assert all(line.rstrip("│ ").endswith("quiet") for line in lines)
