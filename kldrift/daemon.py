@@ -1,7 +1,7 @@
 """The daemon: builds the parts, starts them in the order of the data, stops them in the same order, reloads.
 
-Start:  kernels warm, references counted → engine → push intake → sources → ready
-Stop:   sources → HTTP answers what is in flight → push intake → engine (what is queued is counted)
+Start:  kernels warm, references counted → state → engine → push intake → sources → ready
+Stop:   sources → HTTP answers what is in flight → push intake → engine (what is queued is counted and stored) → state
 """
 
 import asyncio

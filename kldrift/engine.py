@@ -9,6 +9,7 @@ do: to wake it and be woken again costs more than to count them.
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 
 from kldrift.commits import Commits
 from kldrift.drift.monitor import Monitor
@@ -124,19 +125,23 @@ class Engine:
 
     def swap(self, monitors: Sequence[Monitor], tick_ms: int) -> None:
         """Go on with other monitors, from the next item of the queue on; blocks until it is so."""
-        swapped = threading.Event()
+        swapped: Future[None] = Future()
 
         def act() -> None:
-            self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
-            for monitor in monitors:
-                self._take_over(monitor)
-            self._monitors = {monitor.spec.name: monitor for monitor in monitors}
-            self._tick_seconds = tick_ms / 1000
-            self._tick()
-            swapped.set()
+            try:
+                self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
+                for monitor in monitors:
+                    self._take_over(monitor)
+                self._monitors = {monitor.spec.name: monitor for monitor in monitors}
+                self._tick_seconds = tick_ms / 1000
+                self._tick()
+            except Exception as error:  # noqa: BLE001  # it is the caller's, and must not end the thread that counts
+                swapped.set_exception(error)
+            else:
+                swapped.set_result(None)
 
         self.queue.call(act)
-        swapped.wait()
+        swapped.result()
 
     def _take_over(self, monitor: Monitor) -> None:
         """Have a new monitor go on with the counts of the one it replaces, where they mean the same."""

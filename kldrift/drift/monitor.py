@@ -231,9 +231,8 @@ class Monitor:
         found = self._counted.changes()
         found |= {f"learning/{key}": value for key, value in self._learning.changes().items()}
         for name, vocabulary in self._named_vocabularies().items():
-            texts = vocabulary.texts
-            if len(texts) != self._texts_stored.get(name, 0):
-                found[f"vocabulary/{name}"] = texts_to_bytes(texts)
+            if len(vocabulary) != self._texts_stored.get(name, 0):
+                found[f"vocabulary/{name}"] = texts_to_bytes(vocabulary.texts)
                 self._texts_stored[name] = -1  # should it not be stored after all
         for f in self._learned() - self._references_stored:
             found[f"reference/{f}"] = reference_to_bytes(self._references[f])

@@ -153,10 +153,11 @@ class SelfMetrics:
             "kldrift_evaluation_duration_seconds", "Time to compute the divergences of all monitors once."
         )
         self.commit_seconds = seconds(
-            "kldrift_commit_duration_seconds", "Time from taking a group of batches to acknowledging it."
+            "kldrift_commit_duration_seconds", "Time to store what was counted; with no state, to count it."
         )
         self.last_commit = unset(
-            "kldrift_last_commit_timestamp_seconds", "When a group of batches was last acknowledged."
+            "kldrift_last_commit_timestamp_seconds",
+            "When what was counted was last stored; with no state, when samples were last counted.",
         )
         self.commit_errors = Counter(
             "kldrift_commit_errors_total", "Commits that failed and were tried again.", registry=registry

@@ -44,6 +44,9 @@ class Vocabulary:
         """The code of a text, None where it has none."""
         return self._codes.get(text)
 
+    def __len__(self) -> int:
+        return len(self._texts)
+
     @property
     def texts(self) -> tuple[str, ...]:
         """The texts, in order of their codes."""
