@@ -2,11 +2,11 @@
 
 import http.client
 import json
-import queue
 import random
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from tests.faults.crashing import EDGES, CrashingDaemon
@@ -21,10 +21,28 @@ def body_of(post: int) -> tuple[bytes, list[int]]:
     return b"".join(b'{"x": %.1f}\n' % (b + 0.5) for b in bins), bins
 
 
+class Posts:
+    """Numbers of posts to send: so many, and further ones for as long as there are kills to come."""
+
+    def __init__(self, at_least: int, more: Callable[[], bool]) -> None:
+        self.taken = 0
+        self._at_least = at_least
+        self._more = more
+        self._lock = threading.Lock()
+
+    def next(self) -> int | None:
+        """The next one; None where it is enough."""
+        with self._lock:
+            if self.taken >= self._at_least and not self._more():
+                return None
+            self.taken += 1
+            return self.taken - 1
+
+
 class Sender(threading.Thread):
     """Sends posts until each is answered; connection errors, 409 and 503 are tried again with the same key."""
 
-    def __init__(self, port: int, posts: "queue.SimpleQueue[int]") -> None:
+    def __init__(self, port: int, posts: Posts) -> None:
         super().__init__()
         self._port = port
         self._posts = posts
@@ -34,11 +52,7 @@ class Sender(threading.Thread):
         self.wrong: list[str] = []
 
     def run(self) -> None:
-        while True:
-            try:
-                post = self._posts.get_nowait()
-            except queue.Empty:
-                break
+        while (post := self._posts.next()) is not None:
             self._send(post)
         if self._connection is not None:
             self._connection.close()
@@ -81,14 +95,10 @@ class Sender(threading.Thread):
 
 def run(posts: int, kills: int, seed: int, folder: Path) -> dict[str, int]:
     """Send and kill; what was seen. Raises AssertionError where a count is off by one."""
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    expected = [0] * (len(EDGES) - 1)
-    for post in range(posts):
-        waiting.put(post)
-        for b in body_of(post)[1]:
-            expected[b] += 1
     daemon = CrashingDaemon(folder, seed)
-    senders = [Sender(daemon.port, waiting) for _ in range(SENDERS)]
+    numbers = Posts(posts, lambda: daemon.still_killing)
+    senders = [Sender(daemon.port, numbers) for _ in range(SENDERS)]
+    expected = [0] * (len(EDGES) - 1)
     try:
         daemon.start()
         daemon.kill_now_and_then(kills)
@@ -99,13 +109,16 @@ def run(posts: int, kills: int, seed: int, folder: Path) -> dict[str, int]:
         daemon.wait_for_kills()
         wrong = [line for sender in senders for line in sender.wrong]
         assert not wrong, wrong[:5]
+        for post in range(numbers.taken):
+            for b in body_of(post)[1]:
+                expected[b] += 1
         counts = daemon.settled_counts(sum(expected))
     finally:
         daemon.stop()
     assert counts[: len(expected)] == expected, (counts, expected)
     assert not any(counts[len(expected) :]), counts
     return {
-        "posts": posts,
+        "posts": numbers.taken,
         "rows": sum(expected),
         "kills": daemon.kills,
         "retries": sum(sender.retries for sender in senders),
