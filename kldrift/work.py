@@ -44,12 +44,17 @@ class WorkQueue:
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
+        #: Of them those of works whose sender waits for an answer.
+        self.answerable_bytes = 0
         self._items: deque[Work | Callable[[], None]] = deque()
+        self._line: deque[object] = deque()  # who waits for room, the longest first
         self._changed = threading.Condition()
         self._closed = False
 
     def put(self, work: Work, stop: threading.Event | None = None, wait: bool = True) -> None:
-        """Wait until there is room, then add; a work larger than the queue is taken when the queue is empty.
+        """Wait in line until there is room, then add; a work larger than the queue is taken when the queue is empty.
+
+        First come, first served: a large work is not overtaken for ever by small ones that find room.
 
         Parameters
         ----------
@@ -62,15 +67,37 @@ class WorkQueue:
             the queue is closed, or `stop` was set while waiting
         """
         with self._changed:
-            while wait and self.n_bytes > 0 and self.n_bytes + work.n_bytes > self.max_bytes and not self._closed:
-                if stop is not None and stop.is_set():
-                    raise Busy("stopping")
-                self._changed.wait(0.2)
+            if wait:
+                self._wait_for_room(work.n_bytes, stop)
             if self._closed:
                 raise Busy("the daemon is stopping; send the samples again to the next one")
             self._items.append(work)
-            self.n_bytes += work.n_bytes
+            self._count(work, work.n_bytes)
             self._changed.notify_all()
+
+    def _wait_for_room(self, n_bytes: int, stop: threading.Event | None) -> None:
+        place = object()
+        self._line.append(place)
+        try:
+            while not self._closed and (
+                self._line[0] is not place or (self.n_bytes > 0 and self.n_bytes + n_bytes > self.max_bytes)
+            ):
+                if stop is not None and stop.is_set():
+                    raise Busy("stopping")
+                self._changed.wait(0.2)
+        finally:
+            self._line.remove(place)
+            self._changed.notify_all()
+
+    def _count(self, work: Work, n_bytes: int) -> None:
+        self.n_bytes += n_bytes
+        if work.failed is not None:
+            self.answerable_bytes += n_bytes
+
+    @property
+    def awaited(self) -> bool:
+        """Somebody waits for room."""
+        return bool(self._line)
 
     def call(self, function: Callable[[], None]) -> None:
         """Have `function` run in the engine's thread, behind the work that is queued."""
@@ -87,7 +114,7 @@ class WorkQueue:
                 return None
             item = self._items.popleft()
             if isinstance(item, Work):
-                self.n_bytes -= item.n_bytes
+                self._count(item, -item.n_bytes)
             self._changed.notify_all()
             return item
 
@@ -107,7 +134,8 @@ class WorkQueue:
         with self._changed:
             taken = [item for item in self._items if isinstance(item, Work) and item.failed is not None]
             self._items = deque(item for item in self._items if not any(item is work for work in taken))
-            self.n_bytes -= sum(work.n_bytes for work in taken)
+            for work in taken:
+                self._count(work, -work.n_bytes)
             self._changed.notify_all()
             return taken
 

@@ -17,6 +17,7 @@ from kldrift.intake import PullIntake, PushIntake
 from kldrift.records import Chunk, Receipt, SampleBatch
 from kldrift.work import Work, WorkQueue
 from tests.drift.builders import MINUTE, UNIFORM_EXAMPLE, edges_spec, monitor
+from tests.e2e.processes import until
 
 NOW = 1_700_000_000_000
 
@@ -179,8 +180,73 @@ def test_one_chunk_feeds_two_monitors_and_its_rows_are_received_once() -> None:
     )
 
 
+def test_a_post_finds_its_place_beside_sources_that_keep_the_queue_full_and_is_not_overtaken() -> None:
+    engine = engine_of(watched(), queue_bytes=100_000)
+    engine.queue.put(work(99_999))
+    answered: list[str] = []
+
+    async def main() -> None:
+        intake = PushIntake(engine, Telemetry(), asyncio.get_running_loop(), lambda: NOW)
+        intake.start()
+        large = intake.submit("m", "ndjson", b'{"x": 0.5}\n' * 6_500)  # too large for the event loop
+        large.add_done_callback(lambda _: answered.append("large"))
+        while not engine.queue.awaited:
+            await asyncio.sleep(0.001)
+        small = intake.submit("m", "ndjson", b'{"x": 0.5}\n')
+        small.add_done_callback(lambda _: answered.append("small"))
+        with pytest.raises(Busy, match="71511 bytes are waiting"):
+            intake.submit("m", "ndjson", b"x" * 40_000)
+        engine.start()
+        assert ((await large).accepted, (await small).accepted) == (6_500, 1)
+        await asyncio.to_thread(intake.stop)
+
+    run(main())
+    engine.stop()
+    assert answered == ["large", "small"]
+
+
 def work(n_bytes: int) -> Work:
     return Work("s", "", None, [], NOW, n_bytes)
+
+
+def test_a_large_work_that_waits_for_room_is_not_overtaken_by_small_ones() -> None:
+    queue = WorkQueue(100)
+    queue.put(work(60))
+    threads = []
+    for n_bytes in (90, 10, 500, 1):
+        threads.append(threading.Thread(target=queue.put, args=(work(n_bytes),)))
+        threads[-1].start()
+        until(lambda: len(queue._line) == len(threads))
+    taken = [queue.get(20) for _ in range(5)]
+    assert [item.n_bytes for item in taken if isinstance(item, Work)] == [60, 90, 10, 500, 1]
+    for thread in threads:
+        thread.join(20)
+    assert not queue.awaited
+    assert queue.n_bytes == 0
+
+
+def test_whoever_is_stopped_while_waiting_for_room_leaves_the_line() -> None:
+    queue = WorkQueue(100)
+    queue.put(work(60))
+    stop = threading.Event()
+    told: list[Busy] = []
+
+    def wait_in_vain() -> None:
+        try:
+            queue.put(work(90), stop)
+        except Busy as error:
+            told.append(error)
+
+    large = threading.Thread(target=wait_in_vain)
+    large.start()
+    until(lambda: queue.awaited)
+    small = threading.Thread(target=queue.put, args=(work(10),))
+    small.start()
+    stop.set()
+    large.join(20)
+    small.join(20)
+    assert len(told) == 1
+    assert queue.n_bytes == 70
 
 
 def test_the_queue_is_bounded_in_bytes_and_takes_a_large_piece_when_empty() -> None:

@@ -108,13 +108,15 @@ class PushIntake:
         Raises
         ------
         Busy
-            too many bytes are waiting already
+            too many bytes of posts are waiting already
         KeyConflict
             the idempotency key is in use, or came with another body
         StateError
             the state cannot be asked for the key
         """
-        pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.n_bytes
+        # What sources have queued does not count: they fill the queue whenever they are behind, and posts stand in line
+        # with them.
+        pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.answerable_bytes
         if self._stopped:
             raise Busy("the daemon is stopping; send the samples again")
         if self._engine.cannot_store:
@@ -139,7 +141,7 @@ class PushIntake:
         turn, self._turn, self._turn_bytes = self._turn, {}, 0
         for target, waiting in turn.items():
             size = sum(len(item.body) for item in waiting)
-            if size <= INLINE_BYTES and not self._waiting:
+            if size <= INLINE_BYTES and not self._waiting and not self._engine.queue.awaited:
                 self._take(target, waiting, size, here=True)
                 continue
             with self._changed:
@@ -162,8 +164,9 @@ class PushIntake:
                 if taken < len(waiting):  # the rest goes to the back of the line
                     self._waiting[target] = waiting[taken:]
                     del waiting[taken:]
-                self._waiting_bytes -= size
             self._take(target, waiting, size, here=False)
+            with self._changed:
+                self._waiting_bytes -= size
 
     def _take(self, target: Target, waiting: list[_Waiting], size: int, here: bool) -> None:
         """Decode bodies and have them counted, `here` if the engine is idle; whatever happens, each is answered."""

@@ -16,7 +16,7 @@ from kldrift.records.samples import (
     SampleBatch,
     Vocabulary,
 )
-from kldrift.records.snapshots import AddResult, DriftSnapshot, FeatureInfo, MonitorSnapshot
+from kldrift.records.snapshots import AddResult, DriftSnapshot, FeatureInfo, MonitorSnapshot, Track
 from kldrift.records.specs import (
     Bins,
     FeatureSpec,
@@ -40,6 +40,7 @@ from kldrift.records.types import (
     Covariance,
     Estimator,
     Family,
+    Float32Array,
     FloatArray,
     Format,
     IntArray,
@@ -66,6 +67,7 @@ __all__ = [
     "FeatureInfo",
     "FeatureSchema",
     "FeatureSpec",
+    "Float32Array",
     "FloatArray",
     "Format",
     "IntArray",
@@ -88,6 +90,7 @@ __all__ = [
     "Smoothing",
     "TimeUnit",
     "TimestampSpec",
+    "Track",
     "Vocabulary",
     "WindowSpec",
 ]

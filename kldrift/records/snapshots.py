@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records.types import Estimator, FloatArray, IntArray, Kind
+from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray, Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +127,28 @@ class MonitorSnapshot:
     segment_mix: FloatArray = field(default_factory=lambda: np.empty(0))
     within_segments: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     per_dimension: Mapping[int, FloatArray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """Some windows and features of a monitor over time: T instants, W windows, F features.
+
+    Parameters
+    ----------
+    at_ms : (T,) int64, increasing; the end of what a point stands for
+    kl, lower, upper : (T, W, F) float32, nats; the most in that time, to three digits; NaN where there was none
+    """
+
+    at_ms: IntArray
+    kl: Float32Array
+    lower: Float32Array
+    upper: Float32Array
+
+    @classmethod
+    def empty(cls, n_windows: int, n_features: int) -> "Track":
+        """Of no instant."""
+        none = np.empty((0, n_windows, n_features), dtype=np.float32)
+        return cls(np.empty(0, dtype=np.int64), none, none, none)
 
 
 @dataclass(frozen=True, slots=True)

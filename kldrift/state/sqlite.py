@@ -13,6 +13,7 @@ from typing import TextIO
 
 from kldrift.errors import StateError
 from kldrift.state.base import Commit, KeyedAnswer, Position
+from kldrift.state.history import SCHEMA as HISTORY_SCHEMA
 
 #: Answers to keyed posts are kept so long, and so many of them.
 KEPT_MS = 24 * 3_600_000
@@ -28,6 +29,7 @@ MIGRATIONS = (
         WITHOUT ROWID;
     CREATE INDEX answers_by_age ON answers (at_ms);
     """,
+    HISTORY_SCHEMA,
 )
 
 #: Locks and shared memory do not work on them as SQLite needs them to.
@@ -63,15 +65,7 @@ class SqliteStore:
         _refuse_network(path)
         self._lock_file = _take_lock(path)
         try:
-            try:
-                self._database = _open(path)
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError):  # the disk, a lock, rights: not the content
-                    raise
-                on_moved(
-                    f"{path} could not be read ({error}); it was moved to {_move_aside(path)}, counting begins anew"
-                )
-                self._database = _open(path)
+            self._database = _open_or_move(path, on_moved)
             # Of its own, since it is asked by who must not wait for a commit.
             self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
         except (sqlite3.Error, OSError) as error:
@@ -178,6 +172,41 @@ class SqliteStore:
         self._lock_file.close()
 
 
+def _open_or_move(path: Path, on_moved: Callable[[str], None]) -> sqlite3.Connection:
+    """The database; where it is damaged, it is moved aside, and a new one made.
+
+    SQLite takes an error of the disk for damage where it comes while pages are checked. So a file is damaged only
+    where all of it can be read, and it is no better at a second look.
+    """
+    try:
+        return _open(path)
+    except sqlite3.OperationalError:  # the disk, a lock, rights: not the content
+        raise
+    except sqlite3.DatabaseError:
+        _read_through(path)
+    try:
+        return _open(path)
+    except sqlite3.OperationalError:
+        raise
+    except sqlite3.DatabaseError as error:
+        on_moved(f"{path} could not be read ({error}); it was moved to {_move_aside(path)}, counting begins anew")
+    return _open(path)
+
+
+def _read_through(path: Path) -> None:
+    """Read every byte of the file and its log.
+
+    Raises
+    ------
+    OSError
+        the disk does not give them
+    """
+    for suffix in ("", "-wal"):
+        with suppress(FileNotFoundError), path.with_name(path.name + suffix).open("rb") as file:
+            while file.read(1 << 20):
+                pass
+
+
 def _open(path: Path) -> sqlite3.Connection:
     """The database, whole and of this version.
 
@@ -204,6 +233,7 @@ def _open(path: Path) -> sqlite3.Connection:
         for number in range(version, len(MIGRATIONS)):
             database.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
         _check_content(database)
+        database.execute("DELETE FROM positions WHERE FALSE")  # SQLite opens for reading what cannot be written
     except BaseException:
         database.close()
         raise
@@ -227,7 +257,7 @@ def _take_lock(path: Path) -> TextIO:
     Raises
     ------
     StateError
-        another process does
+        another process does, or the folder cannot be written to
     """
     lock = path.with_name(path.name + ".lock")
     try:
@@ -246,9 +276,12 @@ def _take_lock(path: Path) -> TextIO:
             f"{path}: expected to be the only process with this state, process {owner or 'unknown'} has it;"
             " stop that one, or give this one a state.path of its own"
         ) from None
-    file.truncate(0)
-    file.write(f"{os.getpid()}\n")
-    file.flush()
+    try:
+        file.truncate(0)
+        os.write(file.fileno(), f"{os.getpid()}\n".encode())
+    except OSError as error:
+        file.close()
+        raise StateError(f"{path}: expected to write to {lock.name}, got {error.strerror}; {_remedy(error)}") from None
     return file
 
 
@@ -290,8 +323,8 @@ def _move_aside(path: Path) -> Path:
 
 
 def _remedy(error: Exception) -> str:
-    text = str(error)
-    if "full" in text or "No space" in text:
+    text = str(error).lower()
+    if "full" in text or "no space" in text:
         return "make room on the disk"
     if "readonly" in text or "read-only" in text or "unable to open" in text or "denied" in text:
         return "make the folder of state.path one that this user can write to"

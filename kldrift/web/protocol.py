@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import httptools
@@ -125,7 +126,12 @@ class _OneWrite(asyncio.Transport):
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
+
+    Parameters
+    ----------
+    before : called before the guard is asked, which has known the connection until now as another
+    """
 
     def __init__(
         self,
@@ -134,9 +140,11 @@ class Protocol(HttpToolsProtocol):
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
+        before: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.n_requests = 0
+        self._before = before
         self._guard = guard
         self._in_head = True
         self._head_bytes = 0
@@ -149,6 +157,8 @@ class Protocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         """Let the guard decide; one too many only hears that it is."""
+        if self._before is not None:
+            self._before()
         self._one_write = _OneWrite(transport)
         address = transport.get_extra_info("peername")
         if self._guard.admit(self, str(address[0]) if isinstance(address, tuple) else ""):

@@ -6,7 +6,7 @@ import errno
 import socket
 import ssl
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -14,11 +14,9 @@ from starlette.types import ASGIApp
 from kldrift.errors import ListenError
 from kldrift.web.guard import SWEEP_SECONDS, Guard
 from kldrift.web.protocol import Protocol
+from kldrift.web.tls import TlsServer
 
 _BACKLOG = 1024
-#: A TLS handshake, and the wait for the client's farewell.
-_HANDSHAKE_SECONDS = 10.0
-_TLS_END_SECONDS = 1.0
 #: For what is in flight at the end; the daemon has ten seconds in all.
 _GRACE_SECONDS = 8
 
@@ -75,7 +73,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own; with a guard, and limits on what TLS may take."""
+    """uvicorn without its signal handlers: the daemon has its own; with a guard, also over the handshakes of TLS."""
 
     def __init__(self, config: uvicorn.Config, guard: Guard) -> None:
         super().__init__(config)
@@ -86,24 +84,20 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's for given sockets, which leaves a handshake a minute and the end of TLS half of one."""
+        """As uvicorn's for given sockets; but it would not know of a connection before its handshake."""
         await self.lifespan.startup()
         loop, config = asyncio.get_running_loop(), self.config
 
-        def connection() -> asyncio.Protocol:
-            return Protocol(self._guard, config, self.server_state, self.lifespan.state)
+        def connection(before: Callable[[], None] | None = None) -> asyncio.Protocol:
+            return Protocol(self._guard, config, self.server_state, self.lifespan.state, before=before)
 
-        self.servers = [
-            await loop.create_server(
-                connection,
-                sock=listening,
-                backlog=config.backlog,
-                ssl=config.ssl,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if config.ssl else None,
-                ssl_shutdown_timeout=_TLS_END_SECONDS if config.ssl else None,
-            )
-            for listening in sockets or ()
-        ]
+        self.servers = []
+        for listening in sockets or ():
+            if config.ssl is None:
+                self.servers.append(await loop.create_server(connection, sock=listening, backlog=config.backlog))
+            else:
+                secured = TlsServer(listening, config.ssl, self._guard, connection)
+                self.servers.append(secured)  # type: ignore[arg-type]  # it has what is asked of one
         self.started = True
 
 

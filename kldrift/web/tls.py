@@ -1,14 +1,17 @@
 """TLS: the server's certificate, the clients' authority, and how they are exchanged while connections are open."""
 
+import asyncio
+import contextlib
+import socket
 import ssl
 import time
-import weakref
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 from kldrift.errors import ConfigError
+from kldrift.web.guard import Guard, Waiting
 from kldrift.web.secret_files import Warn, read_file, read_secret
 
 #: Why a handshake failed: no certificate of the client; one that its authority did not sign or that has expired;
@@ -22,8 +25,10 @@ HANDSHAKE_FAILURES: tuple[HandshakeFailure, ...] = (
     "other",
 )
 
-#: A connection does not count as one before its handshake; this keeps them from using up all file descriptors.
-_MAX_HANDSHAKES = 1024
+#: For the client's farewell.
+_END_SECONDS = 1.0
+#: Until a connection is accepted again after one could not be.
+_PAUSE_SECONDS = 1.0
 _PEM_END = b"-----END CERTIFICATE-----"
 _PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
 
@@ -194,29 +199,120 @@ class _Exchangeable(ssl.SSLContext):
         return self.current.wrap_bio(*arguments, **named)
 
 
+class _Handshaking:
+    """A connection until its handshake is done: for the guard one that has not sent its head yet."""
+
+    n_requests = 0
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self._accepted = accepted
+
+    def waits_for(self) -> Waiting:
+        """The time for a head counts anew behind the handshake."""
+        return "header"
+
+    def progress_bytes(self, waiting: Waiting) -> int:  # noqa: ARG002  # as the guard calls it
+        """None that count."""
+        return 0
+
+    def unsent_bytes(self) -> int:
+        """None that count."""
+        return 0
+
+    def evict(self, waiting: Waiting) -> None:  # noqa: ARG002
+        """End the connection, for both sides, without a word: that would take the handshake."""
+        with contextlib.suppress(OSError):
+            self._accepted.shutdown(socket.SHUT_RDWR)
+
+
+class TlsServer:
+    """Accepts connections, shows them to the guard and shakes hands; has what uvicorn asks of an `asyncio.Server`.
+
+    That one would not tell of a connection before the end of its handshake: one client could hold any number.
+
+    Parameters
+    ----------
+    listening : does not block; it is not closed here
+    make_protocol : what a connection goes on with; given what to call before the guard is asked again
+    """
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        context: ssl.SSLContext,
+        guard: Guard,
+        make_protocol: Callable[[Callable[[], None]], asyncio.Protocol],
+    ) -> None:
+        self._listening = listening
+        self._context = context
+        self._guard = guard
+        self._make_protocol = make_protocol
+        self._loop = asyncio.get_running_loop()
+        self._handshakes: dict[_Handshaking, asyncio.Task[None]] = {}
+        self._pause: asyncio.TimerHandle | None = None
+        self._accept_on()
+
+    def close(self) -> None:
+        """Accept no more, and end the handshakes."""
+        self._loop.remove_reader(self._listening)
+        if self._pause is not None:
+            self._pause.cancel()
+        for handshake in self._handshakes:
+            handshake.evict("header")
+
+    async def wait_closed(self) -> None:
+        """Return once all handshakes have ended."""
+        if self._handshakes:
+            await asyncio.wait(self._handshakes.values())
+
+    def _accept_on(self) -> None:
+        self._loop.add_reader(self._listening, self._accept)
+
+    def _accept(self) -> None:
+        """Take one connection; the event loop calls again while there are more."""
+        try:
+            accepted, address = self._listening.accept()
+        except (BlockingIOError, InterruptedError, ConnectionAbortedError):
+            return
+        except OSError:  # no more files may be open; it would be tried again at once, and for ever
+            self._loop.remove_reader(self._listening)
+            self._pause = self._loop.call_later(_PAUSE_SECONDS, self._accept_on)
+            return
+        accepted.setblocking(False)
+        handshake = _Handshaking(accepted)
+        if not self._guard.admit(handshake, str(address[0])):
+            self._guard.gone(handshake)
+            accepted.close()
+            return
+        self._handshakes[handshake] = self._loop.create_task(self._shake_hands(accepted, handshake))
+
+    async def _shake_hands(self, accepted: socket.socket, handshake: _Handshaking) -> None:
+        def end() -> None:
+            self._guard.gone(handshake)
+
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._make_protocol(end), accepted, ssl=self._context, ssl_shutdown_timeout=_END_SECONDS
+            )
+        except OSError:  # it was told of, or the client went away
+            pass
+        finally:
+            end()
+            del self._handshakes[handshake]
+
+
 def _handshake_class(on_failure: Callable[[HandshakeFailure], None]) -> type[ssl.SSLObject]:
-    """A connection's TLS side that tells why its handshake failed, and of which there are only so many at a time."""
-    under_way: weakref.WeakSet[ssl.SSLObject] = weakref.WeakSet()
+    """A connection's TLS side that tells why its handshake failed."""
 
     class Handshake(ssl.SSLObject):
-        begun = False
-
         def do_handshake(self) -> None:
-            if not self.begun:
-                if len(under_way) >= _MAX_HANDSHAKES:
-                    raise ssl.SSLError(f"{_MAX_HANDSHAKES} handshakes are under way already")
-                self.begun = True
-                under_way.add(self)
             try:
                 super().do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
+            except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
+                raise  # the last one: whoever only looks whether the port is open
             except ssl.SSLError as error:
-                under_way.discard(self)
-                if not isinstance(error, ssl.SSLEOFError):  # whoever only looks whether the port is open
-                    on_failure(_failure(error))
+                on_failure(_failure(error))
                 raise
-            under_way.discard(self)
 
     return Handshake
 

@@ -95,10 +95,15 @@ FORMATS: tuple[Format, ...] = ("ndjson", "json", "csv", "arrow")
 
 def mutant(rng: random.Random, body_format: Format) -> bytes:
     """A seed of a format, changed at one to six places."""
-    body = bytearray(rng.choice(SEEDS[body_format]))
+    return changed(rng, rng.choice(SEEDS[body_format]))
+
+
+def changed(rng: random.Random, body: bytes) -> bytes:
+    """A body, changed at one to six places."""
+    damaged = bytearray(body)
     for _ in range(rng.choice((1, 1, 1, 2, 3, 6))):
-        rng.choice(_MUTATIONS)(rng, body)
-    return bytes(body[:100_000])
+        rng.choice(_MUTATIONS)(rng, damaged)
+    return bytes(damaged[:100_000])
 
 
 def _span(rng: random.Random, body: bytearray) -> tuple[int, int]:

@@ -70,6 +70,7 @@ class Broker:
     controller_port: int
     secure_port: int
     properties: dict[str, str]
+    users: dict[str, str]
     running: subprocess.Popen[bytes] | None = None
 
     @property
@@ -107,8 +108,11 @@ class Broker:
         }
         text = "".join(f"{key}={value}\n" for key, value in settings.items())
         (self.folder / "server.properties").write_text(text)
-        identity = ("-t", "a2xkcmlmdC10ZXN0cy0tMA")
-        self._java("kafka.tools.StorageTool", "format", *identity, "-c", str(self.folder / "server.properties"))
+        options = ["-t", "a2xkcmlmdC10ZXN0cy0tMA", "-c", str(self.folder / "server.properties")]
+        for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+            for user, password in self.users.items():
+                options += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
+        self._java("kafka.tools.StorageTool", "format", *options)
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -178,11 +182,14 @@ _LOG4J = """Configuration:
 
 
 @contextmanager
-def broker(folder: Path, secure: dict[str, str] | None = None) -> Iterator[Broker]:
-    """A fresh node; the jars have to be there. With `secure`, properties of the server, it listens for SASL_SSL too."""
+def broker(folder: Path, secure: dict[str, str] | None = None, users: dict[str, str] | None = None) -> Iterator[Broker]:
+    """A fresh node; the jars have to be there. With `secure`, properties of the server, it listens for SASL_SSL too.
+
+    `users` are those of SCRAM, with their passwords.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "log4j2.yaml").write_text(_LOG4J)
-    made = Broker(folder, free_port(), free_port(), free_port(), secure or {})
+    made = Broker(folder, free_port(), free_port(), free_port(), secure or {}, users or {})
     made.format()
     try:
         made.start()

@@ -307,6 +307,24 @@ def test_even_the_password_of_another_lets_no_unknown_user_in(door):
     assert door.access._state.verified == {}
 
 
+def test_lines_as_apaches_htpasswd_writes_them_let_their_users_in(door):
+    """``htpasswd -nbB NAME PASSWORD`` of Apache 2.4.71, one of them with ``-C 10``; with the scopes behind."""
+    door.users_file.write_text(
+        "grafana:$2y$10$STajq/qOGi.FJwdUwwgHe.74OQrDh4Xf4ewcYW4Qe1C3RskHEyP4S:read\n\n"
+        "quick:$2y$05$9J2uQiLIXfQz3HzFyI3XK./N3E7ADvQ0ViZsv6lEIe3RkQaIHBIrS:ingest\n\n"
+        "umlaut:$2y$10$UKsIwk5oXVTDfW8p.gVfQORD8ewr6qDJxoHAEfEig/Jz7qSP3PbwO:read,ingest\n\n"
+    )
+    door.access.load()()
+    assert door.read(basic("grafana", "open sesame")).status_code == 200
+    assert door.read(basic("grafana", "open sesamE")).status_code == 401
+    assert door.read(basic("quick", "open sesame")).status_code == 403  # known, without the scope
+    assert door.read(basic("umlaut", "päss: wörd")).status_code == 200
+    assert door.read(basic("umlaut", "päss: wör")).status_code == 401
+    assert [warning.rpartition("users: ")[2] for warning in door.warnings if "quick" in warning] == [
+        "the bcrypt cost of quick is only 5; make it again with -C 10"
+    ]
+
+
 def test_of_a_long_password_72_bytes_count_as_with_htpasswd(door):
     hashed = bcrypt.hashpw(b"p" * 72, bcrypt.gensalt(4)).decode()
     door.users_file.write_text(f"read:{hashed}:read\n")

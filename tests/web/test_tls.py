@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import shutil
 import socket
 import ssl
@@ -11,14 +12,15 @@ import httpx
 import pytest
 
 from kldrift.errors import ConfigError
-from kldrift.web import serve as serve_module
 from kldrift.web import tls as tls_module
 from kldrift.web.app import App
+from kldrift.web.guard import Guard, Timeouts
 from kldrift.web.secret_files import Watch
 from kldrift.web.serve import WebServer, bind, new_event_loop
 from kldrift.web.tls import Tls
 from tests.web.certificates import Authority, openssl
 from tests.web.fakes import FakeIngest, FakeReaders
+from tests.web.guarded import Heard
 
 
 @pytest.fixture(scope="module")
@@ -187,38 +189,169 @@ def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(tmp_path, au
     run(scenario())
 
 
-def test_a_handshake_that_does_not_end_is_cut_off(tmp_path, server_pair, monkeypatch):
-    monkeypatch.setattr(serve_module, "_HANDSHAKE_SECONDS", 0.2)
+@pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop])
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01"], ids=["nothing", "the beginning of a hello"])
+def test_a_handshake_that_does_not_end_is_cut_off(tmp_path, server_pair, sent, loop_factory):
+    heard = Heard()
 
     async def scenario():
         files = Files(tmp_path, server_pair)
-        async with serving(files.tls) as port, asyncio.timeout(10):
+        guard = Guard(Timeouts(header=0.2), events=heard)
+        async with serving(files.tls, guard=guard) as port, asyncio.timeout(10):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(b"\x16\x03\x01")  # the beginning of a hello
+            writer.write(sent)
+            await until(lambda: heard.open == 1)
             with contextlib.suppress(ConnectionError):
                 assert await reader.read() == b""
+            await until(lambda: heard.open == 0)
             writer.close()
+        assert files.failures == []
 
-    run(scenario())
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
+    assert heard.evicted == ["header"]
 
 
-def test_handshakes_under_way_are_limited_and_those_given_up_do_not_count(
-    tmp_path, authority, server_pair, monkeypatch
-):
-    monkeypatch.setattr(tls_module, "_MAX_HANDSHAKES", 3)
+def test_unfinished_handshakes_count_as_their_clients_connections(tmp_path, authority, server_pair):
+    heard = Heard()
+
+    async def get_from(source, port):
+        """The answer to a client at an address of its own; None where it is not let in."""
+        try:
+            reader, writer = await asyncio.open_connection(
+                "127.0.0.1", port, ssl=trusting(authority), local_addr=(source, 0)
+            )
+            answer = await ask(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            return None
+        writer.close()
+        return answer
 
     async def scenario():
         files = Files(tmp_path, server_pair)
-        async with serving(files.tls) as port, asyncio.timeout(20):
+        guard = Guard(max_connections=100, max_client_connections=3, events=heard)
+        async with serving(files.tls, guard=guard) as port, asyncio.timeout(20):
             idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
-            while await answered(port, trusting(authority)) is not None:
-                await asyncio.sleep(0.001)
+            await until(lambda: heard.open == 3)
+            assert await get_from("127.0.0.1", port) is None
+            assert heard.refused == ["client"]
+            assert b"200 OK" in await get_from("127.0.0.2", port)
             for _, writer in idle:
                 writer.close()
-            while await answered(port, trusting(authority)) is None:
-                await asyncio.sleep(0.001)
+            await until(lambda: heard.open == 0)
+            assert b"200 OK" in await get_from("127.0.0.1", port)
 
     run(scenario())
+    assert heard.most == 4
+
+
+@pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop])
+def test_a_request_that_comes_together_with_the_end_of_the_handshake_is_answered(
+    tmp_path, authority, server_pair, loop_factory
+):
+    def ask_at_once(port):
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = trusting(authority).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as plain:
+            while True:
+                try:
+                    client.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    plain.sendall(outgoing.read())
+                    incoming.write(plain.recv(65536))
+            client.write(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            plain.sendall(outgoing.read())
+            while True:
+                try:
+                    return client.read(100)
+                except ssl.SSLWantReadError:
+                    incoming.write(plain.recv(65536))
+
+    async def scenario():
+        files = Files(tmp_path, server_pair)
+        async with serving(files.tls) as port:
+            for _ in range(20):
+                assert b"200 OK" in await asyncio.to_thread(ask_at_once, port)
+
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(scenario())
+
+
+def test_clients_that_go_away_in_the_middle_of_a_handshake_leave_nothing(tmp_path, authority, server_pair):
+    heard = Heard()
+
+    async def scenario():
+        files = Files(tmp_path, server_pair)
+        async with serving(files.tls, guard=Guard(events=heard)) as port:
+            for n in range(60):
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                client = trusting(authority).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    client.do_handshake()
+                hello = outgoing.read()
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(hello[: len(hello) * n // 50])
+                if n % 2:
+                    writer.transport.abort()
+                else:
+                    writer.close()
+            await until(lambda: heard.open == 0)
+            assert await get(port, trusting(authority)) == 200
+
+    run(scenario())
+    assert heard.evicted == []
+
+
+def test_a_connection_that_could_not_be_accepted_is_accepted_later(tmp_path, authority, server_pair, monkeypatch):
+    monkeypatch.setattr(tls_module, "_PAUSE_SECONDS", 0.05)
+
+    class Full:
+        """A listening socket of a process that may have no more open files, at first."""
+
+        def __init__(self, listening):
+            self.listening, self.left = listening, 3
+
+        def fileno(self):
+            return self.listening.fileno()
+
+        def accept(self):
+            self.left -= 1
+            if self.left >= 0:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return self.listening.accept()
+
+        def __getattr__(self, name):
+            return getattr(self.listening, name)
+
+    async def scenario():
+        files = Files(tmp_path, server_pair)
+        full = Full(bind("127.0.0.1", 0))
+        server = WebServer(App(FakeIngest(), FakeReaders(), lambda *_: None), full, tls=files.tls.context)
+        await server.start()
+        assert await get(server.port, trusting(authority)) == 200
+        assert full.left < 0
+        await server.stop()
+
+    run(scenario())
+
+
+def test_a_stop_does_not_wait_for_handshakes(tmp_path, server_pair):
+    heard = Heard()
+
+    async def scenario():
+        files = Files(tmp_path, server_pair)
+        async with serving(files.tls, guard=Guard(events=heard)) as port:
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            await until(lambda: heard.open == 1)
+            started = asyncio.get_running_loop().time()
+        assert asyncio.get_running_loop().time() - started < 5
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+        writer.close()
+
+    run(scenario())
+    assert heard.open == 0
 
 
 def test_a_stop_does_not_wait_for_a_client_that_says_no_farewell(tmp_path, authority, server_pair):

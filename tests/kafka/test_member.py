@@ -1,0 +1,88 @@
+"""A member of a consumer group whose brokers are gone, without any: the client library's answers are given."""
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, KafkaException
+
+from kldrift.sources import kafka_member
+from tests.e2e.processes import until
+from tests.kafka.topics import Reader
+
+GONE = KafkaError(KafkaError._ALL_BROKERS_DOWN)
+NOBODY_ANSWERS = KafkaException(KafkaError(KafkaError._TRANSPORT))
+
+
+class Answers:
+    """Stands for the library's consumer: no records, and what was put here for each question about brokers."""
+
+    def __init__(self) -> None:
+        self.given: list[dict[int, object] | KafkaException] = []
+        self.n_asked = 0
+        self.n_polls = 0
+        self.closed = False
+        self.on_error: Callable[[KafkaError], None] = lambda _: None
+
+    def __call__(self, settings: dict[str, Any], logger: object) -> "Answers":
+        self.on_error = settings["error_cb"]
+        return self
+
+    def subscribe(self, topics: list[str], **_: object) -> None:
+        """Nothing is ever assigned."""
+
+    def consume(self, _wanted: int, _seconds: float) -> list[object]:
+        if self.n_polls == 0:
+            self.on_error(GONE)
+        self.n_polls += 1
+        return []
+
+    def list_topics(self, topic: str, seconds: float) -> SimpleNamespace:
+        assert seconds > 0
+        self.n_asked += 1
+        answer = self.given.pop(0)
+        if isinstance(answer, KafkaException):
+            raise answer
+        return SimpleNamespace(brokers=answer, topics={})
+
+    def poll(self, _seconds: float) -> None:
+        """Nothing waits to be told."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
+    made = Answers()
+    monkeypatch.setattr(kafka_member, "Consumer", made)
+    yield made
+    assert made.closed
+
+
+def test_a_broker_that_knows_of_none_is_not_one_that_is_back(answers: Answers) -> None:
+    """librdkafka #5301: after an answer without brokers the client may never connect again."""
+    answers.given = [{}, {}, NOBODY_ANSWERS]
+    with Reader("127.0.0.1:9", "t", down_seconds=0.0) as reader:
+        until(lambda: reader.failure is not None)
+    assert reader.failure is not None
+    assert reader.failure.reason == "unreachable"
+    assert answers.n_asked == 3
+
+
+def test_once_a_broker_is_known_again_nobody_asks_any_more(answers: Answers) -> None:
+    answers.given = [{}, {1: object()}]
+    with Reader("127.0.0.1:9", "t", down_seconds=0.0) as reader:
+        until(lambda: answers.n_asked == 2)
+        polls = answers.n_polls
+        until(lambda: answers.n_polls > polls + 100)
+    assert reader.failure is None
+    assert answers.n_asked == 2
+
+
+def test_brokers_are_asked_for_only_after_a_while(answers: Answers) -> None:
+    with Reader("127.0.0.1:9", "t", down_seconds=60.0) as reader:
+        until(lambda: answers.n_polls > 100)
+    assert reader.failure is None
+    assert answers.n_asked == 0
