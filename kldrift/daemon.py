@@ -11,24 +11,20 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import TypeVar
 
 from kldrift import __version__
-from kldrift.build import build_monitors, build_source
-from kldrift.config import Config, GuardConfig, SourceConfig, load_config
-from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine
+from kldrift.config import Config, GuardConfig, load_config, resolved
 from kldrift.entry import Entry
-from kldrift.errors import Busy, ConfigError, KldriftError, ReferenceProblem
+from kldrift.errors import Busy, ConfigError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import HTTP, PullIntake, PushIntake, now_ms
-from kldrift.kernels._jit import set_threads, warm_up
-from kldrift.records import DriftSnapshot, Format, Receipt
-from kldrift.state.base import NoStore, Store
-from kldrift.state.sqlite import SqliteStore
+from kldrift.intake import PushIntake, now_ms
+from kldrift.parts import Parts
+from kldrift.readiness import Notifier
+from kldrift.records import DriftSnapshot, Format, MonitorSnapshot, Receipt, Track
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.guard import Guard, Timeouts
@@ -36,163 +32,13 @@ from kldrift.web.open_files import RESERVED, raise_open_files
 from kldrift.web.ports import SourceStatus, Status
 from kldrift.web.serve import WebServer, bind
 
+logger = logging.getLogger(__name__)
+
 #: In-flight requests are answered within this; the whole stop takes at most 10 s.
 GRACE_SECONDS = 7
 
 
 Result = TypeVar("Result")
-
-
-class Parts:
-    """Engine and pull intakes of a configuration, with or without a server around them."""
-
-    def __init__(self, config: Config, telemetry: Telemetry, once: bool = False) -> None:
-        self.config = config
-        self.telemetry = telemetry
-        self.engine: Engine | None = None
-        self.pulls: dict[str, PullIntake] = {}
-        self._once = once
-        self._store: Store = NoStore()
-
-    def build(self) -> None:
-        """Warm the kernels, count the references, start the engine.
-
-        Raises
-        ------
-        ReferenceProblem
-            a reference cannot be had
-        StateError
-            the state cannot be opened or read
-        """
-        set_threads(self.config.engine.threads)
-        warm_up()
-        monitors = build_monitors(self.config.monitors, now_ms(), self.telemetry.config_warning)
-        self._configure(self.config)
-        engine, state = self.config.engine, self.config.state
-        if state.path is not None and not self._once:  # one pass over the sources is a question of its own
-            self._store = SqliteStore(state.path, now_ms, self.telemetry.state_moved)
-        self.engine = Engine(
-            monitors, engine.tick_ms, engine.queue_bytes, self.telemetry, now_ms, self._store, state.commit_ms
-        )
-        self.engine.start()
-
-    def start_sources(self) -> None:
-        """Start the pull sources that feed a monitor."""
-        for source in self.config.sources:
-            self._start(source)
-
-    def _start(self, config: SourceConfig) -> None:
-        feeds = self._feeds(self.config, config.name)
-        if self.engine is None or not feeds:
-            return
-
-        def on_error(reason: str, detail: str) -> None:
-            self.telemetry.source_error(config.name, reason, detail)
-
-        widest = max(self.engine.monitors[name].schema.row_numbers for name in feeds)
-        engine = self.engine
-        source, body_format = build_source(
-            config,
-            now_ms,
-            on_error,
-            self._once,
-            widest,
-            settled=lambda: engine.stored_positions(config.name),
-            on_rebalance=lambda streams: self.telemetry.source_assigned(config.name, streams),
-        )
-        pull = PullIntake(source, body_format, feeds, self.engine, self.telemetry, self._once)
-        self.pulls[config.name] = pull
-        pull.start()
-
-    def stop_sources(self) -> None:
-        """Stop the pull sources; what they handed over stays queued."""
-        for pull in self.pulls.values():
-            pull.stop()
-
-    def stop(self) -> None:
-        """Count and store what is queued; nothing is counted any more."""
-        if self.engine is not None:
-            self.engine.stop()
-        self._store.close()
-
-    def reload(self, config: Config) -> None:
-        """Go on with another configuration: the same bins and windows keep their counts, the same sources their place.
-
-        Raises
-        ------
-        ReferenceProblem
-            a reference cannot be had; nothing has changed then
-        """
-        assert self.engine is not None
-        built = build_monitors(config.monitors, now_ms(), self.telemetry.config_warning)
-        monitors = [self._kept(monitor) for monitor in built]
-        # No source decodes for a monitor that is about to go; each goes on exactly where it was.
-        self.stop_sources()
-        changed = [
-            name
-            for name in self.pulls
-            if _source(self.config, name) != _source(config, name)
-            or self._feeds(self.config, name) != self._feeds(config, name)
-        ]
-        for name in changed:
-            del self.pulls[name]
-        self.engine.swap(monitors, config.engine.tick_ms)
-        self.config = config
-        self._configure(config)
-        for pull in self.pulls.values():
-            pull.start()
-        for source in config.sources:
-            if source.name not in self.pulls:
-                self._start(source)
-
-    def _kept(self, built: Monitor) -> Monitor:
-        assert self.engine is not None
-        old = self.engine.monitors.get(built.spec.name)
-        return old if old is not None and old.identity == built.identity else built
-
-    def _configure(self, config: Config) -> None:
-        self.telemetry.configure(
-            [source.name for source in config.sources if self._feeds(config, source.name)],
-            [] if self._once else [HTTP],
-            {monitor.name: [feature.name for feature in monitor.features] for monitor in config.monitors},
-        )
-
-    @staticmethod
-    def _feeds(config: Config, source: str) -> list[str]:
-        return [monitor.name for monitor in config.monitors if source in monitor.sources]
-
-
-def _source(config: Config, name: str) -> SourceConfig | None:
-    return next((source for source in config.sources if source.name == name), None)
-
-
-def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, float, list[KldriftError]]:
-    """Read the sources to their end.
-
-    Returns
-    -------
-    snapshot : the divergences at the end
-    rows : rows counted
-    seconds : from the first read to the last count
-    failures : sources that could not be read to their end
-
-    Raises
-    ------
-    ReferenceProblem
-        a reference cannot be had
-    """
-    parts = Parts(config, telemetry, once=True)
-    parts.build()
-    assert parts.engine is not None
-    started = time.perf_counter()
-    parts.start_sources()
-    for pull in parts.pulls.values():
-        while not pull.wait(0.5):  # in turns, so that Ctrl-C is seen
-            pass
-    parts.engine.stop()
-    seconds = time.perf_counter() - started
-    failures = [pull.failure for pull in parts.pulls.values() if pull.failure is not None]
-    return parts.engine.snapshot, parts.engine.rows_counted, seconds, failures
 
 
 class Daemon:
@@ -215,6 +61,7 @@ class Daemon:
         self._not_ready = "starting: kernels and references are being prepared"
         self._tasks: set[asyncio.Task[object]] = set()
         self._building: list[threading.Thread] = []
+        self._manager = Notifier(os.environ, telemetry.config_warning)
         self._entry = Entry(config.server, telemetry)
         server, guard = config.server, config.server.guard
         limits = Limits(
@@ -262,7 +109,8 @@ class Daemon:
         # without a file to load again (demo) it is what a closed terminal sends
         loop.add_signal_handler(signal.SIGHUP, self.stop if self._path is None else self._reload_in_background)
         await self._server.start()
-        watching = asyncio.ensure_future(self._entry.watch())
+        self._manager.starting(self._not_ready)
+        watching = [asyncio.ensure_future(self._entry.watch())]
         try:
             building = asyncio.ensure_future(self._in_thread(self._parts.build))
             stopped = asyncio.ensure_future(self._stopping.wait())
@@ -279,9 +127,13 @@ class Daemon:
             self._telemetry.reload_succeeded(now_ms())
             self._telemetry.ready(self._server.port, time.time() - self._started_ms / 1000)
             self._not_ready = ""
+            self._manager.ready(self._in_short())
+            watching.append(asyncio.ensure_future(self._manager.watch(self.snapshot, self._tick_seconds)))
             await stopped
         finally:
-            watching.cancel()
+            self._manager.stopping()
+            for task in watching:
+                task.cancel()
             await self._shut_down()
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
@@ -365,6 +217,24 @@ class Daemon:
             warnings=self._parts.config.warnings,
         )
 
+    def now_ms(self) -> int:
+        """The wall clock."""
+        return now_ms()
+
+    def track(self, monitor: MonitorSnapshot, features: Sequence[int], windows: Sequence[int], span_ms: int) -> Track:
+        """Some features and windows over the last `span_ms`; empty where the history cannot be read."""
+        if self._parts.history is None:
+            return Track.empty(len(windows), len(features))
+        return self._parts.history.track(monitor, features, windows, span_ms)
+
+    def since(self, monitor: MonitorSnapshot) -> Mapping[str, Mapping[int, int]]:
+        """Since when each drifting feature has been so."""
+        return {} if self._parts.history is None else self._parts.history.since(monitor)
+
+    def configuration(self) -> str:
+        """The configuration as resolved; it holds the paths of secrets, not secrets."""
+        return resolved(self._parts.config)
+
     async def exposition(self, openmetrics: bool, gzip: bool) -> bytes:
         """Every metric, as the body of a scrape."""
         return await asyncio.to_thread(self._telemetry.exposition, openmetrics, gzip, self.snapshot())
@@ -377,12 +247,28 @@ class Daemon:
     async def reload(self) -> list[str]:
         """Read the configuration again and go on with it; on any problem keep the old one and return the problems."""
         async with self._reloading:
-            problems = await self._in_thread(self._reload)
+            if not self._not_ready:
+                self._manager.reloading()
+            try:
+                problems = await self._in_thread(self._reload)
+            except Exception as error:
+                logger.exception("reload failed")
+                problems = [f"an error of kldrift's own, please report it: {type(error).__name__}: {error}"]
+            if not self._not_ready:  # else it is stopping by now
+                self._manager.ready(self._in_short(problems))
         if problems:
             self._telemetry.reload_failed(problems)
         else:
             self._telemetry.reload_succeeded(now_ms())
         return problems
+
+    def _in_short(self, problems: Collection[str] = ()) -> str:
+        config = self._parts.config
+        told = f"listening on port {self.port}; monitors: {len(config.monitors)}, sources: {len(self._parts.pulls)}"
+        return f"{told}; configuration refused, the old one stays: {'; '.join(problems)}" if problems else told
+
+    def _tick_seconds(self) -> float:
+        return self._parts.config.engine.tick_ms / 1000
 
     def _reload(self) -> list[str]:
         if self._path is None:

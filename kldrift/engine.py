@@ -36,6 +36,7 @@ class Engine:
     clock_ms : the wall clock
     store : keeps counts, positions and answers over restarts; what it has of the monitors is taken up here
     commit_ms : how often is stored what nobody waits for
+    on_evaluated : told each new snapshot
 
     Raises
     ------
@@ -52,6 +53,7 @@ class Engine:
         clock_ms: Callable[[], int],
         store: Store | None = None,
         commit_ms: int = 1000,
+        on_evaluated: Callable[[DriftSnapshot], None] = lambda _: None,
     ) -> None:
         self.store = store or NoStore()
         self.queue = WorkQueue(queue_bytes)
@@ -63,6 +65,7 @@ class Engine:
         self._tick_seconds = tick_ms / 1000
         self._telemetry = telemetry
         self._clock_ms = clock_ms
+        self._on_evaluated = on_evaluated
         self._snapshot = DriftSnapshot(0)
         self._owner = threading.Lock()  # held while counts are changed or read
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -129,9 +132,9 @@ class Engine:
 
         def act() -> None:
             try:
-                self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
                 for monitor in monitors:
                     self._take_over(monitor)
+                self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
                 self._monitors = {monitor.spec.name: monitor for monitor in monitors}
                 self._tick_seconds = tick_ms / 1000
                 self._tick()
@@ -171,6 +174,7 @@ class Engine:
         now_ms = self._clock_ms()
         self._snapshot = DriftSnapshot(now_ms, tuple(m.evaluate(now_ms) for m in self._monitors.values()))
         self._telemetry.evaluated(time.perf_counter() - started, now_ms)
+        self._on_evaluated(self._snapshot)
 
     def _run(self) -> None:
         next_tick = time.monotonic() + self._tick_seconds

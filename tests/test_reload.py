@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from kldrift.config import load_config
-from kldrift.daemon import Parts
 from kldrift.drift.monitor import Monitor
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake import now_ms
+from kldrift.parts import Parts
 from kldrift.records import SampleBatch
+from tests.e2e.processes import until
 
 CONFIG = """\
 monitors:
@@ -95,3 +96,49 @@ def test_a_monitor_of_other_bins_windows_or_clock_starts_anew(
     file.write_text(CONFIG.replace(before, after))
     parts.reload(load_config(file))
     assert samples(parts) == 0
+
+
+def test_after_a_defect_while_monitors_are_swapped_the_old_sources_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, file = tmp_path / "in.ndjson", tmp_path / "kldrift.yaml"
+    data.write_text('{"coin": "heads"}\n' * 3)
+    (tmp_path / "more.ndjson").write_text('{"coin": "heads"}\n' * 4)
+    source = "{type: file, path: %s.ndjson, follow: true}"
+    monitor = CONFIG.partition("\n")[2].replace("windows:", "sources: [in]\n    windows:")
+    old = "state: {path: state.db, commit_interval: 50ms}\n"
+    old += f"sources: {{in: {source % 'in'}, more: {source % 'more'}}}\n"
+    old += "monitors:\n" + monitor + monitor.replace("coins:", "dice:").replace("[in]", "[more]")
+    file.write_text(old)
+    parts = Parts(load_config(file), Telemetry())
+    parts.build()
+    engine = parts.engine
+    assert engine is not None
+    try:
+        parts.start_sources()
+        until(lambda: engine.stored_positions("more") and engine.rows_counted == 7)
+        # another source, and one monitor instead of another
+        file.write_text(old.replace("in.ndjson", "other.ndjson").replace("dice:", "cubes:"))
+        with monkeypatch.context() as patch:
+            patch.setattr(engine, "_take_over", defect)
+            with pytest.raises(RuntimeError, match="a defect"):
+                parts.reload(load_config(file))
+        assert {*engine.monitors} == {"coins", "dice"}
+        with data.open("a") as appended:
+            appended.write('{"coin": "tails"}\n' * 2)
+        until(lambda: engine.rows_counted == 9)
+        assert [*parts.pulls] == ["in", "more"]
+    finally:
+        parts.stop_sources()
+        parts.stop()
+    file.write_text(old)
+    again = Parts(load_config(file), Telemetry())
+    again.build()
+    assert again.engine is not None
+    restored = [monitor.samples[0, 0] for monitor in again.engine.snapshot.monitors]
+    again.stop()
+    assert restored == [5, 4]
+
+
+def defect(_: object) -> None:
+    raise RuntimeError("a defect")

@@ -14,6 +14,7 @@ from kldrift.config.records import (
     StdinSourceConfig,
     SyntheticSourceConfig,
 )
+from kldrift.config.resolution import resolved
 from kldrift.config.schema import json_schema
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "json_schema",
     "load_config",
     "parse_config",
+    "resolved",
 ]

@@ -335,6 +335,12 @@ class Telemetry:
         """What was counted is stored again."""
         self._log.event(logging.INFO, "the state is written again")
 
+    def history_failed(self, error: BaseException) -> None:
+        """Charts lack a point; nothing else depends on it."""
+        self._log.repeated(
+            ("history_failed",), logging.WARNING, "the history of the charts lacks a point", {"error": str(error)}
+        )
+
     def monitor_restored(self, monitor: str) -> None:
         """A monitor goes on with the counts that were stored."""
         self._log.event(logging.INFO, "monitor goes on with its stored counts", monitor=monitor)

@@ -12,9 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kldrift.records import MonitorSnapshot
 from kldrift.web.answers import Problem, decoded_segment, encode, shown, unknown
-from kldrift.web.drift_json import feature_json, monitor_json
+from kldrift.web.drift_json import counts_csv, feature_json, history_json, monitor_json
+from kldrift.web.named import feature_index, named_monitor, window_index
+from kldrift.web.pages import SPANS, overview_page, page_routes, problem_page, wants_page
 from kldrift.web.ports import Readers
 
 _ENDPOINTS = {
@@ -27,14 +28,19 @@ _ENDPOINTS = {
     "GET /api/v1/monitors": "the monitors",
     "GET /api/v1/monitors/{monitor}?segment=US": "every feature and window of a monitor, or of one of its segments",
     "GET /api/v1/monitors/{monitor}/features/{feature}?window=1h&segment=US": "one feature: why it is in its state,"
-    " where its divergence sits, bins and counts",
+    " where its divergence sits, bins and counts; format=csv: its cells; …/feature?name={feature} is the same",
+    "GET /api/v1/monitors/{monitor}/history/{feature}?window=1h&span=24h": "its divergence and bounds over time",
+    "GET /, /monitors/{monitor}, /monitors/{monitor}/feature?name={feature}, /configuration": "pages for people",
 }
 
 
 def api(readers: Readers) -> Starlette:
     """The application behind everything but ingest and metrics; the endpoints' names are the handler labels."""
 
-    async def index(_request: Request) -> Response:
+    # Not async: starlette runs it in a thread, for the sake of the page.
+    def index(request: Request) -> Response:
+        if wants_page(request):
+            return overview_page(request, readers)
         return _json({"name": "kldrift", "version": readers.status().version, "endpoints": _ENDPOINTS})
 
     async def healthy(_request: Request) -> Response:
@@ -73,18 +79,48 @@ def api(readers: Readers) -> Starlette:
 
     # Not async: starlette runs it in a thread, and with 10,000 features it takes a tenth of a second.
     def monitor(request: Request) -> Response:
-        return _json(monitor_json(_named_monitor(readers, request)))
+        return _json(monitor_json(named_monitor(readers, request)))
 
     async def feature(request: Request) -> Response:
-        monitor = _named_monitor(readers, request)
-        name = decoded_segment(request.path_params["feature"])
-        names = [feature.name for feature in monitor.features]
-        if name not in names:
-            raise unknown("feature", name, names)
-        window = request.query_params.get("window", monitor.windows[0])
-        if window not in monitor.windows:
-            raise unknown("window", window, monitor.windows)
-        return _json(feature_json(monitor, names.index(name), monitor.windows.index(window)))
+        monitor = named_monitor(readers, request)
+        f = feature_index(monitor, _feature_name(request))
+        w = window_index(monitor, request.query_params.get("window", monitor.windows[0]))
+        if request.query_params.get("format") == "csv":
+            headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
+            return Response(
+                counts_csv(monitor, f, w).encode("utf-8", "replace"), 200, headers, "text/csv; charset=utf-8"
+            )
+        return _json(feature_json(monitor, f, w))
+
+    def history(request: Request) -> Response:
+        monitor = named_monitor(readers, request)
+        f = feature_index(monitor, decoded_segment(request.path_params["feature"]))
+        w = window_index(monitor, request.query_params.get("window", monitor.windows[0]))
+        span = request.query_params.get("span", "3h")
+        if span not in SPANS:
+            raise unknown("span", span, tuple(SPANS))
+        return _json(history_json(readers.track(monitor, [f], [w], SPANS[span])))
+
+    def error(request: Request, status: int, message: str) -> Response:
+        if wants_page(request):
+            return problem_page(request, status, message, readers)
+        return _json({"error": message}, status)
+
+    def http_exception(request: Request, exception: Exception) -> Response:
+        """404 for a path and 405 for a method that starlette's routes do not have."""
+        assert isinstance(exception, HTTPException)  # registered for this type only
+        allowed = ", ".join(sorted((exception.headers or {}).get("Allow", "").split(", ")))
+        if exception.status_code == 405:
+            response = error(request, 405, f"expected {allowed}, got {request.method}; use one of these methods")
+            response.headers["allow"] = allowed
+            return response
+        return error(
+            request, exception.status_code, f"nothing is at {shown(request.url.path)}; GET / lists what there is"
+        )
+
+    def problem(request: Request, exception: Exception) -> Response:
+        assert isinstance(exception, Problem)  # registered for this type only
+        return error(request, exception.status, exception.message)
 
     application = Starlette(
         routes=[
@@ -96,53 +132,25 @@ def api(readers: Readers) -> Starlette:
             Route("/api/v1/monitors", monitors),
             Route("/api/v1/monitors/{monitor}", monitor),
             Route("/api/v1/monitors/{monitor}/features/{feature:path}", feature),
+            Route("/api/v1/monitors/{monitor}/feature", feature),
+            Route("/api/v1/monitors/{monitor}/history/{feature:path}", history),
+            *page_routes(readers),
         ],
-        exception_handlers={HTTPException: _http_exception, Problem: _problem, 500: _internal_error},
+        exception_handlers={HTTPException: http_exception, Problem: problem, 500: _internal_error},
     )
     application.router.redirect_slashes = False
     return application
 
 
-def _named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
-    """The snapshot of the monitor in the path, or of its segment in the query."""
-    name = decoded_segment(request.path_params["monitor"])
-    by_name = {monitor.name: monitor for monitor in readers.snapshot().monitors}
-    if name not in by_name:
-        raise unknown("monitor", name, by_name)
-    monitor, value = by_name[name], request.query_params.get("segment")
-    if value is None:
-        return monitor
-    segments = {segment.segment: segment for segment in monitor.segments}
-    if value in segments:
-        return segments[value]
-    if not segments:
-        why = "no segment has rows yet" if monitor.segment_mix.size else "this monitor has no segments"
-        raise Problem(404, f"expected a known segment, got {shown(value)}; {why}")
-    raise unknown("segment", value, [str(known) for known in segments])
+def _feature_name(request: Request) -> str:
+    """From the path, or where it is not there from the query: no browser asks for a path that ends with ``..``."""
+    raw = request.path_params.get("feature")
+    return request.query_params.get("name", "") if raw is None else decoded_segment(raw)
 
 
 def _json(value: Any, status: int = 200) -> Response:
     headers = {"x-content-type-options": "nosniff", "cache-control": "no-store"}
     return Response(encode(value), status, headers, "application/json")
-
-
-async def _http_exception(request: Request, exception: Exception) -> Response:
-    """404 for a path and 405 for a method that starlette's routes do not have."""
-    assert isinstance(exception, HTTPException)  # registered for this type only
-    allowed = ", ".join(sorted((exception.headers or {}).get("Allow", "").split(", ")))
-    if exception.status_code == 405:
-        error = f"expected {allowed}, got {request.method}; use one of these methods"
-    else:
-        error = f"nothing is at {shown(request.url.path)}; GET / lists what there is"
-    response = _json({"error": error}, exception.status_code)
-    if exception.status_code == 405:
-        response.headers["allow"] = allowed
-    return response
-
-
-async def _problem(_request: Request, exception: Exception) -> Response:
-    assert isinstance(exception, Problem)  # registered for this type only
-    return _json({"error": exception.message}, exception.status)
 
 
 async def _internal_error(_request: Request, _exception: Exception) -> Response:

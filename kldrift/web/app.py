@@ -26,8 +26,8 @@ class App:
     """An ASGI application (HTTP only).
 
     The handlers that `on_request` hears of are ``ingest``, ``metrics``, ``index``, ``healthy``, ``ready``,
-    ``reload``, ``status``, ``monitors``, ``monitor``, ``feature`` and ``other``. Without `access` everyone may do
-    everything.
+    ``reload``, ``status``, ``monitors``, ``monitor``, ``feature``, ``history``, ``monitor_page``, ``feature_page``,
+    ``configuration_page``, ``static_file`` and ``other``. Without `access` everyone may do everything.
     """
 
     def __init__(

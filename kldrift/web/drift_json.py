@@ -1,18 +1,14 @@
 """What a snapshot says of a monitor and of one series, in numbers that JSON has: see `finite`."""
 
+import csv
+import io
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from kldrift.drift.detection import severity
-from kldrift.drift.explanation import Explanation, explain
-from kldrift.records import DIVERGENCES, FloatArray, IntArray, MonitorSnapshot
-
-#: A window is judged from so many samples a bin on (statistics, section 4).
-_SAMPLES_PER_BIN = 10
-
-_PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "the shape of the rest"}
+from kldrift.pages.reading import explanation_of, reading, state
+from kldrift.records import DIVERGENCES, FloatArray, MonitorSnapshot, Track
 
 
 def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
@@ -94,7 +90,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
     own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
     samples, ready = int(monitor.samples[w, f]), bool(monitor.ready[w, f])
     per_dimension, within = monitor.per_dimension.get(f), monitor.within_segments
-    explanation = _explanation(monitor, f, w)
+    explanation = explanation_of(monitor, f, w)
     return {
         "monitor": monitor.name,
         "segment": monitor.segment,
@@ -141,68 +137,27 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
     }
 
 
-def _explanation(monitor: MonitorSnapshot, f: int, w: int) -> Explanation | None:
-    """None where there are no cells to explain by, no samples, or nothing that they are compared with."""
-    kind = monitor.features[f].kind
-    compared = monitor.samples[w, f] > 0 and not np.isnan(monitor.divergences[w, f]).all()
-    if kind not in ("numeric", "categorical") or not compared:
-        return None
-    own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
-    return explain(monitor.counts[w, own_cells], monitor.reference_probabilities[w, own_cells], kind)
+def history_json(track: Track) -> dict[str, Any]:
+    """One series over time."""
+    values = {name: finite(getattr(track, name)[:, 0, 0].astype(np.float64)) for name in ("kl", "lower", "upper")}
+    return {"at_ms": track.at_ms.tolist(), **values}
 
 
-def state(samples: int, ready: bool) -> str:
-    """``ready`` (large enough to judge), ``undecided`` (too small, or no usable reference) or ``empty``."""
-    if samples == 0:
-        return "empty"
-    return "ready" if ready else "undecided"
+def counts_csv(monitor: MonitorSnapshot, f: int, w: int) -> str:
+    """The cells of one series: name, live count, reference count (empty where it is known exactly), smoothed q."""
+    info, own = monitor.features[f], slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
+    live, q = monitor.counts[w, own].tolist(), monitor.reference_probabilities[w, own].tolist()
+    reference = [""] * len(live) if info.reference_counts is None else info.reference_counts.tolist()
+    out = io.StringIO()
+    writer = csv.writer(out)
+    writer.writerow(("cell", "live_count", "reference_count", "reference_probability"))
+    writer.writerows((_no_formula(name), *rest) for name, *rest in zip(info.cells, live, reference, q, strict=True))
+    return out.getvalue()
 
 
-def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation | None) -> str:
-    """Why a series is in its state, in one line for people."""
-    info = monitor.features[f]
-    samples, lower = int(monitor.samples[w, f]), float(monitor.lower[w, f])
-    if samples == 0:
-        return "empty: no samples in this window"
-    if not monitor.ready[w, f]:
-        return f"undecided: {_why_undecided(monitor, f, w)}"
-    reached = severity(lower, info.warning, info.critical)
-    if reached is None:
-        why = f"lower bound {lower:.3g} is not above the warning tolerance {info.warning:g}"
-        above = monitor.upper[w, f] > info.warning
-        return f"{why}, upper bound {monitor.upper[w, f]:.3g} is: no drift shown" if above else f"{why}: no drift"
-    tolerance = getattr(info, reached)
-    text = f"lower bound {lower:.3g} is above the {reached} tolerance {tolerance:g}: drift"
-    if monitor.detected[f, 1 if reached == "critical" else 0] == 0:
-        text += ", but no verdict: it may be chance"
-    if explanation is not None and 0 < explanation.kl < np.inf:
-        part = max(_PARTS, key=lambda name: float(getattr(explanation, name)))
-        share = 100 * getattr(explanation, part) / explanation.kl
-        cell = info.cells[int(np.argmax(explanation.contributions))]
-        text += f"; {share:.0f} % of the divergence is {_PARTS[part]}, the largest contribution that of {cell!r}"
-    return text
-
-
-def _why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
-    if (problem := monitor.features[f].problem) is not None:
-        return problem
-    rows = float(monitor.reference_rows[w, f])
-    if rows == 0:
-        return "there is nothing yet to compare this window with"
-    # The noise floor is (B - 1) / 2N.
-    needed = _SAMPLES_PER_BIN * (1 + 2 * monitor.effective_samples[w, f] * monitor.noise_floor[w, f])
-    present = _judged_samples(monitor, f, w)
-    if not np.isfinite(needed):
-        return f"{present:,} samples are too few"
-    if present < round(needed):
-        return f"{present:,} samples, needs {needed:,.0f}"
-    return f"{rows:,.0f} rows to compare it with, needs {needed:,.0f}"
-
-
-def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:
-    """Missing values are a cell like any other; a missing vector is none."""
-    counts: IntArray = monitor.counts[w, monitor.offsets[f] : monitor.offsets[f + 1]]
-    return int(counts.sum() if monitor.features[f].kind in ("numeric", "categorical") else counts[:-1].sum())
+def _no_formula(name: str) -> str:
+    """A spreadsheet would calculate what begins so; a bin ``[-1, 2)`` does not."""
+    return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
 
 
 def _verdicts(detected: FloatArray) -> list[dict[str, bool | None]]:

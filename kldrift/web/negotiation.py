@@ -31,6 +31,13 @@ def wants_openmetrics(accept: str) -> bool:
     return openmetrics > 0 and openmetrics >= text
 
 
+def prefers_html(accept: str) -> bool:
+    """HTML where it is named, with at least the weight of JSON: a browser names it, curl does not."""
+    weights = {value: weight for value, _, weight in _weighted(accept)}
+    html = weights.get("text/html", 0.0)
+    return html > 0 and html >= weights.get("application/json", 0.0)
+
+
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether gzip has a weight above 0, by its name or by ``*``."""
     weights = {value: weight for value, _, weight in _weighted(accept_encoding)}

@@ -1,10 +1,10 @@
 """What the web layer needs from the rest of the daemon."""
 
-from collections.abc import Awaitable, Collection
+from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kldrift.records import DriftSnapshot, Format, Receipt
+from kldrift.records import DriftSnapshot, Format, MonitorSnapshot, Receipt, Track
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,22 @@ class Readers(Protocol):
 
     def status(self) -> Status:
         """The daemon's own state, now."""
+        ...
+
+    def now_ms(self) -> int:
+        """The wall clock that the snapshot's instants are of."""
+        ...
+
+    def track(self, monitor: MonitorSnapshot, features: Sequence[int], windows: Sequence[int], span_ms: int) -> Track:
+        """Some features and windows of a monitor, or of a segment, over the last `span_ms`; empty where not known."""
+        ...
+
+    def since(self, monitor: MonitorSnapshot) -> Mapping[str, Mapping[int, int]]:
+        """Since when each drifting feature has been so: milliseconds by index of the severity."""
+        ...
+
+    def configuration(self) -> str:
+        """The configuration as resolved, without secrets."""
         ...
 
     async def exposition(self, openmetrics: bool, gzip: bool) -> bytes:

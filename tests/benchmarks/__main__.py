@@ -9,7 +9,7 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.benchmarks import bounds, commits, footprint, kafka, kernels, peers, pipeline
+from tests.benchmarks import bounds, client, commits, footprint, kafka, kernels, peers, pipeline
 from tests.benchmarks.table import print_rows
 
 
@@ -20,7 +20,7 @@ def main() -> None:
     cpu = f"{len(described)} × {described[0].split(':')[1].strip()}" if described else "?"
     print(f"{platform.machine()}, {cpu}, Python {platform.python_version()}\n")
     rows = [*kernels.rows(), *bounds.rows(), *pipeline.rows(quick), *footprint.rows(quick)]
-    rows += [*commits.rows(quick), *kafka.rows(quick)]
+    rows += [*commits.rows(quick), *kafka.rows(quick), *client.rows(quick)]
     rows += peers.rows(20_000, repeats=1, seconds=0.1) if quick else peers.rows()
     print_rows(rows)
 

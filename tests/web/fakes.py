@@ -6,10 +6,12 @@ from gzip import compress
 import httpx
 import numpy as np
 
-from kldrift.records import DIVERGENCES, DriftSnapshot, FeatureInfo, MonitorSnapshot, Receipt
+from kldrift.records import DIVERGENCES, DriftSnapshot, FeatureInfo, MonitorSnapshot, Receipt, Track
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.ports import SourceStatus, Status
+
+NOW_MS = 1_700_000_600_000
 
 
 class FakeIngest:
@@ -35,14 +37,44 @@ class FakeIngest:
 
 
 class FakeReaders:
-    def __init__(self, ready=True, problems=(), monitor=None):
+    """A daemon that stands still.
+
+    Parameters
+    ----------
+    monitor : its only one; of `monitors`, if given, there may be any number
+    tracks : (at_ms, features) to a `Track`; without it there is no history
+    drifting : what `since` answers
+    """
+
+    def __init__(
+        self, ready=True, problems=(), monitor=None, monitors=None, tracks=None, drifting=None, text="server: {}\n"
+    ):
         self.ready = ready
-        self.monitor = monitor
+        self.monitors = (monitor or loans(),) if monitors is None else monitors
         self.problems = list(problems)
+        self.tracks = tracks
+        self.drifting = drifting or {}
+        self.text = text
         self.asked = []
+        self.tracked = []
 
     def snapshot(self):
-        return snapshot(self.monitor)
+        return DriftSnapshot(9, tuple(self.monitors))
+
+    def now_ms(self):
+        return NOW_MS
+
+    def track(self, monitor, features, windows, span_ms):
+        self.tracked.append((monitor.segment, list(features), list(windows), span_ms))
+        if self.tracks is None:
+            return Track.empty(len(windows), len(features))
+        return self.tracks(len(windows), len(features))
+
+    def since(self, monitor):
+        return {} if monitor.segment is not None else self.drifting
+
+    def configuration(self):
+        return self.text
 
     def status(self):
         return Status(
@@ -122,6 +154,16 @@ def segmented_loans(**changes):
 def snapshot(monitor=None):
     """One monitor, without segments unless given."""
     return DriftSnapshot(9, (monitor or loans(),))
+
+
+def course(n=40, seed=0):
+    """Tracks of `n` noisy points a minute each, the KL about 0.01 nats between its bounds."""
+
+    def made(n_windows, n_features):
+        kl = np.random.default_rng(seed).gamma(2, 0.005, (n, n_windows, n_features)).astype(np.float32)
+        return Track(NOW_MS - 60_000 * np.arange(n)[::-1], kl, 0.7 * kl, 1.5 * kl)
+
+    return made
 
 
 class Service:

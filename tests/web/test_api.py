@@ -242,7 +242,7 @@ def series(detected=(1.0, 0.0), **changes):
             series(lower=0.2),
             "lower bound 0.2 is above the critical tolerance 0.1: drift, but no verdict: it may be chance",
         ),
-        (series(lower=math.inf, detected=(1, 1)), "lower bound inf is above the critical tolerance 0.1: drift"),
+        (series(lower=math.inf, detected=(1, 1)), "lower bound ∞ is above the critical tolerance 0.1: drift"),
         (
             series(lower=0.01),
             "lower bound 0.01 is not above the warning tolerance 0.01, upper bound 0.9 is: no drift shown",

@@ -1,0 +1,148 @@
+"""``kldrift compare``. What only some of its answers need is imported for those: half of the time is the start."""
+
+import json
+import os
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from kldrift import __version__
+from kldrift.cli.tables import console, drift_table, verdict_line
+from kldrift.comparison import Comparison, compare_files
+from kldrift.config import load_config
+from kldrift.errors import ConfigError, SourceError
+from kldrift.records import MonitorSnapshot, MonitorSpec, Severity
+
+#: The exit code where something drifts and `--fail-on` asks for it.
+DRIFT = 3
+
+#: Columns left out that a terminal shows; the rest is counted.
+SHOWN = 20
+
+
+def compare_command(
+    reference: Path,
+    live: Path,
+    config: Path | None,
+    monitor: str | None,
+    html: Path | None,
+    as_json: bool,
+    fail_on: Severity | None,
+) -> None:
+    """Compare, tell in the ways that are asked for, and fail where asked for."""
+    given = _given(config, monitor)
+    err = Console(stderr=True)
+    with err.status(f"comparing {live.name} with {reference.name}"):  # shows on a terminal only
+        try:
+            comparison = compare_files(reference, live, given, now_ms=time.time_ns() // 1_000_000)
+        except SourceError as problem:  # an argument like the other, so the same exit code
+            raise ConfigError([str(problem)]) from None
+    if html is not None:
+        write_report(html, _report(comparison))
+    if as_json:
+        print(json.dumps(comparison_json(comparison)))  # noqa: T201
+    else:
+        _print(comparison, console())
+        if html is not None:
+            err.print(f"report: {html}", markup=False, highlight=False, soft_wrap=True)
+    if fail_on is not None and drifts(comparison.monitor, fail_on):
+        raise typer.Exit(DRIFT)
+
+
+def _given(config: Path | None, monitor: str | None) -> MonitorSpec | None:
+    """The monitor that is asked for; of a configuration with one only, that one."""
+    if config is None:
+        if monitor is not None:
+            raise ConfigError([f"-m {monitor}: expected a configuration as well, got none; add -c FILE"])
+        return None
+    return pick_monitor(load_config(config).monitors, monitor, config)
+
+
+def pick_monitor(specs: Sequence[MonitorSpec], monitor: str | None, config: Path) -> MonitorSpec:
+    """The monitor of this name; of a configuration with one only, that one, if no other is asked for."""
+    if monitor is None and len(specs) == 1:
+        return specs[0]
+    found = next((spec for spec in specs if spec.name == monitor), None)
+    if found is None:
+        known = ", ".join(spec.name for spec in specs)
+        raise ConfigError([f"-m {monitor or 'MONITOR'}: expected a monitor of {config}, it has {known}"])
+    return found
+
+
+def drifts(monitor: MonitorSnapshot, severity: Severity) -> bool:
+    """Whether the verdict on any feature is this severity, or a worse one."""
+    return bool((monitor.detected[:, 0 if severity == "warning" else 1 :] == 1).any())
+
+
+def comparison_json(comparison: Comparison) -> dict[str, Any]:
+    """Everything, for programs: the monitor and the features in the shapes of the HTTP API."""
+    from kldrift.web.drift_json import feature_json, monitor_json
+
+    monitor = comparison.monitor
+    return {
+        "reference": _shown(str(comparison.reference)),
+        "live": _shown(str(comparison.live)),
+        "rows": comparison.rows,
+        "drift": {"warning": drifts(monitor, "warning"), "critical": drifts(monitor, "critical")},
+        "left_out": dict(comparison.left_out),
+        "notes": comparison.notes,
+        "monitor": monitor_json(monitor),
+        "features": [feature_json(monitor, f, 0) for f in range(len(monitor.features))],
+    }
+
+
+def _print(comparison: Comparison, out: Console) -> None:
+    monitor = comparison.monitor
+    table = drift_table(monitor, out.width)
+    rows = f"{comparison.rows:,} row{'' if comparison.rows == 1 else 's'}"
+    live, reference = _shown(comparison.live.name), _shown(comparison.reference.name)
+    table.title = Text(f"{live} ({rows}) against {reference}: divergence in nats")
+    out.print(table)
+    lines = [verdict_line(monitor)]
+    lines += [f"  {info.name}: undecided: {info.problem}" for info in monitor.features if info.problem is not None]
+    left_out = [f"  {name}: {why}" for name, why in comparison.left_out.items()]
+    if left_out:
+        lines += ["not compared:", *left_out[:SHOWN]]
+        lines += [f"  and {len(left_out) - SHOWN:,} more columns"] if len(left_out) > SHOWN else []
+    for line in [*lines, *comparison.notes]:
+        out.print(Text(_shown(line)), soft_wrap=True)
+
+
+def _shown(name: str) -> str:
+    """A path as text that can be printed, whatever its bytes."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+
+
+def _report(comparison: Comparison) -> str:
+    from kldrift.pages.report import comparison_report
+
+    return comparison_report(
+        comparison.monitor,
+        _shown(comparison.reference.name),
+        _shown(comparison.live.name),
+        comparison.rows,
+        comparison.left_out,
+        comparison.notes,
+        __version__,
+    )
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write the report; what stood there before stays if that fails."""
+    part = path.with_name(f"{path.name}.part")
+    try:
+        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
+            path.write_text(text, encoding="utf-8", errors="replace")
+            return
+        part.write_text(text, encoding="utf-8", errors="replace")
+        os.replace(part, path)  # noqa: PTH105
+    except OSError as error:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ConfigError([f"--html {path}: expected a place to write to, got {error.strerror}"]) from None

@@ -1,0 +1,254 @@
+"""Two files compared: one is the reference, the other live data in a single window, the engine the daemon's."""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kldrift.build import MAX_CHUNK_NUMBERS, reference_from_data
+from kldrift.drift.monitor import Monitor
+from kldrift.drift.reference import FeatureReference
+from kldrift.errors import ReferenceProblem, SourceError
+from kldrift.file_columns import NOTHING, FileColumn, file_columns, file_format, line_source
+from kldrift.kernels._jit import thread_count, warm_up
+from kldrift.records import BatchSchema, Decoded, FeatureSpec, MonitorSnapshot, MonitorSpec, WindowSpec
+from kldrift.wire import decode, decode_rows, parquet_rows
+
+#: The one window; all rows arrive at the same instant, so it holds them all however long it is.
+WINDOW = WindowSpec("all", 3_600_000)
+
+#: References are counted so many features at a time, in threads: while one is sorted the next is read.
+FEATURES_AT_A_TIME = 25
+
+#: Columns that a message names; the rest is counted.
+NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What came of comparing two files.
+
+    Parameters
+    ----------
+    monitor : the divergences, one window
+    reference, live : the files
+    rows : rows of the live file that were counted
+    left_out : columns that were not compared, by name, and why
+    notes : what else was left out, rows and values
+    """
+
+    monitor: MonitorSnapshot
+    reference: Path
+    live: Path
+    rows: int
+    left_out: Mapping[str, str]
+    notes: tuple[str, ...]
+
+
+def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None, *, now_ms: int) -> Comparison:
+    """The divergence of the data in one file from that in another.
+
+    Parameters
+    ----------
+    reference, live : Parquet, CSV or NDJSON, the last two also compressed
+    given : the features, bins, tolerances and settings of a monitor; None: every column that both files have, of the
+        kind that its values suggest
+    now_ms : the instant of the comparison
+
+    Raises
+    ------
+    ReferenceProblem
+        the reference cannot be read, or the files have nothing in common that could be compared
+    SourceError
+        the live file cannot be read or has no rows
+    """
+    try:
+        reference_columns = file_columns(reference)
+    except SourceError as problem:
+        raise ReferenceProblem(str(problem)) from None
+    live_columns = file_columns(live)
+    picked, left_out = _pick(reference_columns, live_columns, given)
+    if not picked:
+        raise ReferenceProblem(
+            f"expected columns that can be compared, found none: {reference} has {_described(reference_columns)};"
+            f" {live} has {_described(live_columns)}"
+            + ("" if given is None else f"; the monitor has {_named(f.name for f in given.features)}")
+        )
+    warm_up()
+    notes: list[str] = []
+    references, problems = _references(reference, picked, now_ms, notes.append, strict=given is not None)
+    left_out |= problems
+    if not references:
+        raise ReferenceProblem("\n".join(f"{reference}: {name}: {why}" for name, why in problems.items()))
+    features = tuple(feature for feature in picked if feature.name not in problems)
+    monitor = Monitor(_spec(given, features), references)
+    rows = _count(live, monitor, now_ms, notes.append)
+    return Comparison(monitor.evaluate(now_ms), reference, live, rows, left_out, tuple(notes))
+
+
+# --- which columns ---------------------------------------------------------------------------------
+
+
+def _pick(
+    reference: Mapping[str, FileColumn], live: Mapping[str, FileColumn], given: MonitorSpec | None
+) -> tuple[list[FeatureSpec], dict[str, str]]:
+    """The features to compare, and why each other column is left out."""
+    if given is not None:
+        return _pick_given(reference, live, given)
+    picked: list[FeatureSpec] = []
+    left_out: dict[str, str] = {}
+    for name in dict.fromkeys([*reference, *live]):
+        a, b = reference.get(name), live.get(name)
+        if a is None or b is None:
+            left_out[name] = f"only in the {'live data' if a is None else 'reference'}"
+            continue
+        if a == NOTHING:
+            left_out[name] = "no values in the reference"
+            continue
+        # Live values that are all missing are a drift like any other.
+        one = a if b == NOTHING else b
+        if a.kind is None or a.kind != one.kind or a.dimensions != one.dimensions:
+            same = a.holds == one.holds
+            left_out[name] = a.holds if same else f"{a.holds} in the reference, {b.holds} in the live data"
+            continue
+        picked.append(FeatureSpec(name, a.kind, dimensions=a.dimensions))
+    return picked, left_out
+
+
+def _pick_given(
+    reference: Mapping[str, FileColumn], live: Mapping[str, FileColumn], given: MonitorSpec
+) -> tuple[list[FeatureSpec], dict[str, str]]:
+    """The features of the monitor, whatever the columns hold: a value of another type is counted as invalid."""
+    left_out = {}
+    picked = []
+    for feature in given.features:
+        missing = [which for which, columns in (("reference", reference), ("live data", live))
+                   if feature.name not in columns]  # fmt: skip
+        if feature.kind == "posterior":
+            left_out[feature.name] = "a posterior is compared with N(0, I), not with a file"
+        elif missing:
+            left_out[feature.name] = f"not in the {' nor in the '.join(missing)}"
+        else:
+            picked.append(replace(feature, reference=None))
+    return picked, left_out
+
+
+def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> MonitorSpec:
+    """The monitor with these features and the one window; rows are taken as they come, whatever their time."""
+    if given is None:
+        return MonitorSpec("compare", features, (WINDOW,))
+    return replace(given, features=features, windows=(WINDOW,), timestamp=None, segments=None, reference=None)
+
+
+def _described(columns: Mapping[str, FileColumn]) -> str:
+    return _named(f"{name} ({column.holds})" for name, column in columns.items())
+
+
+def _named(names: Iterator[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more
+
+
+# --- the reference ---------------------------------------------------------------------------------
+
+
+def _references(
+    path: Path, features: Sequence[FeatureSpec], now_ms: int, notice: Callable[[str], None], *, strict: bool
+) -> tuple[list[FeatureReference], dict[str, str]]:
+    """The references of the features that one can be had of, in their order, and why not of the others."""
+    groups = [features[i : i + FEATURES_AT_A_TIME] for i in range(0, len(features), FEATURES_AT_A_TIME)]
+    references: list[FeatureReference] = []
+    problems: dict[str, str] = {}
+    with ThreadPoolExecutor(max(1, thread_count())) as pool:
+        for made, missing in pool.map(lambda group: _group(path, group, now_ms, notice, strict=strict), groups):
+            references += made
+            problems |= missing
+    return references, problems
+
+
+def _group(
+    path: Path, features: Sequence[FeatureSpec], now_ms: int, notice: Callable[[str], None], *, strict: bool
+) -> tuple[Sequence[FeatureReference], dict[str, str]]:
+    problems: dict[str, str] = {}
+    while left := [feature for feature in features if feature.name not in problems]:
+        try:
+            return reference_from_data(path, left, now_ms, notice)[0], problems
+        except ReferenceProblem as problem:
+            # One line for each feature; a line of no feature is about the file.
+            of_features = {
+                feature.name: line.removeprefix(f"{feature.name}: ")
+                for line in (line.removeprefix(f"{path}: ") for line in str(problem).splitlines())
+                for feature in left
+                if line.startswith(f"{feature.name}: ")
+            }
+            if strict or not of_features:
+                raise
+            problems |= of_features
+    return (), problems
+
+
+# --- the live data ---------------------------------------------------------------------------------
+
+
+def _count(path: Path, monitor: Monitor, now_ms: int, notice: Callable[[str], None]) -> int:
+    """Count all rows of a file; returns how many."""
+    rejected: Counter[str] = Counter()
+    invalid = np.zeros(len(monitor.feature_names), dtype=np.int64)
+    rows = 0
+    for decoded in _decoded(path, monitor.schema):
+        for body in decoded.bodies:
+            if body.unreadable is not None and not body.rejected:
+                raise SourceError(f"{path}: {body.unreadable.removeprefix(f'{path}: ')}")
+            rejected.update(body.rejected)
+        added = monitor.add(decoded.batch, str(path), now_ms)
+        rows += added.counted
+        invalid += added.invalid
+    if rows == 0:
+        raise SourceError(f"{path}: expected rows, got none that could be read", "empty")
+    _tell(path, rejected, dict(zip(monitor.feature_names, invalid.tolist(), strict=True)), notice)
+    return rows
+
+
+def _tell(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], notice: Callable[[str], None]) -> None:
+    if rejected:
+        reasons = ", ".join(f"{n:,} {word}" for word, n in sorted(rejected.items()))
+        n = sum(rejected.values())
+        notice(f"live data {path.name}: {n:,} row{'' if n == 1 else 's'} could not be read, left out: {reasons}")
+    wrong = {name: n for name, n in invalid.items() if n}
+    if wrong:
+        named = _named(f"{name} ({n:,})" for name, n in wrong.items())
+        notice(f"live data {path.name}: values of the wrong type, left out: {named}")
+
+
+def _decoded(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
+    data_format = file_format(path)
+    if data_format == "parquet":
+        # Far larger pieces than of a stream: a range within a row group costs the decoding of what lies before it.
+        step, n_rows = max(1, MAX_CHUNK_NUMBERS // max(1, schema.row_numbers)), parquet_rows(path)
+        for start in range(0, n_rows, step):
+            yield decode_rows(path, start, min(start + step, n_rows), schema)
+        return
+    problems: list[str] = []
+    source = line_source(path, data_format, lambda _, detail: problems.append(detail))
+    waiting: deque[Future[Decoded]] = deque()
+    try:
+        with (
+            closing(source.chunks({}, threading.Event())) as chunks,
+            ThreadPoolExecutor(max(1, thread_count())) as pool,
+        ):
+            for chunk in chunks:
+                if chunk is None or not isinstance(chunk.payload, bytes):
+                    continue
+                waiting.append(pool.submit(decode, data_format, [chunk.payload], schema, header=chunk.header))
+                if len(waiting) > thread_count():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+    except SourceError as error:
+        raise SourceError(problems[0] if problems else str(error), error.reason) from None

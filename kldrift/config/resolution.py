@@ -1,0 +1,56 @@
+"""The configuration as it is in force: every default filled in, every path absolute, for people to read."""
+
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kldrift.config.records import Config
+from kldrift.config.values import duration_text
+
+#: With a thousand features the one in C takes a tenth of the time; not every build of PyYAML has it.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+#: What means nothing for features of other kinds.
+_ONLY_OF = {
+    "bins": ("numeric",),
+    "max_categories": ("categorical",),
+    "dimensions": ("vector", "posterior"),
+    "covariance": ("vector",),
+    "per_dimension": ("vector", "posterior"),
+}
+
+
+def resolved(config: Config) -> str:
+    """YAML of all that is set; secrets are in files, of which only the paths are known here."""
+    tree = _plain(config)
+    for part in tree.keys() & {"sources", "monitors"}:  # what is empty is not there
+        tree[part] = {each.pop("name"): each for each in tree[part]}
+    for source in config.sources:
+        kind = type(source).__name__.removesuffix("SourceConfig").lower()
+        tree["sources"][source.name] = {"type": kind, **tree["sources"][source.name]}
+    for monitor in tree["monitors"].values():
+        monitor["features"] = {feature.pop("name"): _of_kind(feature) for feature in monitor["features"]}
+    return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None))
+
+
+def _of_kind(feature: dict[str, Any]) -> dict[str, Any]:
+    return {name: each for name, each in feature.items() if feature["kind"] in _ONLY_OF.get(name, (feature["kind"],))}
+
+
+def _plain(value: Any) -> Any:
+    """Records as mappings without what is not set, milliseconds as durations."""
+    if is_dataclass(value):
+        found = {field.name: getattr(value, field.name) for field in fields(value)}
+        return {
+            name.removesuffix("_ms"): duration_text(each) if name.endswith("_ms") else _plain(each)
+            for name, each in found.items()
+            if each is not None and each != ()
+        }
+    if isinstance(value, Mapping):
+        return {str(name): _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(each) for each in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,1 @@
+"""HTML for people: pages of the daemon, reports of commands."""

@@ -1,0 +1,154 @@
+"""The rows of the monitor page: features by how certainly they drift."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from kldrift.drift.detection import severity
+from kldrift.pages.reading import state
+from kldrift.records import FloatArray, IntArray, MonitorSnapshot, Track
+
+State = Literal["critical", "warning", "quiet", "undecided", "empty"]
+STATES: tuple[State, ...] = ("critical", "warning", "quiet", "undecided", "empty")
+
+#: Index of the severity: what is critical has been a warning at least as long.
+_WARNING = 0
+
+#: Points of a sparkline.
+SLOTS = 40
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureRow:
+    """One feature as a table shows it; figures are those of `window`.
+
+    Parameters
+    ----------
+    index : in the monitor
+    state : over all windows the verdict; of one window the side of the tolerances on which its lower bound is
+    window : where the lower bound is largest, else the divergence
+    since_ms : since when the verdict has been a drift without a break, None where it is none
+    """
+
+    index: int
+    name: str
+    kind: str
+    state: State
+    window: str
+    samples: int
+    kl: float
+    lower: float
+    upper: float
+    missing: float
+    outside: float
+    warning: float
+    problem: str | None
+    since_ms: int | None
+
+
+def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
+    """The state of one window of a feature."""
+    samples = int(monitor.samples[w, f])
+    if samples == 0:
+        return "empty"
+    if not monitor.ready[w, f]:
+        return "undecided"
+    info = monitor.features[f]
+    return severity(float(monitor.lower[w, f]), info.warning, info.critical) or "quiet"
+
+
+def feature_states(monitor: MonitorSnapshot) -> list[State]:
+    """The verdict on each feature, over all windows."""
+    most, ready = monitor.samples.max(axis=0, initial=0).tolist(), np.any(monitor.ready, axis=0).tolist()
+    found: list[State] = []
+    for (warning, critical), samples, is_ready in zip(monitor.detected.tolist(), most, ready, strict=True):
+        if critical == 1:
+            found.append("critical")
+        elif warning == 1:
+            found.append("warning")
+        else:
+            word = state(samples, is_ready)
+            found.append("quiet" if word == "ready" else "empty" if word == "empty" else "undecided")
+    return found
+
+
+def rank(
+    monitor: MonitorSnapshot,
+    since: Mapping[str, Mapping[int, int]],
+    window: str | None = None,
+    most: int | None = None,
+) -> list[FeatureRow]:
+    """The features, first those that certainly drift most: by the lower bound, then by the divergence.
+
+    Parameters
+    ----------
+    since : since when features drift, by name and index of the severity
+    window : None for the window of each feature in which it drifts most
+    most : rows wanted, None for all
+    """
+    lower = np.where(np.isnan(monitor.lower), -np.inf, monitor.lower)
+    kl = np.where(np.isnan(monitor.divergences[:, :, 0]), -np.inf, monitor.divergences[:, :, 0])
+    if window is None:
+        of_window = _largest(lower, kl)
+        states = feature_states(monitor)
+    else:
+        w = monitor.windows.index(window)
+        of_window = np.full(len(monitor.features), w, dtype=np.int64)
+        states = [series_state(monitor, w, f) for f in range(len(monitor.features))]
+    at = (of_window, np.arange(len(monitor.features)))
+    order = np.lexsort((-kl[at], -lower[at], np.array([STATES.index(word) for word in states])))
+    return [_row(monitor, int(f), int(of_window[f]), states[f], since if window is None else {}) for f in order[:most]]
+
+
+def _largest(lower: FloatArray, kl: FloatArray) -> IntArray:
+    """For each feature the window with the largest bound, or where none is decided the largest divergence."""
+    decided = np.isfinite(lower).any(axis=0)
+    return np.asarray(np.where(decided, lower.argmax(axis=0), kl.argmax(axis=0)))
+
+
+def _row(monitor: MonitorSnapshot, f: int, w: int, word: State, since: Mapping[str, Mapping[int, int]]) -> FeatureRow:
+    info = monitor.features[f]
+    outside = {"numeric": monitor.out_of_range_ratio, "categorical": monitor.unseen_ratio}.get(info.kind)
+    since_ms = since.get(info.name, {}).get(_WARNING) if word in ("warning", "critical") else None
+    return FeatureRow(
+        f,
+        info.name,
+        info.kind,
+        word,
+        monitor.windows[w],
+        int(monitor.samples[w, f]),
+        float(monitor.divergences[w, f, 0]),
+        float(monitor.lower[w, f]),
+        float(monitor.upper[w, f]),
+        float(monitor.missing_ratio[w, f]),
+        float("nan") if outside is None else float(outside[w, f]),
+        info.warning,
+        info.problem,
+        since_ms,
+    )
+
+
+def counted(states: Sequence[State]) -> dict[State, int]:
+    """How many features are in each state."""
+    return {word: states.count(word) for word in STATES}
+
+
+def evenly(track: Track) -> FloatArray:
+    """The largest lower bound of each feature in equal stretches of time, over the windows of `track`.
+
+    Returns
+    -------
+    values : (SLOTS or fewer, F) float64, from the first point there is to the last; NaN where there was none
+    """
+    n = track.at_ms.size
+    if n == 0:
+        return np.empty((0, track.lower.shape[2]))
+    of_features = np.fmax.reduce(track.lower.astype(np.float64), axis=1, initial=np.nan)
+    slots = min(SLOTS, n)
+    span = max(1, int(track.at_ms[-1] - track.at_ms[0]))
+    slot = np.minimum((track.at_ms - track.at_ms[0]) * slots // span, slots - 1)
+    values = np.full((slots, of_features.shape[1]), np.nan)
+    np.fmax.at(values, slot, of_features)
+    return values

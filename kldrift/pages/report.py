@@ -1,0 +1,117 @@
+"""A report of what drifts, in one HTML file that needs nothing else."""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from kldrift.pages.cells import cells_of
+from kldrift.pages.charts import histogram, legend, thumbnail
+from kldrift.pages.ranking import FeatureRow, counted, rank
+from kldrift.pages.reading import explanation_of, reading
+from kldrift.pages.templating import environment, static
+from kldrift.records import DIVERGENCES, MonitorSnapshot
+
+#: Sections that are open at first, of features that drift.
+OPEN_SECTIONS = 5
+
+_FIGURES = {
+    "reverse_kl": "reverse KL",
+    "js": "Jensen-Shannon",
+    "psi": "PSI",
+    "total_variation": "total variation",
+    "hellinger": "Hellinger",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """All of one feature."""
+
+    row: FeatureRow
+    thumbnail: Markup
+    chart: Markup
+    reading: str
+    figures: Sequence[tuple[str, float]]
+    is_open: bool
+
+
+def comparison_report(
+    monitor: MonitorSnapshot,
+    reference: str,
+    live: str,
+    rows: int,
+    left_out: Mapping[str, str],
+    notes: Sequence[str],
+    version: str,
+) -> str:
+    """The report of two files that were compared.
+
+    Parameters
+    ----------
+    monitor : the divergences, one window
+    reference, live : names of the files
+    rows : of the live file
+    left_out : columns that were not compared, by name, and why
+    notes : what else was left out
+    version : of kldrift
+    """
+    ranked = rank(monitor, {})
+    template = environment().get_template("report_comparison.html")
+    return template.render(
+        fixed=_fixed,
+        css=Markup(static("charts.css") + static("report.css")),  # noqa: S704 (our own files)
+        monitor=monitor,
+        reference=reference,
+        reference_rows=max((info.reference_rows for info in monitor.features), default=0.0),
+        live=live,
+        rows=rows,
+        counts=counted([row.state for row in ranked]),
+        verdict=verdict([row.state for row in ranked]),
+        sections=[_section(monitor, row, place) for place, row in enumerate(ranked)],
+        legend=legend(),
+        left_out=left_out,
+        notes=notes,
+        version=version,
+    )
+
+
+def verdict(states: Sequence[str]) -> str:
+    """In a sentence how many features drift."""
+    n, critical, warning = len(states), states.count("critical"), states.count("warning")
+    features = "1 feature" if n == 1 else f"{n:,} features"
+    if critical + warning == 0:
+        undecided = states.count("undecided") + states.count("empty")
+        if undecided == n:
+            return f"Undecided: there is too little data to judge {features if n == 1 else f'any of {features}'}."
+        return f"No drift in {features}" + (f", {undecided:,} of them undecided." if undecided else ".")
+    parts = [f"{count:,} {word}" for count, word in ((critical, "critical"), (warning, "warning")) if count]
+    drifting = critical + warning
+    return f"{drifting:,} of {features} {'drifts' if drifting == 1 else 'drift'}: {', '.join(parts)}."
+
+
+def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:
+    f = row.index
+    cells = cells_of(monitor, f, 0)
+    label = f"{row.name}: live against reference"
+    drawn = Markup("")
+    small = Markup("")
+    if cells:
+        drawn, small = histogram(cells, label), thumbnail(cells, label)
+    words = reading(monitor, f, 0, explanation_of(monitor, f, 0))
+    divergences = monitor.divergences[0, f]
+    figures = [(_FIGURES[name], float(divergences[i])) for i, name in enumerate(DIVERGENCES) if name in _FIGURES]
+    return _Section(
+        row,
+        small,
+        drawn,
+        words[:1].upper() + words[1:],
+        [(name, value) for name, value in figures if not math.isnan(value)],
+        place < OPEN_SECTIONS and row.state in ("critical", "warning"),
+    )
+
+
+def _fixed(value: float) -> str:
+    """Nats in a column: as many decimals in each row."""
+    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.4f}"

@@ -1,0 +1,66 @@
+"""The templates, and how they write figures."""
+
+from datetime import UTC, datetime
+from functools import cache
+from importlib.resources import files
+from math import isfinite, isinf, isnan
+from urllib.parse import quote
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+from kldrift.pages.charts.drawing import number
+
+_SECONDS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+@cache
+def environment() -> Environment:
+    """The environment of all templates: everything is escaped, an unknown name is an error."""
+    templates = files("kldrift.pages") / "templates"
+    made = Environment(
+        loader=FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"nats": nats, "share": share, "count": count, "instant": instant, "lasting": lasting}
+    made.filters["encoded"] = encoded
+    return made
+
+
+def static(name: str) -> str:
+    """A file of ``static/``."""
+    return (files("kldrift.pages") / "static" / name).read_text(encoding="utf-8")
+
+
+def nats(value: float) -> str:
+    """``0.0123``, ``8.7200``, ``0.00034``, ``1.2e-5``, ``0``; a dash where there is none."""
+    return f"{value:.4f}" if 0.001 <= abs(value) < 10 else number(value, 3 if abs(value) >= 10 else 2)
+
+
+def share(value: float) -> str:
+    """``1.2 %``; a dash where there is none."""
+    return "–" if isnan(value) else "0" if value == 0 else f"{100 * value:.3g} %"
+
+
+def count(value: float) -> str:
+    """``12,345``; ``∞`` for what is known exactly."""
+    return f"{value:,.0f}" if isfinite(value) else "∞" if isinf(value) else "–"
+
+
+def instant(at_ms: int) -> str:
+    """``2026-01-31 08:15:00``, UTC."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def lasting(ms: int) -> str:
+    """``45 s``, ``12 min``, ``3 h``, ``2 d``: whole ones."""
+    seconds = max(0, ms // 1000)
+    size, unit = next(((size, unit) for size, unit in _SECONDS if seconds >= size), _SECONDS[-1])
+    return f"{seconds // size} {unit}"
+
+
+def encoded(name: str) -> str:
+    """A name as a part of a path or of a query; what is not valid Unicode cannot be asked for."""
+    return quote(name, safe="", errors="replace")

@@ -1,0 +1,186 @@
+"""Engine, history and pull intakes of a configuration: built, started in the order of the data, reloaded, stopped."""
+
+import time
+
+from kldrift.build import build_monitors, build_source
+from kldrift.config import Config, SourceConfig
+from kldrift.drift.monitor import Monitor
+from kldrift.engine import Engine
+from kldrift.errors import KldriftError
+from kldrift.export.telemetry import Telemetry
+from kldrift.history import History
+from kldrift.intake import HTTP, PullIntake, now_ms
+from kldrift.kernels._jit import set_threads, warm_up
+from kldrift.records import DriftSnapshot
+from kldrift.state.base import NoStore, Store
+from kldrift.state.history import SqliteHistory
+from kldrift.state.sqlite import SqliteStore
+
+
+class Parts:
+    """Engine and pull intakes of a configuration, with or without a server around them."""
+
+    def __init__(self, config: Config, telemetry: Telemetry, once: bool = False) -> None:
+        self.config = config
+        self.telemetry = telemetry
+        self.engine: Engine | None = None
+        self.history: History | None = None
+        self.pulls: dict[str, PullIntake] = {}
+        self._once = once
+        self._store: Store = NoStore()
+
+    def build(self) -> None:
+        """Warm the kernels, count the references, start the engine.
+
+        Raises
+        ------
+        ReferenceProblem
+            a reference cannot be had
+        StateError
+            the state cannot be opened or read
+        """
+        set_threads(self.config.engine.threads)
+        warm_up()
+        monitors = build_monitors(self.config.monitors, now_ms(), self.telemetry.config_warning)
+        self._configure(self.config)
+        engine, state = self.config.engine, self.config.state
+        if state.path is not None and not self._once:  # one pass over the sources is a question of its own
+            self._store = SqliteStore(state.path, now_ms, self.telemetry.state_moved)
+        if not self._once:
+            self.history = History(SqliteHistory(state.path), self.telemetry, now_ms)
+        self.engine = Engine(
+            monitors,
+            engine.tick_ms,
+            engine.queue_bytes,
+            self.telemetry,
+            now_ms,
+            self._store,
+            state.commit_ms,
+            on_evaluated=(lambda _: None) if self.history is None else self.history.record,
+        )
+        self.engine.start()
+
+    def start_sources(self) -> None:
+        """Start the pull sources that feed a monitor."""
+        for source in self.config.sources:
+            self._start(source)
+
+    def _start(self, config: SourceConfig) -> None:
+        feeds = self._feeds(self.config, config.name)
+        if self.engine is None or not feeds:
+            return
+
+        def on_error(reason: str, detail: str) -> None:
+            self.telemetry.source_error(config.name, reason, detail)
+
+        widest = max(self.engine.monitors[name].schema.row_numbers for name in feeds)
+        engine = self.engine
+        source, body_format = build_source(
+            config,
+            now_ms,
+            on_error,
+            self._once,
+            widest,
+            settled=lambda: engine.stored_positions(config.name),
+            on_rebalance=lambda streams: self.telemetry.source_assigned(config.name, streams),
+        )
+        pull = PullIntake(source, body_format, feeds, self.engine, self.telemetry, self._once)
+        self.pulls[config.name] = pull
+        pull.start()
+
+    def stop_sources(self) -> None:
+        """Stop the pull sources; what they handed over stays queued."""
+        for pull in self.pulls.values():
+            pull.stop()
+
+    def stop(self) -> None:
+        """Count and store what is queued; nothing is counted any more."""
+        if self.engine is not None:
+            self.engine.stop()
+        if self.history is not None:
+            self.history.close()
+        self._store.close()
+
+    def reload(self, config: Config) -> None:
+        """Go on with another configuration: the same bins and windows keep their counts, the same sources their place.
+
+        Raises
+        ------
+        ReferenceProblem
+            a reference cannot be had; nothing has changed then
+        """
+        assert self.engine is not None
+        built = build_monitors(config.monitors, now_ms(), self.telemetry.config_warning)
+        monitors = [self._kept(monitor) for monitor in built]
+        # No source decodes for a monitor that is about to go; each goes on exactly where it was.
+        self.stop_sources()
+        changed = [
+            name
+            for name in self.pulls
+            if _source(self.config, name) != _source(config, name)
+            or self._feeds(self.config, name) != self._feeds(config, name)
+        ]
+        try:
+            self.engine.swap(monitors, config.engine.tick_ms)
+        except BaseException:  # a defect: the old monitors stay, and with them what they are fed by
+            for pull in self.pulls.values():
+                pull.start()
+            raise
+        for name in changed:
+            del self.pulls[name]
+        self.config = config
+        self._configure(config)
+        for pull in self.pulls.values():
+            pull.start()
+        for source in config.sources:
+            if source.name not in self.pulls:
+                self._start(source)
+
+    def _kept(self, built: Monitor) -> Monitor:
+        assert self.engine is not None
+        old = self.engine.monitors.get(built.spec.name)
+        return old if old is not None and old.identity == built.identity else built
+
+    def _configure(self, config: Config) -> None:
+        self.telemetry.configure(
+            [source.name for source in config.sources if self._feeds(config, source.name)],
+            [] if self._once else [HTTP],
+            {monitor.name: [feature.name for feature in monitor.features] for monitor in config.monitors},
+        )
+
+    @staticmethod
+    def _feeds(config: Config, source: str) -> list[str]:
+        return [monitor.name for monitor in config.monitors if source in monitor.sources]
+
+
+def _source(config: Config, name: str) -> SourceConfig | None:
+    return next((source for source in config.sources if source.name == name), None)
+
+
+def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, float, list[KldriftError]]:
+    """Read the sources to their end.
+
+    Returns
+    -------
+    snapshot : the divergences at the end
+    rows : rows counted
+    seconds : from the first read to the last count
+    failures : sources that could not be read to their end
+
+    Raises
+    ------
+    ReferenceProblem
+        a reference cannot be had
+    """
+    parts = Parts(config, telemetry, once=True)
+    parts.build()
+    assert parts.engine is not None
+    started = time.perf_counter()
+    parts.start_sources()
+    for pull in parts.pulls.values():
+        while not pull.wait(0.5):  # in turns, so that Ctrl-C is seen
+            pass
+    parts.engine.stop()
+    seconds = time.perf_counter() - started
+    failures = [pull.failure for pull in parts.pulls.values() if pull.failure is not None]
+    return parts.engine.snapshot, parts.engine.rows_counted, seconds, failures

@@ -1,0 +1,46 @@
+"""Monitors, features and windows by the names in a request."""
+
+from starlette.requests import Request
+
+from kldrift.records import MonitorSnapshot
+from kldrift.web.answers import Problem, decoded_segment, shown, unknown
+from kldrift.web.ports import Readers
+
+
+def named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
+    """The snapshot of the monitor in the path, or of its segment in the query.
+
+    Raises
+    ------
+    Problem
+        404
+    """
+    name = decoded_segment(request.path_params["monitor"])
+    by_name = {monitor.name: monitor for monitor in readers.snapshot().monitors}
+    if name not in by_name:
+        raise unknown("monitor", name, by_name)
+    monitor, value = by_name[name], request.query_params.get("segment")
+    if value is None:
+        return monitor
+    segments = {segment.segment: segment for segment in monitor.segments}
+    if value in segments:
+        return segments[value]
+    if not segments:
+        why = "no segment has rows yet" if monitor.segment_mix.size else "this monitor has no segments"
+        raise Problem(404, f"expected a known segment, got {shown(value)}; {why}")
+    raise unknown("segment", value, [str(known) for known in segments])
+
+
+def feature_index(monitor: MonitorSnapshot, name: str) -> int:
+    """Which of the features has this name; 404 for none."""
+    names = [feature.name for feature in monitor.features]
+    if name not in names:
+        raise unknown("feature", name, names)
+    return names.index(name)
+
+
+def window_index(monitor: MonitorSnapshot, window: str) -> int:
+    """Which of the windows has this name; 404 for none."""
+    if window not in monitor.windows:
+        raise unknown("window", window, monitor.windows)
+    return monitor.windows.index(window)

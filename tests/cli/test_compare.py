@@ -1,0 +1,388 @@
+"""``kldrift compare``: two files, told in the terminal, as JSON and HTML; the figures are the daemon's."""
+
+import gzip
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import zstandard
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import sync_playwright
+
+from kldrift.cli.compare import drifts
+from kldrift.comparison import Comparison, compare_files
+from kldrift.config import load_config
+from kldrift.errors import KldriftError, ReferenceProblem, SourceError
+from kldrift.export.telemetry import Telemetry
+from kldrift.file_columns import file_columns
+from kldrift.parts import run_once
+from tests.conftest import absent
+from tests.e2e.processes import kldrift
+
+N_ROWS = 4000
+NOW_MS = 1_700_000_000_000
+CHROMIUM = Path("/usr/bin/chromium")
+
+
+def table(seed: int, shift: float = 0.0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "amount": rng.normal(size=N_ROWS) + shift,
+            "country": rng.choice(["de", "fr"], N_ROWS),
+            "ok": rng.random(N_ROWS) < 0.5,
+        }
+    )
+
+
+def write(data: pl.DataFrame, path: Path) -> Path:
+    """The table in the format and compression that the name says."""
+    plain = path.with_name(path.name.removesuffix(".gz").removesuffix(".zst"))
+    getattr(data, {".csv": "write_csv", ".parquet": "write_parquet"}.get(plain.suffix, "write_ndjson"))(plain)
+    if path.suffix == ".gz":
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    elif path.suffix == ".zst":
+        path.write_bytes(zstandard.ZstdCompressor().compress(plain.read_bytes()))
+    return path
+
+
+def compare(reference: Path, live: Path) -> Comparison:
+    return compare_files(reference, live, now_ms=NOW_MS)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    return write(table(0), tmp_path / "reference.parquet")
+
+
+# --- the figures --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["live.parquet", "live.csv", "live.csv.gz", "live.ndjson", "live.jsonl.zst"])
+def test_every_format_gives_the_same_figures(reference: Path, tmp_path: Path, name: str) -> None:
+    expected = compare(reference, write(table(1, 1.0), tmp_path / "expected.parquet")).monitor
+    found = compare(reference, write(table(1, 1.0), tmp_path / name))
+    assert [(info.name, info.kind) for info in found.monitor.features] == [
+        ("amount", "numeric"),
+        ("country", "categorical"),
+        ("ok", "categorical"),
+    ]
+    np.testing.assert_array_equal(found.monitor.counts, expected.counts)
+    np.testing.assert_array_equal(found.monitor.lower, expected.lower)
+    assert found.rows == N_ROWS
+    assert found.left_out == {}
+    assert found.notes == ()
+
+
+CONFIG = """
+server: {listen: "127.0.0.1:0"}
+state: none
+sources:
+  files: {type: file, path: live.parquet, format: parquet}
+monitors:
+  loans:
+    sources: [files]
+    windows: [1h]
+    reference: {data: reference.parquet}
+    divergences: [kl, js]
+    features:
+      amount: {kind: numeric, bins: {method: uniform, count: 12, range: [-3, 3]}}
+      country: {kind: categorical}
+  other:
+    windows: [5m]
+    reference: {data: reference.parquet}
+    features:
+      ok: {kind: categorical}
+      gone: {kind: numeric}
+"""
+
+
+def test_with_a_monitor_the_figures_are_those_of_the_daemon(reference: Path, tmp_path: Path) -> None:
+    live = write(table(1, 0.2), tmp_path / "live.parquet")
+    path = tmp_path / "kldrift.yaml"
+    path.write_text(CONFIG.partition("  other:")[0])
+    config = load_config(path)
+    snapshot, rows, _, failures = run_once(config, Telemetry())
+    found = compare_files(reference, live, config.monitors[0], now_ms=NOW_MS)
+    daemon = snapshot.monitors[0]
+    assert failures == []
+    assert rows == found.rows == N_ROWS
+    assert [info.bins_hash for info in found.monitor.features] == [info.bins_hash for info in daemon.features]
+    for name in ("counts", "divergences", "lower", "upper", "log10_p_value", "noise_floor", "detected"):
+        np.testing.assert_array_equal(getattr(found.monitor, name), getattr(daemon, name), err_msg=name)
+
+
+def test_a_file_does_not_drift_from_itself(reference: Path) -> None:
+    found = compare(reference, reference).monitor
+    # what is left is the smoothing of the reference
+    assert (found.divergences[:, :, 0] < 0.001).all()
+    assert (found.detected == 0).all()
+
+
+def test_a_year_of_employment_is_compared(shared_data: Path) -> None:
+    found = compare(shared_data / "employment_MA_reference.parquet", shared_data / "employment_MA_analysis.parquet")
+    assert found.rows == 208_892
+    assert found.left_out == {"employed": "only in the reference"}
+    assert len(found.monitor.features) == 20
+    kl = dict(zip((info.name for info in found.monitor.features), found.monitor.divergences[0, :, 0], strict=True))
+    assert max(kl, key=lambda name: kl[name] if name not in ("id", "year") else 0) == "ANC"
+
+
+def test_vectors_are_compared(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    paths = []
+    for name, shift in (("reference.parquet", 0.0), ("live.ndjson", 1.0)):
+        vectors = pl.Series("v", (rng.normal(size=(N_ROWS, 3)) + shift).tolist(), dtype=pl.List(pl.Float64))
+        paths.append(write(pl.DataFrame({"v": vectors}), tmp_path / name))
+    found = compare(*paths).monitor
+    assert found.features[0].kind == "vector"
+    # three dimensions, each 1 sigma away: 3 / 2
+    assert found.divergences[0, 0, 0] == pytest.approx(1.5, abs=0.1)
+
+
+def test_a_large_file_is_counted_in_pieces(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    live = write(table(1, 1.0), tmp_path / "live.parquet")
+    whole = compare(reference, live)
+    monkeypatch.setattr("kldrift.comparison.MAX_CHUNK_NUMBERS", 1000)
+    monkeypatch.setattr("kldrift.comparison.FEATURES_AT_A_TIME", 1)
+    pieces = compare(reference, live)
+    np.testing.assert_array_equal(pieces.monitor.counts, whole.monitor.counts)
+    np.testing.assert_array_equal(pieces.monitor.lower, whole.monitor.lower)
+
+
+# --- what cannot be compared --------------------------------------------------------------------------
+
+
+def test_columns_of_one_file_or_of_other_types_are_left_out_and_named(reference: Path, tmp_path: Path) -> None:
+    live = table(1).with_columns(
+        pl.col("amount").cast(pl.String).alias("amount"), pl.lit(1).alias("new"), pl.lit(0).cast(pl.Date).alias("day")
+    )
+    found = compare(reference, write(live.drop("ok"), tmp_path / "live.parquet"))
+    assert [info.name for info in found.monitor.features] == ["country"]
+    assert found.left_out == {
+        "amount": "numbers in the reference, text in the live data",
+        "ok": "only in the reference",
+        "new": "only in the live data",
+        "day": "only in the live data",
+    }
+
+
+def test_a_column_without_values_is_left_out_of_the_reference_and_drifts_in_the_live_data(tmp_path: Path) -> None:
+    empty = table(0).with_columns(pl.lit(None, dtype=pl.Float64).alias("amount"))
+    nulls = table(0).with_columns(pl.lit(None).alias("amount"))
+    full = write(table(0), tmp_path / "full.parquet")
+    for i, data in enumerate((empty, nulls)):
+        path = write(data, tmp_path / f"{i}.parquet")
+        found = compare(path, full)
+        assert "amount" in found.left_out
+        assert "value" in found.left_out["amount"]
+        assert [info.name for info in found.monitor.features] == ["country", "ok"]
+        found = compare(full, path)
+        assert found.monitor.features[0].name == "amount"
+        assert found.monitor.missing_ratio[0, 0] == 1
+        assert drifts(found.monitor, "critical")
+
+
+def test_rows_and_values_that_cannot_be_read_are_counted_and_told(reference: Path, tmp_path: Path) -> None:
+    path = write(table(1), tmp_path / "live.ndjson")
+    more = '{"amount": [], "country": "de"}\n' * 2 + "nonsense\n"
+    # behind the rows from which kinds are guessed
+    path.write_text(path.read_text() * 3 + more)
+    found = compare(reference, path)
+    assert found.rows == 3 * N_ROWS + 2
+    assert found.notes == (
+        "live data live.ndjson: 1 row could not be read, left out: 1 malformed",
+        "live data live.ndjson: values of the wrong type, left out: amount (2)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("empty.csv", b"", "expected rows, got none"),
+        ("header.csv", b"amount,country\n", "expected rows, got none"),
+        ("empty.ndjson", b"", "expected rows, got none"),
+        ("blank.ndjson.gz", gzip.compress(b""), "expected rows, got none"),
+        ("cut.csv.gz", gzip.compress(b"amount\n" + b"%d\n" * 9000 % tuple(range(9000)))[:5000], "ends early"),
+        ("no.ndjson", b"\x00\xff" * 99, "cannot be read as ndjson: none of its first lines is a JSON object"),
+        ("no.parquet", b"PAR1" * 9, "Parquet file"),
+        ("no.txt", b"a", "expected a file named .parquet, .csv, .ndjson or .jsonl"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_words(
+    reference: Path, tmp_path: Path, name: str, content: bytes, words: str
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(SourceError, match=words) as caught:
+        compare(reference, path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(ReferenceProblem) as refused:
+        compare(path, reference)
+    assert str(path) in str(refused.value)
+
+
+def test_a_parquet_file_that_is_damaged_within_is_told_in_words(reference: Path, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.parquet"
+    content = bytearray(reference.read_bytes())
+    content[200:9000] = bytes(8800)
+    path.write_bytes(content)
+    for one, other in ((reference, path), (path, reference)):
+        with pytest.raises(KldriftError, match=r"damaged\.parquet"):
+            compare(one, other)
+
+
+def test_disjoint_columns_are_refused_with_those_of_both(reference: Path, tmp_path: Path) -> None:
+    live = write(pl.DataFrame({"a": [1.0], "b": ["x"]}), tmp_path / "live.parquet")
+    with pytest.raises(ReferenceProblem) as caught:
+        compare(reference, live)
+    assert str(caught.value) == (
+        f"expected columns that can be compared, found none: {reference} has amount (numbers), country (text),"
+        f" ok (booleans); {live} has a (numbers), b (text)"
+    )
+
+
+def test_one_row_is_undecided(reference: Path, tmp_path: Path) -> None:
+    one = write(table(1)[:1], tmp_path / "one.csv")
+    for a, b in ((reference, one), (one, reference)):
+        found = compare(a, b)
+        assert not found.monitor.ready.any()
+        assert not drifts(found.monitor, "warning")
+
+
+def test_kinds_follow_from_values(tmp_path: Path) -> None:
+    path = tmp_path / "data.ndjson"
+    rows = [
+        {"number": 1, "text": "a", "mixed": 1, "list": [1, 2], "object": {}, "flag": True, "none": None},
+        {"number": 2.5, "text": None, "mixed": "a", "list": [1, 2], "object": {}, "late": 1},
+        {"number": None, "list": [1], "none": None},
+    ]
+    path.write_text("\n".join(map(json.dumps, rows)))
+    found = {name: (column.kind, column.holds) for name, column in file_columns(path).items()}
+    assert found == {
+        "number": ("numeric", "numbers"),
+        "text": ("categorical", "text"),
+        "mixed": ("categorical", "text"),
+        "list": ("vector", "lists of 2 numbers"),
+        "object": (None, "objects"),
+        "flag": ("categorical", "booleans"),
+        "none": (None, "no values"),
+        "late": ("numeric", "numbers"),
+    }
+
+
+# --- the command --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    write(table(0), tmp_path / "reference.parquet")
+    write(table(1, 0.35), tmp_path / "live.parquet")
+    (tmp_path / "kldrift.yaml").write_text(CONFIG)
+    return tmp_path
+
+
+def test_the_terminal_shows_a_table_and_a_verdict(folder: Path) -> None:
+    done = kldrift("compare", "reference.parquet", "live.parquet", cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "live.parquet (4,000 rows) against reference.parquet" in done.stdout
+    assert "verdict (false discovery rate 0.01 %): warning: amount" in done.stdout
+
+
+def test_it_fails_where_asked_to(folder: Path) -> None:
+    given = ("compare", "reference.parquet", "live.parquet")
+    assert kldrift(*given, "--fail-on", "warning", cwd=folder).returncode == 3
+    assert kldrift(*given, "--fail-on", "critical", cwd=folder).returncode == 0
+
+
+def test_json_is_the_api_s_and_nothing_else_is_on_stdout(folder: Path) -> None:
+    done = kldrift("compare", "reference.parquet", "live.parquet", "--json", "--html", "out.html", cwd=folder)
+    answer = json.loads(done.stdout)
+    assert answer["rows"] == N_ROWS
+    assert answer["drift"] == {"warning": True, "critical": False}
+    assert [feature["name"] for feature in answer["monitor"]["features"]] == ["amount", "country", "ok"]
+    assert sum(answer["features"][0]["live_counts"]) == N_ROWS
+    assert answer["features"][0]["lower"] > 0.01
+    assert (folder / "out.html").read_text().startswith("<!doctype html>")
+    assert not list(folder.glob("*.part"))
+
+
+def test_a_file_may_be_named_by_any_bytes(folder: Path) -> None:
+    name = os.fsdecode(b"live \xff\xe9.csv")
+    write(table(1), folder / "plain.csv").rename(folder / name)
+    for answer in ((), ("--json", "--html", "out.html")):
+        done = kldrift("compare", "reference.parquet", name, *answer, cwd=folder)
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "live " in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("reference.parquet", "absent.csv"), "absent.csv: expected a file, there is none"),
+        (("absent.csv", "live.parquet"), "absent.csv: expected a file, there is none"),
+        (("reference.parquet", "live.parquet", "-m", "loans"), "add -c FILE"),
+        (("reference.parquet", "live.parquet", "-c", "kldrift.yaml"), "it has loans, other"),
+        (("reference.parquet", "live.parquet", "-c", "kldrift.yaml", "-m", "x"), "-m x: expected a monitor"),
+        (("reference.parquet", "live.parquet", "--html", "absent/out.html"), "expected a place to write to"),
+    ],
+)
+def test_wrong_arguments_are_told_in_words(folder: Path, arguments: tuple[str, ...], words: str) -> None:
+    done = kldrift("compare", *arguments, cwd=folder)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_monitor_s_features_that_a_file_lacks_are_named(folder: Path) -> None:
+    done = kldrift("compare", "reference.parquet", "live.parquet", "-c", "kldrift.yaml", "-m", "other", cwd=folder)
+    assert done.returncode == 0
+    assert "gone: not in the reference nor in the live data" in done.stdout
+    assert "amount" not in done.stdout
+
+
+# --- the report in a browser --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [320, 400, 1200])
+def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
+    if not CHROMIUM.exists():
+        absent("chromium")
+    done = kldrift("compare", "reference.parquet", "live.parquet", "--html", "out.html", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    page_url = (folder / "out.html").as_uri()
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        requests: list[str] = []
+        messages: list[str] = []
+        page.on("request", lambda request: requests.append(request.url))
+        page.on("console", lambda message: messages.append(message.text))
+        page.goto(page_url)
+        assert requests == [page_url]
+        assert messages == []
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+        # a link of the table opens the section it leads to
+        page.click("text=country >> nth=0")
+        assert page.locator("details", has=page.locator("h3:text-is('country')")).get_attribute("open") is not None
+        browser.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(folder: Path, scheme: str) -> None:
+    if not CHROMIUM.exists():
+        absent("chromium")
+    done = kldrift("compare", "reference.parquet", "live.parquet", "--html", "out.html", cwd=folder)
+    assert done.returncode == 0, done.stderr
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+        # the checker is a script, which the report's own policy forbids
+        page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
+        page.goto((folder / "out.html").as_uri())
+        page.evaluate("document.querySelectorAll('details').forEach(section => { section.open = true })")
+        found = Axe().run(page).response["violations"]
+        assert [(problem["id"], [node["html"][:200] for node in problem["nodes"]]) for problem in found] == []
+        browser.close()
