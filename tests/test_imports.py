@@ -13,16 +13,21 @@ RECORDS = {"records", "errors"}
 ALLOWED = {
     "records": {"records"},
     "errors": set(),
+    "client": {"client"},
     "kernels": {"kernels", *RECORDS},
     "drift": {"drift", "kernels", *RECORDS},
     "sources": {"sources", *RECORDS},
     "wire": {"wire", *RECORDS},
     "config": {"config", *RECORDS},
+    "guess": {"guess", "wire", "drift", "config", *RECORDS},
     "export": {"export", *RECORDS},
-    "web": {"web", *RECORDS},
+    "pages": {"pages", *RECORDS},
+    "web": {"web", "pages", *RECORDS},
     "state": {"state", *RECORDS},
+    "readiness": {*RECORDS},
     "work": {"drift", "state", *RECORDS},
     "commits": {"drift", "export", "state", "work", *RECORDS},
+    "history": {"export", "state", *RECORDS},
     "engine": {"commits", "drift", "export", "state", "work", *RECORDS},
     "intake": {"intake", "drift", "engine", "export", "sources", "state", "wire", "work", *RECORDS},
 }
@@ -31,6 +36,7 @@ ALLOWED = {
 BESIDES = {
     # the API takes the one series apart that it is asked for, so that the snapshot need not hold that of all
     "web": {"kldrift.drift.explanation", "kldrift.drift.detection"},
+    "pages": {"kldrift.drift.explanation", "kldrift.drift.detection"},
 }
 
 #: libraries that only some may know
@@ -40,6 +46,7 @@ ONLY = {
     "numba": {"kernels", "cli", "export"},
     "llvmlite": {"kernels"},
     "starlette": {"web"},
+    "jinja2": {"pages"},
     "uvicorn": {"web"},
     "prometheus_client": {"export"},
     "scipy": {"drift"},

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,6 +17,7 @@ app = typer.Typer(
 reference_app = typer.Typer(no_args_is_help=True, help="Make and show reference files.")
 app.add_typer(reference_app, name="reference")
 
+FailOn = Literal["warning", "critical"]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (YAML).")]
 
 
@@ -48,6 +49,10 @@ def run(
     ] = False,
 ) -> None:
     """Run the daemon (or, with --once, one pass over the sources)."""
+    from kldrift.allocation import give_back_early
+
+    give_back_early()  # before polars comes in
+
     from kldrift.cli.run import run_command
 
     with exit_codes():
@@ -61,6 +66,23 @@ def check(config: ConfigOption) -> None:
 
     with exit_codes():
         check_command(config)
+
+
+@app.command()
+def init(
+    data: Annotated[Path, typer.Argument(help="Rows that were normal: Parquet, CSV or NDJSON (.gz and .zst as well).")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = Path("kldrift.yaml"),
+    monitor: Annotated[str | None, typer.Option(help="The monitor's name (default: from that of the file).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    live: Annotated[
+        str | None, typer.Option(help="Live files to follow, such as 'logs/*.ndjson' (default: rows are pushed).")
+    ] = None,
+) -> None:
+    """Write a starting configuration from data, each guess explained beside it."""
+    from kldrift.cli.init import init_command
+
+    with exit_codes():
+        init_command(data, output, monitor, force, live)
 
 
 @app.command()
@@ -86,30 +108,27 @@ def demo(
         demo_command(port, drift_after, duration)
 
 
-@reference_app.command("build")
-def reference_build(
-    data: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON (.gz and .zst as well).")],
-    config: ConfigOption,
-    monitor: Annotated[str, typer.Option("--monitor", "-m", help="The monitor whose features are counted.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The reference file to write (JSON).")],
+@app.command()
+def compare(
+    reference: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON (.gz and .zst as well).")],
+    live: Annotated[Path, typer.Argument(help="What is compared with it.")],
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Take features, bins and tolerances from this configuration.")
+    ] = None,
+    monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report with plots, one file that needs no other.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
+    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 where any feature drifts so much.")] = None,
 ) -> None:
-    """Count a reference from data and write it to a file that can be reviewed."""
-    from kldrift.cli.reference import build_command
+    """Compare two files: by how much the second drifts from the first, feature by feature.
+
+    Without a configuration every column that both files have is compared, of the kind that its values suggest:
+    numbers, categories, or vectors.
+    """
+    from kldrift.cli.compare import compare_command
 
     with exit_codes():
-        build_command(data, config, monitor, output)
-
-
-@reference_app.command("show")
-def reference_show(
-    file: Annotated[Path, typer.Argument(help="A reference file.")],
-    feature: Annotated[str | None, typer.Option("--feature", "-f", help="Show the cells of one feature.")] = None,
-) -> None:
-    """Show a reference file."""
-    from kldrift.cli.reference import show_command
-
-    with exit_codes():
-        show_command(file, feature)
+        compare_command(reference, live, config, monitor, html, as_json, fail_on)
 
 
 @app.command()
@@ -122,6 +141,60 @@ def bench(
 
     with exit_codes():
         bench_command(config, seconds)
+
+
+@app.command()
+def rules(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Make them for this configuration; without it, for any.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A file, or a folder for kldrift.rules.yml (default: stdout).")
+    ] = None,
+    tests: Annotated[
+        bool, typer.Option("--tests", help="Write unit tests for promtool beside them (kldrift.rules.test.yml).")
+    ] = False,
+    job: Annotated[
+        str | None, typer.Option(help="The scrape job, for all rules (default: kldrift, where one needs it).")
+    ] = None,
+    runbook_url: Annotated[str | None, typer.Option(help="A page with a section for each alert.")] = None,
+    warning: Annotated[str, typer.Option(help="The label severity of what can wait.")] = "warning",
+    critical: Annotated[str, typer.Option(help="The label severity of what cannot.")] = "critical",
+    stale_after: Annotated[str, typer.Option(help="The age from which a reference is worth a question.")] = "90d",
+) -> None:
+    """Write alerting rules for Prometheus, and unit tests for them.
+
+    kldrift rules -c kldrift.yaml -o /etc/prometheus/rules --tests
+    """
+    from kldrift.cli import rules as command
+    from kldrift.export.alerts import RUNBOOK, RuleOptions
+
+    with exit_codes():
+        options = RuleOptions(job, runbook_url or RUNBOOK, warning, critical, command.stale_after(stale_after))
+        command.rules_command(config, output, tests, options)
+
+
+@app.command()
+def dashboard(
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Leave out what this configuration cannot fill.")
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="A folder; it is made if it is not there.")
+    ] = None,
+    board: Annotated[str | None, typer.Option(help="Only one: fleet, monitor, feature or daemon.")] = None,
+    datasource: Annotated[
+        str | None, typer.Option(help="The Prometheus of Grafana that is chosen at first (default: Grafana's default).")
+    ] = None,
+) -> None:
+    """Write dashboards for Grafana: the fleet, a monitor, a feature, the daemon itself.
+
+    kldrift dashboard -c kldrift.yaml -o /var/lib/grafana/dashboards
+    """
+    from kldrift.cli.dashboard import dashboard_command
+
+    with exit_codes():
+        dashboard_command(config, output, board, datasource)
 
 
 @app.command()

@@ -1,0 +1,31 @@
+"""``kldrift dashboard``."""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+from kldrift.cli.rules import watched_of
+from kldrift.config import load_config
+from kldrift.errors import ConfigError
+from kldrift.export.dashboards import dashboards
+
+
+def dashboard_command(config: Path | None, output: Path | None, board: str | None, datasource: str | None) -> None:
+    """Write the dashboards into a folder, or one of them to stdout."""
+    made = dashboards(None if config is None else watched_of(load_config(config)), datasource)
+    names = {name.removesuffix(".json").removeprefix("kldrift-"): name for name in made}
+    if board is not None and board not in names:
+        raise ConfigError([f"dashboard: --board: expected one of {', '.join(names)}, got {board!r}; take one of these"])
+    if output is None:
+        if board is None:
+            raise ConfigError(
+                [f"dashboard: expected --output, got none; name a folder, or one --board of {', '.join(names)}"]
+            )
+        sys.stdout.write(made[names[board]])
+        return
+    output.mkdir(parents=True, exist_ok=True)
+    err = Console(stderr=True)
+    for name in made if board is None else [names[board]]:
+        (output / name).write_text(made[name], encoding="utf-8")
+        err.print(f"wrote {output / name}", markup=False, highlight=False, soft_wrap=True)

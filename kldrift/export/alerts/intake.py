@@ -1,0 +1,349 @@
+"""Alerts on what comes in, and on whether it can be judged."""
+
+from collections.abc import Iterable
+
+from kldrift.export.alerts.drift import TICKS, example, without
+from kldrift.export.alerts.records import (
+    DAY,
+    HOUR,
+    MINUTE,
+    Alert,
+    Case,
+    RuleOptions,
+    Watched,
+    WatchedSource,
+    ages,
+    duration_text,
+    duration_words,
+    humanized_duration,
+    promql_text,
+)
+from kldrift.export.exposition import printable
+from kldrift.records import MonitorSpec
+
+
+def intake_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
+    """The alerts of a configuration, or of any; one that nothing could raise is left out."""
+    if watched is None:
+        return [
+            _silent_daemon(15 * MINUTE, options),
+            _silent_source(HOUR, None, options),
+            _window_not_ready(None, HOUR, None, options),
+            _reference_stale(None, options),
+            _rejected(None, options),
+            _late(None, options),
+            _source_down(None, options),
+            _lag(None, options),
+        ]
+    alerts = [_absent_monitor(monitor, watched, options) for monitor in watched.monitors]
+    lively = [monitor for monitor in watched.monitors if not watched.is_replay(monitor)]
+    if lively:
+        alerts.append(_silent_daemon(_silence_ms(lively), options))
+    if len(watched.monitors) > 1:
+        alerts += [_silent_monitor(monitor, options) for monitor in lively]
+    for source in watched.sources:
+        if source.endless and watched.feeds(source):
+            alerts.append(_silent_source(min(4 * _silence_ms(watched.feeds(source)), DAY), source, options))
+    windows = {window.name: window.duration_ms for monitor in watched.monitors for window in monitor.windows}
+    for name, duration_ms in sorted(windows.items(), key=lambda window: window[1]):
+        alerts.append(_window_not_ready(name, max(15 * MINUTE, duration_ms), watched, options))
+    if any(map(ages, watched.monitors)):
+        alerts.append(_reference_stale(watched, options))
+    alerts.append(_rejected(watched, options))
+    if can_be_late(watched):
+        alerts.append(_late(watched, options))
+    if watched.sources:
+        alerts.append(_source_down(watched, options))
+    if any(source.lag for source in watched.sources):
+        alerts.append(_lag(watched, options))
+    return alerts
+
+
+def can_be_late(watched: Watched) -> bool:
+    """Whether rows carry a time: in a field, or as the records of a topic do."""
+    return any(monitor.timestamp for monitor in watched.monitors) or any(s.lag == "records" for s in watched.sources)
+
+
+def _silence_ms(monitors: Iterable[MonitorSpec]) -> int:
+    """After so long without a sample the smallest window is empty; within five minutes and a day."""
+    smallest = min(window.duration_ms for monitor in monitors for window in monitor.windows)
+    return min(max(5 * MINUTE, smallest), DAY)
+
+
+def daemon_labels(options: RuleOptions) -> dict[str, str]:
+    """Labels that Prometheus adds, for unit tests."""
+    return {"job": options.job_name, "instance": "a:9867"}
+
+
+def source_name(watched: Watched | None) -> str:
+    """A source of the configuration, for unit tests."""
+    return watched.sources[0].name if watched and watched.sources else "http" if watched else "scores"
+
+
+def _absent_monitor(monitor: MonitorSpec, watched: Watched, options: RuleOptions) -> Alert:
+    job = {"job": options.job_name}
+    ready = {
+        spec.name: ("kldrift_window_ready", {**daemon_labels(options), "monitor": spec.name}, "0")
+        for spec in watched.monitors
+    }
+    others = tuple(series for name, series in ready.items() if name != monitor.name)
+    up = ("up", daemon_labels(options), "1")
+    return Alert(
+        "KldriftMonitorAbsent",
+        f"""\
+  absent(kldrift_window_ready{{job={promql_text(options.job_name)},monitor={promql_text(monitor.name)}}})
+and on ()
+  up{{job={promql_text(options.job_name)}}} == 1""",
+        "critical",
+        "{{ $labels.monitor }} is not watched",
+        "The configuration that these rules were made for has the monitor {{ $labels.monitor }}, but no kldrift of the"
+        ' job "{{ $labels.job }}" that is up exports it. Does it run with another configuration? If the monitor was'
+        " removed on purpose, make the rules anew.",
+        fires=Case("a daemon is up that does not have it", (up, *others), {**job, "monitor": monitor.name}),
+        silent=Case("it is there", (up, *ready.values()), {}),
+        for_ms=max(5 * MINUTE, TICKS * watched.tick_ms),
+        labels={"monitor": monitor.name},
+    )
+
+
+def _silent_daemon(limit_ms: int, options: RuleOptions) -> Alert:
+    of = options.selector
+    source = {**daemon_labels(options), "source": "http"}
+
+    def case(title: str, last: str) -> Case:
+        series = (
+            ("kldrift_last_sample_timestamp_seconds", source, last),
+            ("kldrift_samples_received_total", source, "5"),
+        )
+        return Case(title, series, daemon_labels(options), holds_after_ms=limit_ms)
+
+    return Alert(
+        "KldriftNoSamples",
+        f"""\
+  time() - max by (job, instance) ({of("kldrift_last_sample_timestamp_seconds")}) > {limit_ms // 1000}
+or
+  sum by (job, instance) ({of("kldrift_samples_received_total")}) == 0""",
+        "critical",
+        "kldrift {{ $labels.instance }} receives no samples",
+        f"No source of {{{{ $labels.instance }}}} has delivered a sample for {duration_words(limit_ms)}, or ever. Look"
+        " at who sends: the producers, the topics, the files, the clients of POST /v1/monitors/…/samples.",
+        fires=case("the last one came long ago", "0"),
+        silent=case("they come in", "0+60"),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=2 * MINUTE,
+        comment="No source at all has delivered anything.",
+    )
+
+
+def _silent_monitor(monitor: MonitorSpec, options: RuleOptions) -> Alert:
+    span_ms = _silence_ms([monitor])
+    labels = {"job": options.job_name, "monitor": monitor.name}
+    counted = {**daemon_labels(options), "monitor": monitor.name}
+    return Alert(
+        "KldriftNoSamples",
+        f"sum by (job, monitor) (increase({options.selector('kldrift_samples_counted_total', monitor=monitor.name)}"
+        f"[{duration_text(span_ms)}])) == 0",
+        "warning",
+        "{{ $labels.monitor }} receives no samples",
+        f"No sample of {{{{ $labels.monitor }}}} has been counted for {duration_words(span_ms)}. Look at who"
+        " sends to it.",
+        fires=Case(
+            "none is counted", (("kldrift_samples_counted_total", counted, "7"),), labels, holds_after_ms=2 * MINUTE
+        ),
+        silent=Case("they are counted", (("kldrift_samples_counted_total", counted, "0+7"),), labels),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=2 * MINUTE,
+        labels={"monitor": monitor.name},
+        comment="One monitor, over all daemons of the job: those that share a topic may have no part of it.",
+    )
+
+
+def _silent_source(limit_ms: int, source: WatchedSource | None, options: RuleOptions) -> Alert:
+    of = options.selector
+    given = {} if source is None else {"source": source.name}
+    labels = {**daemon_labels(options), "source": "scores", **given}
+
+    def case(title: str, last: str) -> Case:
+        series = (
+            ("kldrift_last_sample_timestamp_seconds", {**labels, "source": "http"}, "0+60"),
+            ("kldrift_last_sample_timestamp_seconds", labels, last),
+            ("kldrift_source_up", labels, "1"),
+        )
+        return Case(title, series, labels, humanized_duration, limit_ms)
+
+    return Alert(
+        "KldriftNoSamples",
+        f"""\
+  time() - {of("kldrift_last_sample_timestamp_seconds", **given)} > {limit_ms // 1000}
+and on (job, instance, source)
+  {of("kldrift_source_up", **given)} == 1""",
+        "warning",
+        "kldrift {{ $labels.instance }} receives no samples from {{ $labels.source }}",
+        "{{ $labels.source }} can be read, but has delivered no sample for {{ $value | humanizeDuration }}. Look at who"
+        " writes to it.",
+        fires=case("the last one came long ago", "0"),
+        silent=case("they come in", "0+60"),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=2 * MINUTE,
+        labels=given,
+        comment="One pull source, while others deliver. kldrift_source_up leaves out push, which may be idle.",
+    )
+
+
+def _window_not_ready(name: str | None, hold_ms: int, watched: Watched | None, options: RuleOptions) -> Alert:
+    of = options.selector
+    given = {} if name is None else {"window": name}
+    window = {**example(watched, options), **given}
+    if watched is not None:
+        monitor = next(m for m in watched.monitors if name in [window.name for window in m.windows])
+        window |= {"monitor": monitor.name, "feature": monitor.features[0].name}
+    labels = without(window, "feature")
+    return Alert(
+        "KldriftWindowNotReady",
+        f"""\
+  count by (job, instance, monitor, window) (
+      {of("kldrift_window_ready", segment="", **given)} == 0
+    unless on (job, instance, monitor, feature)
+      {of("kldrift_reference_usable")} == 0
+  )
+> 0""",
+        "warning",
+        "{{ $labels.monitor }}: {{ $value }} feature(s) cannot be judged over {{ $labels.window }}",
+        f"For {duration_words(hold_ms)} {{{{ $value }}}} feature(s) of {{{{ $labels.monitor }}}} have had too few"
+        " samples in {{ $labels.window }}, so that no drift of theirs would be seen. Look at kldrift_window_samples; at"
+        " a monitor of little traffic, configure longer windows or fewer bins.",
+        fires=Case("one feature", (("kldrift_window_ready", window, "0"),), labels, "1"),
+        silent=Case("it is ready", (("kldrift_window_ready", window, "1"),), labels),
+        for_ms=hold_ms,
+        keep_firing_ms=5 * MINUTE,
+        labels=given,
+        comment="Segments are often small, and what has no usable reference has an alert of its own.",
+    )
+
+
+def _reference_stale(watched: Watched | None, options: RuleOptions) -> Alert:
+    limit_s = options.stale_ms // 1000
+    aging = [] if watched is None else [monitor.name for monitor in watched.monitors if ages(monitor)]
+    given = "" if watched is None or len(aging) == len(watched.monitors) else f"monitor=~{promql_text(_any_of(aging))}"
+    job = "" if options.job is None else f"job={promql_text(options.job)}"
+    matchers = ",".join(filter(None, (job, given)))
+    created = f"kldrift_reference_created_timestamp_seconds{f'{{{matchers}}}' if matchers else ''}"
+    monitor = without(example(watched, options), "window", "feature")
+    feature = {**monitor, "monitor": aging[0] if aging else monitor["monitor"], "feature": "amount"}
+    limit = f"{limit_s // 86400} * 86400" if limit_s % 86400 == 0 else f"{limit_s}"
+
+    def case(title: str, age_s: int) -> Case:
+        series = (("kldrift_reference_created_timestamp_seconds", feature, str(-age_s)),)
+        return Case(title, series, without(feature, "feature"), lambda seconds: humanized_duration(seconds + age_s))
+
+    return Alert(
+        "KldriftReferenceStale",
+        f"time() - min by (job, instance, monitor) ({created}) > {limit}",
+        "warning",
+        "{{ $labels.monitor }}: the reference is {{ $value | humanizeDuration }} old",
+        "The oldest reference of {{ $labels.monitor }} was made {{ $value | humanizeDuration }} ago. Does it still"
+        " describe what the model was trained on? If so, raise the limit; if not, make a new one.",
+        fires=case("it is older", limit_s + 86400),
+        silent=case("it is not", -(10**9)),
+        for_ms=HOUR,
+    )
+
+
+def _any_of(names: Iterable[str]) -> str:
+    r"""A regular expression of RE2: what is not a letter or a digit is escaped as ``\x{2e}``."""
+    return "|".join("".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in printable(name)) for name in names)
+
+
+def _rejected(watched: Watched | None, options: RuleOptions) -> Alert:
+    of = options.selector
+    labels = {**daemon_labels(options), "source": source_name(watched)}
+
+    def series(rejected: int) -> tuple[tuple[str, dict[str, str], str], ...]:
+        return (
+            ("kldrift_samples_received_total", labels, "0+1000"),
+            ("kldrift_samples_rejected_total", {**labels, "reason": "malformed"}, f"0+{rejected}"),
+        )
+
+    return Alert(
+        "KldriftSamplesRejected",
+        f"""\
+  sum by (job, instance, source) (rate({of("kldrift_samples_rejected_total")}[5m]))
+/
+  sum by (job, instance, source) (rate({of("kldrift_samples_received_total")}[5m]))
+> 0.01""",
+        "warning",
+        "kldrift {{ $labels.instance }} rejects {{ $value | humanizePercentage }} of {{ $labels.source }}",
+        "{{ $value | humanizePercentage }} of the rows from {{ $labels.source }} cannot be used. The label reason of"
+        " kldrift_samples_rejected_total and the log say what is wrong with them.",
+        fires=Case("one in 20", series(50), labels, "5%", 2 * MINUTE),
+        silent=Case("one in a thousand", series(1), labels),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=5 * MINUTE,
+    )
+
+
+def _late(watched: Watched | None, options: RuleOptions) -> Alert:
+    of = options.selector
+    labels = without(example(watched, options), "feature", "window")
+    late, counted = of("kldrift_samples_late_total"), of("kldrift_samples_counted_total")
+
+    def series(n_late: int) -> tuple[tuple[str, dict[str, str], str], ...]:
+        return (
+            ("kldrift_samples_counted_total", labels, "0+1000"),
+            ("kldrift_samples_late_total", labels, f"0+{n_late}"),
+        )
+
+    return Alert(
+        "KldriftSamplesLate",
+        f"""\
+  rate({late}[5m])
+/
+  (rate({late}[5m]) + rate({counted}[5m]))
+> 0.01""",
+        "warning",
+        "{{ $labels.monitor }}: {{ $value | humanizePercentage }} of the samples come too late",
+        "{{ $value | humanizePercentage }} of the samples of {{ $labels.monitor }} came later than its allowed_lateness"
+        " and were not counted. Look for a producer that lags, a clock that is off, or a source that runs ahead of the"
+        " others.",
+        fires=Case("one in five", series(250), labels, "20%", 2 * MINUTE),
+        silent=Case("one in a thousand", series(1), labels),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=5 * MINUTE,
+    )
+
+
+def _source_down(watched: Watched | None, options: RuleOptions) -> Alert:
+    labels = {**daemon_labels(options), "source": source_name(watched)}
+    return Alert(
+        "KldriftSourceDown",
+        f"{options.selector('kldrift_source_up')} == 0",
+        "critical",
+        "kldrift {{ $labels.instance }} cannot read {{ $labels.source }}",
+        "{{ $labels.source }} has not been readable for five minutes. kldrift tries again by itself; the label reason"
+        " of kldrift_source_errors_total and the log say what fails.",
+        fires=Case("it is", (("kldrift_source_up", labels, "0"),), labels),
+        silent=Case("it is up", (("kldrift_source_up", labels, "1"),), labels),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=2 * MINUTE,
+    )
+
+
+def _lag(watched: Watched | None, options: RuleOptions) -> Alert:
+    units = {"bytes", "records"} if watched is None else {source.lag for source in watched.sources}
+    limits = {"bytes": "256e6", "records": "1e6"}
+    unit = next(unit for unit in limits if unit in units)
+    waiting = [f"{options.selector(f'kldrift_source_lag_{u}')} > {limit}" for u, limit in limits.items() if u in units]
+    lagging = [] if watched is None else [source.name for source in watched.sources if source.lag == unit]
+    labels = {**daemon_labels(options), "source": next(iter(lagging), "scores")}
+    return Alert(
+        "KldriftLagHigh",
+        " or ".join(waiting),
+        "warning",
+        "kldrift {{ $labels.instance }} is behind on {{ $labels.source }}",
+        "{{ $value | humanize }} bytes or records of {{ $labels.source }} wait to be read, for ten minutes now: the"
+        " divergences describe the past. Is the processor busy, or does kldrift_queue_bytes stand at its limit?",
+        fires=Case("far behind", ((f"kldrift_source_lag_{unit}", labels, "3e8"),), labels, "300M"),
+        silent=Case("a little behind", ((f"kldrift_source_lag_{unit}", labels, "2e4"),), labels),
+        for_ms=10 * MINUTE,
+        keep_firing_ms=5 * MINUTE,
+    )

@@ -1,0 +1,185 @@
+"""What an alert is made of, and what it is made for."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from kldrift.export.exposition import printable
+from kldrift.records import MonitorSpec, ReferenceFamily, ReferenceInline, ReferencePrevious
+
+SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
+
+RUNBOOK = "https://github.com/kldrift/kldrift/blob/main/deploy/prometheus/README.md"
+
+Severity = Literal["warning", "critical"]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedSource:
+    """A pull source, as far as alerts need to know it.
+
+    Parameters
+    ----------
+    endless : False where it is read to its end once, and is silent from then on
+    lag : the unit in which it knows how far behind it is
+    """
+
+    name: str
+    endless: bool
+    lag: Literal["bytes", "records"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """What of a configuration decides about its alerts."""
+
+    monitors: tuple[MonitorSpec, ...]
+    sources: tuple[WatchedSource, ...] = ()
+    tick_ms: int = 10_000
+    has_state: bool = True
+    has_tls: bool = False
+
+    def is_replay(self, monitor: MonitorSpec) -> bool:
+        """Whether all the sources of a monitor come to an end, so that its silence tells nothing."""
+        fed = [source.endless for source in self.sources if source.name in monitor.sources]
+        return bool(fed) and not any(fed)
+
+    def feeds(self, source: WatchedSource) -> list[MonitorSpec]:
+        """The monitors that a source feeds."""
+        return [monitor for monitor in self.monitors if source.name in monitor.sources]
+
+
+@dataclass(frozen=True, slots=True)
+class RuleOptions:
+    """What a user may choose.
+
+    Parameters
+    ----------
+    job : the scrape job; None: ``kldrift``, and only the rules that need one name it
+    runbook : a page with one section for each alert
+    warning, critical : values of the label ``severity``
+    stale_ms : age from which a reference is worth a question
+    """
+
+    job: str | None = None
+    runbook: str = RUNBOOK
+    warning: str = "warning"
+    critical: str = "critical"
+    stale_ms: int = 90 * DAY
+
+    @property
+    def job_name(self) -> str:
+        """The scrape job where one has to be named."""
+        return self.job or "kldrift"
+
+    def selector(self, metric: str, **labels: str) -> str:
+        """``metric{label="value"}``, of the job if one was chosen."""
+        given = {} if self.job is None else {"job": self.job}
+        return selector(metric, {**given, **labels})
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What one unit test feeds an alert with, and what is to come of it.
+
+    Parameters
+    ----------
+    title : what the case is about
+    series : name, labels and values of each; ``5`` stays, ``0+5`` grows by 5 a minute
+    labels : of the alert, without its severity
+    value : what the texts show for the alert's value, or that from the seconds since the series began
+    holds_after_ms : how long after the series began the expression becomes true
+    """
+
+    title: str
+    series: tuple[tuple[str, Mapping[str, str], str], ...]
+    labels: Mapping[str, str]
+    value: str | Callable[[int], str] = ""
+    holds_after_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """An alerting rule with a case in which it fires and one in which it does not (its `labels` are not looked at).
+
+    `labels` are those of the series that the rule picks: they tell it from its sisters, as promtool asks for.
+    """
+
+    name: str
+    expr: str
+    severity: Severity
+    summary: str
+    description: str
+    fires: Case
+    silent: Case
+    for_ms: int = 0
+    keep_firing_ms: int = 0
+    comment: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Rules that are evaluated one after the other."""
+
+    name: str
+    alerts: tuple[Alert, ...]
+
+
+def selector(metric: str, labels: Mapping[str, str]) -> str:
+    """``metric{label="value"}`` as PromQL, and promtool for a series, write it."""
+    matchers = ",".join(f"{name}={promql_text(value)}" for name, value in labels.items())
+    return f"{metric}{{{matchers}}}" if matchers else metric
+
+
+def promql_text(text: str) -> str:
+    """A string of PromQL. The label values of the metrics are `printable`, and so is this; the rest is escaped."""
+    escaped = "".join(
+        char if char.isprintable() and char not in '\\"' else {"\\": "\\\\", '"': '\\"'}.get(char) or _escape(char)
+        for char in printable(text)
+    )
+    return f'"{escaped}"'
+
+
+def _escape(char: str) -> str:
+    return f"\\U{ord(char):08x}"
+
+
+def duration_words(length_ms: int) -> str:
+    """A length as people say it: ``15 minutes``, ``an hour``."""
+    for unit_ms, one, name in ((DAY, "a day", "day"), (HOUR, "an hour", "hour"), (MINUTE, "a minute", "minute")):
+        if length_ms == unit_ms:
+            return one
+        if length_ms > unit_ms and length_ms % unit_ms == 0:
+            return f"{length_ms // unit_ms} {name}s"
+    return f"{length_ms / SECOND:g} seconds"
+
+
+def duration_text(length_ms: int) -> str:
+    """A length in the largest unit that it is whole in, as Prometheus reads it: ``90m``."""
+    for unit_ms, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")):
+        if length_ms and length_ms % unit_ms == 0:
+            return f"{length_ms // unit_ms}{unit}"
+    return f"{length_ms}ms"
+
+
+def humanized_duration(seconds: int) -> str:
+    """Whole seconds as ``humanizeDuration`` of Prometheus' templates writes them."""
+    minutes, s = divmod(seconds, 60)
+    hours, m = divmod(minutes, 60)
+    d, h = divmod(hours, 24)
+    if d:
+        return f"{d}d {h}h {m}m {s}s"
+    if h:
+        return f"{h}h {m}m {s}s"
+    return f"{m}m {s}s" if m else f"{s}s"
+
+
+def ages(monitor: MonitorSpec) -> bool:
+    """Whether some reference of a monitor was taken from the world at a time: not written out, and not moving on."""
+    given = [feature.reference or monitor.reference for feature in monitor.features if feature.kind != "posterior"]
+    return any(
+        not isinstance(reference, ReferenceInline | ReferencePrevious)
+        and not (isinstance(reference, ReferenceFamily) and reference.fit is None)
+        for reference in given
+    )

@@ -1,0 +1,198 @@
+"""Alerts as the YAML that Prometheus and promtool read; written by hand, so that it reads like the work of one."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+from kldrift.export.alerts.records import (
+    MINUTE,
+    SECOND,
+    Alert,
+    Case,
+    Group,
+    RuleOptions,
+    duration_text,
+    selector,
+)
+from kldrift.export.exposition import printable
+
+WIDTH = 118
+
+# evaluations of a unit test; a window of weeks would otherwise take minutes
+MAX_EVALUATIONS = 500
+
+_PLAIN_WORD = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9_-]*", re.IGNORECASE)
+_PLAIN_EXPR = re.compile(r"[a-z](?:(?!: | #)[ -~])*[^ :]")
+_TEMPLATE = re.compile(r"\{\{.*?\}\}")
+_KEPT = "\0"  # stands for a space at which no line ends
+_DOLLAR_VALUE = re.compile(r"\{\{ \$value[^}]* \}\}")
+_WITH_LABEL = re.compile(r"\{\{ with \$labels\.(\w+) \}\}(.*?)\{\{ \. \}\}(.*?)\{\{ end \}\}")
+_LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
+
+HEADER = """\
+When is a divergence drift? When its lower confidence bound, kldrift_kl_divergence_lower_nats, is above the tolerance of
+the configuration, kldrift_drift_threshold_nats. The bound is what remains of the divergence after chance: at each tick
+it lies above the true divergence about once in 10,000 (one minus the monitor's confidence, 99.99 % unless it is
+configured, shared by the windows of a feature). Chance includes overdispersion (samples that depend on one another),
+measured on the reference's 64 panes. The tolerance is what you accept of the true divergence, whatever n, the number of
+bins and the reference.
+
+The bound is read as it is, not as max_over_time over some minutes: `for` and `keep_firing_for` do the holding, and with
+a maximum over five minutes one scrape above the tolerance would outlast `for: 1m` by itself. Left and right are matched
+by job and instance too, because Prometheus adds them. The bounds of a segment have the label segment; they are held
+against the tolerance of their feature, which has none, and raise alerts of their own."""
+
+
+def rules_text(groups: Sequence[Group], options: RuleOptions, title: str, notes: Sequence[str] = ()) -> str:
+    """A rules file.
+
+    Parameters
+    ----------
+    title : its first line, a comment
+    notes : what more there is to say, a line each
+    """
+    lines = [*_comment(title), *(line for note in notes for line in _comment(f"  {note}"))]
+    lines += ["#", *(f"# {line}".rstrip() for line in HEADER.splitlines()), "groups:"]
+    for i, group in enumerate(groups):
+        lines += [*([""] if i else []), f"  - name: {group.name}", "    rules:"]
+        for j, alert in enumerate(group.alerts):
+            same = j > 0 and group.alerts[j - 1].comment == alert.comment
+            lines += [*([""] if j else []), *([] if same else _comment(alert.comment, 6)), *_rule(alert, options)]
+    return "\n".join(lines) + "\n"
+
+
+def unit_tests_text(groups: Sequence[Group], options: RuleOptions, rules_name: str) -> str:
+    """A file for ``promtool test rules``: every alert of `rules_name`, beside it, fires once and is silent once."""
+    alerts = [alert for group in groups for alert in group.alerts]
+    longest_ms = max(max(alert.for_ms, case.holds_after_ms) for alert in alerts for case in (alert.fires, alert.silent))
+    step_ms = max(MINUTE, -(-longest_ms // MAX_EVALUATIONS // MINUTE) * MINUTE)
+    lines = [
+        "# Every alert firing and silent; run by: promtool test rules FILE",
+        f"rule_files: [{yaml_text(rules_name)}]",
+        f"evaluation_interval: {duration_text(step_ms)}",
+        "",
+        "tests:",
+    ]
+    for alert in alerts:
+        at_ms = step_ms + _up(alert.fires.holds_after_ms, step_ms) + _up(alert.for_ms, step_ms)
+        lines += _test(alert, alert.fires, at_ms, _expected(alert, at_ms // SECOND, options))
+        lines += _test(alert, alert.silent, at_ms, None)
+    return "\n".join(lines) + "\n"
+
+
+def yaml_text(text: str) -> str:
+    """Text between double quotes, as YAML and JSON of any version read it."""
+    return '"' + "".join(_escaped(char) for char in text) + '"'
+
+
+def _escaped(char: str) -> str:
+    if char in '\\"':
+        return f"\\{char}"
+    if char.isprintable():
+        return char
+    return f"\\U{ord(char):08x}"
+
+
+def _comment(text: str, indent: int = 0) -> list[str]:
+    start = " " * indent + "# "
+    return textwrap.wrap(text, WIDTH, initial_indent=start, subsequent_indent=start, break_on_hyphens=False)
+
+
+def _rule(alert: Alert, options: RuleOptions) -> list[str]:
+    """One rule; an `expr` in several lines, or one that YAML could mistake, is a literal block."""
+    lines = [f"      - alert: {alert.name}"]
+    if _PLAIN_EXPR.fullmatch(alert.expr):
+        lines.append(f"        expr: {alert.expr}")
+    else:
+        lines += ["        expr: |2", *(f"          {line}" for line in alert.expr.splitlines())]
+    lines += [f"        for: {duration_text(alert.for_ms)}"] if alert.for_ms else []
+    lines += [f"        keep_firing_for: {duration_text(alert.keep_firing_ms)}"] if alert.keep_firing_ms else []
+    indent = " " * 12
+    description = textwrap.wrap(
+        _TEMPLATE.sub(lambda m: m[0].replace(" ", _KEPT), alert.description),
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return [
+        *lines,
+        "        labels:",
+        f"          severity: {_word(_literal(_severity(alert, options)))}",
+        *(f"          {name}: {_word(_literal(printable(value)))}" for name, value in alert.labels.items()),
+        "        annotations:",
+        f"          summary: {yaml_text(alert.summary)}",
+        "          description: >-",
+        *(line.replace(_KEPT, " ") for line in description),
+        f"          runbook_url: {yaml_text(_runbook(alert, options))}",
+    ]
+
+
+def _literal(text: str) -> str:
+    """A label's value where Prometheus would read a template."""
+    return text.replace("{{", '{{ "{{" }}')
+
+
+def _word(text: str) -> str:
+    return text if _PLAIN_WORD.fullmatch(text) else yaml_text(text)
+
+
+def _severity(alert: Alert, options: RuleOptions) -> str:
+    return options.warning if alert.severity == "warning" else options.critical
+
+
+def _runbook(alert: Alert, options: RuleOptions) -> str:
+    return f"{options.runbook}#{alert.name.lower()}"
+
+
+def _up(length_ms: int, step_ms: int) -> int:
+    return -(-length_ms // step_ms) * step_ms
+
+
+def _test(alert: Alert, case: Case, at_ms: int, expected: tuple[dict[str, str], dict[str, str]] | None) -> list[str]:
+    """One test; the series begin at 0 and have a sample a minute, as Prometheus forgets what is older than five."""
+    silent = "silent: " if expected is None else ""
+    lines = [
+        f"  - name: {yaml_text(f'{alert.name}, {silent}{case.title}')}",
+        "    interval: 1m",
+        "    input_series:",
+    ]
+    for name, labels, values in case.series:
+        lines.append(f"      - series: {yaml_text(selector(name, labels))}")
+        lines.append(f"        values: {yaml_text(f'{values}x{at_ms // MINUTE + 1}')}")
+    lines += [
+        "    alert_rule_test:",
+        f"      - alertname: {alert.name}",
+        f"        eval_time: {duration_text(at_ms)}",
+    ]
+    if expected is None:
+        return [*lines, "        exp_alerts: []", ""]
+    labels, annotations = expected
+    return [
+        *lines,
+        "        exp_alerts:",
+        "          - exp_labels:",
+        *(f"              {name}: {yaml_text(value)}" for name, value in labels.items()),
+        "            exp_annotations:",
+        *(f"              {name}: {yaml_text(value)}" for name, value in annotations.items()),
+        "",
+    ]
+
+
+def _expected(alert: Alert, at_seconds: int, options: RuleOptions) -> tuple[dict[str, str], dict[str, str]]:
+    """Labels and annotations of the alert that fires."""
+    case = alert.fires
+    labels = {name: printable(value) for name, value in case.labels.items()}
+    value = case.value if isinstance(case.value, str) else case.value(at_seconds)
+    return {**labels, "severity": _severity(alert, options)}, {
+        "summary": _expanded(alert.summary, labels, value),
+        "description": _expanded(alert.description, labels, value),
+        "runbook_url": _runbook(alert, options),
+    }
+
+
+def _expanded(template: str, labels: Mapping[str, str], value: str) -> str:
+    """What Prometheus makes of the few kinds of template that the texts have."""
+    text = _WITH_LABEL.sub(lambda m: f"{m[2]}{labels[m[1]]}{m[3]}" if labels.get(m[1]) else "", template)
+    return _LABEL.sub(lambda m: labels.get(m[1], ""), _DOLLAR_VALUE.sub(lambda _: value, text))

@@ -1,0 +1,265 @@
+"""One feature: its divergence, how sure it is, and why."""
+
+from kldrift.export.dashboards.records import NATS, Board, Need, Panel, Query, Section, Variable
+from kldrift.export.dashboards.shared import (
+    FEATURE_UID,
+    GOOD_ONE,
+    GOOD_ZERO,
+    INSTANCE,
+    RELOADED,
+    drift_marks,
+    stat,
+)
+
+MATCHERS = 'instance=~"$instance",monitor="$monitor",feature="$feature"'
+WINDOW = f'{MATCHERS},window=~"$window"'
+WHOLE = f'{WINDOW},segment=""'
+SEGMENTS = f'{WINDOW},segment=~"$segment"'
+
+VERDICTS = (("0", "none", "green"), ("1", "drift", "red"))
+USABLE = (("0", "no", "red"), ("1", "yes", "green"))
+
+OTHERS: tuple[tuple[str, str, Need], ...] = (
+    ("kldrift_reverse_kl_divergence_nats", "reverse KL", "reverse_kl"),
+    ("kldrift_js_divergence_nats", "Jensen-Shannon", "js"),
+    ("kldrift_psi", "PSI", "psi"),
+    ("kldrift_total_variation", "total variation", "total_variation"),
+    ("kldrift_hellinger", "Hellinger", "hellinger"),
+)
+
+
+def tolerance(severity: str) -> str:
+    """What the configuration accepts."""
+    return f'max(kldrift_drift_threshold_nats{{{MATCHERS},severity="{severity}"}})'
+
+
+FEATURE = Board(
+    FEATURE_UID,
+    "kldrift: feature",
+    "One feature over all of its windows: divergence, bounds, tolerances, samples, data quality, segments.",
+    (
+        INSTANCE,
+        Variable("monitor", "Monitor", 'kldrift_window_ready{instance=~"$instance"}'),
+        Variable("feature", "Feature", 'kldrift_window_ready{instance=~"$instance",monitor="$monitor"}'),
+        Variable("window", "Window", f"kldrift_window_ready{{{MATCHERS}}}", ".*"),
+        Variable("segment", "Segment", f'kldrift_window_ready{{{MATCHERS},segment!=""}}', ".+", needs="segments"),
+    ),
+    (RELOADED, drift_marks(MATCHERS)),
+    (
+        Section(
+            "Now",
+            (
+                stat(
+                    "Verdict at the warning tolerance",
+                    f'max(kldrift_drift_detected{{severity="warning",segment="",{MATCHERS}}})',
+                    "Over all windows, false discoveries controlled over the monitor's features. Nothing: undecided.",
+                    GOOD_ZERO,
+                    words=VERDICTS,
+                ),
+                stat(
+                    "At the critical one",
+                    f'max(kldrift_drift_detected{{severity="critical",segment="",{MATCHERS}}})',
+                    "The same at the critical tolerance.",
+                    GOOD_ZERO,
+                    words=VERDICTS,
+                ),
+                stat(
+                    "Largest lower bound",
+                    f"max(kldrift_kl_divergence_lower_nats{{{WHOLE}}})",
+                    "Over the windows chosen.",
+                    unit=NATS,
+                ),
+                stat(
+                    "Reference usable",
+                    f"min(kldrift_reference_usable{{{MATCHERS}}})",
+                    "Whether the reference can support a verdict.",
+                    GOOD_ONE,
+                    words=USABLE,
+                ),
+                stat(
+                    "Reference rows",
+                    f"min(kldrift_reference_rows{{{MATCHERS}}})",
+                    "Infinite where its distribution is known exactly.",
+                ),
+                stat(
+                    "Reference age",
+                    f"time() - min(kldrift_reference_created_timestamp_seconds{{{MATCHERS}}})",
+                    "Nothing where it moves on with time.",
+                    unit="s",
+                ),
+            ),
+        ),
+        Section(
+            "Divergence",
+            (
+                Panel(
+                    "timeseries",
+                    "KL over $window",
+                    (
+                        Query(f"max(kldrift_kl_divergence_nats{{{WHOLE}}})", "KL"),
+                        Query(f"max(kldrift_kl_divergence_lower_nats{{{WHOLE}}})", "lower bound"),
+                        Query(f"max(kldrift_kl_divergence_upper_nats{{{WHOLE}}})", "upper bound"),
+                        Query(f"max(kldrift_kl_noise_floor_nats{{{WHOLE}}})", "noise floor"),
+                        Query(tolerance("warning"), "warning tolerance"),
+                        Query(tolerance("critical"), "critical tolerance"),
+                    ),
+                    "A drift is a lower bound (the lower edge of the band) above a tolerance.",
+                    NATS,
+                    height=10,
+                    minimum=0,
+                    dashed={"warning tolerance": "orange", "critical tolerance": "red", "noise floor": "text"},
+                    band=("lower bound", "upper bound"),
+                    repeat="window",
+                ),
+            ),
+        ),
+        Section(
+            "Windows side by side",
+            (
+                Panel(
+                    "timeseries",
+                    "Lower bounds",
+                    (
+                        Query(f"max by (window) (kldrift_kl_divergence_lower_nats{{{WHOLE}}})", "{{window}}"),
+                        Query(tolerance("warning"), "warning tolerance"),
+                        Query(tolerance("critical"), "critical tolerance"),
+                    ),
+                    "A drift in a short window only is a burst; one in a long window too is there to stay.",
+                    NATS,
+                    minimum=0,
+                    dashed={"warning tolerance": "orange", "critical tolerance": "red"},
+                ),
+                Panel(
+                    "timeseries",
+                    "log10 of the p-value",
+                    (Query(f"min by (window) (kldrift_drift_log10_p_value{{{WHOLE}}})", "{{window}}"),),
+                    "Of a divergence within the warning tolerance; -4 is one in 10,000. One window, not corrected.",
+                    "none",
+                    maximum=0,
+                ),
+                Panel(
+                    "timeseries",
+                    "Samples",
+                    (Query(f"sum by (window) (kldrift_window_samples{{{WHOLE}}})", "{{window}}"),),
+                    "Of the feature in each window.",
+                    minimum=0,
+                ),
+                Panel(
+                    "status-history",
+                    "Ready",
+                    (Query(f"min by (window) (kldrift_window_ready{{{WHOLE}}})", "{{window}}"),),
+                    "Whether the window can be judged.",
+                    steps=GOOD_ONE,
+                    words=(("0", "undecided", "orange"), ("1", "ready", "green")),
+                ),
+                Panel(
+                    "timeseries",
+                    "Other divergences",
+                    tuple(
+                        Query(f"max by (window) ({metric}{{{WHOLE}}})", f"{name} {{{{window}}}}", needs)
+                        for metric, name, needs in OTHERS
+                    ),
+                    "Those that the monitor is configured to export. No verdict is made of them.",
+                    "none",
+                    minimum=0,
+                ),
+                Panel(
+                    "timeseries",
+                    "Entropy",
+                    (
+                        Query(f"max by (window) (kldrift_entropy_nats{{{WHOLE}}})", "entropy {{window}}", "entropy"),
+                        Query(
+                            f"max by (window) (kldrift_cross_entropy_nats{{{WHOLE}}})",
+                            "cross-entropy {{window}}",
+                            "cross_entropy",
+                        ),
+                    ),
+                    "Of the live window, and under the reference; what lies between them is the KL.",
+                    NATS,
+                    minimum=0,
+                ),
+                Panel(
+                    "timeseries",
+                    "Dimensions, the ten largest",
+                    (
+                        Query(
+                            f"topk(10, max by (window, dimension) (kldrift_dimension_kl_divergence_nats{{{WINDOW}}}))",
+                            "{{dimension}} over {{window}}",
+                        ),
+                    ),
+                    "The KL of single dimensions of a vector, where it is exported.",
+                    NATS,
+                    minimum=0,
+                    needs="dimensions",
+                ),
+            ),
+        ),
+        Section(
+            "Data quality",
+            (
+                Panel(
+                    "timeseries",
+                    "Missing, unseen, out of range",
+                    (
+                        Query(f"max by (window) (kldrift_missing_ratio{{{WHOLE}}})", "missing {{window}}"),
+                        Query(f"max by (window) (kldrift_unseen_ratio{{{WHOLE}}})", "unseen {{window}}", "categorical"),
+                        Query(
+                            f"max by (window) (kldrift_out_of_range_ratio{{{WHOLE}}})",
+                            "out of range {{window}}",
+                            "numeric",
+                        ),
+                        Query(f"max(kldrift_reference_missing_ratio{{{MATCHERS}}})", "missing in the reference"),
+                    ),
+                    "If these move with the divergence, it is the data, not the world.",
+                    "percentunit",
+                    minimum=0,
+                    dashed={"missing in the reference": "text"},
+                ),
+                Panel(
+                    "timeseries",
+                    "Values of the wrong type",
+                    (
+                        Query(
+                            f"sum by (instance) (rate(kldrift_values_invalid_total{{{MATCHERS}}}[$__rate_interval]))",
+                            "{{instance}}",
+                        ),
+                    ),
+                    "They count as missing.",
+                    "cps",
+                    minimum=0,
+                ),
+            ),
+        ),
+        Section(
+            "Segments",
+            (
+                Panel(
+                    "timeseries",
+                    "Lower bounds of the segments",
+                    (
+                        Query(
+                            f"max by (segment, window) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})",
+                            "{{segment}} over {{window}}",
+                        ),
+                    ),
+                    "Held against the tolerance of the feature.",
+                    NATS,
+                    minimum=0,
+                ),
+                Panel(
+                    "timeseries",
+                    "Samples of the segments",
+                    (
+                        Query(
+                            f"sum by (segment, window) (kldrift_window_samples{{{SEGMENTS}}})",
+                            "{{segment}} over {{window}}",
+                        ),
+                    ),
+                    "Small segments may rightly be undecided.",
+                    minimum=0,
+                ),
+            ),
+            needs="segments",
+        ),
+    ),
+)

@@ -1,0 +1,146 @@
+"""The starting configuration as YAML with comments: safe to load whatever the names and values in it are."""
+
+import re
+from dataclasses import dataclass
+
+from kldrift.guess.kinds import Guess, named
+from kldrift.guess.plan import Plan
+
+#: The loader takes 1 MiB; a file with more features than fit into so many bytes is cut.
+MAX_BYTES = 1_000_000
+#: Columns left out that are named; the rest is counted.
+NAMED = 40
+#: Comments begin here where the line is not longer.
+COMMENT_COLUMN = 44
+
+_PLAIN = re.compile(r"(\.{0,2}/)*[A-Za-z_][A-Za-z0-9_./-]*")
+#: Words that some reader of YAML takes for something else than text.
+_WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where things are, as the file is to name them.
+
+    Parameters
+    ----------
+    command : that wrote the file, for its first line
+    monitor : its name
+    data : path of the data, relative to the file
+    live : path or pattern of the live files, relative to the file, and their format; None for push only
+    """
+
+    command: str
+    monitor: str
+    data: str
+    live: tuple[str, str] | None = None
+
+
+def write_document(plan: Plan, place: Place) -> tuple[str, int]:
+    """The text of the file, and how many features are in it: of very many with long names not all fit."""
+    head = [*_opening(plan, place), *_monitor(plan, place), "    features:"]
+    tail = _left_out(plan)
+    room = MAX_BYTES - sum(len(line.encode()) + 1 for line in (*head, *tail))
+    features: list[str] = []
+    for guess in plan.features:
+        line = _feature(guess)
+        room -= len(line.encode()) + 1
+        if room < 0:
+            features.append(f"      # and {len(plan.features) - len(features):,} more, which the file has no room for")
+            return "\n".join([*head, *features, *tail, ""]), len(features) - 1
+        features.append(line)
+    return "\n".join([*head, *features, *tail, ""]), len(features)
+
+
+def scalar(text: str) -> str:
+    """A text as YAML, without quotes where it can be read as nothing else."""
+    if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
+        return text
+    return '"' + "".join(_escaped(char) for char in text) + '"'
+
+
+def value(text: str) -> str:
+    """A text as the value of a key, where ``$`` begins the name of a variable."""
+    return scalar(text.replace("$", "$$"))
+
+
+def _escaped(char: str) -> str:
+    if char in '"\\':
+        return f"\\{char}"
+    if char.isprintable() and char != "\ufffe":
+        return char
+    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+
+
+def _opening(plan: Plan, place: Place) -> list[str]:
+    sample = plan.sample
+    looked = f"{sample.n_rows:,} rows"
+    if sample.n_looked < sample.n_rows:
+        looked = f"{sample.n_looked:,} of {sample.n_rows:,} rows, in stretches from all over the file"
+    columns = f"{len(sample.columns):,} column{'' if len(sample.columns) == 1 else 's'}"
+    lines = [
+        f"# Written by `{_comment(place.command)}`.",
+        "# Every guess has its reason beside it: change what you know better.",
+        f"# Looked at: {_comment(sample.path.name)}, {looked}, {columns}.",
+        *(f"# Note: {_comment(note)}" for note in plan.notes),
+        "",
+        _noted("state: none", "a restart begins anew; {path: kldrift-state.db} keeps the counts"),
+    ]
+    if place.live is not None:
+        path, data_format = place.live
+        lines += [
+            "sources:",
+            _noted(
+                f"  live: {{type: file, path: {value(path)}, format: {data_format}, follow: true}}",
+                "waits for more; besides, rows can be pushed",
+            ),
+        ]
+    return lines
+
+
+def _monitor(plan: Plan, place: Place) -> list[str]:
+    lines = ["monitors:", f"  {scalar(place.monitor)}:"]
+    if place.live is not None:
+        lines.append("    sources: [live]")
+    if plan.timestamp is not None:
+        name, unit = plan.timestamp
+        lines.append(_noted(f"    timestamp: {{field: {value(name)}, unit: {unit}}}", plan.timestamp_why))
+        lines.append(_noted(f"    allowed_lateness: {plan.lateness}", plan.lateness_why))
+    else:
+        lines.append(f"    # timestamp: {_comment(plan.timestamp_why)}")
+    return [
+        *lines,
+        _noted(f"    windows: [{', '.join(plan.windows)}]", plan.windows_why),
+        _noted(
+            f"    reference: {{data: {value(place.data)}}}", "what live rows are compared with: rows that were normal"
+        ),
+        _noted(f"    divergences: [{', '.join(plan.divergences)}]", plan.divergences_why),
+        _noted(
+            "    drift: {warning: 0.01, critical: 0.1}", "nats that are tolerated: a mean moved by 0.14 σ, by 0.45 σ"
+        ),
+    ]
+
+
+def _feature(guess: Guess) -> str:
+    options = f", {guess.options}" if guess.options else ""
+    return _noted(f"      {scalar(guess.name)}: {{kind: {guess.kind}{options}}}", guess.why)
+
+
+def _left_out(plan: Plan) -> list[str]:
+    time = None if plan.timestamp is None else plan.timestamp[0]
+    left_out = [guess for guess in plan.left_out if guess.name != time]
+    if not left_out:
+        return []
+    lines = ["", "    # Left out:"]
+    lines += [f"    #   {named(guess.name)}: {_comment(guess.why)}" for guess in left_out[:NAMED]]
+    more = len(left_out) - NAMED
+    return [*lines, f"    #   and {more:,} more"] if more > 0 else lines
+
+
+def _noted(line: str, comment: str) -> str:
+    return f"{line.ljust(COMMENT_COLUMN)}  # {_comment(comment)}" if comment else line
+
+
+def _comment(text: str) -> str:
+    """A text that cannot end the comment it stands in, nor be anything that YAML forbids."""
+    return "".join(char if char.isprintable() and char != "\ufffe" else " " for char in text)

@@ -1,0 +1,286 @@
+"""What a column is as a feature, and why."""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import polars as pl
+
+from kldrift.config.document import quoted, shortened
+from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges
+from kldrift.guess.sample import Column
+from kldrift.records import FloatArray, Kind
+from kldrift.wire.columns import vectors_from_texts
+from kldrift.wire.plan import Vector
+from kldrift.wire.rows import parse
+
+#: So many levels are counted one by one: whole numbers as codes.
+FEW_LEVELS = 20
+#: Whole numbers with up to so many levels have a bin each, given so many rows a level.
+DISCRETE_LEVELS, ROWS_PER_LEVEL = 50, 50
+#: Categories with a cell of their own, as is the default of the configuration.
+MAX_CATEGORIES = 100
+#: A column of text is one of categories when so much of it is in values that are frequent enough for a cell.
+FREQUENT_SHARE = 0.5
+#: So few values are listed.
+LISTED = 5
+MAX_DIMENSIONS = 4096
+MAX_NAME_BYTES = 200
+#: Samples that a window needs for each bin before it is judged.
+PER_BIN = 10
+
+_PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}")
+_CODE = r"^(0|-?[1-9][0-9]*)$"
+_ID_NAME = re.compile(r"(?i)(^|[_ .-])(id|uuid|guid|key|index|idx|rowid|row|nr|no)$|(?<=[a-z])(Id|ID|Key|Uuid)$")
+_REFUSED_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """What a column is taken for.
+
+    Parameters
+    ----------
+    kind : None where the column is left out
+    why : for people, one line
+    options : YAML behind the kind
+    needed : samples that a window must hold for a verdict
+    """
+
+    name: str
+    kind: Kind | None
+    why: str
+    options: str = ""
+    needed: int = 0
+
+
+def guess_feature(column: Column, scale: float) -> Guess:
+    """The kind, bins and categories of a column.
+
+    Parameters
+    ----------
+    scale : rows of the file for each row looked at
+    """
+    fault = column.fault or _name_fault(column.name)
+    if fault is not None:
+        return _left_out(column, fault)
+    values = column.values
+    present = values.drop_nulls()
+    if present.len() == 0:
+        return _left_out(column, "no value in it")
+    dtype = values.dtype
+    if dtype in (pl.Categorical, pl.Enum):
+        return _texts(column, present.cast(pl.String), scale)
+    if dtype == pl.String:
+        start = str(present[0]).lstrip()[:1] if column.cells is not None else ""
+        if start == "[":
+            return _text_vectors(column, present)
+        return (
+            _left_out(column, "an object; make columns of its parts")
+            if start == "{"
+            else _texts(column, present, scale)
+        )
+    if dtype == pl.Boolean:
+        return _booleans(column, present)
+    if dtype.is_numeric():
+        return _numbers(column, present, scale)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _lists(column, present)
+    if dtype in (pl.Date, pl.Datetime):
+        return _left_out(column, "a time: it only moves on; make an age or an hour of the day of it")
+    what = "an object" if dtype == pl.Struct else f"of type {dtype}"
+    return _left_out(column, f"{what}, which has no bins; make numbers or categories of it")
+
+
+def _name_fault(name: str) -> str | None:
+    """Why the configuration refuses a name."""
+    if not name:
+        return "it has no name"
+    if len(name.encode()) > MAX_NAME_BYTES:
+        return f"its name is longer than {MAX_NAME_BYTES} bytes; rename it"
+    return "its name has control characters; rename it" if _REFUSED_IN_NAMES.search(name) else None
+
+
+def _left_out(column: Column, why: str) -> Guess:
+    return Guess(column.name, None, why)
+
+
+def _with_missing(column: Column, why: str) -> str:
+    """The reason, with the share of values that are not there or not of the kind."""
+    n, invalid = len(column.values), column.n_invalid
+    missing = column.values.null_count() - invalid
+    parts = [why]
+    if missing:
+        parts.append(f"{_percent(missing / n)} missing")
+    if invalid:
+        parts.append(f"{_percent(invalid / n)} no numbers, which count as missing")
+    return "; ".join(parts)
+
+
+def _percent(share: float) -> str:
+    return "under 0.1 %" if share < 0.001 else f"{100 * share:.2g} %" if share < 0.995 else "over 99 %"
+
+
+def named(name: str) -> str:
+    """A column's name in a comment or a message: one line, not too long."""
+    return name if _PLAIN_NAME.fullmatch(name) else quoted(name)
+
+
+def shown(value: object) -> str:
+    """A value in a comment."""
+    if isinstance(value, float):
+        return f"{value:.6g}" if value != int(value) or abs(value) >= 1e15 else f"{int(value)}"
+    text = shortened(str(value))[:40]
+    return text if text.isprintable() and text.strip() else quoted(text)
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
+    n, missing = present.len(), column.values.null_count()
+    counts = present.value_counts(sort=True, name="n")
+    distinct = counts.height
+    if distinct == 1 and not missing:
+        return _left_out(column, f"constant: always {shown(present[0])}")
+    if distinct == n and n > 1:
+        return _left_out(column, f"each of its {n:,} values comes once: an identifier, or free text")
+    frequent = counts.filter(pl.col("n") * scale >= MIN_CELL_COUNT).head(MAX_CATEGORIES)
+    share = int(frequent["n"].sum()) / n
+    if share < FREQUENT_SHARE:
+        what = "free text" if (present.str.count_matches(" ").mean() or 0) >= 3 else "identifiers, text or too few rows"  # type: ignore[operator]
+        return _left_out(
+            column,
+            f"{distinct:,} distinct values, and few that come {MIN_CELL_COUNT} times or more"
+            f" ({_percent(share) if share else '0 %'} of the rows): {what}",
+        )
+    options = ""
+    if distinct == 1:
+        why = f"always {shown(present[0])}, or missing"
+    elif distinct > MAX_CATEGORIES:
+        options = f"max_categories: {MAX_CATEGORIES}"
+        why = f"{distinct:,} values; {_percent(share)} of the rows are in the {frequent.height} that have a cell"
+        why += ", the rest is `other`"
+    else:
+        listed = counts[counts.columns[0]].head(LISTED).to_list()
+        why = f"{distinct} values" + (f": {', '.join(map(shown, sorted(listed)))}" if distinct <= LISTED else "")
+        rare = distinct - frequent.height
+        why += f", {rare} of them too rare for a cell: `other`" if rare else ""
+    if column.cells is not None and {"True", "False"} & set(counts[counts.columns[0]].to_list()):
+        why += "; as text: in JSON send strings, for true is another category than True"
+    needed = PER_BIN * (frequent.height + 1)
+    return Guess(column.name, "categorical", _with_missing(column, why), options, needed)
+
+
+def _booleans(column: Column, present: pl.Series) -> Guess:
+    if present.n_unique() == 1 and not column.values.null_count():
+        return _left_out(column, f"constant: always {str(present[0]).lower()}")
+    return Guess(column.name, "categorical", _with_missing(column, "true and false"), needed=2 * PER_BIN)
+
+
+# --- numbers --------------------------------------------------------------------------------------
+
+
+def _numbers(column: Column, present: pl.Series, scale: float) -> Guess:
+    numbers = np.asarray(present.cast(pl.Float64).to_numpy(), dtype=np.float64)
+    finite = np.unique(numbers[np.isfinite(numbers)])
+    if finite.size == 0:
+        return _left_out(column, "no finite number in it")
+    levels = finite.size
+    all_finite = bool(np.isfinite(numbers).all())
+    whole = bool((finite == np.rint(finite)).all()) and float(np.abs(finite).max()) < 2**51
+    if levels == 1 and all_finite:
+        if column.values.null_count():
+            why = _with_missing(column, f"always {shown(float(finite[0]))} where it is there")
+            return Guess(column.name, "numeric", why, needed=2 * PER_BIN)
+        return _left_out(column, f"constant: always {shown(float(finite[0]))}")
+    if levels == numbers.size and whole and levels > FEW_LEVELS:
+        if bool((np.diff(numbers) > 0).all()):
+            return _left_out(column, "whole numbers that only grow, each once: numbers of rows, or identifiers")
+        if _ID_NAME.search(column.name):
+            return _left_out(column, "whole numbers, each once, by its name an identifier")
+    enough = all_finite and numbers.size * scale >= MIN_CELL_COUNT * levels
+    if levels <= FEW_LEVELS and enough:
+        return _few_levels(column, finite, whole)
+    spread = f"{finite[0]:.4g} to {finite[-1]:.4g}" if not whole else f"{finite[0]:,.0f} to {finite[-1]:,.0f}"
+    if whole and enough and levels <= DISCRETE_LEVELS and numbers.size * scale >= ROWS_PER_LEVEL * levels:
+        why = f"{levels} whole numbers, {spread}: each has its own bin"
+        needed = PER_BIN * (discrete_edges(finite).size - 1)
+        return Guess(column.name, "numeric", _with_missing(column, why), "bins: {method: discrete}", needed)
+    noun = "whole numbers" if whole else "numbers"
+    why = f"{levels:,} distinct {noun}, {spread}: bins at the quantiles"
+    return Guess(column.name, "numeric", _with_missing(column, why), needed=PER_BIN * (len(QUANTILES) + 1))
+
+
+def _few_levels(column: Column, levels: FloatArray, whole: bool) -> Guess:
+    """Whole numbers are codes, where every format writes them alike; others have edges between the levels."""
+    needed = PER_BIN * (levels.size + 1)
+    listed = ", ".join(shown(level) for level in levels.tolist())
+    listed = listed if levels.size <= LISTED else f"{shown(float(levels[0]))} to {shown(float(levels[-1]))}"
+    if whole and (column.cells is None or _are_codes(column.cells)):
+        why = f"{levels.size} whole numbers ({listed}): taken for codes"
+        if levels.size > 2:
+            why += "; if quantities: {kind: numeric, bins: {method: discrete}}"
+        return Guess(column.name, "categorical", _with_missing(column, why), needed=needed)
+    if whole:
+        why = f"{levels.size} whole numbers ({listed}), written as decimals: each has its own bin"
+        return Guess(column.name, "numeric", _with_missing(column, why), "bins: {method: discrete}", needed)
+    edges = ", ".join(["-.inf", *map(repr, _between(levels)), ".inf"])
+    why = f"{levels.size} distinct numbers ({listed}): edges between them"
+    return Guess(column.name, "numeric", _with_missing(column, why), f"bins: {{edges: [{edges}]}}", needed)
+
+
+def _are_codes(cells: pl.Series) -> bool:
+    """Whether CSV cells are as JSON would write these numbers: 1, not 1.0, which would be other categories."""
+    return bool(cells.drop_nulls().str.contains(_CODE).all())
+
+
+def _between(levels: FloatArray) -> list[float]:
+    """A short number between each two levels, in the middle half of the gap where there is one."""
+    edges = []
+    for a, b in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
+        middle, quarter = a / 2 + b / 2, b / 4 - a / 4
+        short = (float(f"{middle:.{digits}g}") for digits in range(1, 18))
+        edges.append(next((x for x in short if a + quarter <= x <= b - quarter and a < x < b), b))
+    return edges
+
+
+# --- vectors --------------------------------------------------------------------------------------
+
+
+def _lists(column: Column, present: pl.Series) -> Guess:
+    dtype = present.dtype
+    inner = dtype.inner if isinstance(dtype, pl.List | pl.Array) else None
+    if not isinstance(inner, pl.DataType) or not inner.is_numeric():
+        return _left_out(column, f"lists of {inner}; only lists of numbers have a divergence")
+    lists = present.arr.to_list() if isinstance(dtype, pl.Array) else present
+    lengths = lists.list.len().unique().sort().to_list()
+    if len(lengths) > 1:
+        return _left_out(column, f"lists of {lengths[0]} to {lengths[-1]} numbers; a vector has one length")
+    items = lists.explode().cast(pl.Float64)
+    finite = items.is_finite().fill_null(value=False)
+    if not finite.any():
+        return _left_out(column, "no finite number in its lists")
+    return _vector(column, int(lengths[0]), present.n_unique() == 1 if isinstance(dtype, pl.List) else False)
+
+
+def _text_vectors(column: Column, present: pl.Series) -> Guess:
+    try:
+        first = parse(str(present[0]).encode())
+    except ValueError:
+        first = None
+    if not isinstance(first, list) or not first:
+        return _left_out(column, "text that begins with [ and is no list of numbers")
+    _, bad = vectors_from_texts(present, Vector(0, column.name, len(first)))
+    if bad is not None:
+        return _left_out(column, f"lists of which {len(bad.rows):,} are no vectors of {len(first)} numbers")
+    return _vector(column, len(first), present.n_unique() == 1)
+
+
+def _vector(column: Column, dimensions: int, constant: bool) -> Guess:
+    if constant:
+        return _left_out(column, "constant: always the same vector")
+    if not 1 <= dimensions <= MAX_DIMENSIONS:
+        return _left_out(column, f"lists of {dimensions:,} numbers; a vector has 1 to {MAX_DIMENSIONS}")
+    why = _with_missing(column, f"lists of {dimensions} numbers: by their mean and variances")
+    return Guess(column.name, "vector", why, f"dimensions: {dimensions}", PER_BIN * (2 * dimensions + 1))

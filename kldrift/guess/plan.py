@@ -1,0 +1,179 @@
+"""The whole starting configuration: features, time, windows, within what a daemon can carry."""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import polars as pl
+
+from kldrift.guess.kinds import FEW_LEVELS, Guess, guess_feature, named
+from kldrift.guess.sample import Column, Sample
+from kldrift.guess.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
+from kldrift.records import Kind
+
+#: Series of a monitor with so many features of each kind, so many windows, and these divergences.
+CountSeries = Callable[[Mapping[Kind, int], int, Sequence[str]], int]
+
+DEFAULT_WINDOWS = ["5m", "1h", "24h"]
+#: Numbers whose ranks follow the rows so closely are a clock or a counter.
+CLOCK_CORRELATION = 0.98
+#: A reference with fewer rows supports no verdict.
+FEW_ROWS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be written.
+
+    Parameters
+    ----------
+    timestamp : field and unit; None where rows count when they arrive
+    timestamp_why, lateness_why, windows_why, divergences_why : for people, one line
+    lateness : a duration
+    left_out : columns that are not watched, and why
+    notes : what the user should know of
+    """
+
+    sample: Sample
+    features: tuple[Guess, ...]
+    left_out: tuple[Guess, ...]
+    timestamp: tuple[str, str] | None
+    timestamp_why: str
+    lateness: str
+    lateness_why: str
+    windows: tuple[str, ...]
+    windows_why: str
+    divergences: tuple[str, ...] = ("kl", "psi")
+    divergences_why: str = "kl is always there; psi is one of seven others"
+    notes: tuple[str, ...] = ()
+
+
+def make_plan(
+    sample: Sample, count_series: CountSeries, max_series: int, live_names: Collection[str] | None = None
+) -> Plan:
+    """Guess what to watch of a file, and how.
+
+    Parameters
+    ----------
+    count_series, max_series : so many series may be exported: windows, then features are left out beyond it
+    live_names : the fields of the live rows, where they are known; others cannot be watched
+    """
+    live = [column for column in sample.columns if live_names is None or column.name in live_names]
+    times = time_columns(sample.columns)
+    time = next((time for time in times if live_names is None or time.name in live_names), None)
+    rate_of = time or (times[0] if times else None)
+    guesses = _guesses(sample, live, times)
+    needed = max((guess.needed for guess in guesses if guess.kind is not None), default=0)
+    windows, windows_why = list(DEFAULT_WINDOWS), "how fast rows come is not known: no time in the data"
+    if rate_of is not None and rate_of.span_ms > 0:
+        windows, windows_why = choose_windows(sample.n_rows, rate_of.span_ms, needed)
+    timestamp, timestamp_why, lateness = _event_time(sample, time, windows)
+    if time is None and times:
+        timestamp_why = "the live rows have no field that holds a time: they count when they arrive"
+    plan = Plan(
+        sample,
+        tuple(guess for guess in guesses if guess.kind is not None),
+        tuple(guess for guess in guesses if guess.kind is None),
+        timestamp,
+        timestamp_why,
+        *(lateness or ("1m", "")),
+        tuple(windows),
+        windows_why,
+        notes=_notes(sample),
+    )
+    return _within(plan, count_series, max_series)
+
+
+def _notes(sample: Sample) -> tuple[str, ...]:
+    if sample.n_rows >= FEW_ROWS:
+        return sample.notes
+    return (
+        *sample.notes,
+        f"{sample.n_rows:,} rows are few for a reference: of some features it may support no verdict",
+    )
+
+
+def _guesses(sample: Sample, live: Sequence[Column], times: Sequence[TimeColumn]) -> list[Guess]:
+    scale = sample.n_rows / sample.n_looked
+    by_time = {time.name for time in times}
+    in_order = bool(times) and choose_lateness(times[0].ms, times[0].span_ms // 100) is not None
+    watchable = {column.name for column in live}
+    guesses = []
+    for column in sample.columns:
+        if column.name not in watchable:
+            guesses.append(Guess(column.name, None, "the live rows have no such field"))
+        elif times and column.name == times[0].name:
+            guesses.append(Guess(column.name, None, "the time of a row, not what it says"))
+        elif column.name in by_time:
+            guesses.append(
+                Guess(column.name, None, "a time: it only moves on; make an age or an hour of the day of it")
+            )
+        else:
+            guess = guess_feature(column, scale)
+            if in_order and guess.kind == "numeric" and _is_clock(column.values):
+                guess = Guess(column.name, None, "it moves on with time, as a clock or a counter does")
+            guesses.append(guess)
+    return guesses
+
+
+def _is_clock(values: pl.Series) -> bool:
+    """Whether the ranks of many levels follow the order of the rows (Spearman's correlation)."""
+    present = values.drop_nulls()
+    if present.len() < 100 or present.n_unique() <= FEW_LEVELS:
+        return False
+    ranks = present.cast(pl.Float64).rank().to_numpy()
+    return bool(abs(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1]) >= CLOCK_CORRELATION)
+
+
+def _event_time(
+    sample: Sample, time: TimeColumn | None, windows: Sequence[str]
+) -> tuple[tuple[str, str] | None, str, tuple[str, str] | None]:
+    """The timestamp, why, and the allowed lateness with its reason."""
+    if time is None:
+        return None, "no column holds a time: rows count when they arrive", None
+    lateness = choose_lateness(time.ms, dict(LADDER)[windows[0]])
+    if lateness is None:
+        where = f"{named(time.name)} is a time ({time.unit}), but the rows are not in its order"
+        return None, f"{where}: they count when they arrive", None
+    why = "ISO 8601" if time.unit == "iso8601" else f"{time.unit} since 1970"
+    why += f", {_day(time.ms.min())} to {_day(time.ms.max())}; a row without it is rejected"
+    if time.n_unreadable:
+        why += f", as are {time.n_unreadable:,} of {sample.n_looked:,}"
+    return (time.name, time.unit), why, lateness
+
+
+def _day(ms: int) -> str:
+    return str(np.datetime64(int(ms), "ms").astype("datetime64[D]"))
+
+
+def _within(plan: Plan, count_series: CountSeries, max_series: int) -> Plan:
+    """Fewer divergences, then windows, then features, so that a scrape carries all that is left."""
+    kinds: Counter[Kind] = Counter(guess.kind for guess in plan.features if guess.kind is not None)
+    why = f"one only, as {len(plan.features):,} features make many series"
+    for divergences, windows in (
+        (plan.divergences, plan.windows),
+        (("kl",), plan.windows),
+        (("kl",), plan.windows[:1]),
+    ):
+        if count_series(kinds, len(windows), divergences) <= max_series:
+            break
+    fewer = replace(plan, divergences=divergences, windows=windows)
+    if divergences != plan.divergences:
+        fewer = replace(fewer, divergences_why=why)
+    if windows != plan.windows:
+        fewer = replace(fewer, windows_why=f"{why}; {plan.windows_why}")
+    series = count_series(kinds, len(windows), divergences)
+    if series <= max_series:
+        return fewer
+    kept = int(len(plan.features) * max_series / series)
+    while (
+        count_series(Counter(guess.kind for guess in plan.features[:kept] if guess.kind), len(windows), divergences)
+        > max_series
+    ):
+        kept -= 1
+    note = (
+        f"the first {kept:,} of {len(plan.features):,} features are watched: a scrape carries {max_series:,} series;"
+        " write one configuration for each part of the columns to watch them all"
+    )
+    return replace(fewer, features=plan.features[:kept], notes=(*plan.notes, note))
