@@ -21,6 +21,7 @@ CURL = (
     "curl -H 'Content-Type: application/x-ndjson' --data-binary @live.ndjson"
     " http://127.0.0.1:9867/v1/monitors/loans/samples"
 )
+INIT, CHECK, RUN = "kldrift init reference.parquet", "kldrift check -c kldrift.yaml", "kldrift run -c kldrift.yaml"
 COMMANDS = [line for language, text in BLOCKS if language == "sh" for line in text.strip().splitlines()]
 
 
@@ -39,8 +40,9 @@ def test_every_command_of_the_readme_is_known_to_these_tests() -> None:
         # tests/run makes and fills .venv the same way; the demo with a shorter time is in tests/e2e/test_daemon.py
         "python3 -m venv .venv && .venv/bin/pip install --quiet . && .venv/bin/kldrift demo",
         "tests/run",  # this run
-        "kldrift check -c kldrift.yaml",  # below
-        "kldrift run -c kldrift.yaml",
+        INIT,  # these below
+        CHECK,
+        RUN,
         CURL,
     ]
 
@@ -62,15 +64,23 @@ def stream(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_a_first_configuration_as_the_readme_prints_it(stream: Path) -> None:
+    (stream / "kldrift.yaml").unlink()
+    for command in (INIT, CHECK):
+        done = kldrift(*shlex.split(command)[1:], cwd=stream)
+        assert done.returncode == 0, done.stderr
+    assert "ok: 1 monitor, 3 features" in done.stdout
+
+
 def test_ones_own_stream_as_the_readme_prints_it(stream: Path) -> None:
-    done = kldrift(*shlex.split(COMMANDS[2])[1:], cwd=stream)
+    done = kldrift(*shlex.split(CHECK)[1:], cwd=stream)
     assert done.returncode == 0, done.stderr
     assert "ok: 1 monitor, 3 features" in done.stdout
     port = free_port()
     config = stream / "kldrift.yaml"
     config.write_text(f'server: {{listen: "127.0.0.1:{port}"}}\n{YAML[0]}')
     with (stream / "log").open("wb") as log:
-        running = subprocess.Popen([KLDRIFT, *shlex.split(COMMANDS[3])[1:]], cwd=stream, stdout=log, stderr=log)
+        running = subprocess.Popen([KLDRIFT, *shlex.split(RUN)[1:]], cwd=stream, stdout=log, stderr=log)
         try:
             client = Client(port, running, stream / "log")
 
@@ -81,7 +91,7 @@ def test_ones_own_stream_as_the_readme_prints_it(stream: Path) -> None:
                     return False
 
             until(ready, 60, "ready")
-            command = shlex.split(COMMANDS[4].replace(":9867", f":{port}"))
+            command = shlex.split(CURL.replace(":9867", f":{port}"))
             posted = subprocess.run([*command, "-s"], cwd=stream, capture_output=True, text=True, check=True)
             assert '"accepted":200' in posted.stdout
         finally:
