@@ -37,6 +37,9 @@ logger = logging.getLogger(__name__)
 #: In-flight requests are answered within this; the whole stop takes at most 10 s.
 GRACE_SECONDS = 7
 
+#: The engine's thread never takes so long for one thing; a disk that hangs may hold it.
+HUNG_SECONDS = 60
+
 
 Result = TypeVar("Result")
 
@@ -215,7 +218,15 @@ class Daemon:
             config_path=None if self._path is None else str(self._path.absolute()),
             sources=tuple(SourceStatus(name, *self._telemetry.source_state(name)) for name in self._parts.pulls),
             warnings=self._parts.config.warnings,
+            hung=self._hung(),
         )
+
+    def _hung(self) -> str:
+        """Why the thread that counts must be thought dead; empty while it goes on."""
+        engine = self._parts.engine
+        if engine is None or self._not_ready or engine.seconds_in_turn < HUNG_SECONDS + self._tick_seconds():
+            return ""
+        return f"nothing has been counted or compared for {engine.seconds_in_turn:.0f} s"
 
     def now_ms(self) -> int:
         """The wall clock."""

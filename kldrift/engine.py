@@ -70,6 +70,7 @@ class Engine:
         self._owner = threading.Lock()  # held while counts are changed or read
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._rows = 0
+        self._turned = time.monotonic()
         self._restore(monitors)
 
     @property
@@ -92,6 +93,11 @@ class Engine:
         return dict(self._commits.stored_positions.get(source, {}))
 
     @property
+    def seconds_in_turn(self) -> float:
+        """How long the thread has been at one thing: a tick at most, unless it hangs."""
+        return time.monotonic() - self._turned
+
+    @property
     def rows_counted(self) -> int:
         """Rows that went into counts since the start."""
         return self._rows
@@ -99,6 +105,7 @@ class Engine:
     def start(self) -> None:
         """Start the thread; the first snapshot is there at once."""
         self.evaluate()
+        self._turned = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
@@ -180,6 +187,7 @@ class Engine:
         next_tick = time.monotonic() + self._tick_seconds
         gives_up = float("inf")
         while not self.queue.drained and time.monotonic() < gives_up:
+            self._turned = time.monotonic()
             more = self.queue.n_items > 0
             wait = max(0.0, min(next_tick - time.monotonic(), self._commits.due_in(more)))
             if self._commits.failing:  # counting on would only make more that cannot be stored

@@ -141,6 +141,23 @@ def test_nobody_is_told_before_what_he_sent_is_stored(store: Failing) -> None:
     engine.stop()
 
 
+def test_a_thread_that_hangs_is_seen(store: Failing) -> None:
+    engine = engine_of(store)
+    engine.start()
+    begun, enough = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        begun.set()
+        enough.wait(10)
+
+    engine.queue.call(hang)
+    assert begun.wait(10)
+    until(lambda: engine.seconds_in_turn > 0.2)
+    enough.set()
+    until(lambda: engine.seconds_in_turn < 0.2)
+    engine.stop()
+
+
 def test_who_waits_is_stored_together_with_others(store: Failing) -> None:
     engine = engine_of(store)
     told = threading.Semaphore(0)

@@ -21,7 +21,7 @@ from kldrift.web.ports import Readers
 _ENDPOINTS = {
     "POST /v1/monitors/{monitor}/samples": "push samples: NDJSON, JSON, CSV or an Arrow IPC stream",
     "GET /metrics": "every metric, for Prometheus",
-    "GET /-/healthy": "200 while the process answers",
+    "GET /-/healthy": "200 while the daemon goes on, 503 where it hangs",
     "GET /-/ready": "200 when samples are taken and figures given, else 503 with the reason",
     "POST /-/reload": "load the configuration again",
     "GET /api/v1/status": "sources, version, warnings",
@@ -44,6 +44,8 @@ def api(readers: Readers) -> Starlette:
         return _json({"name": "kldrift", "version": readers.status().version, "endpoints": _ENDPOINTS})
 
     async def healthy(_request: Request) -> Response:
+        if hung := readers.status().hung:
+            return _json({"error": f"hung: {hung}; start the daemon anew", "healthy": False}, 503)
         return _json({"healthy": True})
 
     async def ready(_request: Request) -> Response:

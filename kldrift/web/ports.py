@@ -25,6 +25,7 @@ class Status:
     ----------
     ready : whether it takes samples and answers with figures
     reason : why it is not ready; empty when it is
+    hung : what no longer goes on, so that only a new start helps; empty when all does
     config_path : the configuration file, None when there is none (demo)
     warnings : what the user should know but need not act on at once
     """
@@ -36,6 +37,7 @@ class Status:
     config_path: str | None = None
     sources: tuple[SourceStatus, ...] = ()
     warnings: tuple[str, ...] = ()
+    hung: str = ""
 
 
 class Ingest(Protocol):

@@ -245,10 +245,10 @@ scrape_configs:
 
     def scraped() -> bool:
         try:
-            found = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": "kldrift_build_info"}).json()
+            answer = httpx.get(f"http://127.0.0.1:{port}/api/v1/query", params={"query": "kldrift_build_info"})
         except httpx.TransportError:
             return False
-        return bool(found["data"]["result"])
+        return answer.status_code == 200 and bool(answer.json()["data"]["result"])  # 503 while it starts
 
     with (
         process(KLDRIFT, "run", "-c", str(site.config), log=site.log),

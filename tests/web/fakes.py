@@ -47,9 +47,18 @@ class FakeReaders:
     """
 
     def __init__(
-        self, ready=True, problems=(), monitor=None, monitors=None, tracks=None, drifting=None, text="server: {}\n"
+        self,
+        ready=True,
+        problems=(),
+        monitor=None,
+        monitors=None,
+        tracks=None,
+        drifting=None,
+        text="server: {}\n",
+        hung="",
     ):
         self.ready = ready
+        self.hung = hung
         self.monitors = (monitor or loans(),) if monitors is None else monitors
         self.problems = list(problems)
         self.tracks = tracks
@@ -85,6 +94,7 @@ class FakeReaders:
             config_path="kldrift.yaml",
             sources=(SourceStatus("files", up=False, lag_records=3, last_error="no such file"),),
             warnings=("series limit",),
+            hung=self.hung,
         )
 
     async def exposition(self, openmetrics, gzip):

@@ -26,6 +26,9 @@ def strict_json(answer):
 def test_healthy_and_ready():
     assert Service().get("/-/healthy").status_code == 200
     assert Service().get("/-/ready").status_code == 200
+    hung = Service(readers=FakeReaders(hung="nothing has been counted for 90 s")).get("/-/healthy")
+    assert hung.status_code == 503
+    assert hung.json()["error"] == "hung: nothing has been counted for 90 s; start the daemon anew"
     waiting = Service(readers=FakeReaders(ready=False))
     assert waiting.get("/-/healthy").status_code == 200
     answer = waiting.get("/-/ready")
@@ -58,6 +61,7 @@ def test_status():
         "config_path": "kldrift.yaml",
         "sources": [{"name": "files", "up": False, "lag_records": 3, "last_error": "no such file"}],
         "warnings": ["series limit"],
+        "hung": "",
     }
 
 
