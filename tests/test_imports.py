@@ -28,6 +28,7 @@ ALLOWED = {
     "work": {"drift", "state", *RECORDS},
     "commits": {"drift", "export", "state", "work", *RECORDS},
     "history": {"export", "state", *RECORDS},
+    "backtest": {"backtest", "build", "config", "drift", "file_columns", "kernels", "wire", *RECORDS},
     "engine": {"commits", "drift", "export", "state", "work", *RECORDS},
     "intake": {"intake", "drift", "engine", "export", "sources", "state", "wire", "work", *RECORDS},
 }
@@ -36,7 +37,7 @@ ALLOWED = {
 BESIDES = {
     # the API takes the one series apart that it is asked for, so that the snapshot need not hold that of all
     "web": {"kldrift.drift.explanation", "kldrift.drift.detection"},
-    "pages": {"kldrift.drift.explanation", "kldrift.drift.detection"},
+    "pages": {"kldrift.drift.explanation", "kldrift.drift.detection", "kldrift.backtest.outcome"},
 }
 
 #: libraries that only some may know

@@ -8,14 +8,21 @@ from typing import Annotated, Literal
 
 import typer
 
+#: Panels of `kldrift --help`, in the order in which they are met.
+START, RUN, LOOK, CONNECT = "To start with", "The daemon", "Data at rest", "Prometheus and Grafana"
+HERE = "This installation"
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
     help="Watches feature streams for drift: Kullback-Leibler divergence from a reference, for Prometheus.",
+    epilog="First steps:  kldrift demo  shows a drift in half a minute.  With data of your own:  kldrift init"
+    " reference.parquet,  kldrift check -c kldrift.yaml,  kldrift run -c kldrift.yaml;  then send rows, or give it a"
+    " source, and open http://127.0.0.1:9867.",
 )
 reference_app = typer.Typer(no_args_is_help=True, help="Make and show reference files.")
-app.add_typer(reference_app, name="reference")
+app.add_typer(reference_app, name="reference", rich_help_panel=LOOK)
 
 FailOn = Literal["warning", "critical"]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (YAML).")]
@@ -41,34 +48,20 @@ def exit_codes() -> Iterator[None]:
         raise typer.Exit(130) from None
 
 
-@app.command()
-def run(
-    config: ConfigOption,
-    once: Annotated[
-        bool, typer.Option("--once", help="Read the sources to their end, print the divergences, exit.")
-    ] = False,
+@app.command(rich_help_panel=START)
+def demo(
+    port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 takes a free port.")] = 9867,
+    drift_after: Annotated[str, typer.Option(help="When the stream begins to drift.")] = "30s",
+    duration: Annotated[str | None, typer.Option(help="Stop after this time (default: at Ctrl-C).")] = None,
 ) -> None:
-    """Run the daemon (or, with --once, one pass over the sources)."""
-    from kldrift.allocation import give_back_early
-
-    give_back_early()  # before polars comes in
-
-    from kldrift.cli.run import run_command
+    """Run a daemon on a stream that drifts after a while."""
+    from kldrift.cli.demo import demo_command
 
     with exit_codes():
-        run_command(config, once)
+        demo_command(port, drift_after, duration)
 
 
-@app.command()
-def check(config: ConfigOption) -> None:
-    """Validate a configuration and its references without starting; print what would be watched."""
-    from kldrift.cli.check import check_command
-
-    with exit_codes():
-        check_command(config)
-
-
-@app.command()
+@app.command(rich_help_panel=START)
 def init(
     data: Annotated[Path, typer.Argument(help="Rows that were normal: Parquet, CSV or NDJSON (.gz and .zst as well).")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = Path("kldrift.yaml"),
@@ -85,7 +78,19 @@ def init(
         init_command(data, output, monitor, force, live)
 
 
-@app.command()
+@app.command(rich_help_panel=START)
+def check(config: ConfigOption) -> None:
+    """Validate a configuration and its references without starting; print what would be watched.
+
+    All problems are told at once, each with its line. Exit codes: 0 valid, 2 not.
+    """
+    from kldrift.cli.check import check_command
+
+    with exit_codes():
+        check_command(config)
+
+
+@app.command(rich_help_panel=START)
 def schema() -> None:
     """Print the JSON schema of the configuration, for editors."""
     import json
@@ -95,20 +100,32 @@ def schema() -> None:
     print(json.dumps(json_schema(), indent=2))  # noqa: T201
 
 
-@app.command()
-def demo(
-    port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 takes a free port.")] = 9867,
-    drift_after: Annotated[str, typer.Option(help="When the stream begins to drift.")] = "30s",
-    duration: Annotated[str | None, typer.Option(help="Stop after this time (default: at Ctrl-C).")] = None,
+@app.command(rich_help_panel=RUN)
+def run(
+    config: ConfigOption,
+    once: Annotated[
+        bool, typer.Option("--once", help="Read the sources to their end, print the divergences, exit.")
+    ] = False,
 ) -> None:
-    """Run a daemon on a stream that drifts after a while."""
-    from kldrift.cli.demo import demo_command
+    """Run the daemon (or, with --once, one pass over the sources).
+
+    It takes samples by HTTP and from the sources of the configuration, and answers with pages, an API and /metrics
+    where `server.listen` says, http://127.0.0.1:9867 by default. SIGHUP loads the configuration again, SIGTERM stops
+    in order.
+
+    Exit codes: 0 stopped, 2 bad configuration or reference, 1 failure.
+    """
+    from kldrift.allocation import give_back_early
+
+    give_back_early()  # before polars comes in
+
+    from kldrift.cli.run import run_command
 
     with exit_codes():
-        demo_command(port, drift_after, duration)
+        run_command(config, once)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
 def compare(
     reference: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON (.gz and .zst as well).")],
     live: Annotated[Path, typer.Argument(help="What is compared with it.")],
@@ -131,7 +148,64 @@ def compare(
         compare_command(reference, live, config, monitor, html, as_json, fail_on)
 
 
-@app.command()
+@app.command(rich_help_panel=LOOK)
+def backtest(
+    data: Annotated[list[Path], typer.Argument(help="History: Parquet, CSV or NDJSON (.gz and .zst as well).")],
+    config: ConfigOption,
+    monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors.")] = None,
+    target: Annotated[str, typer.Option(help="Pages that are bearable: 1/month, 0.5/week, 1/day.")] = "1/month",
+    every: Annotated[
+        str | None,
+        typer.Option(
+            help="Evaluate so often: 10m, or `tick` for engine.tick (default: a twelfth of the smallest window; until"
+            " one is over, the counts of that window only grow)."
+        ),
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a report with plots, one file that needs no other.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the tables.")] = False,
+    first: Annotated[str | None, typer.Option("--from", help="Leave out rows before this time (ISO 8601).")] = None,
+    before: Annotated[str | None, typer.Option("--to", help="Leave out rows from this time on.")] = None,
+    timestamp: Annotated[
+        str | None, typer.Option(help="The field of the event times, FIELD or FIELD:UNIT (default: the monitor's).")
+    ] = None,
+) -> None:
+    """Replay history: how often would it have paged, and which tolerance would page as seldom as you like?
+
+    kldrift backtest -c kldrift.yaml last-year.parquet --target 1/month --html backtest.html
+    """
+    from kldrift.cli.backtest import Asked, backtest_command
+
+    with exit_codes():
+        backtest_command(data, config, monitor, Asked(target, every, first, before, timestamp), html, as_json)
+
+
+@reference_app.command("build")
+def reference_build(
+    data: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON (.gz and .zst as well).")],
+    config: ConfigOption,
+    monitor: Annotated[str, typer.Option("--monitor", "-m", help="The monitor whose features are counted.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The reference file to write (JSON).")],
+) -> None:
+    """Count a reference from data and write it to a file that can be reviewed."""
+    from kldrift.cli.reference import build_command
+
+    with exit_codes():
+        build_command(data, config, monitor, output)
+
+
+@reference_app.command("show")
+def reference_show(
+    file: Annotated[Path, typer.Argument(help="A reference file.")],
+    feature: Annotated[str | None, typer.Option("--feature", "-f", help="Show the cells of one feature.")] = None,
+) -> None:
+    """Show a reference file."""
+    from kldrift.cli.reference import show_command
+
+    with exit_codes():
+        show_command(file, feature)
+
+
+@app.command(rich_help_panel=HERE)
 def bench(
     config: Annotated[Path | None, typer.Option("--config", "-c", help="Measure with this configuration.")] = None,
     seconds: Annotated[float, typer.Option(help="About how long each figure is measured.")] = 1.0,
@@ -143,7 +217,7 @@ def bench(
         bench_command(config, seconds)
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECT)
 def rules(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Make them for this configuration; without it, for any.")
@@ -174,7 +248,7 @@ def rules(
         command.rules_command(config, output, tests, options)
 
 
-@app.command()
+@app.command(rich_help_panel=CONNECT)
 def dashboard(
     config: Annotated[
         Path | None, typer.Option("--config", "-c", help="Leave out what this configuration cannot fill.")
@@ -197,7 +271,7 @@ def dashboard(
         dashboard_command(config, output, board, datasource)
 
 
-@app.command()
+@app.command(rich_help_panel=HERE)
 def version() -> None:
     """Print the versions of kldrift and of what its figures depend on."""
     import platform

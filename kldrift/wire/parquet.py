@@ -9,7 +9,8 @@ from kldrift.wire.columns import table_from_frame
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import Decoding, empty_table
 
-READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError)
+#: TypeError: polars takes no path that is not UTF-8.
+READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError)
 
 
 def rows(path: Path) -> int:

@@ -9,7 +9,19 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.benchmarks import bounds, client, commits, footprint, kafka, kernels, peers, pipeline
+from tests.benchmarks import (
+    backtest,
+    bounds,
+    client,
+    commits,
+    compare,
+    footprint,
+    kafka,
+    kernels,
+    pages,
+    peers,
+    pipeline,
+)
 from tests.benchmarks.table import print_rows
 
 
@@ -21,6 +33,11 @@ def main() -> None:
     print(f"{platform.machine()}, {cpu}, Python {platform.python_version()}\n")
     rows = [*kernels.rows(), *bounds.rows(), *pipeline.rows(quick), *footprint.rows(quick)]
     rows += [*commits.rows(quick), *kafka.rows(quick), *client.rows(quick)]
+    rows += [
+        *pages.rows(quick),
+        *backtest.rows(1 if quick else 3),
+        *(compare.rows(200_000) if quick else compare.rows()),
+    ]
     rows += peers.rows(20_000, repeats=1, seconds=0.1) if quick else peers.rows()
     print_rows(rows)
 

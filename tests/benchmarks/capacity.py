@@ -41,7 +41,8 @@ def mean_ms(client: Client, what: str) -> float:
     """Mean of a duration that the daemon exports."""
     name = f"kldrift_{what}_duration_seconds"
     total, count = client.metric(f"{name}_sum"), client.metric(f"{name}_count")
-    assert total is not None and count
+    assert total is not None
+    assert count
     return 1e3 * total / count
 
 

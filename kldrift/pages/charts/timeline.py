@@ -27,9 +27,12 @@ _TIME_STEPS = (
     *(n * _SECOND for n in (1, 2, 5, 10, 15, 30)),
     *(n * _MINUTE for n in (1, 2, 5, 10, 15, 30)),
     *(n * _HOUR for n in (1, 2, 3, 6, 12)),
-    *(n * _DAY for n in (1, 2, 7, 14, 28, 91, 364, 3640)),
+    *(n * _DAY for n in (1, 2, 7, 14, 28, 91, 182, 364, 3640)),
 )
 _TIME_TICKS = 7
+
+#: From such steps on a tick says its year.
+_YEARLY = 91 * _DAY
 
 
 def timeline(
@@ -193,6 +196,8 @@ def _times(start: int, stop: int) -> list[Markup]:
 
 
 def _time(mark: int, step: int) -> str:
+    if step >= _YEARLY:
+        return _instant(mark, "%b %Y")
     if step >= _DAY or mark % _DAY == 0:
         return _instant(mark, "%b %-d")
     return _instant(mark, "%H:%M" if step >= _MINUTE else "%H:%M:%S")

@@ -1,0 +1,248 @@
+"""The rows of data files in order of their event times."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from kldrift.drift.monitor import CLOCK_SKEW_MS
+from kldrift.errors import SourceError
+from kldrift.file_columns import file_columns, file_format, line_source
+from kldrift.records import BatchSchema, Decoded, FeatureSchema, IntArray, Kind, SampleBatch, TimestampSpec
+from kldrift.wire import decode, decode_rows, parquet_rows
+
+#: Rows that are handed on at a time; of a sorted Parquet file also those in memory.
+BATCH_ROWS = 1 << 17
+
+#: Columns that a message names; the rest is counted.
+NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Which event times count: from `start_ms` on and before `stop_ms`."""
+
+    start_ms: int = 0
+    stop_ms: int = 1 << 62
+
+    def holds(self, times: IntArray) -> IntArray:
+        """Indices of the times that count."""
+        return np.flatnonzero((times >= self.start_ms) & (times < self.stop_ms))
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """What is known of the rows before any of them is counted.
+
+    Parameters
+    ----------
+    paths : in order of their first event times
+    rows : that have a time within the span
+    first_ms, last_ms : their earliest and latest event time
+    backwards : rows whose time lies before that of the row in front of them; without any, nothing is sorted
+    rejected : rows left out, by reason
+    columns : names in the files
+    """
+
+    paths: tuple[Path, ...]
+    timestamp: TimestampSpec
+    span: Span
+    rows: int
+    first_ms: int
+    last_ms: int
+    backwards: int
+    rejected: Mapping[str, int] = field(default_factory=dict)
+    columns: tuple[str, ...] = ()
+
+    def batches(self, schema: BatchSchema) -> Iterator[SampleBatch]:
+        """All rows by event time; one after another as they stand where their times are equal.
+
+        Sorted files are read piece by piece. Otherwise all rows are in memory at once.
+        """
+        wanted = replace(schema, timestamp=self.timestamp)
+        pieces = (decoded.batch for path in self.paths for decoded in decoded_pieces(path, wanted))
+        kept = (take(batch, self.span.holds(times_of(batch))) for batch in pieces)
+        if not self.backwards:
+            yield from (batch for batch in kept if batch.n_rows)
+            return
+        whole = _joined(list(kept))
+        order = np.argsort(times_of(whole), kind="stable")
+        for start in range(0, order.size, BATCH_ROWS):
+            yield take(whole, order[start : start + BATCH_ROWS])
+
+
+@dataclass(frozen=True, slots=True)
+class _Times:
+    """The event times of one file."""
+
+    path: Path
+    first_ms: int
+    last_ms: int
+    earliest_ms: int
+    latest_ms: int
+    rows: int
+    backwards: int
+    records: int
+
+
+def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, now_ms: int) -> History:
+    """Look through the event times of files: Parquet, CSV or NDJSON, the last two also compressed.
+
+    Parameters
+    ----------
+    now_ms : rows from after now are left out, as the daemon leaves them out
+
+    Raises
+    ------
+    SourceError
+        a file cannot be read, or no row has a time within the span
+    """
+    columns = dict.fromkeys(name for path in paths for name in file_columns(path))
+    if timestamp.field not in columns:
+        raise SourceError(
+            f"{_named(map(str, paths))}: expected event times in the field {timestamp.field!r}, there is no such"
+            f" column; the columns are {_named(columns)}; give --timestamp FIELD"
+        )
+    rejected: Counter[str] = Counter()
+    within = Span(span.start_ms, min(span.stop_ms, now_ms + CLOCK_SKEW_MS))
+    found = [_look_through(path, timestamp, within, now_ms, rejected) for path in paths]
+    if not sum(times.rows for times in found):
+        raise SourceError(_no_rows(paths, timestamp, sum(times.records for times in found), rejected))
+    found = sorted((times for times in found if times.rows), key=lambda times: times.earliest_ms)
+    between = sum(b.first_ms < a.last_ms for a, b in pairwise(found))
+    return History(
+        tuple(times.path for times in found),
+        timestamp,
+        within,
+        sum(times.rows for times in found),
+        min(times.earliest_ms for times in found),
+        max(times.latest_ms for times in found),
+        between + sum(times.backwards for times in found),
+        dict(rejected),
+        tuple(columns),
+    )
+
+
+def _look_through(path: Path, timestamp: TimestampSpec, span: Span, now_ms: int, rejected: Counter[str]) -> _Times:
+    first = last = None
+    earliest, latest, rows, backwards, records = 1 << 62, -1, 0, 0, 0
+    for decoded in decoded_pieces(path, _times_alone(timestamp)):
+        for body in decoded.bodies:
+            rejected.update(body.rejected)
+        all_times = times_of(decoded.batch)
+        records += all_times.size
+        rejected["future"] += int(np.count_nonzero(all_times >= now_ms + CLOCK_SKEW_MS))
+        times = all_times[span.holds(all_times)]
+        if not times.size:
+            continue
+        rows += times.size
+        backwards += int(np.count_nonzero(np.diff(times) < 0)) + (last is not None and int(times[0]) < last)
+        first = int(times[0]) if first is None else first
+        last = int(times[-1])
+        earliest, latest = min(earliest, int(times.min())), max(latest, int(times.max()))
+    return _Times(path, first or 0, last or 0, earliest, latest, rows, backwards, records)
+
+
+def _times_alone(timestamp: TimestampSpec) -> BatchSchema:
+    """Decodes event times and little else: a schema has a column, so the field is read once more, of the same type."""
+    kind: Kind = "categorical" if timestamp.unit == "iso8601" else "numeric"
+    return BatchSchema((FeatureSchema(timestamp.field, kind),), timestamp)
+
+
+def _no_rows(paths: Sequence[Path], timestamp: TimestampSpec, records: int, rejected: Mapping[str, int]) -> str:
+    where = _named(map(str, paths))
+    told = reasons(rejected)
+    if records:
+        return f"{where}: expected rows between --from and --to and before now, all {records:,} lie outside"
+    return (
+        f"{where}: expected rows with an event time ({timestamp.unit}) in the field {timestamp.field!r}, got none"
+        + (f" ({told} were left out); is the unit right? give --timestamp FIELD:UNIT" if told else "")
+    )
+
+
+def reasons(rejected: Mapping[str, int]) -> str:
+    """What was left out, in words: ``3 without a time, 1 malformed``."""
+    words = {"timestamp": "without a readable event time", "future": "from the future"}
+    return ", ".join(f"{n:,} {words.get(reason, reason)}" for reason, n in sorted(rejected.items()) if n)
+
+
+def decoded_pieces(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
+    """A file decoded piece by piece, in order.
+
+    One after another, not in threads: values that a vocabulary learns get their codes in the order of the rows.
+
+    Raises
+    ------
+    SourceError
+        it cannot be read
+    """
+    data_format = file_format(path)
+    if data_format == "parquet":
+        n_rows = parquet_rows(path)
+        for start in range(0, n_rows, BATCH_ROWS):
+            yield _readable(path, decode_rows(path, start, min(start + BATCH_ROWS, n_rows), schema))
+        return
+    problems: list[str] = []
+    source = line_source(path, data_format, lambda _, detail: problems.append(detail))
+    try:
+        with closing(source.chunks({}, threading.Event())) as chunks:
+            for chunk in chunks:
+                if chunk is not None and isinstance(chunk.payload, bytes):
+                    yield _readable(path, decode(data_format, [chunk.payload], schema, header=chunk.header))
+    except SourceError as error:
+        raise SourceError(problems[0] if problems else str(error), error.reason) from None
+
+
+def _readable(path: Path, decoded: Decoded) -> Decoded:
+    for body in decoded.bodies:
+        if body.unreadable is not None and not body.rejected:
+            raise SourceError(f"{path}: {body.unreadable.removeprefix(f'{path}: ')}")
+    return decoded
+
+
+def times_of(batch: SampleBatch) -> IntArray:
+    """The event times, (n_rows,)."""
+    assert batch.event_ms is not None, "a history is decoded with a timestamp"
+    return batch.event_ms
+
+
+def take(batch: SampleBatch, rows: IntArray) -> SampleBatch:
+    """These rows of a batch, in this order."""
+    if rows.size == batch.n_rows and np.array_equal(rows, np.arange(rows.size)):
+        return batch
+    place = np.full(batch.n_rows, -1, dtype=np.int64)
+    place[rows] = np.arange(rows.size)
+    invalid = [(feature, np.sort(place[bad][place[bad] >= 0])) for feature, bad in batch.invalid]
+    return replace(
+        batch,
+        n_rows=rows.size,
+        columns=tuple(column[rows] for column in batch.columns),
+        event_ms=times_of(batch)[rows],
+        invalid=tuple((feature, bad) for feature, bad in invalid if bad.size),
+    )
+
+
+def _joined(batches: Sequence[SampleBatch]) -> SampleBatch:
+    """The rows of all batches, one batch after another."""
+    starts = np.cumsum([0, *(batch.n_rows for batch in batches)])
+    invalid: dict[int, list[IntArray]] = {}
+    for start, batch in zip(starts.tolist(), batches, strict=False):
+        for feature, bad in batch.invalid:
+            invalid.setdefault(feature, []).append(bad + start)
+    return SampleBatch(
+        int(starts[-1]),
+        tuple(np.concatenate(parts) for parts in zip(*(batch.columns for batch in batches), strict=True)),
+        np.concatenate([times_of(batch) for batch in batches]),
+        tuple((feature, np.concatenate(parts)) for feature, parts in sorted(invalid.items())),
+    )
+
+
+def _named(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more

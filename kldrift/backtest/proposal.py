@@ -1,0 +1,159 @@
+"""From the bounds over a history to tolerances."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from kldrift.backtest.alarms import Bounds, Tally
+from kldrift.backtest.outcome import WEEK_MS, Proposal, Rung, Target
+from kldrift.records import FeatureInfo
+
+#: What is always shown; nats.
+LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+#: What may be proposed: two digits, from where a drift is no more than a mean shifted by 0.06 σ.
+CANDIDATES = tuple(
+    round(mantissa * 10.0**power, 6)
+    for power in range(-3, 2)
+    for mantissa in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8)
+    if mantissa * 10.0**power >= LADDER[0]
+)
+
+#: A feature that is in alarm for more of the time tells nobody anything, however seldom its alarms begin.
+MOST_IN_ALARM = 0.25
+
+MONTH_MS = 365.25 / 12 * 86_400_000
+_PERIODS = {"day": 86_400_000, "week": WEEK_MS, "month": MONTH_MS, "year": 12 * MONTH_MS}
+
+
+def parse_target(text: str) -> Target | None:
+    """``1/week``, ``0.5/month`` …; None where it is none."""
+    count, _, period = text.partition("/")
+    try:
+        n = float(count)
+    except ValueError:
+        return None
+    length = _PERIODS.get(period.strip())
+    if length is None or not 0 < n < float("inf"):
+        return None
+    return Target(f"{n:g}/{period.strip()}", n * WEEK_MS / length)
+
+
+def survey(bounds: Bounds) -> dict[float, Tally]:
+    """What each candidate would have raised, the same for all features."""
+    return {tolerance: bounds.tally(np.full(bounds.n_features, tolerance)) for tolerance in CANDIDATES}
+
+
+def ladder(
+    bounds: Bounds,
+    surveyed: Mapping[float, Tally],
+    features: Sequence[FeatureInfo],
+    weeks: float,
+    proposed: Rung | None,
+) -> tuple[Rung, ...]:
+    """Some tolerances in turn, and that which is proposed and those of the configuration where they belong."""
+    rungs = {t: rung(surveyed[t], t, weeks) for t in LADDER}
+    if proposed is not None and proposed.tolerance is not None:
+        rungs[proposed.tolerance] = proposed
+    for word in ("warning", "critical"):
+        own = np.array([getattr(info, word) for info in features])
+        alike = bool((own == own[0]).all())
+        rungs[float(np.median(own))] = rung(bounds.tally(own), float(own[0]) if alike else None, weeks, word)
+    return tuple(made for _, made in sorted(rungs.items()))
+
+
+def rung(tally: Tally, tolerance: float | None, weeks: float, configured: str = "") -> Rung:
+    """A tally as it is told."""
+    return Rung(
+        tolerance,
+        configured,
+        tally.pages,
+        tally.pages / weeks,
+        int(np.count_nonzero(tally.feature_alarms)),
+        tally.in_alarm,
+        float(tally.feature_in_alarm.max()),
+        tuple(tally.feature_alarms.tolist()),
+    )
+
+
+def own_tolerances(
+    surveyed: Mapping[float, Tally], n_features: int, target: Target, weeks: float
+) -> list[float | None]:
+    """For each feature the smallest tolerance at which it has its share of the target, one in F of it."""
+
+    def own(f: int) -> float | None:
+        return smallest(lambda t: _met(surveyed[t], f, target.per_week / n_features, weeks))
+
+    return [own(f) for f in range(n_features)]
+
+
+def propose(
+    bounds: Bounds,
+    surveyed: Mapping[float, Tally],
+    features: Sequence[FeatureInfo],
+    target: Target,
+    weeks: float,
+    own: Sequence[float | None],
+) -> Proposal:
+    """Tolerances for the target: one for all features, and one of its own for each that has more than its share."""
+    most = max(features, key=lambda info: info.critical)
+    if np.isnan(bounds.largest()).all():
+        return Proposal(False, None, most.critical, (), None, {})
+    warning = np.array([info.warning for info in features])
+    configured = bounds.tally(warning)
+    raised = {
+        info.name: (tolerance, critical_beside(tolerance, info.warning, info.critical))
+        for f, (info, tolerance) in enumerate(zip(features, own, strict=True))
+        if tolerance is not None
+        and tolerance > info.warning
+        and not _met(configured, f, target.per_week / len(features), weeks)
+    }
+    longest = np.argsort(-configured.feature_in_alarm, kind="stable")
+    standing = longest[configured.feature_in_alarm[longest] > MOST_IN_ALARM]
+    others = None
+    if 0 < standing.size < len(features):
+        without = bounds.without(standing)
+        part = replace(target, per_week=target.per_week * without.n_features / len(features))
+        others = _common(survey(without), part, weeks)  # the rest is for the standing ones, at tolerances of their own
+    met = _all_met(configured, target, weeks)
+    rung_of_all = _common(surveyed, target, weeks)
+    shown = others or rung_of_all
+    warned = most.warning if shown is None or shown.tolerance is None else shown.tolerance
+    return Proposal(
+        met,
+        rung_of_all,
+        critical_beside(warned, most.warning, most.critical),
+        tuple(features[f].name for f in standing.tolist()),
+        others,
+        {} if met else raised,
+    )
+
+
+def _common(surveyed: Mapping[float, Tally], target: Target, weeks: float) -> Rung | None:
+    """The smallest tolerance for all features that meets the target."""
+    tolerance = smallest(lambda t: _all_met(surveyed[t], target, weeks))
+    return None if tolerance is None else rung(surveyed[tolerance], tolerance, weeks)
+
+
+def smallest(meets: Callable[[float], bool]) -> float | None:
+    """The smallest candidate that does, and all larger ones do: fewer alarms may also be alarms that never end."""
+    best = None
+    for tolerance in reversed(CANDIDATES):
+        if not meets(tolerance):
+            break
+        best = tolerance
+    return best
+
+
+def _all_met(tally: Tally, target: Target, weeks: float) -> bool:
+    return tally.pages / weeks <= target.per_week and float(tally.feature_in_alarm.max()) <= MOST_IN_ALARM
+
+
+def _met(tally: Tally, f: int, per_week: float, weeks: float) -> bool:
+    return bool(tally.feature_pages[f] / weeks <= per_week and tally.feature_in_alarm[f] <= MOST_IN_ALARM)
+
+
+def critical_beside(proposed: float, warning: float, critical: float) -> float:
+    """The configured critical tolerance where it is well above the proposed warning, else as far above as it was."""
+    return critical if critical >= 2 * proposed else float(f"{proposed * max(2.0, critical / warning):.2g}")
