@@ -102,7 +102,10 @@ class History:
                 snapshot, self._next = self._next, None
                 if snapshot is None:
                     break
-            self._take(snapshot)
+            try:
+                self._take(snapshot)
+            except Exception as error:  # noqa: BLE001  # a defect here costs a point, not all that would follow
+                self._telemetry.history_failed(error)
         self._write([row for scope, known in self._scopes.items() for row in _rows(scope, known.periods)])
 
     def _take(self, snapshot: DriftSnapshot) -> None:

@@ -261,6 +261,14 @@ def test_a_store_that_fails_costs_the_point_and_nothing_else(recorded: Recorded)
     assert recorded.store.since() == {("loans", None): {"amount": {0: START + 10_000}}}
 
 
+def test_a_defect_costs_the_point_and_not_those_that_follow(recorded: Recorded) -> None:
+    recorded.history.record(DriftSnapshot(START, (None,)))  # type: ignore[arg-type]  # no such thing comes, hopefully
+    until(lambda: recorded.told.failures, what="the failure")
+    recorded.take(loans(0.25))
+    recorded.take(loans(0.5), after_ms=10_000)
+    assert kls(recorded, loans()) == [0.25]
+
+
 def test_what_cannot_be_read_is_empty_and_told(recorded: Recorded) -> None:
     recorded.store._database.execute("DROP TABLE history")
     track = recorded.history.track(loans(), [0], [0, 1], 900_000)
