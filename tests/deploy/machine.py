@@ -56,13 +56,18 @@ def missing() -> str | None:
     return ", ".join(absent) or None
 
 
+def packages() -> Path:
+    """Where the packages of these tests are."""
+    return Path(next(path for path in sys.path if path.endswith("site-packages")))
+
+
 def installation(folder: Path) -> Path:
     """Makes bin/kldrift for any user: the command with the packages of these tests."""
-    packages = next(path for path in sys.path if path.endswith("site-packages"))
     command = folder / "bin" / "kldrift"
     command.parent.mkdir(parents=True)
     command.write_text(
-        f"#!{SYSTEM_PYTHON} -s\nimport site, sys\nsite.addsitedir({packages!r})\nsys.path.insert(0, {str(ROOT)!r})\n"
+        f"#!{SYSTEM_PYTHON} -s\nimport site, sys\n"
+        f"site.addsitedir({str(packages())!r})\nsys.path.insert(0, {str(ROOT)!r})\n"
         "from kldrift.cli import main\nmain()\n"
     )
     command.chmod(0o755)

@@ -12,7 +12,7 @@ import pytest
 from kldrift.config import load_config
 from kldrift.kernels._jit import cache_directory
 from tests.conftest import ROOT, absent
-from tests.deploy.machine import SYSTEM_PYTHON, Machine, booted, installation, missing
+from tests.deploy.machine import SYSTEM_PYTHON, Machine, booted, installation, missing, packages
 from tests.e2e.processes import KLDRIFT, until
 
 FOLDER = ROOT / "deploy" / "systemd"
@@ -93,6 +93,9 @@ def _install(machine: Machine) -> None:
     # no journal runs there; three seconds, so that a hang is seen in time
     machine.run("install", "-d", "/etc/systemd/system/kldrift.service.d")
     settings = "StandardOutput=append:/run/kldrift.log\nStandardError=append:/run/kldrift.log\nWatchdogSec=3s\n"
+    hidden = {str(path) for path in (ROOT, packages()) if str(path).startswith(("/tmp/", "/var/tmp/"))}
+    if hidden:  # by PrivateTmp
+        settings += f"BindReadOnlyPaths={' '.join(hidden)}\n"
     machine.run("sh", "-c", f"printf '[Service]\n{settings}' > /etc/systemd/system/kldrift.service.d/test.conf")
     warm = cache_directory()
     if warm is not None:  # compiling takes a minute on a busy machine, and is not what is tested here

@@ -57,7 +57,15 @@ class Prometheus:
     """The query side of a Prometheus."""
 
     def __init__(self, port: int) -> None:
-        self.url = f"http://127.0.0.1:{port}/api/v1"
+        self._root = f"http://127.0.0.1:{port}"
+        self.url = f"{self._root}/api/v1"
+
+    def ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self._root}/-/ready", timeout=5):
+                return True
+        except OSError:  # an HTTPError among them: 503 while it starts
+            return False
 
     def get(self, path: str, **parameters: str) -> Any:
         query = urllib.parse.urlencode({name.replace("match", "match[]"): v for name, v in parameters.items()})
@@ -129,6 +137,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             )
         )
         found = Prometheus(theirs)
+        until(found.ready, 60, "Prometheus")
         fill(client, found, rows)
         yield found
 
