@@ -101,8 +101,10 @@ async def _run(config: Config, path: Path, drift_after: str, seconds: float | No
     out = console()
     out.print(
         f"kldrift demo: 500 rows a second; after {drift_after} three of the five features drift\n"
+        f"  pages          http://127.0.0.1:{daemon.port}/\n"
+        f"  one feature    http://127.0.0.1:{daemon.port}/monitors/loans/feature?name=amount\n"
         f"  metrics        http://127.0.0.1:{daemon.port}/metrics\n"
-        f"  one feature    http://127.0.0.1:{daemon.port}/api/v1/monitors/loans/features/amount?window=1m\n"
+        f"  API            http://127.0.0.1:{daemon.port}/api/v1/monitors/loans/features/amount?window=1m\n"
         f"  configuration  {path}\n"
         "Ctrl-C ends it.",
         highlight=False,

@@ -226,7 +226,7 @@ def _page(request: Request, template: str, readers: Readers, code: int = 200, **
     )
     body, headers = text.encode("utf-8", "replace"), dict(_HEADERS)
     if accepts_gzip(request.headers.get("accept-encoding", "")):
-        body = gzip.compress(body, 5)
+        body = gzip.compress(body, 1)
         headers["content-encoding"] = "gzip"
     return Response(body, code, headers, "text/html")
 
