@@ -17,7 +17,7 @@ ALLOWED = {
     "kernels": {"kernels", *RECORDS},
     "drift": {"drift", "kernels", *RECORDS},
     "sources": {"sources", *RECORDS},
-    "wire": {"wire", *RECORDS},
+    "wire": {"wire", "kernels", *RECORDS},
     "config": {"config", *RECORDS},
     "guess": {"guess", "wire", "drift", "config", *RECORDS},
     "export": {"export", *RECORDS},

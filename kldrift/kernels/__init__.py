@@ -3,6 +3,6 @@
 Importing the package registers every kernel, so that `warm_up` knows all of them.
 """
 
-from kldrift.kernels import bounds, divergence, fill, moments
+from kldrift.kernels import bounds, divergence, fill, moments, scan
 
-__all__ = ["bounds", "divergence", "fill", "moments"]
+__all__ = ["bounds", "divergence", "fill", "moments", "scan"]

@@ -24,6 +24,10 @@ OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrap
 # compiles, and the kernel's own in the one that loads from the cache.
 PIECE_OPTIONS: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "forceinline": True}
 
+# No reference counts: LLVM cannot prove that those of a piece's arguments are of no use, and twenty arrays make
+# reading a number take six times as long. Such pieces cannot allocate.
+UNCOUNTED_OPTIONS: dict[str, Any] = {**PIECE_OPTIONS, "_nrt": False}
+
 # Workqueue: numba's own pool, always there, and idle threads sleep. OpenMP's spin after each kernel, on cores that
 # the decoders need. It must not be entered by two threads at once, hence the lock in `launch`.
 if "NUMBA_THREADING_LAYER" not in os.environ:

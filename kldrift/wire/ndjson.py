@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from kldrift.wire import columns
+from kldrift.wire import columns, scanned
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import Row, kind_of, may_repeat_keys, parse, parse_exact, table_from_rows
 from kldrift.wire.tables import (
@@ -26,6 +26,8 @@ from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 #: A bulk decode costs 0.3 to 1.5 ms whatever its size; below so many bytes the row-wise pass is done sooner (measured:
 #: they meet at 50 to 200 KB, depending on how busy the cores are).
 BULK_BYTES: Final = 64_000
+#: Below so many bytes the row-wise pass takes no longer than the kernel's preparations, of 20 µs.
+SCAN_BYTES: Final = 1_000
 #: The row-wise pass is confined to pieces of this size when the bulk decode of a body fails.
 PIECE_BYTES: Final = 1 << 19
 
@@ -34,7 +36,7 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
-    """Decode the bodies in one call where that works, else body by body, piece by piece, row by row."""
+    """Decode the bodies by the kernel or in one call of polars, else body by body, piece by piece, row by row."""
     bodies = [body.removeprefix(_BOM) for body in bodies]
     unreadable: dict[int, str] = {}
     total = sum(map(len, bodies))
@@ -48,6 +50,10 @@ def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
 
 
 def _decode_gathered(bodies: Sequence[bytes], total: int, plan: Plan) -> Decoding:
+    if total >= SCAN_BYTES:
+        decoding = scanned.decode(bodies, plan, decode_rowwise)
+        if decoding is not None:
+            return decoding
     if total < BULK_BYTES:
         return decode_rowwise(bodies, plan)
     data = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)

@@ -1,11 +1,11 @@
 """What a schema means for the decoders, worked out once."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
-from kldrift.records import BatchSchema, FeatureSchema, Kind
+from kldrift.records import BatchSchema, FeatureSchema, Kind, TimestampSpec
 
 #: A batch may not need more than this, whatever the body claims: rows of ``{}`` or a column of nulls cost a sender
 #: almost nothing and the receiver eight bytes a number.
@@ -103,6 +103,7 @@ class Plan:
     ndjson : what polars is to read from a row
     bulk : whether `ndjson` can say it all. Not when one field is wanted as two types, nor when a category looks like
         what polars makes of a list, an object or a lone surrogate, which could then not be told apart.
+    scan : whether the kernel that reads rows knows every field: no vectors, none that is wanted as two kinds
     row_bytes : what a row of a batch takes
     """
 
@@ -112,6 +113,7 @@ class Plan:
     vectors: tuple[Vector, ...]
     ndjson: dict[str, pl.DataType]
     bulk: bool
+    scan: bool
     row_bytes: int
 
     @property
@@ -162,8 +164,22 @@ def _make_plan(schema: BatchSchema) -> Plan:
     # A vocabulary grows: its texts are looked at in every batch.
     bulk = len(fields) > 0 and all(ndjson[name] == dtype for name, dtype in fields)
     bulk = bulk and not any(category.known.converted for category in categorical if category.feature.vocabulary is None)
+    scan = not vectors and _is_one_kind_each(numeric, categorical, schema.timestamp)
     row_bytes = 8 * (len(numeric) + sum(vector.dimensions for vector in vectors) + (schema.timestamp is not None))
-    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, row_bytes + 4 * len(categorical))
+    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, scan, row_bytes + 4 * len(categorical))
+
+
+def _is_one_kind_each(
+    numeric: Sequence[tuple[int, str]], categorical: Sequence[Category], timestamp: TimestampSpec | None
+) -> bool:
+    """Whether every field is read as numbers, as categories or as the text of a time; as one column of numbers only."""
+    numbers = [name for _, name in numeric]
+    others = {category.feature.name for category in categorical}
+    if timestamp is not None and timestamp.unit == "iso8601":
+        numbers.append(timestamp.field)
+    elif timestamp is not None and timestamp.field in others:
+        return False
+    return len(set(numbers)) == len(numbers) and others.isdisjoint(numbers)
 
 
 _PLANS: dict[int, Plan] = {}

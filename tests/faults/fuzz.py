@@ -4,8 +4,9 @@
     python -m tests.faults.fuzz block NUMBER    one block of the decoders' again
 
 A decoder may call a body unreadable, reject rows and values, and nothing else: no exception, no end of the process,
-no batch that is not what the records promise, no harm to the bodies that are decoded with a bad one. The daemon answers
-everything without a 5xx other than 503, its ``/metrics`` parses, and its log tells of no defect.
+no batch that is not what the records promise, no harm to the bodies that are decoded with a bad one; and the kernel
+that reads NDJSON gives what decoding row by row gives. The daemon answers everything without a 5xx other than 503, its
+``/metrics`` parses, and its log tells of no defect.
 """
 
 import multiprocessing
@@ -15,6 +16,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from ctypes import c_int64
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,8 +24,11 @@ from typing import Any
 
 import numpy as np
 
+from kldrift.kernels import _jit
 from kldrift.records import BatchSchema, BodyResult, Decoded, FeatureSchema, TimestampSpec, Vocabulary
-from kldrift.wire import decode, ndjson
+from kldrift.wire import decode, ndjson, scanned
+from kldrift.wire.plan import plan_for
+from kldrift.wire.tables import finish
 from tests.faults import fuzz_http
 from tests.faults.payloads import FORMATS, SEEDS, mutant
 
@@ -51,12 +56,20 @@ def schema_of(block: int) -> BatchSchema:
     return BatchSchema(features, None if unit is None else TimestampSpec("ts", unit))
 
 
+def plain_schema_of(block: int) -> BatchSchema:
+    """What the kernel knows, with a vocabulary of its own."""
+    schema = schema_of(block)
+    return BatchSchema(tuple(feature for feature in schema.features if feature.kind != "vector"), schema.timestamp)
+
+
 def decode_block(block: int) -> None:
     """Decode the payloads of a block, some together with others; raises where something is not as it has to be."""
+    _jit.warm_up()
     ndjson.BULK_BYTES = _SMALL_BULK_BYTES if block // len(_UNITS) % 2 else _BULK_BYTES  # type: ignore[misc]
     schema = schema_of(block)
     rng = random.Random(block)
     well = {name: decode(name, [SEEDS[name][0]], schema).bodies[0] for name in FORMATS}
+    plain, same = plain_schema_of(block), plain_schema_of(block)
     left = BLOCK
     while left:
         body_format = rng.choices(FORMATS, _WEIGHTS)[0]
@@ -66,6 +79,9 @@ def decode_block(block: int) -> None:
             decoded = decode(body_format, [*bodies, SEEDS[body_format][0]], schema)
             check(decoded, len(bodies) + 1, schema)
             check_beside(decoded.bodies[-1], well[body_format])
+            if body_format == "ndjson":
+                for together in (bodies, *([body] for body in bodies)):
+                    check_kernel(together, plain, same)
         except BaseException as error:  # a panic of polars, too
             error.add_note(f"block {block}: {body_format} {bodies!r}")
             raise
@@ -112,6 +128,26 @@ def check(decoded: Decoded, n_bodies: int, schema: BatchSchema) -> None:
 def check_beside(result: BodyResult, alone: BodyResult) -> None:
     """A body fares beside bad ones as it fares alone."""
     assert result == alone, f"beside bad bodies: {result}; alone: {alone}"
+
+
+def check_kernel(bodies: Sequence[bytes], schema: BatchSchema, same: BatchSchema) -> None:
+    """The kernel gives what decoding row by row gives, to the bit; the schemas differ in their vocabularies only."""
+    plan, other = plan_for(schema), plan_for(same)
+    bodies = [body.removeprefix(b"\xef\xbb\xbf") for body in bodies]
+    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise) or ndjson.decode_rowwise(bodies, plan)
+    found, expected = finish(decoding, plan), finish(ndjson.decode_rowwise(bodies, other), other)
+    assert found.bodies == expected.bodies
+    arrays = [*found.batch.columns, *(rows for _, rows in found.batch.invalid)]
+    others = [*expected.batch.columns, *(rows for _, rows in expected.batch.invalid)]
+    for one, two in zip(arrays, others, strict=True):
+        number = one.dtype == np.float64
+        bits, expected_bits = (one.view(np.int64), two.view(np.int64)) if number else (one, two)
+        unlike = (bits != expected_bits) & ~(np.isnan(one) & np.isnan(two)) if number else bits != expected_bits
+        assert not unlike.any(), f"the kernel: {one[unlike][:5]}; row by row: {two[unlike][:5]}"
+    assert (found.batch.event_ms is None) == (expected.batch.event_ms is None)
+    if found.batch.event_ms is not None:
+        np.testing.assert_array_equal(found.batch.event_ms, expected.batch.event_ms)
+    assert plan.categorical[-1].known.texts == other.categorical[-1].known.texts
 
 
 @dataclass

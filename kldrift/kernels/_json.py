@@ -1,0 +1,247 @@
+"""JSON text as the kernels pass over it: what is there is checked, what it says is not looked at.
+
+Text is searched by words of eight bytes for what may end it. A function that goes behind something gives -1 where it
+is not there, or not valid.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kldrift.kernels._memory import read_input
+from kldrift.kernels._words import Bytes, byte_at, piece, trailing_zeros, word_at
+from kldrift.kernels.decimal import count_digits, parse_exponent
+
+#: Nesting in a field that is not wanted; a bit for each level.
+MAX_DEPTH = 60
+
+FOUR_BYTES = np.uint64(0xFFFFFFFF)
+NULL = np.uint64(int.from_bytes(b"null", "little"))
+_FIVE_BYTES = np.uint64(0xFFFFFFFFFF)
+_TRUE = np.uint64(int.from_bytes(b"true", "little"))
+_FALSE = np.uint64(int.from_bytes(b"false", "little"))
+_N0, _N1, _N29, _N32 = (np.uint64(n) for n in (0, 1, 29, 32))
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_ONES = np.uint64(0x0101010101010101)
+_QUOTES = np.uint64(0x2222222222222222)
+_ESCAPES = np.uint64(0x5C5C5C5C5C5C5C5C)
+_SPACES = np.uint64(0x2020202020202020)
+_NEWLINES = np.uint64(0x0A0A0A0A0A0A0A0A)
+_MASKS = np.array([(1 << 8 * n) - 1 for n in range(9)], dtype=np.uint64)
+
+#: Of the hash of a text; odd, and with bits of both kinds everywhere.
+MULTIPLIER = 0x9E3779B97F4A7C15
+_MULTIPLIER = np.uint64(MULTIPLIER)
+
+
+@piece
+def mask_of(length: int) -> Any:
+    """The bits of the first `length` bytes of a word, at most 8."""
+    return read_input(_MASKS, length if length < 8 else 8)  # noqa: FURB136 (one instruction)
+
+
+@piece
+def hash_at(data: Bytes, at: int, length: int) -> Any:
+    value = np.uint64(length) * _MULTIPLIER
+    while length > 0:
+        value = (value ^ (word_at(data, at) & mask_of(length))) * _MULTIPLIER
+        value = value ^ (value >> _N29)
+        at += 8
+        length -= 8
+    return value ^ (value >> _N32)
+
+
+@piece
+def _marks(word: Any) -> Any:
+    """High bits of the bytes that end plain text; only the lowest is sure: quote, backslash, control character."""
+    quotes = word ^ _QUOTES
+    escapes = word ^ _ESCAPES
+    found = ((quotes - _ONES) & ~quotes) | ((escapes - _ONES) & ~escapes) | ((word - _SPACES) & ~word)
+    return found & _HIGH_BITS
+
+
+@piece
+def plain_text_end(data: Bytes, at: int) -> int:
+    """Where text without escapes ends, at its quote; -1 where there are any, or control characters."""
+    found = _marks(word_at(data, at))
+    while found == _N0:
+        at += 8
+        found = _marks(word_at(data, at))
+    at += trailing_zeros(found) >> 3
+    return at if byte_at(data, at) == 34 else -1
+
+
+@piece
+def _utf8_length(data: Bytes, at: int) -> int:
+    """Bytes of the character at `at`, which is not ASCII; 0 where it is none (RFC 3629: the shortest form)."""
+    lead = byte_at(data, at)
+    second = byte_at(data, at + 1)
+    least = 0xA0 if lead == 0xE0 else (0x90 if lead == 0xF0 else 0x80)
+    most = 0x9F if lead == 0xED else (0x8F if lead == 0xF4 else 0xBF)
+    if lead < 0xC2 or lead > 0xF4 or second < least or second > most:
+        return 0
+    length = 2 if lead < 0xE0 else (3 if lead < 0xF0 else 4)
+    for i in range(2, length):
+        if byte_at(data, at + i) & 0xC0 != 0x80:
+            return 0
+    return length
+
+
+@piece
+def _skip_escape(data: Bytes, at: int) -> int:
+    """Behind an escape that begins at `at`; -1 where it is none."""
+    letter = byte_at(data, at + 1)
+    if letter == 117:  # u
+        for i in range(2, 6):
+            digit = byte_at(data, at + i)
+            if not (48 <= digit <= 57 or 97 <= digit | 32 <= 102):
+                return -1
+        return at + 6
+    # " \ / b f n r t
+    known = letter == 34 or letter == 92 or letter == 47 or letter == 98 or letter == 102
+    return at + 2 if known or letter == 110 or letter == 114 or letter == 116 else -1
+
+
+@piece
+def skip_text(data: Bytes, at: int) -> int:
+    """Behind the quote of a text whose first character is at `at`; -1 where it is no valid one."""
+    while True:
+        word = word_at(data, at)
+        found = _marks(word) | (word & _HIGH_BITS)
+        if found == _N0:
+            at += 8
+            continue
+        at += trailing_zeros(found) >> 3
+        byte = byte_at(data, at)
+        if byte == 34:
+            return at + 1
+        if byte == 92:
+            at = _skip_escape(data, at)
+            if at < 0:
+                return -1
+        elif byte < 32:
+            return -1
+        else:
+            length = _utf8_length(data, at)
+            if length == 0:
+                return -1
+            at += length
+
+
+@piece
+def skip_blanks(data: Bytes, at: int) -> int:
+    byte = byte_at(data, at)
+    while byte == 32 or byte == 9 or byte == 13:
+        at += 1
+        byte = byte_at(data, at)
+    return at
+
+
+@piece
+def skip_digits(data: Bytes, at: int) -> int:
+    count = 8
+    while count == 8:
+        count = count_digits(word_at(data, at))
+        at += count
+    return at
+
+
+@piece
+def _skip_number(data: Bytes, at: int) -> int:
+    """Behind a number; -1 where it is none."""
+    if byte_at(data, at) == 45:
+        at += 1
+    end = skip_digits(data, at)
+    if end == at or (byte_at(data, at) == 48 and end > at + 1):
+        return -1
+    if byte_at(data, end) == 46:
+        at = end + 1
+        end = skip_digits(data, at)
+        if end == at:
+            return -1
+    if byte_at(data, end) | 32 == 101:
+        end, _ = parse_exponent(data, end + 1)
+    return end
+
+
+@piece
+def literal_length(data: Bytes, at: int) -> int:
+    """Bytes of true, false or null; 0 for anything else."""
+    word = word_at(data, at)
+    if word & FOUR_BYTES == _TRUE or word & FOUR_BYTES == NULL:
+        return 4
+    return 5 if word & _FIVE_BYTES == _FALSE else 0
+
+
+@piece
+def _skip_key(data: Bytes, at: int) -> int:
+    """To the value behind a key; -1 where there is none."""
+    if byte_at(data, at) != 34:
+        return -1
+    at = skip_text(data, at + 1)
+    if at < 0:
+        return -1
+    at = skip_blanks(data, at)
+    return skip_blanks(data, at + 1) if byte_at(data, at) == 58 else -1
+
+
+@piece
+def skip_value(data: Bytes, at: int) -> int:
+    """Behind a value of any kind; -1 where it is none, or nested too deeply."""
+    depth = 0
+    objects = _N0  # a bit for each level: whether it is an object
+    while True:
+        byte = byte_at(data, at)
+        if byte == 123 or byte == 91:  # { or [
+            at = skip_blanks(data, at + 1)
+            if byte_at(data, at) != byte + 2:
+                depth += 1
+                objects = (objects << _N1) | (_N1 if byte == 123 else _N0)
+                if depth > MAX_DEPTH:
+                    return -1
+                if byte == 123:
+                    at = _skip_key(data, at)
+                    if at < 0:
+                        return -1
+                continue
+            at += 1
+        elif byte == 34:
+            at = skip_text(data, at + 1)
+        elif byte == 45 or 48 <= byte <= 57:
+            at = _skip_number(data, at)
+        else:
+            length = literal_length(data, at)
+            at = at + length if length > 0 else -1
+        if at < 0:
+            return -1
+        more = False
+        while depth > 0 and not more:
+            at = skip_blanks(data, at)
+            byte = byte_at(data, at)
+            at = at + 1
+            inside = objects & _N1 == _N1
+            if byte == 44:
+                at = skip_blanks(data, at)
+                if inside:
+                    at = _skip_key(data, at)
+                    if at < 0:
+                        return -1
+                more = True
+            elif byte == (125 if inside else 93):
+                depth -= 1
+                objects = objects >> _N1
+            else:
+                return -1
+        if not more:
+            return at
+
+
+@piece
+def next_line(data: Bytes, at: int) -> int:
+    """Behind the next newline."""
+    while True:
+        other = word_at(data, at) ^ _NEWLINES
+        found = (other - _ONES) & ~other & _HIGH_BITS
+        if found != _N0:
+            return at + (trailing_zeros(found) >> 3) + 1
+        at += 8

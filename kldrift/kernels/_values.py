@@ -1,0 +1,137 @@
+"""Values of wanted fields: numbers, category texts, times. The end of a value is -1 where it is not plain."""
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.kernels._json import FOUR_BYTES, NULL, literal_length, plain_text_end, skip_digits, skip_text
+from kldrift.kernels._memory import read_input, write_block
+from kldrift.kernels._words import Bytes, byte_at, piece, word_at
+from kldrift.kernels.decimal import parse_number
+from kldrift.kernels.fields import Fields, find_text
+
+_NAN = np.nan
+_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
+_END_OF_TIMES = 9_214_646_400_000  # 2262, as everywhere
+
+
+@piece
+def read_number(data: Bytes, at: int) -> tuple[int, float]:
+    """A number, NaN for null, and where it ends; -1 where it is neither."""
+    end, value = parse_number(data, at)
+    if end < 0 and word_at(data, at) & FOUR_BYTES == NULL:
+        return at + 4, _NAN
+    return end, value
+
+
+@piece
+def _integer_length(data: Bytes, at: int) -> int:
+    """Characters of an integer that is its own category text; 0 for any other number."""
+    start = at + 1 if byte_at(data, at) == 45 else at
+    end = skip_digits(data, start)
+    count = end - start
+    byte = byte_at(data, end)
+    if count == 0 or count > 18 or byte == 46 or byte | 32 == 101:
+        return 0
+    return 0 if byte_at(data, start) == 48 and end > at + 1 else end - at
+
+
+@piece
+def read_category(
+    fields: Fields, column: int, data: Bytes, at: int, row: int, codes: npt.NDArray[np.int32], stride: int
+) -> int:
+    """Set the codes of a value in the columns of its field; where it ends, -1 where it is not plain."""
+    byte = byte_at(data, at)
+    start = at
+    if byte == 34:
+        start = at + 1
+        stop = plain_text_end(data, start)
+        if stop < 0:
+            return -1
+        length = stop - start
+        end = stop + 1
+    else:
+        length = literal_length(data, at)
+        if length == 0:
+            length = _integer_length(data, at)
+            if length == 0:
+                return -1
+        end = at + length
+    missing = byte == 110  # null
+    while column >= 0:
+        code = read_input(fields.columns, 3 * column + 2)
+        if not missing:
+            code = find_text(fields, 1 + column, data, start, length)
+            if code < 0:
+                code = read_input(fields.columns, 3 * column + 1)
+                if code < 0 or (byte == 34 and skip_text(data, start) != end):
+                    return -1
+        write_block(codes, column * stride + row, np.int32(code))
+        column = read_input(fields.columns, 3 * column)
+    return end
+
+
+@piece
+def _digits(data: Bytes, at: int, count: int) -> int:
+    """The number of a few digits; far below zero where one is none."""
+    value = 0
+    for i in range(count):
+        digit = byte_at(data, at + i) - 48
+        value = value * 10 + (digit if 0 <= digit <= 9 else -1_000_000)
+    return value
+
+
+@piece
+def _days(year: int, month: int, day: int) -> int:
+    """Days from 1970-01-01 in the Gregorian calendar; the year begins in March, so that a leap day is its last."""
+    early = month <= 2
+    year = year - 1 if early else year
+    months = month + 9 if early else month - 3
+    return 365 * year + year // 4 - year // 100 + year // 400 + (153 * months + 2) // 5 + day - 719_469
+
+
+@piece
+def read_time(data: Bytes, at: int) -> tuple[int, int]:
+    """Milliseconds since 1970 of ``"YYYY-MM-DDTHH:MM:SS[.f][Z|±hh:mm]"``, -1 for null, and where it ends.
+
+    The end is -1 for every other form, and for instants that are not accepted: why, the general decoder tells.
+    """
+    if byte_at(data, at) != 34:
+        return (at + 4 if word_at(data, at) & FOUR_BYTES == NULL else -1), -1
+    if plain_text_end(data, at + 1) < at + 20:
+        return -1, -1
+    year, month, day = _digits(data, at + 1, 4), _digits(data, at + 6, 2), _digits(data, at + 9, 2)
+    hour, minute, second = _digits(data, at + 12, 2), _digits(data, at + 15, 2), _digits(data, at + 18, 2)
+    mark = byte_at(data, at + 11)
+    dashes = byte_at(data, at + 5) == 45 and byte_at(data, at + 8) == 45 and (mark == 84 or mark == 32)
+    if not (dashes and byte_at(data, at + 14) == 58 and byte_at(data, at + 17) == 58):
+        return -1, -1
+    if year < 1970 or month < 1 or month > 12 or day < 1 or hour < 0 or minute < 0 or second < 0:
+        return -1, -1
+    leap = month == 2 and year % 4 == 0 and (year % 100 != 0 or year % 400 == 0)
+    last_day = read_input(_DAYS, month - 1) + (1 if leap else 0)
+    if day > last_day or hour > 23 or minute > 59 or second > 59:
+        return -1, -1
+    ms = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1000
+    at += 20
+    if byte_at(data, at) == 46:
+        start = at + 1
+        at = skip_digits(data, start)
+        if at == start or at > start + 12:
+            return -1, -1
+        scale = 100
+        for i in range(start, min(at, start + 3)):
+            ms += (byte_at(data, i) - 48) * scale
+            scale //= 10
+    sign = byte_at(data, at)
+    if sign == 90:
+        at += 1
+    elif sign == 43 or sign == 45:
+        hours, minutes = _digits(data, at + 1, 2), _digits(data, at + 4, 2)
+        if byte_at(data, at + 3) != 58 or hours < 0 or hours > 23 or minutes < 0 or minutes > 59:
+            return -1, -1
+        offset = (hours * 60 + minutes) * 60_000
+        ms = ms - offset if sign == 43 else ms + offset
+        at += 6
+    if byte_at(data, at) != 34 or ms < 0 or ms >= _END_OF_TIMES:
+        return -1, -1
+    return at + 1, ms

@@ -1,0 +1,256 @@
+"""Decimal digits to the nearest double.
+
+A number in text is digits, perhaps with a point, and a power of ten: m * 10^e with an integer m. Digits are taken eight
+at a time in a 64-bit word: three multiplications add up neighbours to pairs, fours and eights. Up to 19 digits fit into
+m exactly; a number with more that matter is left to the caller.
+
+The nearest double to m * 10^e, ties to even:
+
+- m <= 2^53 and abs(e) <= 22: both are doubles, and one multiplication or division rounds once (Clinger 1990). Done for
+  e >= -12 only: numbers of 16 and 17 digits lie on both sides of 2^53, and a branch that is guessed wrong costs more.
+- else m, shifted up to 64 bits, times the 128 leading bits of 5^e. Of that product 64 bits mostly decide; if they are
+  all ones where it matters, the lower half of 5^e is looked at, and then they always do (Mushtak & Lemire 2023). An
+  exact tie needs 5^e to divide out, so that e is between -4 and 23.
+
+References
+----------
+Clinger (1990), How to read floating point numbers accurately, PLDI.
+Lemire (2021), Number parsing at a gigabyte per second, Software: Practice and Experience 51(8).
+Mushtak & Lemire (2023), Fast number parsing without fallback, Software: Practice and Experience 53(7).
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kldrift.kernels._memory import float_bits, float_of_bits, read_input
+from kldrift.kernels._words import (
+    Bytes,
+    Words,
+    byte_at,
+    leading_zeros,
+    marks_at,
+    piece,
+    product,
+    trailing_zeros,
+    word_at,
+)
+
+#: m * 10^e is zero below the first exponent, and infinite above the last, for every m of 64 bits.
+_LEAST_EXPONENT = -342
+_MOST_EXPONENT = 308
+#: An exponent with more digits than matter is cut at this, far outside.
+_EXPONENT_LIMIT = 100_000
+_MOST_DIGITS = 19
+#: A minus or a digit, from the minus on.
+_BEGINS = np.uint64(0b1_1111_1111_1001)
+
+_ZEROS = np.uint64(0x3030303030303030)
+_SIXES = np.uint64(0x7676767676767676)  # a digit's value plus this has no high bit
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_LOW_NIBBLES = np.uint64(0x0F0F0F0F0F0F0F0F)
+_EVEN_BYTES = np.uint64(0x00FF00FF00FF00FF)
+_EVEN_PAIRS = np.uint64(0x0000FFFF0000FFFF)
+_PAIR = np.uint64(10 * 2**8 + 1)
+_FOUR = np.uint64(100 * 2**16 + 1)
+_EIGHT = np.uint64(10_000 * 2**32 + 1)
+_N0, _N1, _N3 = (np.uint64(n) for n in (0, 1, 3))
+_N8, _N9, _N16, _N32, _N63 = (np.uint64(n) for n in (8, 9, 16, 32, 63))
+_EXACT = np.uint64(1 << 53)
+#: The bits of the product below the 55 that a rounded double needs: 53, the one that rounds, one lost to the shift.
+_BELOW_PRECISION = np.uint64((1 << 9) - 1)
+
+
+def _powers_of_five() -> Words:
+    """The 128 leading bits of 5^e, high half before low half, for every exponent; those of 1 / 5^-e rounded up."""
+    halves = []
+    for exponent in range(_LEAST_EXPONENT, _MOST_EXPONENT + 1):
+        power = 5 ** abs(exponent)
+        if exponent < 0:
+            bits = power.bit_length() - (power & (power - 1) == 0)  # ceil(log2), as 5^-e is no power of two
+            wide = (1 << (bits + 127 if exponent >= -27 else 2 * bits + 128)) // power + 1
+        else:
+            wide = power << 128
+        wide >>= wide.bit_length() - 128
+        halves += [wide >> 64, wide & 0xFFFFFFFFFFFFFFFF]
+    return np.array(halves, dtype=np.uint64)
+
+
+_FIVES = _powers_of_five()
+_TENS = 10.0 ** np.arange(23)
+_PLACES = np.array([10**n for n in range(8)], dtype=np.uint64)
+_EIGHT_PLACES = np.uint64(10**8)
+
+
+@piece
+def _signed(value: Any) -> Any:
+    """As a signed integer, of bits below the highest."""
+    return np.int64(value)
+
+
+@piece
+def eight_digits(word: Any) -> Any:
+    """The number that eight digits in a word make; bytes of zero count as the digit 0."""
+    word = ((word & _LOW_NIBBLES) * _PAIR) >> _N8
+    word = ((word & _EVEN_BYTES) * _FOUR) >> _N16
+    return ((word & _EVEN_PAIRS) * _EIGHT) >> _N32
+
+
+@piece
+def count_digits(word: Any) -> int:
+    """How many of the eight bytes are digits, up to the first that is none."""
+    distance = word ^ _ZEROS
+    return trailing_zeros(((distance + _SIXES) | distance) & _HIGH_BITS) >> 3
+
+
+@piece
+def append_digits(digits: Any, data: Bytes, at: int, count: int) -> Any:
+    """Append the `count` digits, below 32, at `at` to a number, modulo 2^64."""
+    if count >= 16:
+        digits = digits * _EIGHT_PLACES + eight_digits(word_at(data, at))
+        digits = digits * _EIGHT_PLACES + eight_digits(word_at(data, at + 8))
+        at += 16
+        count -= 16
+    if count >= 8:
+        digits = digits * _EIGHT_PLACES + eight_digits(word_at(data, at))
+        at += 8
+        count -= 8
+    # Fewer than eight, in the word's highest bytes; in two shifts, as one by 64 is none. No branch: who knows how many.
+    half = np.uint64(32 - 4 * count)
+    return digits * read_input(_PLACES, count) + eight_digits((word_at(data, at) << half) << half)
+
+
+@piece
+def to_double(digits: Any, exponent: int) -> float:
+    """The double nearest to digits * 10^exponent, ties to even.
+
+    Parameters
+    ----------
+    digits : uint64
+    """
+    if -12 <= exponent <= 22 and digits <= _EXACT:
+        value: float = np.float64(_signed(digits))
+        if exponent < 0:
+            value /= read_input(_TENS, -exponent)
+        else:
+            value *= read_input(_TENS, exponent)
+        return value
+    if digits == _N0 or exponent < _LEAST_EXPONENT:
+        return 0.0
+    if exponent > _MOST_EXPONENT:
+        return np.inf
+    return _by_power_of_five(digits, exponent)
+
+
+@piece
+def _by_power_of_five(digits: Any, exponent: int) -> float:
+    """`to_double` where one multiplication of doubles cannot do it."""
+    shift = leading_zeros(digits)
+    digits = digits << np.uint64(shift)
+    at = 2 * (exponent - _LEAST_EXPONENT)
+    high, low = product(digits, read_input(_FIVES, at))
+    if high & _BELOW_PRECISION == _BELOW_PRECISION:
+        more, _ = product(digits, read_input(_FIVES, at + 1))
+        low = low + more
+        if low < more:
+            high = high + _N1
+    top = high >> _N63
+    below = top + _N9  # bits of `high` under the 54 that are kept
+    mantissa = high >> below
+    # floor(log2(10^e)) is (217706 * e) >> 16 for these exponents; 1086 = 1023 + 63
+    biased = ((217_706 * exponent) >> 16) + 1086 + _signed(top) - shift
+    if biased <= 0:
+        if biased <= -63:
+            return 0.0
+        mantissa = mantissa >> np.uint64(1 - biased)
+        # A mantissa that rounds up to 2^52 is the least normal number: its bits are the same.
+        mantissa = (mantissa + (mantissa & _N1)) >> _N1
+        return float_of_bits(_signed(mantissa))
+    if biased > 2046:
+        return np.inf
+    # Half way between two doubles, and the even one is below.
+    if low <= _N1 and -4 <= exponent <= 23 and mantissa & _N3 == _N1 and mantissa << below == high:
+        mantissa = mantissa - _N1
+    mantissa = (mantissa + (mantissa & _N1)) >> _N1
+    # The hidden bit, or the carry beyond it, adds to the exponent above it; to that of infinity at the most.
+    return float_of_bits(((biased - 1) << 52) + _signed(mantissa))
+
+
+@piece
+def _digits_that_matter(data: Bytes, start: int, stop: int) -> int:
+    """Digits of a number without leading zeros; `stop` is behind the last."""
+    count = 0
+    for i in range(start, stop):
+        byte = byte_at(data, i)
+        if byte != 46 and (count > 0 or byte != 48):
+            count += 1
+    return count
+
+
+@piece
+def parse_exponent(data: Bytes, at: int) -> tuple[int, int]:
+    """The exponent behind an ``e``, and where it ends; -1 where there is none."""
+    sign = byte_at(data, at)
+    if sign == 43 or sign == 45:
+        at += 1
+    start = at
+    exponent = 0
+    digit = byte_at(data, at) - 48
+    while 0 <= digit <= 9:
+        if exponent < _EXPONENT_LIMIT:
+            exponent = exponent * 10 + digit
+        at += 1
+        digit = byte_at(data, at) - 48
+    return at if at > start else -1, -exponent if sign == 45 else exponent
+
+
+@piece
+def parse_number(data: Bytes, at: int) -> tuple[int, float]:
+    """The JSON number at `at`, and where it ends.
+
+    The end is -1 where there is none, more than 19 digits of it matter, or its digits do not end within 32 characters.
+    As many bytes are looked at. An integer -0 is 0, as an integer has no negative zero.
+
+    Where the next number begins waits for the end of this one, and for nothing else: the sign, the digits and the
+    double are worked out meanwhile.
+    """
+    marks = marks_at(data, at)
+    # No branch by a sign that may be any: it would be guessed wrong half of the time. Hence a set of bits for what a
+    # number may begin with, and below, the sign as a bit.
+    kind = byte_at(data, at) - 45
+    if kind < 0 or kind > 12 or (_BEGINS >> np.uint64(kind)) & _N1 == _N0:
+        return -1, 0.0
+    negative = _signed(kind == 0)
+    marks = marks & ~_N1
+    end = at + trailing_zeros(marks)
+    start = at + negative
+    whole = end - start
+    if marks == _N0 or whole == 0 or (whole > 1 and byte_at(data, start) == 48):
+        return -1, 0.0
+    digits = append_digits(_N0, data, start, whole)
+    exponent = 0
+    mark = byte_at(data, end)
+    integer = True
+    if mark == 46:
+        integer = False
+        first = end + 1
+        marks = marks & (marks - _N1)
+        end = at + trailing_zeros(marks)
+        if marks == _N0 or end == first:
+            return -1, 0.0
+        exponent = first - end
+        if whole - exponent > _MOST_DIGITS and _digits_that_matter(data, start, end) > _MOST_DIGITS:
+            return -1, 0.0
+        digits = append_digits(digits, data, first, -exponent)
+        mark = byte_at(data, end)
+    elif whole > _MOST_DIGITS:
+        return -1, 0.0
+    if mark | 32 == 101:
+        integer = False
+        end, power = parse_exponent(data, end + 1)
+        if end < 0:
+            return -1, 0.0
+        exponent += power
+    if integer and digits == _N0:
+        negative = 0
+    return end, float_of_bits(float_bits(to_double(digits, exponent)) | (negative << 63))

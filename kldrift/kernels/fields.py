@@ -1,0 +1,130 @@
+"""The fields of a schema, laid out for the kernel that reads rows: texts to numbers by hash tables."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from kldrift.kernels._json import MULTIPLIER, hash_at, mask_of
+from kldrift.kernels._memory import read_input
+from kldrift.kernels._words import Bytes, Words, piece, word_at
+from kldrift.records import IntArray
+
+_WORD = 0xFFFFFFFFFFFFFFFF
+
+
+class Fields(NamedTuple):
+    """The fields of a schema, numbered: those of numbers, those of categories, then a time in text, if there is one.
+
+    Parameters
+    ----------
+    counts : fields of numbers, fields in all
+    tables : start and size of hash tables: of the names, then of each categorical column
+    entries : the tables: entries by hash, 4 numbers each: hash, length (-1: free), first word, value
+    words : the texts of the entries, each filled up with zeros to whole words
+    columns : (n_columns, 3) for each categorical column: the next one of the same field or -1, and the codes of a text
+        that is not in its table (-1: leave the row) and of null
+    first_columns : the first categorical column of each field of categories
+    """
+
+    counts: IntArray
+    tables: IntArray
+    entries: IntArray
+    words: Words
+    columns: IntArray
+    first_columns: IntArray
+
+
+class Categories(NamedTuple):
+    """A categorical column: its field, the codes of its texts, of others (-1: leave the row) and of null."""
+
+    field: str
+    codes: Sequence[tuple[bytes, int]]
+    unseen: int
+    missing: int
+
+
+def hash_text(text: bytes) -> int:
+    """The hash of a text, as the kernel computes it."""
+    value = len(text) * MULTIPLIER & _WORD
+    for at in range(0, len(text), 8):
+        value = (value ^ int.from_bytes(text[at : at + 8], "little")) * MULTIPLIER & _WORD
+        value ^= value >> 29
+    return value ^ value >> 32
+
+
+def make_fields(numbers: Sequence[str], categories: Sequence[Categories], time: str | None) -> Fields:
+    """Lay out the fields of a schema for `scan_rows`.
+
+    Parameters
+    ----------
+    numbers : fields of numbers
+    categories : one a column; several may have the same field
+    time : the field of a time in text
+    """
+    names = [*numbers, *dict.fromkeys(category.field for category in categories), *([] if time is None else [time])]
+    words: list[int] = []
+    starts: list[int] = []
+    entries: list[IntArray] = []
+    position = 0
+    for texts in ([(name.encode(), i) for i, name in enumerate(names)], *(c.codes for c in categories)):
+        table = _table(texts, words)
+        starts += [position, len(table)]
+        entries.append(table)
+        position += len(table)
+    columns = np.array([(-1, c.unseen, c.missing) for c in categories], dtype=np.int64).reshape(-1, 3)
+    first: dict[str, int] = {}
+    last: dict[str, int] = {}
+    for column, category in enumerate(categories):
+        first.setdefault(category.field, column)
+        if category.field in last:
+            columns[last[category.field], 0] = column
+        last[category.field] = column
+    return Fields(
+        np.array([len(numbers), len(names)], dtype=np.int64),
+        np.array(starts, dtype=np.int64),
+        np.concatenate(entries).reshape(-1),
+        np.array([*words, 0], dtype=np.uint64),
+        columns.reshape(-1),
+        np.array(list(first.values()), dtype=np.int64),
+    )
+
+
+def _table(texts: Sequence[tuple[bytes, int]], words: list[int]) -> IntArray:
+    """An open hash table, at most half full."""
+    size = 1 << (2 * len(texts)).bit_length()
+    table = np.full((size, 4), -1, dtype=np.int64)
+    for text, value in texts:
+        hashed = hash_text(text)
+        at = hashed & (size - 1)
+        while table[at, 1] >= 0:
+            at = (at + 1) & (size - 1)
+        table[at] = hashed - (1 << 64) if hashed >> 63 else hashed, len(text), len(words), value
+        words += [int.from_bytes(text[i : i + 8], "little") for i in range(0, len(text), 8)]
+    return table
+
+
+@piece
+def find_text(fields: Fields, table: int, data: Bytes, at: int, length: int) -> int:
+    """The value of a text in a table, -1 where it is not in it."""
+    hashed = np.int64(hash_at(data, at, length))
+    start = read_input(fields.tables, 2 * table)
+    last = read_input(fields.tables, 2 * table + 1) - 1
+    slot = hashed & last
+    while True:
+        entry = 4 * (start + slot)
+        size = read_input(fields.entries, entry + 1)
+        if size < 0:
+            return -1
+        if size == length and read_input(fields.entries, entry) == hashed:
+            word = read_input(fields.entries, entry + 2)
+            left = length
+            p = at
+            while left > 0 and word_at(data, p) & mask_of(left) == read_input(fields.words, word):
+                word += 1
+                p += 8
+                left -= 8
+            if left <= 0:
+                value: int = read_input(fields.entries, entry + 3)
+                return value
+        slot = (slot + 1) & last

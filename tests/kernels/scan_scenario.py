@@ -1,0 +1,123 @@
+"""Rows for the scanning kernel, read compiled or interpreted, with or without a page behind them that kills.
+
+python -m tests.kernels.scan_scenario OUT.npz [guard]
+"""
+
+import ctypes
+import json
+import mmap
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kldrift.kernels import _jit, scan
+from kldrift.kernels.fields import Categories, make_fields
+from tests.faults.payloads import changed
+
+FIELDS = make_fields(
+    ["x", "a longer name", "ts"],
+    [
+        Categories("c", [(b"red", 0), ("grün".encode(), 1), (b"a text of more than eight", 2)], 3, 4),
+        Categories("s", [(b"1", 0), (b"true", 1)], -1, 9),
+        Categories("c", [(b"green", 0)], 1, 2),
+    ],
+    "time",
+)
+N_NUMBERS, N_COLUMNS = 3, 3
+
+ROW = {
+    "x": -1.25, "c": "red", "a longer name": 1.234567890123456e-5, "unknown": {"a": [1, {"b": "\\ \u20ac"}], "c": {}},
+    "ts": 1700000000000, "time": "2024-02-29T12:34:56.789+01:30", "s": 1, "text": "so \"much\" of it, in vain",
+}  # fmt: skip
+
+
+def bodies(n: int) -> list[bytes]:
+    """Rows of several shapes, most of them damaged; the last line has no newline in every other body."""
+    rng = random.Random(5)
+    found = []
+    for i in range(n):
+        lines = []
+        for _ in range(rng.choice((1, 2, 5))):
+            keys = rng.sample(list(ROW), rng.randint(0, len(ROW)))
+            separators = rng.choice(((",", ":"), (", ", ": "), (" ,\t", " : ")))
+            row = {key: ROW[key] if rng.random() < 0.9 else None for key in keys}
+            line = json.dumps(row, separators=separators, ensure_ascii=rng.random() < 0.5).encode()
+            lines.append(changed(rng, line) if rng.random() < 0.6 else line)
+        found.append(b"\n".join(lines) + b"\n" * (i % 2))
+    return found
+
+
+def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
+    """What the kernel makes of a body that lies in `buffer`, with newlines behind it as far as it may look."""
+    stride = body.count(b"\n") + 1
+    learned = scan.nothing_learned(FIELDS)
+    numbers, codes = np.zeros(N_NUMBERS * stride), np.zeros(N_COLUMNS * stride, dtype=np.int32)
+    times, fallback = np.zeros(stride, dtype=np.int64), np.zeros(3 * stride, dtype=np.int64)
+    counts = np.zeros(1, dtype=np.int64)
+    ends = np.array([len(body) + 1], dtype=np.int64)
+    with _jit.ieee():
+        scan.scan_rows(
+            buffer, 0, len(body), FIELDS, learned, stride, numbers, codes, times, fallback, ends, counts
+        )  # fmt: skip
+    left = fallback[: 3 * learned.state[scan.FALLBACK]].reshape(-1, 3)
+    plain = np.ones(int(counts[0]), dtype=np.bool_)
+    plain[left[:, 0]] = False
+    rows = np.flatnonzero(plain)
+    return {
+        "numbers": numbers.reshape(N_NUMBERS, stride)[:, rows].view(np.int64),
+        "codes": codes.reshape(N_COLUMNS, stride)[:, rows],
+        "times": times[rows],
+        "left": left,
+        "counts": counts,
+        "given_up": learned.state[scan.GIVEN_UP],
+    }
+
+
+def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
+    """Everything that comes of the bodies, one after another."""
+    _jit.warm_up()
+    found: dict[str, list[np.ndarray]] = {}
+    for body in bodies(n):
+        padded = body + b"\n" * scan.PADDING
+        buffer = np.frombuffer(padded, dtype=np.uint8) if buffer_of is None else buffer_of(padded)
+        for name, value in scan_body(body, buffer).items():
+            found.setdefault(name, []).append(np.ravel(value))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+class GuardedPages:
+    """Memory whose end is followed by a page that must not be read."""
+
+    def __init__(self, size: int) -> None:
+        page = mmap.PAGESIZE
+        self._size = -(-size // page) * page
+        self._map = mmap.mmap(-1, self._size + page)
+        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
+        libc = ctypes.CDLL(None, use_errno=True)
+        address = ctypes.c_void_p(self._bytes.ctypes.data + self._size)
+        if libc.mprotect(address, ctypes.c_size_t(page), 0) != 0:
+            raise OSError(ctypes.get_errno(), "mprotect")
+
+    def __call__(self, data: bytes) -> np.ndarray:
+        buffer = self._bytes[self._size - len(data) : self._size]
+        buffer[:] = np.frombuffer(data, dtype=np.uint8)
+        return buffer
+
+    def byte_behind(self) -> int:
+        """Reads where it must not: the end of the process."""
+        return int(self._bytes[self._size])
+
+
+def main(out: str, *arguments: str) -> None:
+    """Save the results."""
+    pages = GuardedPages(1 << 18) if arguments else None
+    if "overrun" in arguments and pages is not None:
+        pages.byte_behind()
+    np.savez(Path(out), **results(120 if pages is None else 4000, pages))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

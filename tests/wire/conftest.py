@@ -1,0 +1,27 @@
+"""What is decoded from NDJSON is the same by the kernel and without it: tests of that run in both ways."""
+
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from kldrift.kernels import _jit
+from kldrift.wire import ndjson
+
+BOTH_WAYS = {"tests.wire.test_ndjson", "tests.wire.test_vocabularies"}
+
+
+@pytest.fixture(scope="module")
+def decoded_by(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Whether the kernel takes whatever it can, or nothing."""
+    _jit.warm_up()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ndjson, "SCAN_BYTES", 0 if request.param == "kernel" else sys.maxsize)
+        yield request.param
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of some modules in both ways."""
+    if metafunc.module.__name__ in BOTH_WAYS:
+        metafunc.fixturenames.append("decoded_by")
+        metafunc.parametrize("decoded_by", ["kernel", "general"], indirect=True, scope="module")
