@@ -1,6 +1,6 @@
 """Every benchmark, as one table for the README.
 
-python -m tests.benchmarks [--quick]     (in full about twenty minutes, ten of them load on one daemon)
+python -m tests.benchmarks [--quick]     (in full ten minutes of load on one daemon, and Evidently on a million rows)
 
 Each row is measured beside a peer, or a figure to reach, in the same run; what is counted is checked.
 """
