@@ -142,7 +142,7 @@ def test_nobody_is_told_before_what_he_sent_is_stored(store: Failing) -> None:
 
 
 def test_a_thread_that_hangs_is_seen(store: Failing) -> None:
-    engine = engine_of(store)
+    engine = Engine([watched()], 20, 1 << 20, Telemetry(), lambda: NOW, store, 3_600_000)
     engine.start()
     begun, enough = threading.Event(), threading.Event()
 
@@ -152,9 +152,9 @@ def test_a_thread_that_hangs_is_seen(store: Failing) -> None:
 
     engine.queue.call(hang)
     assert begun.wait(10)
-    until(lambda: engine.seconds_in_turn > 0.2)
+    until(lambda: engine.seconds_in_turn > 1)  # fifty ticks, each of which would have been a turn
     enough.set()
-    until(lambda: engine.seconds_in_turn < 0.2)
+    until(lambda: engine.seconds_in_turn < 0.5)
     engine.stop()
 
 

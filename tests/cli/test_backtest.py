@@ -8,13 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from kldrift.config import load_config
-from tests.conftest import ROOT, absent
+from tests.browser import chromium
+from tests.conftest import ROOT
 from tests.e2e.processes import kldrift
 
-CHROMIUM = Path("/usr/bin/chromium")
 BEGIN_MS = 1_700_000_000_000
 N_ROWS = 6000
 
@@ -252,13 +251,10 @@ def test_the_electricity_market_end_to_end(shared_data: Path) -> None:
 
 @pytest.mark.parametrize("width", [320, 400, 1200])
 def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
-    if not CHROMIUM.exists():
-        absent("chromium")
     done = kldrift(*GIVEN, "--html", "out.html", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "report: out.html\n")
     page_url = (folder / "out.html").as_uri()
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900})
         requests: list[str] = []
         messages: list[str] = []
@@ -276,20 +272,15 @@ def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
         steady = page.locator("details", has=page.locator("h3:text-is('steady')"))
         assert steady.get_attribute("open") is not None
         assert steady.locator("rect").count() == 0
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(folder: Path, scheme: str) -> None:
-    if not CHROMIUM.exists():
-        absent("chromium")
     assert kldrift(*GIVEN, "--html", "out.html", cwd=folder).returncode == 0
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         # the checker is a script, which the report's own policy forbids
         page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
         page.goto((folder / "out.html").as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(section => { section.open = true })")
         found = Axe().run(page).response["violations"]
         assert [(problem["id"], [node["html"][:200] for node in problem["nodes"]]) for problem in found] == []
-        browser.close()

@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import zstandard
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import sync_playwright
 
 from kldrift.cli.compare import drifts
 from kldrift.comparison import Comparison, compare_files
@@ -19,12 +18,11 @@ from kldrift.errors import KldriftError, ReferenceProblem, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.file_columns import file_columns
 from kldrift.parts import run_once
-from tests.conftest import absent
+from tests.browser import chromium
 from tests.e2e.processes import kldrift
 
 N_ROWS = 4000
 NOW_MS = 1_700_000_000_000
-CHROMIUM = Path("/usr/bin/chromium")
 
 
 def table(seed: int, shift: float = 0.0) -> pl.DataFrame:
@@ -349,13 +347,10 @@ def test_a_monitor_s_features_that_a_file_lacks_are_named(folder: Path) -> None:
 
 @pytest.mark.parametrize("width", [320, 400, 1200])
 def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
-    if not CHROMIUM.exists():
-        absent("chromium")
     done = kldrift("compare", "reference.parquet", "live.parquet", "--html", "out.html", cwd=folder)
     assert done.returncode == 0, done.stderr
     page_url = (folder / "out.html").as_uri()
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         page = browser.new_page(viewport={"width": width, "height": 900})
         requests: list[str] = []
         messages: list[str] = []
@@ -368,21 +363,16 @@ def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
         # a link of the table opens the section it leads to
         page.click("text=country >> nth=0")
         assert page.locator("details", has=page.locator("h3:text-is('country')")).get_attribute("open") is not None
-        browser.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(folder: Path, scheme: str) -> None:
-    if not CHROMIUM.exists():
-        absent("chromium")
     done = kldrift("compare", "reference.parquet", "live.parquet", "--html", "out.html", cwd=folder)
     assert done.returncode == 0, done.stderr
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=str(CHROMIUM), args=["--no-sandbox"])
+    with chromium() as browser:
         # the checker is a script, which the report's own policy forbids
         page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
         page.goto((folder / "out.html").as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(section => { section.open = true })")
         found = Axe().run(page).response["violations"]
         assert [(problem["id"], [node["html"][:200] for node in problem["nodes"]]) for problem in found] == []
-        browser.close()
