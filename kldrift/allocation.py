@@ -25,8 +25,8 @@ def give_back_early() -> None:
     if mallopt is None:  # another C library
         return
     for name, parameter, value in (
-        ("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, 4 << 20),
-        ("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, 1 << 20),
+        ("MALLOC_TRIM_THRESHOLD_", _M_TRIM_THRESHOLD, 24 << 20),
+        ("MALLOC_MMAP_THRESHOLD_", _M_MMAP_THRESHOLD, 16 << 20),
         ("MALLOC_ARENA_MAX", _M_ARENA_MAX, 2),
     ):
         if name not in os.environ:

@@ -54,10 +54,20 @@ class Filling:
         self._segments = segments
 
     def prepare(self, batch: SampleBatch) -> Rows:
-        """The batch as the kernels take it."""
+        """The batch as the kernels take it.
+
+        Raises
+        ------
+        ValueError
+            the batch was counted in other bins
+        """
         columns = list(batch.columns)
         vectors: dict[int, FloatArray] = {}
         invalid = {f: bad_rows for f, bad_rows in batch.invalid if f < self._n_features}
+        if batch.counts is not None:
+            if batch.counts.layout is not self.table:
+                raise ValueError("expected counts of this monitor's bins, got those of others")
+            return Rows(batch.n_rows, (), {}, None, tuple(invalid.items()), batch.counts.values)
         for f, reference in self._vectors.items():
             values = np.asarray(columns[f], dtype=np.float64)
             vectors[f] = values
@@ -123,6 +133,11 @@ class Filling:
 
     def _fill(self, rows: Rows, counts: IntArray, invalid: IntArray) -> None:
         """Fill `counts`, and take out again the invalid values, which the columns hold as missing."""
+        if rows.counts is not None:
+            counts += rows.counts
+            for feature, bad_rows in rows.invalid:
+                invalid[feature] += bad_rows.size
+            return
         fill_counts(self.table, rows.columns, rows.slots, counts)
         for feature, bad_rows in rows.invalid:
             where = np.zeros(bad_rows.size, dtype=np.int64) if rows.slots is None else rows.slots[bad_rows]

@@ -16,6 +16,7 @@ from kldrift.drift.reference import FeatureReference
 from kldrift.drift.saved import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
 from kldrift.drift.segments import Segmentation, Segments
 from kldrift.drift.windows import Panes, below
+from kldrift.kernels.bin_table import BinTable
 from kldrift.records import (
     AddResult,
     BatchSchema,
@@ -83,6 +84,15 @@ class Monitor:
         """Cells over all features."""
         return int(self.offsets[-1])
 
+    @property
+    def bins(self) -> BinTable | None:
+        """The bins in which decoders may count rows right away.
+
+        They stay. None where that cannot be: there are values to learn from, or rows have times or segments that tell
+        where they are counted.
+        """
+        return self._bins
+
     def go_on_from(self, old: "Monitor") -> None:
         """Take over what `old`, of the same `layout`, has counted and learned, and what it counts from now on."""
         self._counted = old._counted  # noqa: SLF001  # of its own class
@@ -107,6 +117,11 @@ class Monitor:
         if self._segments is not None:
             self._segments.forget_evaluations()
         self._filling = Filling(references, self._vocabularies, self._segments)
+        self._offer_bins()
+
+    def _offer_bins(self) -> None:
+        rows_alike = self.spec.timestamp is None and self._segments is None
+        self._bins = self._filling.table if rows_alike and self._learning.done else None
 
     def _make_schema(self) -> BatchSchema:
         columns = [
@@ -144,6 +159,11 @@ class Monitor:
         ----------
         stream : the log the rows came from; lateness is judged within it
         arrival_ms : when the batch came in, and its event time where rows carry none
+
+        Raises
+        ------
+        ValueError
+            the batch was counted in other bins
         """
         if self._learning.done:
             return self._count(batch, stream, arrival_ms)
@@ -275,6 +295,7 @@ class Monitor:
         self.schema = self._make_schema()
         self._references_stored = self._learned()
         self._learning.restore(below("learning", entries), self._learned())
+        self._offer_bins()
         self._counted = self._fresh_counts()
         self._counted.restore(entries)
         self.anew = False

@@ -19,6 +19,7 @@ class Rows:
     vectors : (n_rows, d) float64 by feature index, NaN throughout where missing
     slots : (n_rows,) int32, the group of each row, -1 to leave it out; None: all in group 0
     invalid : (feature index, rows) of values that the columns hold as missing, and that are not
+    counts : (n_cells,) of all rows, which are in one pane and group, in place of columns
     """
 
     n_rows: int
@@ -26,6 +27,7 @@ class Rows:
     vectors: Mapping[int, FloatArray]
     slots: CodeArray | None
     invalid: tuple[tuple[int, IntArray], ...]
+    counts: IntArray | None = None
 
     def without(self, left_out: npt.NDArray[np.bool_]) -> "Rows":
         """The same rows, some of them left out of every group."""

@@ -25,7 +25,7 @@ RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 #: Chunks that are decoded at a time. A decode ends when the last of its threads ends: with one alone, the others idle
 #: whenever reading or counting holds that thread up. On two cores the second brought a fifth.
-DECODES = 2
+DECODES = 3
 
 Part = tuple[Monitor, Decoded]
 
@@ -174,11 +174,13 @@ class PullIntake:
         if isinstance(chunk.payload, RowRange):
             rows = chunk.payload
             return [(monitor, decode_rows(rows.path, rows.start, rows.stop, monitor.schema)) for monitor in fed]
-        payload, header = chunk.payload, chunk.header
-        parts = [(monitor, decode(self._format, [payload], monitor.schema, header=header)) for monitor in fed]
-        if chunk.times_ms is None:
-            return parts
-        return [(monitor, _timed(decoded, chunk.times_ms)) for monitor, decoded in parts]
+        return [(monitor, self._decode_bytes(chunk, chunk.payload, monitor)) for monitor in fed]
+
+    def _decode_bytes(self, chunk: Chunk, payload: bytes, monitor: Monitor) -> Decoded:
+        header, times_ms = chunk.header, chunk.times_ms
+        if times_ms is None:
+            return decode(self._format, [payload], monitor.schema, header=header, bins=monitor.bins)
+        return _timed(decode(self._format, [payload], monitor.schema, header=header), times_ms)
 
     def _hand_over(self, chunk: Chunk, parts: list[Part]) -> None:
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0

@@ -175,7 +175,8 @@ class PushIntake:
             monitor = self._engine.monitors.get(name)
             if monitor is None:
                 raise Busy(f"monitor {name} went away with a reload")
-            decoded = decode(body_format, [item.body for item in waiting], monitor.schema)
+            bodies = [item.body for item in waiting]
+            decoded = decode(body_format, bodies, monitor.schema, bins=monitor.bins)
             report(self._telemetry, HTTP, decoded.bodies)
             if self._unknown.due(name):
                 self._unknown.tell(monitor, field_names(body_format, waiting[0].body))

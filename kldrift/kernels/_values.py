@@ -1,13 +1,13 @@
 """Values of wanted fields: numbers, category texts, times. The end of a value is -1 where it is not plain."""
 
 import numpy as np
-import numpy.typing as npt
 
 from kldrift.kernels._json import FOUR_BYTES, NULL, literal_length, plain_text_end, skip_digits, skip_text
-from kldrift.kernels._memory import read_input, write_block
+from kldrift.kernels._memory import read_input
 from kldrift.kernels._words import Bytes, byte_at, piece, word_at
 from kldrift.kernels.decimal import parse_number
 from kldrift.kernels.fields import Fields, find_text
+from kldrift.kernels.rows import Output, put_code
 
 _NAN = np.nan
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
@@ -36,9 +36,7 @@ def _integer_length(data: Bytes, at: int) -> int:
 
 
 @piece
-def read_category(
-    fields: Fields, column: int, data: Bytes, at: int, row: int, codes: npt.NDArray[np.int32], stride: int
-) -> int:
+def read_category(fields: Fields, column: int, data: Bytes, at: int, place: int, out: Output) -> int:
     """Set the codes of a value in the columns of its field; where it ends, -1 where it is not plain."""
     byte = byte_at(data, at)
     start = at
@@ -65,7 +63,7 @@ def read_category(
                 code = read_input(fields.columns, 3 * column + 1)
                 if code < 0 or (byte == 34 and skip_text(data, start) != end):
                     return -1
-        write_block(codes, column * stride + row, np.int32(code))
+        put_code(out, column, place, code)
         column = read_input(fields.columns, 3 * column)
     return end
 

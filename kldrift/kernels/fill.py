@@ -22,7 +22,7 @@ CHUNK_FROM_ROWS = 32_768
 
 _FLOAT64 = np.dtype(np.float64)
 _INT32 = np.dtype(np.int32)
-_ALL_IN_SLOT_0 = np.empty(0, dtype=np.int32)
+ALL_IN_SLOT_0 = np.empty(0, dtype=np.int32)
 _Cells = npt.NDArray[np.uint32]
 
 
@@ -30,7 +30,8 @@ def _vector(dtype: Any) -> Any:
     return types.Array(dtype, 1, "C", readonly=True)
 
 
-_TABLE = types.NamedTuple(
+#: The type of a `BinTable` in kernels.
+TABLE = types.NamedTuple(
     [
         _vector(types.int64),
         _vector(types.boolean),
@@ -45,7 +46,7 @@ _TABLE = types.NamedTuple(
 )
 # table, addresses, n_rows, slots, n_chunks, counts (n_chunks, n_slots, n_cells)
 _ARGUMENTS = (
-    _TABLE,
+    TABLE,
     _vector(types.int64),
     types.int64,
     _vector(types.int32),
@@ -95,7 +96,7 @@ def _locate_codes(codes: npt.NDArray[np.int32], table: BinTable, feature: int, c
 
 
 @_jit.jit
-def _fill_task(
+def fill_task(
     table: BinTable,
     addresses: IntArray,
     n_rows: int,
@@ -158,7 +159,7 @@ def fill_serial(
 ) -> None:
     """All tasks on the calling thread."""
     for task in range(addresses.size * n_chunks):
-        _fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task))
+        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task))
 
 
 @_jit.parallel_kernel(*_ARGUMENTS)
@@ -172,7 +173,7 @@ def fill_parallel(
 ) -> None:
     """The tasks shared among the threads; no two write the same counts."""
     for task in prange(addresses.size * n_chunks):
-        _fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task))
+        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task))
 
 
 @_jit.kernel(_vector(types.float64))
@@ -217,7 +218,7 @@ def fill_counts(
     if len(counts) < 1 or counts.shape[1] != table.offsets[-1]:
         raise ValueError(f"counts: expected shape (n_slots, {table.offsets[-1]}), got {counts.shape}")
     if slots is None:
-        slots = _ALL_IN_SLOT_0
+        slots = ALL_IN_SLOT_0
     elif slots.dtype != _INT32 or slots.shape != (n_rows,) or not slots.flags.c_contiguous:
         raise ValueError(f"slots: expected contiguous int32 ({n_rows},), got {slots.dtype} {slots.shape}")
     elif n_rows and slots.max() >= len(counts):

@@ -1,4 +1,4 @@
-"""Rows of NDJSON to columns, in one pass over the bytes.
+"""Rows of NDJSON to columns or counts, in one pass over the bytes.
 
 Structure. A general reader of JSON finds out anew at each byte what it stands for. Rows of one producer, however,
 differ only in their values: what stands between two values, ``, "amount": `` with the comma and the spaces, is the same
@@ -22,7 +22,6 @@ Langdale & Lemire (2019), Parsing gigabytes of JSON per second, VLDB Journal 28(
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from numba import config, types
 
 from kldrift.kernels import _jit
@@ -31,7 +30,9 @@ from kldrift.kernels._memory import read_block, read_input, write_block
 from kldrift.kernels._values import read_category, read_number, read_time
 from kldrift.kernels._words import Bytes, Words, byte_at, piece, word_at
 from kldrift.kernels.fields import Fields, find_text
-from kldrift.records import FloatArray, IntArray
+from kldrift.kernels.fill import ALL_IN_SLOT_0, fill_task
+from kldrift.kernels.rows import BODY, COUNTING, OUTPUT, ROWS, Counting, Output, leave_row, put_missing
+from kldrift.records import IntArray
 
 #: Bytes behind the last row that may be looked at.
 PADDING = 64
@@ -39,11 +40,9 @@ PADDING = 64
 MORE_GAPS = 256
 #: Words of text that gaps may take, beyond those of the fields' names.
 MORE_WORDS = 4096
-#: Rows that are not plain, beyond a quarter of all, before it is not worth it.
-FALLBACK_ROWS = 16
 
-#: What the state holds: rows so far, body, rows left to the general decoder, whether it was given up, gaps, words.
-ROWS, BODY, FALLBACK, GIVEN_UP, GAPS, WORDS = range(6)
+#: What is known of the gaps: how many, and the words that they take.
+GAPS, WORDS = range(2)
 
 _NUMBER, _CATEGORY, _TIME, _SKIP, _END = range(5)
 #: What is known of a gap: its length, its first word, its field, the kind of that, and the gaps that followed it.
@@ -51,7 +50,6 @@ _LENGTH, _WORD, _FIELD, _KIND, _NEXT, _GAP = 0, 1, 2, 3, 4, 8
 _START, _ANY = 0, 1  # gaps without a text: before a row; one that was not learned
 _PROBES = 16
 
-_NAN = np.nan
 _N0, _N1, _N7 = (np.uint64(n) for n in (0, 1, 7))
 _NEWLINES = np.uint64(0x0A0A0A0A0A0A0A0A)
 _SEVENS = np.uint64(0x7F7F7F7F7F7F7F7F)
@@ -68,7 +66,7 @@ class Learned(NamedTuple):
     slots : an open hash table of their numbers; 0 is free
     hashes : the hash of each
     seen : the row in which each field was met last, plus 1
-    state : see `ROWS`
+    state : see `GAPS`
     """
 
     gaps: IntArray
@@ -83,7 +81,7 @@ def nothing_learned(fields: Fields) -> Learned:
     """Before the first row."""
     n_fields = int(fields.counts[1])
     n_gaps = 2 * n_fields + MORE_GAPS
-    state = np.zeros(6, dtype=np.int64)
+    state = np.zeros(2, dtype=np.int64)
     state[GAPS] = 2
     gaps = np.zeros(n_gaps * _GAP, dtype=np.int64)
     return Learned(
@@ -99,7 +97,6 @@ def nothing_learned(fields: Fields) -> Learned:
 def start_anew(learned: Learned) -> bool:
     """Prepare for other rows, with the gaps that are known; False where they take more than half of the room."""
     learned.seen[:] = 0
-    learned.state[:GAPS] = 0
     return bool(2 * learned.state[GAPS] * _GAP < len(learned.gaps) and 4 * learned.state[WORDS] < len(learned.words))
 
 
@@ -225,47 +222,19 @@ def _next_gap(previous: int, learned: Learned, fields: Fields, data: Bytes, at: 
 
 
 @piece
-def _fill_missing(
-    fields: Fields,
-    learned: Learned,
-    row: int,
-    stride: int,
-    numbers: FloatArray,
-    codes: npt.NDArray[np.int32],
-    times: IntArray,
-) -> None:
-    n_numbers = fields.counts[0]
-    n_categories = np.int64(fields.first_columns.size)
+def _put_missing(fields: Fields, learned: Learned, out: Output, row: int, place: int) -> None:
     for field in range(fields.counts[1]):
-        if learned.seen[field] == row + 1:
-            continue
-        if field < n_numbers:
-            numbers[field * stride + row] = _NAN
-        elif field < n_numbers + n_categories:
-            column = fields.first_columns[field - n_numbers]
-            while column >= 0:
-                codes[column * stride + row] = fields.columns[3 * column + 2]
-                column = fields.columns[3 * column]
-        else:
-            times[row] = -1
+        if learned.seen[field] != row + 1:
+            put_missing(fields, out, field, place)
 
 
 @piece
-def _scan_row(
-    data: Bytes,
-    at: int,
-    fields: Fields,
-    learned: Learned,
-    row: int,
-    stride: int,
-    numbers: FloatArray,
-    codes: npt.NDArray[np.int32],
-    times: IntArray,
-) -> int:
-    """Read the row at `at` into the columns; where the next one begins, -1 where it is not plain."""
+def _scan_row(data: Bytes, at: int, fields: Fields, learned: Learned, out: Output, row: int, place: int) -> int:
+    """Read the row at `at` into the columns at `place`; where the next one begins, -1 where it is not plain."""
     gap = _START
     left = read_input(fields.counts, 1)
     n_numbers = read_input(fields.counts, 0)
+    stride = read_input(out.stride, 0)
     while True:
         gap = _next_gap(gap, learned, fields, data, at)
         if gap < 0:
@@ -274,7 +243,7 @@ def _scan_row(
         kind = read_block(learned.gaps, gap * _GAP + _KIND)
         if kind == _END:
             if left > 0:
-                _fill_missing(fields, learned, row, stride, numbers, codes, times)
+                _put_missing(fields, learned, out, row, place)
             return at
         if byte_at(data, at) <= 32:  # a gap that ends earlier than this one does
             at = skip_blanks(data, at)
@@ -288,15 +257,22 @@ def _scan_row(
             left -= 1
             if kind == _NUMBER:
                 at, value = read_number(data, at)
-                write_block(numbers, field * stride + row, value)
+                write_block(out.numbers, field * stride + place, value)
             elif kind == _CATEGORY:
                 column = read_input(fields.first_columns, field - n_numbers)
-                at = read_category(fields, column, data, at, row, codes, stride)
+                at = read_category(fields, column, data, at, place, out)
             else:
                 at, ms = read_time(data, at)
-                write_block(times, row, ms)
+                write_block(out.times, place, ms)
         if at < 0:
             return -1
+
+
+@_jit.jit
+def _count(counting: Counting, n_rows: int) -> None:
+    """Count the rows of the columns."""
+    for column in range(counting.columns.size):
+        fill_task(counting.table, counting.columns, n_rows, ALL_IN_SLOT_0, 1, counting.counts, column)
 
 
 def _vector(dtype: Any, readonly: bool = False) -> Any:
@@ -312,71 +288,50 @@ _INTEGERS, _WORDS = _vector(types.int64), _vector(types.uint64)
     types.int64,
     types.NamedTuple([_INTEGERS, _INTEGERS, _INTEGERS, _WORDS, _INTEGERS, _INTEGERS], Fields),
     types.NamedTuple([_INTEGERS, _WORDS, _INTEGERS, _WORDS, _INTEGERS, _INTEGERS], Learned),
-    types.int64,
-    _vector(types.float64),
-    _vector(types.int32),
-    _INTEGERS,
-    _INTEGERS,
-    _INTEGERS,
-    _INTEGERS,
+    OUTPUT,
+    COUNTING,
 )
 def scan_rows(
-    data: Bytes,
-    base: int,
-    stop: int,
-    fields: Fields,
-    learned: Learned,
-    stride: int,
-    numbers: FloatArray,
-    codes: npt.NDArray[np.int32],
-    times: IntArray,
-    fallback: IntArray,
-    ends: IntArray,
-    counts: IntArray,
+    data: Bytes, base: int, stop: int, fields: Fields, learned: Learned, out: Output, counting: Counting
 ) -> None:
-    """Read rows into columns; goes on behind the rows that `learned.state` tells of.
+    """Read rows into columns, and count them if they are to be counted; goes on behind those of `out.state`.
 
     Parameters
     ----------
     data : whole lines up to `stop`, the last with its newline or not; `PADDING` bytes behind, the first a newline if
         the last line has none
     base : where `data` begins among the bodies
-    stride : room for rows in each column
-    numbers : (n_numbers * stride,) float64, one column after another; NaN where missing
-    codes : the same of the categorical columns
-    times : (stride,) int64, milliseconds since 1970 of times in text, -1 where missing
-    fallback : of each row that was left, three numbers: the row, where its line begins and ends among the bodies.
-        The columns hold anything there. When it is full, the rest is given up.
-    ends : where each body ends
-    counts : added to: rows of each body
     """
-    state = learned.state
-    row, body, n_left = state[ROWS], state[BODY], state[FALLBACK]
+    row, body = out.state[ROWS], out.state[BODY]
+    counts = counting.counts.size > 0
+    place: int = row * 0 if counts else row
     at = 0
     while at < stop:
         begin = at
-        end = -1
         if byte_at(data, at) != 123:
             at = skip_blanks(data, at)
             if byte_at(data, at) == 10:
                 at += 1
                 continue
-        end = _scan_row(data, begin, fields, learned, row, stride, numbers, codes, times)
-        if end < 0:
+        end = _scan_row(data, begin, fields, learned, out, row, place)
+        plain = end >= 0
+        if not plain:
             end = next_line(data, begin)
-            if n_left * 4 > row + 4 * FALLBACK_ROWS or 3 * n_left + 3 > fallback.size:
-                state[GIVEN_UP] = 1
+            if not leave_row(out, row, base + begin, base + end - 1):
                 return
-            fallback[3 * n_left] = row
-            fallback[3 * n_left + 1] = base + begin
-            fallback[3 * n_left + 2] = base + end - 1
-            n_left += 1
-        while base + begin >= ends[body]:
+        while base + begin >= out.ends[body]:
             body += 1
-        counts[body] += 1
+        out.n_rows[body] += 1
         row += 1
         at = end
-    state[ROWS], state[BODY], state[FALLBACK] = row, body, n_left
+        if plain or not counts:
+            place += 1
+        if counts and place == out.stride[0]:
+            _count(counting, place)
+            place = row * 0
+    if counts and place > 0:
+        _count(counting, place)
+    out.state[ROWS], out.state[BODY] = row, body
 
 
 def is_ready() -> bool:

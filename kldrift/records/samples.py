@@ -101,8 +101,22 @@ class BatchSchema:
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Rows that were counted as they were read.
+
+    Parameters
+    ----------
+    layout : the bins; who adds the counts to others has to have the same ones
+    values : (n_cells,) int64, without invalid values
+    """
+
+    layout: object
+    values: IntArray
+
+
+@dataclass(frozen=True, slots=True)
 class SampleBatch:
-    """Rows as columns, in the order of the schema's features.
+    """Rows as columns, in the order of the schema's features, or as counts.
 
     Parameters
     ----------
@@ -112,6 +126,7 @@ class SampleBatch:
     event_ms : (n_rows,) int64 event times; None where the schema has no timestamp
     invalid : (feature index, row indices) of values of the wrong type; the column holds *missing* there
     n_bytes : what the batch holds in memory, for the bounded queue
+    counts : of the rows; then there are no columns
     """
 
     n_rows: int
@@ -119,6 +134,7 @@ class SampleBatch:
     event_ms: IntArray | None = None
     invalid: tuple[tuple[int, IntArray], ...] = ()
     n_bytes: int = 0
+    counts: Counts | None = None
 
 
 @dataclass(frozen=True, slots=True)

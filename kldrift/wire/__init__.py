@@ -6,6 +6,7 @@ A bad value costs itself, a bad row its row, a bad body its body, and nothing el
 from collections.abc import Sequence
 from pathlib import Path
 
+from kldrift.kernels.bin_table import BinTable
 from kldrift.records import BatchSchema, Decoded, Format
 from kldrift.wire import arrow, csv, json, ndjson, parquet
 from kldrift.wire.fields import field_names, file_field_names
@@ -24,18 +25,26 @@ __all__ = [
 ]
 
 
-def decode(body_format: Format, bodies: Sequence[bytes], schema: BatchSchema, *, header: bytes = b"") -> Decoded:
+def decode(
+    body_format: Format,
+    bodies: Sequence[bytes],
+    schema: BatchSchema,
+    *,
+    header: bytes = b"",
+    bins: BinTable | None = None,
+) -> Decoded:
     """Decode bodies into one batch, their rows one after another.
 
     Parameters
     ----------
     body_format : of the bytes; Parquet is not a stream of bytes, see `decode_rows`
     header : the header line of CSV bodies that have none of their own (the later chunks of a file)
+    bins : of the schema's columns: rows may be counted in them right away (`SampleBatch.counts`)
     """
     plan = plan_for(schema)
     match body_format:
         case "ndjson":
-            decoding = ndjson.decode(bodies, plan)
+            decoding = ndjson.decode(bodies, plan, bins)
         case "json":
             decoding = json.decode(bodies, plan)
         case "csv":

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
+from kldrift.kernels.bin_table import BinTable
 from kldrift.wire import columns, scanned
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import Row, kind_of, may_repeat_keys, parse, parse_exact, table_from_rows
@@ -35,14 +36,21 @@ _BLANK: Final = b" \t\r"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
-    """Decode the bodies by the kernel or in one call of polars, else body by body, piece by piece, row by row."""
+def decode(bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) -> Decoding:
+    """Decode the bodies by the kernel or in one call of polars, else body by body, piece by piece, row by row.
+
+    Parameters
+    ----------
+    bins : rows may be counted in them by the kernel
+    """
     bodies = [body.removeprefix(_BOM) for body in bodies]
     unreadable: dict[int, str] = {}
     total = sum(map(len, bodies))
     if total // 3 > plan.max_rows:
         bodies = _refuse_too_many_rows(bodies, plan, unreadable)
-    decoding = _decode_gathered(bodies, total, plan)
+    decoding = scanned.decode(bodies, plan, decode_rowwise, bins) if total >= SCAN_BYTES else None
+    if decoding is None:
+        decoding = _decode_gathered(bodies, total, plan)
     for i, count in enumerate(decoding.counts):
         if count == 0:
             unreadable.setdefault(i, "empty body: expected one JSON object on each line")
@@ -50,10 +58,6 @@ def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
 
 
 def _decode_gathered(bodies: Sequence[bytes], total: int, plan: Plan) -> Decoding:
-    if total >= SCAN_BYTES:
-        decoding = scanned.decode(bodies, plan, decode_rowwise)
-        if decoding is not None:
-            return decoding
     if total < BULK_BYTES:
         return decode_rowwise(bodies, plan)
     data = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)

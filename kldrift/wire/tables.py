@@ -9,6 +9,7 @@ import numpy.typing as npt
 from kldrift.records import (
     BodyResult,
     CodeArray,
+    Counts,
     Decoded,
     FeatureSchema,
     FloatArray,
@@ -54,6 +55,7 @@ class Table:
     event_ms : (n_rows,) instants, `NO_TIME` where there is none
     rejected : ascending record numbers by reason
     details : more about rejected records, for the first few
+    counts : of the rows; then there are no columns
     """
 
     n_records: int
@@ -62,6 +64,7 @@ class Table:
     invalid: Sequence[Invalid] = ()
     rejected: Mapping[str, IntArray] = field(default_factory=dict)
     details: Mapping[int, str] = field(default_factory=dict)
+    counts: Counts | None = None
 
     @property
     def n_rows(self) -> int:
@@ -153,7 +156,8 @@ def finish(decoding: Decoding, plan: Plan) -> Decoded:
         columns,
         event_ms,
         tuple((item.feature, item.rows) for item in table.invalid),
-        table.n_rows * plan.row_bytes,
+        table.n_rows * plan.row_bytes if table.counts is None else table.counts.values.nbytes,
+        table.counts,
     )
     return Decoded(batch, _results(table, decoding, plan))
 

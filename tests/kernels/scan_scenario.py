@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.kernels import _jit, scan
+from kldrift.kernels import _jit, rows, scan
+from kldrift.kernels.bin_table import make_bin_table
 from kldrift.kernels.fields import Categories, make_fields
 from tests.faults.payloads import changed
 
@@ -27,6 +28,7 @@ FIELDS = make_fields(
     "time",
 )
 N_NUMBERS, N_COLUMNS = 3, 3
+NOT_COUNTED = rows.Counting(make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64))
 
 ROW = {
     "x": -1.25, "c": "red", "a longer name": 1.234567890123456e-5, "unknown": {"a": [1, {"b": "\\ \u20ac"}], "c": {}},
@@ -50,29 +52,37 @@ def bodies(n: int) -> list[bytes]:
     return found
 
 
+def output(stride: int, n_bytes: int) -> rows.Output:
+    """Room for rows in columns."""
+    return rows.Output(
+        stride=np.array([stride]),
+        numbers=np.zeros(N_NUMBERS * stride),
+        codes=np.zeros(N_COLUMNS * stride, dtype=np.int32),
+        times=np.zeros(stride, dtype=np.int64),
+        left=np.zeros(3 * stride, dtype=np.int64),
+        ends=np.array([n_bytes + 1]),
+        n_rows=np.zeros(1, dtype=np.int64),
+        state=np.zeros(4, dtype=np.int64),
+    )
+
+
 def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
     """What the kernel makes of a body that lies in `buffer`, with newlines behind it as far as it may look."""
     stride = body.count(b"\n") + 1
-    learned = scan.nothing_learned(FIELDS)
-    numbers, codes = np.zeros(N_NUMBERS * stride), np.zeros(N_COLUMNS * stride, dtype=np.int32)
-    times, fallback = np.zeros(stride, dtype=np.int64), np.zeros(3 * stride, dtype=np.int64)
-    counts = np.zeros(1, dtype=np.int64)
-    ends = np.array([len(body) + 1], dtype=np.int64)
+    out = output(stride, len(body))
     with _jit.ieee():
-        scan.scan_rows(
-            buffer, 0, len(body), FIELDS, learned, stride, numbers, codes, times, fallback, ends, counts
-        )  # fmt: skip
-    left = fallback[: 3 * learned.state[scan.FALLBACK]].reshape(-1, 3)
-    plain = np.ones(int(counts[0]), dtype=np.bool_)
+        scan.scan_rows(buffer, 0, len(body), FIELDS, scan.nothing_learned(FIELDS), out, NOT_COUNTED)
+    left = out.left[: 3 * out.state[rows.LEFT]].reshape(-1, 3)
+    plain = np.ones(int(out.n_rows[0]), dtype=np.bool_)
     plain[left[:, 0]] = False
-    rows = np.flatnonzero(plain)
+    there = np.flatnonzero(plain)
     return {
-        "numbers": numbers.reshape(N_NUMBERS, stride)[:, rows].view(np.int64),
-        "codes": codes.reshape(N_COLUMNS, stride)[:, rows],
-        "times": times[rows],
+        "numbers": out.numbers.reshape(N_NUMBERS, stride)[:, there].view(np.int64),
+        "codes": out.codes.reshape(N_COLUMNS, stride)[:, there],
+        "times": out.times[there],
         "left": left,
-        "counts": counts,
-        "given_up": learned.state[scan.GIVEN_UP],
+        "counts": out.n_rows,
+        "given_up": out.state[rows.GIVEN_UP],
     }
 
 

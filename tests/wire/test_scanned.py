@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from kldrift.kernels import _jit, scan
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
-from kldrift.wire import decode, ndjson, scanned
+from kldrift.wire import decode, ndjson, scanned, targets
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import finish
 from tests.faults.payloads import SEEDS, changed
@@ -230,7 +230,7 @@ def test_a_sender_of_many_keys_does_not_harm_those_that_come_later() -> None:
     for body in (many, b"\n".join(plain_rows(100)), many, b"\n".join(plain_rows(100, seed=2))):
         assert by_kernel([body], TWICE) is not None
         assert_agree([body], TWICE)
-    layout = scanned._LAYOUTS[id(plan_for(TWICE))]
+    layout = targets.layout_of(plan_for(TWICE))
     assert layout.idle
     assert all(learned.state[scan.GAPS] < 100 for learned in layout.idle)
 

@@ -1,0 +1,218 @@
+"""What the kernels that read rows write into: columns, or counts, of the features of a plan."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from kldrift.kernels import rows, scan
+from kldrift.kernels.bin_table import BinTable, make_bin_table
+from kldrift.kernels.fields import Categories, Fields, make_fields
+from kldrift.kernels.fill import fill_counts
+from kldrift.records import Counts, FloatArray, IntArray
+from kldrift.wire.plan import Known, Plan, is_unicode
+from kldrift.wire.tables import Column, Invalid, Table
+from kldrift.wire.timestamps import times_from_numbers
+
+_NO_COLUMN: Final[FloatArray] = np.empty(0)
+_NOT_COUNTED: Final = rows.Counting(
+    make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64)
+)
+#: Values of a block of rows that are counted together: 256 kB, of which the second cache has twice as much and more.
+_BLOCK_VALUES: Final = 1 << 15
+#: Rows that may be left where they are not counted beforehand; with more the body goes the general way.
+_MOST_LEFT: Final = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The fields of a plan as the kernel wants them.
+
+    Parameters
+    ----------
+    plan : held, so that its identity stays taken
+    known : the categories that the tables were made of
+    numbers : the names of the fields of numbers, in order
+    idle : what was learned of earlier bodies, and no thread has in hand
+    """
+
+    plan: Plan
+    known: tuple[Known, ...]
+    numbers: tuple[str, ...]
+    fields: Fields
+    idle: list[scan.Learned] = field(default_factory=list)
+
+
+_LAYOUTS: dict[int, Layout] = {}
+_MAX_LAYOUTS = 64
+
+
+def layout_of(plan: Plan) -> Layout:
+    """The layout of a plan, made anew when a vocabulary has grown."""
+    layout = _LAYOUTS.get(id(plan))
+    known = tuple(category.known for category in plan.categorical)
+    if layout is not None and layout.plan is plan and all(map(_is, layout.known, known)):
+        return layout
+    numbers = [name for _, name in plan.numeric]
+    spec = plan.schema.timestamp
+    if spec is not None and spec.unit != "iso8601" and spec.field not in numbers:
+        numbers.append(spec.field)
+    categories = []
+    for category, state in zip(plan.categorical, known, strict=True):
+        feature = category.feature
+        # A text without a code of its own may get one where there is room for more.
+        learns = feature.vocabulary is not None and len(state.texts) < feature.vocabulary.limit
+        codes = [(text.encode(), code) for code, text in enumerate(state.texts) if is_unicode(text)]
+        unseen = -1 if learns else feature.unseen_code
+        categories.append(Categories(feature.name, codes, unseen, feature.missing_code))
+    time = spec.field if spec is not None and spec.unit == "iso8601" else None
+    if len(_LAYOUTS) >= _MAX_LAYOUTS:
+        _LAYOUTS.clear()
+    layout = Layout(plan, known, tuple(numbers), make_fields(numbers, categories, time))
+    _LAYOUTS[id(plan)] = layout
+    return layout
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the rows of some bodies go; see `target_for`.
+
+    Parameters
+    ----------
+    layout : of the columns
+    bins : in which the rows are counted; None: they stay in the columns
+    """
+
+    layout: Layout
+    bins: BinTable | None
+    out: rows.Output
+    counting: rows.Counting
+
+    @property
+    def given_up(self) -> bool:
+        """Too few rows were plain."""
+        return bool(self.out.state[rows.GIVEN_UP])
+
+    @property
+    def left(self) -> IntArray:
+        """The rows that were left, (n_left, 3), see `rows.Output`."""
+        return self.out.left[: 3 * self.out.state[rows.LEFT]].reshape(-1, 3)
+
+    def table(self) -> Table:
+        """What was written; anything where rows were left."""
+        n_rows = int(self.out.state[rows.ROWS])
+        if self.bins is not None:
+            return Table(n_rows, [], counts=Counts(self.bins, self.counting.counts[0, 0]))
+        plan, out = self.layout.plan, self.out
+        stride = int(out.stride[0])
+        numbers = out.numbers.reshape(-1, stride)[:, :n_rows]
+        codes = out.codes.reshape(-1, stride)[:, :n_rows]
+        columns: list[Column] = [_NO_COLUMN] * plan.n_features
+        for (index, _), values in zip(plan.numeric, numbers, strict=False):  # a time may be behind them
+            columns[index] = values
+        for category, column in zip(plan.categorical, codes, strict=True):
+            columns[category.index] = column
+        event_ms = None
+        spec = plan.schema.timestamp
+        if spec is not None:
+            event_ms = out.times[:n_rows]
+            if spec.unit != "iso8601":
+                event_ms = times_from_numbers(numbers[self.layout.numbers.index(spec.field)], spec.unit)
+        return Table(n_rows, columns, event_ms)
+
+    def table_with(self, other: Table) -> Table:
+        """The same with the rows that were left in their places, but those that are rejected.
+
+        Parameters
+        ----------
+        other : what became of the rows that were left, in their order
+        """
+        table = self.table()
+        records = self.left[:, 0]
+        rejected = {reason: records[at] for reason, at in other.rejected.items()}
+        details = {int(records[at]): text for at, text in other.details.items()}
+        taken: npt.NDArray[np.bool_] = np.ones(len(records), dtype=np.bool_)
+        for at in other.rejected.values():
+            taken[at] = False
+        at_rows = records[taken]
+        if self.bins is not None:
+            _count(self.counting.counts[0], self.bins, other)
+        for column, found in zip(table.columns, other.columns, strict=False):  # none where they are counted
+            column[at_rows] = found
+        event_ms = table.event_ms
+        if event_ms is not None and other.event_ms is not None:
+            event_ms[at_rows] = other.event_ms
+        columns: Sequence[Column] = table.columns
+        if rejected:
+            keep: npt.NDArray[np.bool_] = np.ones(table.n_records, dtype=np.bool_)
+            keep[records[~taken]] = False
+            columns = [column[keep] for column in columns]
+            event_ms = None if event_ms is None else event_ms[keep]
+            at_rows = (np.cumsum(keep) - 1)[at_rows]
+        invalid = [Invalid(item.feature, at_rows[item.rows], item.got) for item in other.invalid]
+        return Table(table.n_records, columns, event_ms, invalid, rejected, details, table.counts)
+
+
+def _count(counts: IntArray, bins: BinTable, table: Table) -> None:
+    """Count rows of columns, but for their invalid values, which are missing there."""
+    fill_counts(bins, table.columns, None, counts)
+    for item in table.invalid:
+        counts[0, bins.offsets[item.feature + 1] - 1] -= len(item.rows)
+
+
+def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows: Callable[[], int]) -> Target:
+    """Room for rows.
+
+    Parameters
+    ----------
+    bins : to count the rows in, which cannot be where they have times
+    ends : where each body ends
+    most_rows : how many rows there can be; asked where they are not counted
+    """
+    plan = layout.plan
+    if bins is None or plan.schema.timestamp is not None:
+        n_rows = most_rows()
+        return Target(layout, None, _output(layout, n_rows, n_rows // 4, ends), _NOT_COUNTED)
+    out = _output(layout, max(32, _BLOCK_VALUES // plan.n_features), _MOST_LEFT, ends)
+    counts = np.zeros((1, 1, bins.offsets[-1]), dtype=np.int64)
+    return Target(layout, bins, out, rows.Counting(bins, _addresses(plan, out), counts))
+
+
+def _stride(n_rows: int) -> int:
+    """Room for so many rows, an odd number of cache lines: else all columns would share a few sets of the cache."""
+    return 8 * (-(-n_rows // 8) | 1)
+
+
+def _output(layout: Layout, most_rows: int, most_left: int, ends: IntArray) -> rows.Output:
+    """Room for rows in the columns of a layout."""
+    stride = _stride(most_rows)
+    spec = layout.plan.schema.timestamp
+    return rows.Output(
+        stride=np.array([stride], dtype=np.int64),
+        numbers=np.empty(len(layout.numbers) * stride),
+        codes=np.empty(len(layout.plan.categorical) * stride, dtype=np.int32),
+        times=np.empty(stride if spec is not None and spec.unit == "iso8601" else 0, dtype=np.int64),
+        left=np.empty(3 * (rows.FALLBACK_ROWS + most_left + 1), dtype=np.int64),
+        ends=ends,
+        n_rows=np.zeros(len(ends), dtype=np.int64),
+        state=np.zeros(4, dtype=np.int64),
+    )
+
+
+def _addresses(plan: Plan, out: rows.Output) -> IntArray:
+    """Where the column of each feature begins."""
+    addresses = np.empty(plan.n_features, dtype=np.int64)
+    stride = int(out.stride[0])
+    first = out.numbers.ctypes.data
+    for column, (index, _) in enumerate(plan.numeric):
+        addresses[index] = first + column * stride * out.numbers.itemsize
+    first = out.codes.ctypes.data
+    for column, category in enumerate(plan.categorical):
+        addresses[category.index] = first + column * stride * out.codes.itemsize
+    return addresses
