@@ -9,6 +9,7 @@ from numba import prange, types
 
 from kldrift.kernels import _jit
 from kldrift.kernels._memory import float64_at, float_bits, int32_at, read_block, read_input, write_block
+from kldrift.kernels._words import piece
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import IntArray
 
@@ -55,44 +56,78 @@ _ARGUMENTS = (
 )
 
 
-@_jit.jit
-def _locate_values(values: npt.NDArray[np.float64], table: BinTable, feature: int, n_bins: int, cells: _Cells) -> None:
+@piece
+def _locate_values(
+    values: npt.NDArray[np.float64], start: int, size: int, table: BinTable, feature: int, n_bins: int, cells: _Cells
+) -> None:
     """Local cell of each value of a block; see `bin_table` for how and why it is exact."""
-    low, high, center, scale = table.scales[feature]
-    origin, shift, first, steps = table.shifts[feature]
-    guide = table.guides[table.guide_starts[feature] : table.guide_starts[feature + 1]]
-    thresholds = table.thresholds[table.threshold_starts[feature] : table.threshold_starts[feature + 1]]
+    low, high = table.scales[feature, 0], table.scales[feature, 1]
+    center, scale = table.scales[feature, 2], table.scales[feature, 3]
+    origin, shift, steps = table.shifts[feature, 0], table.shifts[feature, 1], table.shifts[feature, 3]
+    guide = table.guide_starts[feature] - table.shifts[feature, 2]
     half = 1 << (steps - 1)
-    for i in range(values.size):
-        x = read_input(values, i)
+    thresholds = table.threshold_starts[feature] - 1
+    for i in range(size):
+        x = read_input(values, start + i)
         y = x if x > low else low  # noqa: FURB136 (NaN becomes low)
         y = (y if y < high else high) - center  # noqa: FURB136 (and one instruction)
         key = float_bits(abs(y) + scale) - origin
         key = -key if y < 0.0 else key
-        passed = np.int64(read_input(guide, (key >> shift) - first))
-        passed = passed + half if x >= read_input(thresholds, passed + half - 1) else passed
-        write_block(cells, i, np.uint32(passed))
+        passed = np.int64(read_input(table.guides, guide + (key >> shift)))
+        threshold = read_input(table.thresholds, thresholds + passed + half)
+        write_block(cells, i, np.uint32(passed + half if x >= threshold else passed))
     for step in range(steps - 2, -1, -1):
         half = 1 << step
-        for i in range(values.size):
+        for i in range(size):
             passed = np.int64(read_block(cells, i))
-            passed = passed + half if read_input(values, i) >= read_input(thresholds, passed + half - 1) else passed
-            write_block(cells, i, np.uint32(passed))
-    for i in range(values.size):
-        x = read_input(values, i)
+            threshold = read_input(table.thresholds, thresholds + passed + half)
+            write_block(cells, i, np.uint32(passed + half if read_input(values, start + i) >= threshold else passed))
+    for i in range(size):
+        x = read_input(values, start + i)
         passed = np.int64(read_block(cells, i))
         cell = n_bins if passed == 0 else (n_bins + 1 if passed > n_bins else passed - 1)
         write_block(cells, i, np.uint32(cell if x == x else n_bins + 2))
 
 
-@_jit.jit
-def _locate_codes(codes: npt.NDArray[np.int32], table: BinTable, feature: int, cells: _Cells) -> None:
+@piece
+def _locate_codes(
+    codes: npt.NDArray[np.int32], start: int, size: int, table: BinTable, feature: int, cells: _Cells
+) -> None:
     """Local cell of each code of a block; a code that cannot be counts as missing, the last entry of the lookup."""
-    lookup = table.guides[table.guide_starts[feature] : table.guide_starts[feature + 1]]
-    last = lookup.size - 1
-    for i in range(codes.size):
-        code = np.int64(read_input(codes, i))
-        write_block(cells, i, read_input(lookup, last if code < 0 or code > last else code))
+    lookup = table.guide_starts[feature]
+    last = table.guide_starts[feature + 1] - lookup - 1
+    for i in range(size):
+        code = np.int64(read_input(codes, start + i))
+        write_block(cells, i, read_input(table.guides, lookup + (last if code < 0 or code > last else code)))
+
+
+@piece
+def most_cells(table: BinTable) -> int:
+    """Cells of the feature that has most."""
+    most: int = 0
+    for feature in range(table.offsets.size - 1):
+        n_cells = table.offsets[feature + 1] - table.offsets[feature]
+        most = n_cells if n_cells > most else most  # noqa: FURB136 (one instruction)
+    return most
+
+
+@piece
+def _add_cells(
+    cells: _Cells, size: int, offset: int, n_cells: int, private: bool, copies: IntArray, counts: IntArray
+) -> None:
+    """Count the cells of a block in the only slot, or in its private copies."""
+    if not private:
+        for i in range(size):
+            counts[offset + np.int64(read_block(cells, i))] += 1
+        return
+    whole = size & -4
+    for i in range(0, whole, 4):
+        copies[np.int64(cells[i])] += 1
+        copies[np.int64(cells[i + 1]) + n_cells] += 1
+        copies[np.int64(cells[i + 2]) + 2 * n_cells] += 1
+        copies[np.int64(cells[i + 3]) + 3 * n_cells] += 1
+    for i in range(whole, size):
+        copies[np.int64(cells[i])] += 1
 
 
 @_jit.jit
@@ -104,8 +139,13 @@ def fill_task(
     n_chunks: int,
     copies_of_counts: IntArray,
     task: Any,
+    cells: _Cells,
+    copies: IntArray,
 ) -> None:
-    """Task t is row chunk t % n_chunks of feature t // n_chunks; each chunk has its own copy of the counts."""
+    """Task t is row chunk t % n_chunks of feature t // n_chunks; each chunk has its own copy of the counts.
+
+    `cells` (`BLOCK`) and `copies` (4 times `most_cells`) are room to work in.
+    """
     feature = task // n_chunks
     chunk = task % n_chunks
     first_row = n_rows * chunk // n_chunks
@@ -113,31 +153,19 @@ def fill_task(
     counts = copies_of_counts[chunk]
     offset = table.offsets[feature]
     n_cells = table.offsets[feature + 1] - offset
-    cells = np.empty(BLOCK, np.uint32)
     # Equal neighbours would wait for each other's store: four private copies of the counts take turns.
     private = slots.size == 0 and last_row - first_row >= 4 * n_cells
-    copies = np.zeros(4 * n_cells if private else 0, np.int64)
+    if private:
+        for i in range(4 * n_cells):
+            copies[i] = 0
     for start in range(first_row, last_row, BLOCK):
         size = min(BLOCK, last_row - start)
-        stop = start + size
         if table.numeric[feature]:
-            values = float64_at(addresses[feature], n_rows)[start:stop]
-            _locate_values(values, table, feature, n_cells - 3, cells)
+            _locate_values(float64_at(addresses[feature], n_rows), start, size, table, feature, n_cells - 3, cells)
         else:
-            codes = int32_at(addresses[feature], n_rows)[start:stop]
-            _locate_codes(codes, table, feature, cells)
-        if private:
-            whole = size - size % 4
-            for i in range(0, whole, 4):
-                copies[np.int64(cells[i])] += 1
-                copies[np.int64(cells[i + 1]) + n_cells] += 1
-                copies[np.int64(cells[i + 2]) + 2 * n_cells] += 1
-                copies[np.int64(cells[i + 3]) + 3 * n_cells] += 1
-            for i in range(whole, size):
-                copies[np.int64(cells[i])] += 1
-        elif slots.size == 0:
-            for i in range(size):
-                counts[0, offset + np.int64(cells[i])] += 1
+            _locate_codes(int32_at(addresses[feature], n_rows), start, size, table, feature, cells)
+        if slots.size == 0:
+            _add_cells(cells, size, offset, n_cells, private, copies, counts[0])
         else:
             for i in range(size):
                 slot = slots[start + i]
@@ -158,8 +186,10 @@ def fill_serial(
     counts: IntArray,
 ) -> None:
     """All tasks on the calling thread."""
+    cells = np.empty(BLOCK, np.uint32)
+    copies = np.empty(4 * most_cells(table), np.int64)
     for task in range(addresses.size * n_chunks):
-        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task))
+        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task), cells, copies)
 
 
 @_jit.parallel_kernel(*_ARGUMENTS)
@@ -172,8 +202,11 @@ def fill_parallel(
     counts: IntArray,
 ) -> None:
     """The tasks shared among the threads; no two write the same counts."""
+    size = 4 * most_cells(table)
     for task in prange(addresses.size * n_chunks):
-        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task))
+        cells = np.empty(BLOCK, np.uint32)
+        copies = np.empty(size, np.int64)
+        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task), cells, copies)
 
 
 @_jit.kernel(_vector(types.float64))

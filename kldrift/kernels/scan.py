@@ -30,7 +30,7 @@ from kldrift.kernels._memory import read_block, read_input, write_block
 from kldrift.kernels._values import read_category, read_number, read_time
 from kldrift.kernels._words import Bytes, Words, byte_at, piece, word_at
 from kldrift.kernels.fields import Fields, find_text
-from kldrift.kernels.fill import ALL_IN_SLOT_0, fill_task
+from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, fill_task, most_cells
 from kldrift.kernels.rows import BODY, COUNTING, OUTPUT, ROWS, Counting, Output, leave_row, put_missing
 from kldrift.records import IntArray
 
@@ -271,8 +271,10 @@ def _scan_row(data: Bytes, at: int, fields: Fields, learned: Learned, out: Outpu
 @_jit.jit
 def _count(counting: Counting, n_rows: int) -> None:
     """Count the rows of the columns."""
+    cells = np.empty(BLOCK, np.uint32)
+    copies = np.empty(4 * most_cells(counting.table), np.int64)
     for column in range(counting.columns.size):
-        fill_task(counting.table, counting.columns, n_rows, ALL_IN_SLOT_0, 1, counting.counts, column)
+        fill_task(counting.table, counting.columns, n_rows, ALL_IN_SLOT_0, 1, counting.counts, column, cells, copies)
 
 
 def _vector(dtype: Any, readonly: bool = False) -> Any:

@@ -33,13 +33,12 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
     data = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)
     target = target_for(layout, bins, _ends(bodies), lambda: _most_rows(data))
     _scan(data, layout, target)
-    if target.given_up:
-        return None
-    if len(target.left):
-        table = target.table_with(rowwise(_lines_of(data, bodies, target.left), plan).table)
-    else:
-        table = target.table()
-    return Decoding(table, target.out.n_rows.tolist())
+    table = None
+    if not target.given_up:
+        left = target.left
+        table = target.table_with(rowwise(_lines_of(data, bodies, left), plan).table) if len(left) else target.table()
+    target.release()
+    return None if table is None else Decoding(table, target.out.n_rows.tolist())
 
 
 def _most_rows(data: bytes) -> int:

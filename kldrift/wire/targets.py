@@ -36,6 +36,7 @@ class Layout:
     known : the categories that the tables were made of
     numbers : the names of the fields of numbers, in order
     idle : what was learned of earlier bodies, and no thread has in hand
+    blocks : columns that rows are counted from, and where each begins, that no thread has in hand
     """
 
     plan: Plan
@@ -43,6 +44,7 @@ class Layout:
     numbers: tuple[str, ...]
     fields: Fields
     idle: list[scan.Learned] = field(default_factory=list)
+    blocks: list[tuple[rows.Output, IntArray]] = field(default_factory=list)
 
 
 _LAYOUTS: dict[int, Layout] = {}
@@ -103,6 +105,11 @@ class Target:
     def left(self) -> IntArray:
         """The rows that were left, (n_left, 3), see `rows.Output`."""
         return self.out.left[: 3 * self.out.state[rows.LEFT]].reshape(-1, 3)
+
+    def release(self) -> None:
+        """Let others write where the rows went, if they were counted: what is in `left` is of no use any more."""
+        if self.bins is not None:
+            self.layout.blocks.append((self.out, self.counting.columns))
 
     def table(self) -> Table:
         """What was written; anything where rows were left."""
@@ -179,9 +186,15 @@ def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows:
     if bins is None or plan.schema.timestamp is not None:
         n_rows = most_rows()
         return Target(layout, None, _output(layout, n_rows, n_rows // 4, ends), _NOT_COUNTED)
-    out = _output(layout, max(32, _BLOCK_VALUES // plan.n_features), _MOST_LEFT, ends)
+    try:
+        out, addresses = layout.blocks.pop()
+    except IndexError:
+        out = _output(layout, max(32, _BLOCK_VALUES // plan.n_features), _MOST_LEFT, ends)
+        addresses = _addresses(plan, out)
+    else:
+        out = out._replace(ends=ends, n_rows=np.zeros(len(ends), dtype=np.int64), state=np.zeros(4, dtype=np.int64))
     counts = np.zeros((1, 1, bins.offsets[-1]), dtype=np.int64)
-    return Target(layout, bins, out, rows.Counting(bins, _addresses(plan, out), counts))
+    return Target(layout, bins, out, rows.Counting(bins, addresses, counts))
 
 
 def _stride(n_rows: int) -> int:
