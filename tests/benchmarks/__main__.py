@@ -16,6 +16,7 @@ from tests.benchmarks import (
     commits,
     compare,
     decode,
+    files,
     footprint,
     kafka,
     kernels,
@@ -32,7 +33,8 @@ def main() -> None:
     described = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     cpu = f"{len(described)} × {described[0].split(':')[1].strip()}" if described else "?"
     print(f"{platform.machine()}, {cpu}, Python {platform.python_version()}\n")
-    rows = [*kernels.rows(), *bounds.rows(), *decode.rows(quick), *pipeline.rows(quick), *footprint.rows(quick)]
+    rows = [*kernels.rows(), *bounds.rows(), *decode.rows(quick), *files.rows(quick)]
+    rows += [*pipeline.rows(quick), *footprint.rows(quick)]
     rows += [*commits.rows(quick), *kafka.rows(quick), *client.rows(quick)]
     rows += [
         *pages.rows(quick),
