@@ -23,8 +23,8 @@ from kldrift.work import Work
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-#: Chunks that are decoded at a time. A decode ends when the last of its threads ends: with one alone, the others idle
-#: whenever reading or counting holds that thread up. On two cores the second brought a fifth.
+#: Chunks that are decoded at a time: one more than there are cores on a small machine. A decode ends when its thread
+#: ends: with fewer, cores idle whenever reading or handing over holds a thread up.
 DECODES = 3
 
 Part = tuple[Monitor, Decoded]
