@@ -27,6 +27,8 @@ PIECE_OPTIONS: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "forcein
 # No reference counts: LLVM cannot prove that those of a piece's arguments are of no use, and twenty arrays make
 # reading a number take six times as long. Such pieces cannot allocate.
 UNCOUNTED_OPTIONS: dict[str, Any] = {**PIECE_OPTIONS, "_nrt": False}
+# Called: what comes seldom leaves the registers to what comes often.
+CALLED_OPTIONS: dict[str, Any] = {**UNCOUNTED_OPTIONS, "forceinline": False}
 
 # Workqueue: numba's own pool, always there, and idle threads sleep. OpenMP's spin after each kernel, on cores that
 # the decoders need. It must not be entered by two threads at once, hence the lock in `launch`.

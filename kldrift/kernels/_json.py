@@ -9,11 +9,16 @@ from typing import Any
 import numpy as np
 
 from kldrift.kernels._memory import read_input
-from kldrift.kernels._words import Bytes, byte_at, piece, trailing_zeros, word_at
+from kldrift.kernels._words import Bytes, byte_at, piece, piece_apart, trailing_zeros, word_at
 from kldrift.kernels.decimal import count_digits, parse_exponent
 
 #: Nesting in a field that is not wanted; a bit for each level.
 MAX_DEPTH = 60
+
+#: What is blank in JSON, a bit for each byte: space, tab, carriage return; newline but where it ends a row.
+IN_LINE = 1 << 32 | 1 << 9 | 1 << 13
+NEWLINE = 1 << 10
+IN_LIST = IN_LINE | NEWLINE
 
 FOUR_BYTES = np.uint64(0xFFFFFFFF)
 NULL = np.uint64(int.from_bytes(b"null", "little"))
@@ -72,7 +77,7 @@ def plain_text_end(data: Bytes, at: int) -> int:
 
 
 @piece
-def _utf8_length(data: Bytes, at: int) -> int:
+def utf8_length(data: Bytes, at: int) -> int:
     """Bytes of the character at `at`, which is not ASCII; 0 where it is none (RFC 3629: the shortest form)."""
     lead = byte_at(data, at)
     second = byte_at(data, at + 1)
@@ -88,18 +93,34 @@ def _utf8_length(data: Bytes, at: int) -> int:
 
 
 @piece
-def _skip_escape(data: Bytes, at: int) -> int:
-    """Behind an escape that begins at `at`; -1 where it is none."""
+def _escape_length(data: Bytes, at: int) -> int:
+    """Bytes of the escape at `at`; 0 where it is none."""
     letter = byte_at(data, at + 1)
     if letter == 117:  # u
         for i in range(2, 6):
             digit = byte_at(data, at + i)
             if not (48 <= digit <= 57 or 97 <= digit | 32 <= 102):
-                return -1
-        return at + 6
+                return 0
+        return 6
     # " \ / b f n r t
     known = letter == 34 or letter == 92 or letter == 47 or letter == 98 or letter == 102
-    return at + 2 if known or letter == 110 or letter == 114 or letter == 116 else -1
+    return 2 if known or letter == 110 or letter == 114 or letter == 116 else 0
+
+
+@piece_apart
+def _skip_special(data: Bytes, at: int) -> int:
+    """Behind the escapes and the characters beyond ASCII at `at`; -1 where one is not valid, or a control character.
+
+    They come together: one after another they are passed in half the time that it takes word by word.
+    """
+    byte = byte_at(data, at)
+    while byte == 92 or byte >= 0x80:
+        length = _escape_length(data, at) if byte == 92 else utf8_length(data, at)
+        if length == 0:
+            return -1
+        at += length
+        byte = byte_at(data, at)
+    return at if byte >= 32 else -1
 
 
 @piece
@@ -115,23 +136,21 @@ def skip_text(data: Bytes, at: int) -> int:
         byte = byte_at(data, at)
         if byte == 34:
             return at + 1
-        if byte == 92:
-            at = _skip_escape(data, at)
-            if at < 0:
-                return -1
-        elif byte < 32:
+        at = _skip_special(data, at)
+        if at < 0:
             return -1
-        else:
-            length = _utf8_length(data, at)
-            if length == 0:
-                return -1
-            at += length
 
 
 @piece
-def skip_blanks(data: Bytes, at: int) -> int:
+def skip_blanks(data: Bytes, at: int, blanks: int) -> int:
+    """Behind the blanks at `at`.
+
+    Parameters
+    ----------
+    blanks : a bit for each byte that is one, `IN_LINE` or `IN_LIST`
+    """
     byte = byte_at(data, at)
-    while byte == 32 or byte == 9 or byte == 13:
+    while byte <= 32 and (blanks >> byte) & 1 == 1:
         at += 1
         byte = byte_at(data, at)
     return at
@@ -174,33 +193,33 @@ def literal_length(data: Bytes, at: int) -> int:
 
 
 @piece
-def _skip_key(data: Bytes, at: int) -> int:
+def _skip_key(data: Bytes, at: int, blanks: int) -> int:
     """To the value behind a key; -1 where there is none."""
     if byte_at(data, at) != 34:
         return -1
     at = skip_text(data, at + 1)
     if at < 0:
         return -1
-    at = skip_blanks(data, at)
-    return skip_blanks(data, at + 1) if byte_at(data, at) == 58 else -1
+    at = skip_blanks(data, at, blanks)
+    return skip_blanks(data, at + 1, blanks) if byte_at(data, at) == 58 else -1
 
 
 @piece
-def skip_value(data: Bytes, at: int) -> int:
+def skip_value(data: Bytes, at: int, blanks: int) -> int:
     """Behind a value of any kind; -1 where it is none, or nested too deeply."""
     depth = 0
     objects = _N0  # a bit for each level: whether it is an object
     while True:
         byte = byte_at(data, at)
         if byte == 123 or byte == 91:  # { or [
-            at = skip_blanks(data, at + 1)
+            at = skip_blanks(data, at + 1, blanks)
             if byte_at(data, at) != byte + 2:
                 depth += 1
                 objects = (objects << _N1) | (_N1 if byte == 123 else _N0)
                 if depth > MAX_DEPTH:
                     return -1
                 if byte == 123:
-                    at = _skip_key(data, at)
+                    at = _skip_key(data, at, blanks)
                     if at < 0:
                         return -1
                 continue
@@ -216,14 +235,14 @@ def skip_value(data: Bytes, at: int) -> int:
             return -1
         more = False
         while depth > 0 and not more:
-            at = skip_blanks(data, at)
+            at = skip_blanks(data, at, blanks)
             byte = byte_at(data, at)
             at = at + 1
             inside = objects & _N1 == _N1
             if byte == 44:
-                at = skip_blanks(data, at)
+                at = skip_blanks(data, at, blanks)
                 if inside:
-                    at = _skip_key(data, at)
+                    at = _skip_key(data, at, blanks)
                     if at < 0:
                         return -1
                 more = True

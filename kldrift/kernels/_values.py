@@ -24,15 +24,23 @@ def read_number(data: Bytes, at: int) -> tuple[int, float]:
 
 
 @piece
-def _integer_length(data: Bytes, at: int) -> int:
-    """Characters of an integer that is its own category text; 0 for any other number."""
+def _read_integer(data: Bytes, at: int) -> tuple[int, int]:
+    """Where an integer ends, or one with ``.0`` behind, and how many characters of it are its category text.
+
+    The length is 0 for any other number; so it is where a float may not be exact, or is -0.
+    """
     start = at + 1 if byte_at(data, at) == 45 else at
     end = skip_digits(data, start)
     count = end - start
+    length = end - at
+    most = 18
+    if byte_at(data, end) == 46 and byte_at(data, end + 1) == 48:
+        end += 2
+        most = 15
     byte = byte_at(data, end)
-    if count == 0 or count > 18 or byte == 46 or byte | 32 == 101:
-        return 0
-    return 0 if byte_at(data, start) == 48 and end > at + 1 else end - at
+    if count == 0 or count > most or byte == 46 or byte | 32 == 101 or 48 <= byte <= 57:
+        return end, 0
+    return end, 0 if byte_at(data, start) == 48 and length > 1 else length
 
 
 @piece
@@ -49,11 +57,11 @@ def read_category(fields: Fields, column: int, data: Bytes, at: int, place: int,
         end = stop + 1
     else:
         length = literal_length(data, at)
+        end = at + length
         if length == 0:
-            length = _integer_length(data, at)
+            end, length = _read_integer(data, at)
             if length == 0:
                 return -1
-        end = at + length
     missing = byte == 110  # null
     while column >= 0:
         code = read_input(fields.columns, 3 * column + 2)
@@ -88,20 +96,17 @@ def _days(year: int, month: int, day: int) -> int:
 
 
 @piece
-def read_time(data: Bytes, at: int) -> tuple[int, int]:
-    """Milliseconds since 1970 of ``"YYYY-MM-DDTHH:MM:SS[.f][Z|±hh:mm]"``, -1 for null, and where it ends.
+def read_instant(data: Bytes, at: int) -> tuple[int, int]:
+    """Milliseconds since 1970 of ``YYYY-MM-DDTHH:MM:SS[.f][Z|±hh:mm]``, and where it ends.
 
-    The end is -1 for every other form, and for instants that are not accepted: why, the general decoder tells.
+    The end is -1 for every other form, and for instants that are not accepted: why, the general decoder tells. At most
+    32 bytes are looked at beyond those of the form.
     """
-    if byte_at(data, at) != 34:
-        return (at + 4 if word_at(data, at) & FOUR_BYTES == NULL else -1), -1
-    if plain_text_end(data, at + 1) < at + 20:
-        return -1, -1
-    year, month, day = _digits(data, at + 1, 4), _digits(data, at + 6, 2), _digits(data, at + 9, 2)
-    hour, minute, second = _digits(data, at + 12, 2), _digits(data, at + 15, 2), _digits(data, at + 18, 2)
-    mark = byte_at(data, at + 11)
-    dashes = byte_at(data, at + 5) == 45 and byte_at(data, at + 8) == 45 and (mark == 84 or mark == 32)
-    if not (dashes and byte_at(data, at + 14) == 58 and byte_at(data, at + 17) == 58):
+    year, month, day = _digits(data, at, 4), _digits(data, at + 5, 2), _digits(data, at + 8, 2)
+    hour, minute, second = _digits(data, at + 11, 2), _digits(data, at + 14, 2), _digits(data, at + 17, 2)
+    mark = byte_at(data, at + 10)
+    dashes = byte_at(data, at + 4) == 45 and byte_at(data, at + 7) == 45 and (mark == 84 or mark == 32)
+    if not (dashes and byte_at(data, at + 13) == 58 and byte_at(data, at + 16) == 58):
         return -1, -1
     if year < 1970 or month < 1 or month > 12 or day < 1 or hour < 0 or minute < 0 or second < 0:
         return -1, -1
@@ -110,7 +115,7 @@ def read_time(data: Bytes, at: int) -> tuple[int, int]:
     if day > last_day or hour > 23 or minute > 59 or second > 59:
         return -1, -1
     ms = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60_000 + second * 1000
-    at += 20
+    at += 19
     if byte_at(data, at) == 46:
         start = at + 1
         at = skip_digits(data, start)
@@ -130,6 +135,15 @@ def read_time(data: Bytes, at: int) -> tuple[int, int]:
         offset = (hours * 60 + minutes) * 60_000
         ms = ms - offset if sign == 43 else ms + offset
         at += 6
-    if byte_at(data, at) != 34 or ms < 0 or ms >= _END_OF_TIMES:
+    return (at if 0 <= ms < _END_OF_TIMES else -1), ms
+
+
+@piece
+def read_time(data: Bytes, at: int) -> tuple[int, int]:
+    """The instant in quotes at `at` as `read_instant` reads it, -1 for null, and where it ends; -1 likewise."""
+    if byte_at(data, at) != 34:
+        return (at + 4 if word_at(data, at) & FOUR_BYTES == NULL else -1), -1
+    if plain_text_end(data, at + 1) < at + 20:
         return -1, -1
-    return at + 1, ms
+    end, ms = read_instant(data, at + 1)
+    return end + 1 if end >= 0 and byte_at(data, end) == 34 else -1, ms

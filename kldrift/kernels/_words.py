@@ -26,6 +26,12 @@ def piece(function: Function) -> Function:
     return compiled
 
 
+def piece_apart(function: Function) -> Function:
+    """Compile a piece that is called and not inlined."""
+    compiled: Function = njit(**_jit.CALLED_OPTIONS)(function)
+    return compiled
+
+
 if config.DISABLE_JIT:
 
     def word_at(data: Bytes, index: int) -> Any:

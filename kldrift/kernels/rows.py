@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
+from kldrift.kernels import _jit
 from kldrift.kernels._memory import read_input, write_block
 from kldrift.kernels._words import piece
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.fields import Fields
-from kldrift.kernels.fill import TABLE
+from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, TABLE, fill_task, most_cells
 from kldrift.records import CodeArray, FloatArray, IntArray
 
 #: Rows that are not plain, beyond a quarter of all, before it is not worth it.
@@ -110,3 +111,12 @@ def leave_row(out: Output, row: int, begin: int, end: int) -> bool:
     out.left[3 * n_left + 2] = end
     out.state[LEFT] = n_left + 1
     return True
+
+
+@_jit.jit
+def count_rows(counting: Counting, n_rows: int) -> None:
+    """Count the rows of the columns."""
+    cells = np.empty(BLOCK, np.uint32)
+    copies = np.empty(4 * most_cells(counting.table), np.int64)
+    for column in range(counting.columns.size):
+        fill_task(counting.table, counting.columns, n_rows, ALL_IN_SLOT_0, 1, counting.counts, column, cells, copies)

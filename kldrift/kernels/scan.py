@@ -1,4 +1,4 @@
-"""Rows of NDJSON to columns or counts, in one pass over the bytes.
+"""Rows of JSON, one a line or in a list, to columns or counts, in one pass over the bytes.
 
 Structure. A general reader of JSON finds out anew at each byte what it stands for. Rows of one producer, however,
 differ only in their values: what stands between two values, ``, "amount": `` with the comma and the spaces, is the same
@@ -9,8 +9,12 @@ and the end of a row are gaps, too. Only a gap that was not expected is read as 
 is after Langdale & Lemire, numbers are read as `decimal` tells.
 
 What is plain is read here: numbers, true, false, null, texts without escapes, times in the usual form, any nesting in
-fields that are not wanted. A row with anything else is left to the general decoder, and so is every row that is not
-JSON: its bytes are put on a list. Nothing here decides what a row means that is not plain.
+fields that are not wanted. A row with anything else is left to the general decoder, and so is every line that is not
+JSON: where it is is written down. Nothing here decides what a row means that is not plain.
+
+In a list the text between two rows, ``},{``, is the end of one and the begin of the next, and a newline is a blank as
+others are. Where a row that is not plain ends is found by reading it once more, as the value of a field that is not
+wanted: a gap of no bytes, then any value, then the gap that ends a row but for its brace.
 
 Bytes up to `PADDING` behind a row are looked at, so there have to be as many behind the last.
 
@@ -25,13 +29,34 @@ import numpy as np
 from numba import config, types
 
 from kldrift.kernels import _jit
-from kldrift.kernels._json import hash_at, mask_of, next_line, plain_text_end, skip_blanks, skip_text, skip_value
+from kldrift.kernels._json import (
+    IN_LINE,
+    IN_LIST,
+    NEWLINE,
+    hash_at,
+    mask_of,
+    next_line,
+    plain_text_end,
+    skip_blanks,
+    skip_text,
+    skip_value,
+)
 from kldrift.kernels._memory import read_block, read_input, write_block
 from kldrift.kernels._values import read_category, read_number, read_time
 from kldrift.kernels._words import Bytes, Words, byte_at, piece, word_at
 from kldrift.kernels.fields import Fields, find_text
-from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, fill_task, most_cells
-from kldrift.kernels.rows import BODY, COUNTING, OUTPUT, ROWS, Counting, Output, leave_row, put_missing
+from kldrift.kernels.rows import (
+    BODY,
+    COUNTING,
+    GIVEN_UP,
+    OUTPUT,
+    ROWS,
+    Counting,
+    Output,
+    count_rows,
+    leave_row,
+    put_missing,
+)
 from kldrift.records import IntArray
 
 #: Bytes behind the last row that may be looked at.
@@ -41,17 +66,20 @@ MORE_GAPS = 256
 #: Words of text that gaps may take, beyond those of the fields' names.
 MORE_WORDS = 4096
 
-#: What is known of the gaps: how many, and the words that they take.
-GAPS, WORDS = range(2)
+#: What is known of the gaps: how many, the words that they take, and what is blank in them.
+GAPS, WORDS, _BLANKS = range(3)
 
 _NUMBER, _CATEGORY, _TIME, _SKIP, _END = range(5)
 #: What is known of a gap: its length, its first word, its field, the kind of that, and the gaps that followed it.
 _LENGTH, _WORD, _FIELD, _KIND, _NEXT, _GAP = 0, 1, 2, 3, 4, 8
-_START, _ANY = 0, 1  # gaps without a text: before a row; one that was not learned
+# Gaps without a text: before a row; one that was not learned; before a row that is only passed over, and that row.
+_START, _ANY, _BEFORE, _WHOLE = range(4)
 _PROBES = 16
+#: A row of a list that is not plain has at most so many bytes.
+_LARGEST_LEFT = 1 << 16
 
-_N0, _N1, _N7 = (np.uint64(n) for n in (0, 1, 7))
-_NEWLINES = np.uint64(0x0A0A0A0A0A0A0A0A)
+_N0, _N7 = (np.uint64(n) for n in (0, 7))
+_ONES = np.uint64(0x0101010101010101)
 _SEVENS = np.uint64(0x7F7F7F7F7F7F7F7F)
 _BYTE = np.uint64(0xFF)
 
@@ -77,20 +105,27 @@ class Learned(NamedTuple):
     state: IntArray
 
 
-def nothing_learned(fields: Fields) -> Learned:
-    """Before the first row."""
+def nothing_learned(fields: Fields, in_list: bool = False) -> Learned:
+    """Before the first row.
+
+    Parameters
+    ----------
+    in_list : whether the rows are those of a list; else each has a line
+    """
     n_fields = int(fields.counts[1])
     n_gaps = 2 * n_fields + MORE_GAPS
-    state = np.zeros(2, dtype=np.int64)
-    state[GAPS] = 2
     gaps = np.zeros(n_gaps * _GAP, dtype=np.int64)
+    gaps[_BEFORE * _GAP + _NEXT] = _WHOLE
+    gaps[_WHOLE * _GAP + _KIND] = _SKIP  # its one word has the mask 0, and is everywhere
+    words = np.empty(2 * (2 * len(fields.words) + 4 * n_fields + MORE_WORDS), dtype=np.uint64)
+    words[:2] = 0
     return Learned(
         gaps,
-        np.empty(2 * (2 * len(fields.words) + 4 * n_fields + MORE_WORDS), dtype=np.uint64),
+        words,
         np.zeros(1 << (2 * n_gaps).bit_length(), dtype=np.int64),
         np.empty(n_gaps, dtype=np.uint64),
         np.zeros(n_fields, dtype=np.int64),
-        state,
+        np.array([_WHOLE + 1, 1, IN_LIST if in_list else IN_LINE], dtype=np.int64),
     )
 
 
@@ -119,31 +154,48 @@ def _is_at(gap: int, learned: Learned, data: Bytes, at: int) -> bool:
 
 
 @piece
-def _read_gap(data: Bytes, at: int, first: bool) -> tuple[int, int, int]:
+def _row_end(data: Bytes, at: int, blanks: int) -> int:
+    """Behind what ends a row: the newline, or the comma and blanks, or the bracket of the list; -1 where it is none."""
+    at = skip_blanks(data, at, blanks)
+    mark = byte_at(data, at)
+    if blanks & NEWLINE == 0:
+        return at + 1 if mark == 10 else -1
+    if mark == 44:
+        return skip_blanks(data, at + 1, blanks)
+    return at + 1 if mark == 93 else -1
+
+
+@piece
+def _read_gap(data: Bytes, at: int, previous: int, blanks: int) -> tuple[int, int, int]:
     """Behind the gap at `at`, and where its name begins and ends; -1 where it is none.
 
     Without a name it is the end of the row.
     """
     begin = at
-    at = skip_blanks(data, at)
-    mark = byte_at(data, at)
-    if first or mark != 125:
-        if mark != (123 if first else 44):
-            return -1, 0, 0
-        at = skip_blanks(data, at + 1)
-    if byte_at(data, at) == 125 and mark != 44:
-        at = skip_blanks(data, at + 1)
-        return at + 1 if byte_at(data, at) == 10 else -1, begin, begin
+    first = previous == _START
+    ended = previous == _WHOLE
+    if not ended:
+        at = skip_blanks(data, at, blanks)
+        mark = byte_at(data, at)
+        if first or mark != 125:
+            if mark != (123 if first else 44):
+                return -1, 0, 0
+            at = skip_blanks(data, at + 1, blanks)
+        if byte_at(data, at) == 125 and mark != 44:
+            at += 1
+            ended = True
+    if ended:
+        return _row_end(data, at, blanks), begin, begin
     if byte_at(data, at) != 34:
         return -1, 0, 0
     start = at + 1
     end = plain_text_end(data, start)
     if end < 0 or skip_text(data, start) != end + 1:
         return -1, 0, 0
-    at = skip_blanks(data, end + 1)
+    at = skip_blanks(data, end + 1, blanks)
     if byte_at(data, at) != 58:
         return -1, 0, 0
-    return skip_blanks(data, at + 1), start, end
+    return skip_blanks(data, at + 1, blanks), start, end
 
 
 @piece
@@ -206,7 +258,7 @@ def _next_gap(previous: int, learned: Learned, fields: Fields, data: Bytes, at: 
             break
         if _is_at(gap, learned, data, at):
             return gap
-    gap_end, start, end = _read_gap(data, at, previous == _START)
+    gap_end, start, end = _read_gap(data, at, previous, read_input(learned.state, _BLANKS))
     if gap_end < 0:
         return -1
     gap = _learn(learned, fields, data, at, gap_end, start, end)
@@ -229,9 +281,15 @@ def _put_missing(fields: Fields, learned: Learned, out: Output, row: int, place:
 
 
 @piece
-def _scan_row(data: Bytes, at: int, fields: Fields, learned: Learned, out: Output, row: int, place: int) -> int:
-    """Read the row at `at` into the columns at `place`; where the next one begins, -1 where it is not plain."""
-    gap = _START
+def _scan_row(
+    data: Bytes, at: int, gap: int, fields: Fields, learned: Learned, out: Output, row: int, place: int
+) -> int:
+    """Read the row at `at` into the columns at `place`; where the next one begins, -1 where it is not plain.
+
+    Parameters
+    ----------
+    gap : `_START`, or `_BEFORE` to pass over it; then -1 where it is no JSON
+    """
     left = read_input(fields.counts, 1)
     n_numbers = read_input(fields.counts, 0)
     stride = read_input(out.stride, 0)
@@ -246,9 +304,9 @@ def _scan_row(data: Bytes, at: int, fields: Fields, learned: Learned, out: Outpu
                 _put_missing(fields, learned, out, row, place)
             return at
         if byte_at(data, at) <= 32:  # a gap that ends earlier than this one does
-            at = skip_blanks(data, at)
+            at = skip_blanks(data, at, read_input(learned.state, _BLANKS))
         if kind == _SKIP:
-            at = skip_value(data, at)
+            at = skip_value(data, at, read_input(learned.state, _BLANKS))
         else:
             field = read_block(learned.gaps, gap * _GAP + _FIELD)
             if read_block(learned.seen, field) == row + 1:
@@ -266,15 +324,6 @@ def _scan_row(data: Bytes, at: int, fields: Fields, learned: Learned, out: Outpu
                 write_block(out.times, place, ms)
         if at < 0:
             return -1
-
-
-@_jit.jit
-def _count(counting: Counting, n_rows: int) -> None:
-    """Count the rows of the columns."""
-    cells = np.empty(BLOCK, np.uint32)
-    copies = np.empty(4 * most_cells(counting.table), np.int64)
-    for column in range(counting.columns.size):
-        fill_task(counting.table, counting.columns, n_rows, ALL_IN_SLOT_0, 1, counting.counts, column, cells, copies)
 
 
 def _vector(dtype: Any, readonly: bool = False) -> Any:
@@ -295,32 +344,55 @@ _INTEGERS, _WORDS = _vector(types.int64), _vector(types.uint64)
 )
 def scan_rows(
     data: Bytes, base: int, stop: int, fields: Fields, learned: Learned, out: Output, counting: Counting
-) -> None:
+) -> int:
     """Read rows into columns, and count them if they are to be counted; goes on behind those of `out.state`.
 
     Parameters
     ----------
-    data : whole lines up to `stop`, the last with its newline or not; `PADDING` bytes behind, the first a newline if
-        the last line has none
+    data : whole lines up to `stop`, the last with its newline or not; or what follows the bracket of a list, or some
+        row in it. `PADDING` bytes behind: newlines if they are lines, zeros if they are a list.
     base : where `data` begins among the bodies
+
+    Returns
+    -------
+    int, behind the last row, and what ends it; in a list there is more where that is no bracket: the rows end before
+    `stop`, or go beyond it, or are no JSON
     """
     row, body = out.state[ROWS], out.state[BODY]
     counts = counting.counts.size > 0
+    blanks = learned.state[_BLANKS]
+    in_list = blanks & NEWLINE != 0
     place: int = row * 0 if counts else row
+    gap: int = _START
     at = 0
     while at < stop:
         begin = at
         if byte_at(data, at) != 123:
-            at = skip_blanks(data, at)
-            if byte_at(data, at) == 10:
+            at = skip_blanks(data, at, blanks)
+            if in_list:
+                begin = at
+            elif byte_at(data, at) == 10:
                 at += 1
                 continue
-        end = _scan_row(data, begin, fields, learned, out, row, place)
-        plain = end >= 0
+        if place == out.stride[0]:  # no room: more rows than most_rows told of
+            out.state[GIVEN_UP] = 1
+            return at
+        end = _scan_row(data, begin, gap, fields, learned, out, row, place)
+        if end < 0 and in_list:
+            if gap == _BEFORE:
+                break
+            gap = _BEFORE
+            continue
+        plain = end >= 0 and gap == _START
+        gap = _START
         if not plain:
-            end = next_line(data, begin)
-            if not leave_row(out, row, base + begin, base + end - 1):
-                return
+            if not in_list:
+                end = next_line(data, begin)
+            elif end - begin > _LARGEST_LEFT:  # it was read twice, and there may be more of them
+                out.state[GIVEN_UP] = 1
+                return at
+            if not leave_row(out, row, base + begin, base + end - (0 if in_list else 1)):
+                return at
         while base + begin >= out.ends[body]:
             body += 1
         out.n_rows[body] += 1
@@ -329,11 +401,14 @@ def scan_rows(
         if plain or not counts:
             place += 1
         if counts and place == out.stride[0]:
-            _count(counting, place)
+            count_rows(counting, place)
             place = row * 0
+        if in_list and byte_at(data, end - 1) == 93:
+            break
     if counts and place > 0:
-        _count(counting, place)
+        count_rows(counting, place)
     out.state[ROWS], out.state[BODY] = row, body
+    return at
 
 
 def is_ready() -> bool:
@@ -341,19 +416,25 @@ def is_ready() -> bool:
     return bool(config.DISABLE_JIT or scan_rows.overloads)  # type: ignore[attr-defined]
 
 
-@_jit.kernel(_vector(types.uint8, readonly=True))
 def count_newlines(data: Bytes) -> int:
     """Newlines among the bytes."""
+    return count_byte(data, 10)
+
+
+@_jit.kernel(_vector(types.uint8, readonly=True), types.int64)
+def count_byte(data: Bytes, byte: int) -> int:
+    """How many of the bytes are `byte`."""
     size: int = data.size
     whole = size & -8
     total = 0
+    pattern = np.uint64(byte) * _ONES
     for block in range(0, whole, 8 * 255):  # no byte of the sums overflows
         sums = _N0
         for at in range(block, min(block + 8 * 255, whole), 8):
-            other = word_at(data, at) ^ _NEWLINES
+            other = word_at(data, at) ^ pattern
             sums += (~(((other & _SEVENS) + _SEVENS) | other | _SEVENS)) >> _N7
         for shift in range(0, 64, 8):
             total += int((sums >> np.uint64(shift)) & _BYTE)
     for at in range(whole, size):
-        total += 1 if byte_at(data, at) == 10 else 0
+        total += 1 if byte_at(data, at) == byte else 0
     return total

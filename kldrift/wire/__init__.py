@@ -46,9 +46,9 @@ def decode(
         case "ndjson":
             decoding = ndjson.decode(bodies, plan, bins)
         case "json":
-            decoding = json.decode(bodies, plan)
+            decoding = json.decode(bodies, plan, bins)
         case "csv":
-            decoding = csv.decode(bodies, plan, header)
+            decoding = csv.decode(bodies, plan, header, bins)
         case "arrow":
             decoding = arrow.decode(bodies, plan)
         case "parquet":

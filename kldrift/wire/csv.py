@@ -12,8 +12,10 @@ from typing import Final
 import numpy as np
 import polars as pl
 
+from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.scan_csv import MAX_RECORD_LINES
 from kldrift.records import IntArray
-from kldrift.wire import columns
+from kldrift.wire import columns, scanned_csv
 from kldrift.wire.ndjson import count_newlines
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import (
@@ -31,48 +33,59 @@ from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 
 #: More columns than any table of features has; each costs the decoder some memory.
 _MAX_COLUMNS: Final = 20_000
-#: Physical lines that one record may span in the row-wise pass.
-_MAX_RECORD_LINES: Final = 1000
+#: Records that the kernel leaves are decoded in one call of polars where they have more bytes; one by one it takes
+#: as long with 4 to 15 KB.
+_BULK_BYTES: Final = 10_000
+
+#: Bytes before a quote that opens a field or is the second of two, and behind one that closes it or is the first.
+_MAY_BE_BEFORE: Final = np.isin(np.arange(256), list(b',\n"'))
+_MAY_BE_BEHIND: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"") -> Decoding:
-    """Decode the bodies; those under the same header in one call.
+def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTable | None = None) -> Decoding:
+    """Decode the bodies; those under the same header in one call, by the kernel or of polars.
 
     Parameters
     ----------
     header : the header line of bodies that have none of their own
+    bins : records may be counted in them by the kernel, where all bodies have the same header
     """
     headers: list[bytes] = []
-    records: list[bytes] = []
+    records: list[memoryview] = []
     unreadable: dict[int, str] = {}
     names_of: dict[bytes, list[str] | str] = {}
     room = plan.max_rows
+    may_be_too_many = sum(map(len, bodies)) + len(bodies) > room
     for i, body in enumerate(bodies):
         if header:
-            head, rest = header, body
-            if not body.strip():
+            head, start = header, 0
+            if not body or body.isspace():
                 unreadable[i] = "empty body: expected lines of comma separated values"
         else:
-            head, rest = _split_header(body.removeprefix(_BOM))
+            head, start = _split_header(body)
         names = names_of.get(head)
         if names is None:
             names = names_of[head] = _read_header(head, plan)
         if isinstance(names, str):
             unreadable.setdefault(i, names)
-        elif len(rest) > room and (lines := count_newlines(rest) + 1) > room:
-            unreadable.setdefault(i, too_many_rows(f"{lines} lines", plan))
-        room -= len(rest) and count_newlines(rest) + 1
+        if may_be_too_many:
+            lines = count_newlines(body[start:]) + 1 if start < len(body) else 0
+            if lines > room:
+                unreadable.setdefault(i, too_many_rows(f"{lines} lines", plan))
+            else:
+                room -= lines
         headers.append(head)
-        records.append(rest)
+        records.append(memoryview(body)[start:])
     tables: list[Table] = []
     counts = [0] * len(bodies)
     readable = [i for i in range(len(bodies)) if i not in unreadable]
-    for run in _runs(readable, headers):
+    runs = list(_runs(readable, headers))
+    for run in runs:
         names = names_of[headers[run[0]]]
         assert not isinstance(names, str)
-        run_tables, run_counts = _decode_run([records[i] for i in run], names, plan)
+        run_tables, run_counts = _decode_run([records[i] for i in run], names, plan, bins if len(runs) == 1 else None)
         tables += run_tables
         for i, count in zip(run, run_counts, strict=True):
             counts[i] = count
@@ -91,15 +104,16 @@ def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int
         yield run
 
 
-def _split_header(body: bytes) -> tuple[bytes, bytes]:
-    """The first record, and what follows. A newline within quotes does not end it."""
-    stop, odd = 0, 0
+def _split_header(body: bytes) -> tuple[bytes, int]:
+    """The first record, and where it ends. A newline within quotes does not end it."""
+    start = len(_BOM) if body.startswith(_BOM) else 0
+    stop, odd = start, 0
     while end := body.find(b"\n", stop) + 1:
         odd ^= body.count(b'"', stop, end) & 1
         stop = end
         if not odd:
-            return body[:stop], body[stop:]
-    return body, b""
+            return body[start:stop], stop
+    return body[start:], len(body)
 
 
 def _read_header(header: bytes, plan: Plan) -> list[str] | str:
@@ -122,8 +136,14 @@ def _read_header(header: bytes, plan: Plan) -> list[str] | str:
     return names
 
 
-def _decode_run(bodies: Sequence[bytes], names: Sequence[str], plan: Plan) -> tuple[list[Table], list[int]]:
-    """Bodies under one header: in one call, else one by one, else record by record."""
+def _decode_run(
+    records: Sequence[memoryview], names: Sequence[str], plan: Plan, bins: BinTable | None
+) -> tuple[list[Table], list[int]]:
+    """Bodies under one header: by the kernel, in one call of polars, else one by one, else record by record."""
+    found = scanned_csv.decode(records, names, plan, lambda left: _decode_left(left, names, plan), bins)
+    if found is not None:
+        return [found[0]], found[1]
+    bodies = [body.tobytes() for body in records]
     if len(bodies) > 1:
         data = b"".join(body if body.endswith(b"\n") or not body else body + b"\n" for body in bodies)
         table = _decode_bulk(data, names, plan)
@@ -138,11 +158,19 @@ def _decode_run(bodies: Sequence[bytes], names: Sequence[str], plan: Plan) -> tu
     return tables, [table.n_records for table in tables]
 
 
+def _decode_left(data: bytes, names: Sequence[str], plan: Plan) -> Table:
+    """Records that are not plain."""
+    table = _decode_bulk(data, names, plan) if len(data) > _BULK_BYTES else None
+    return table if table is not None else _decode_recordwise(data, names, plan)
+
+
 def _decode_bulk(data: bytes, names: Sequence[str], plan: Plan) -> Table | None:
     """All records in one call of polars; None if it cannot be sure of every one of them."""
     width = len(names)
     if (count_newlines(data) + 1) * width > len(data) + width:
         return None  # some records are short; polars would fill them, at any cost in memory
+    if not _is_regular(data):
+        return None
     frame = _read(data, _dtypes(names, plan))
     if frame is None:  # a cell that is no number, or a record that is none
         frame = _read(data, dict.fromkeys(range(width), pl.String))
@@ -174,6 +202,22 @@ def _read(data: bytes, dtypes: dict[int, type[pl.DataType]]) -> pl.DataFrame | N
 def _first(names: Sequence[str]) -> list[tuple[int, str]]:
     """Columns by name; of a repeated name the first one."""
     return [(i, name) for name, i in {name: i for i, name in reversed(list(enumerate(names)))}.items()]
+
+
+def _is_regular(data: bytes) -> bool:
+    """Whether quotes are around fields or doubled, and carriage returns before newlines: polars takes any as text.
+
+    Of all quotes each other one opens a field, or is the second of two.
+    """
+    if data.count(b"\r") != data.count(b"\r\n"):
+        return False
+    if b'"' not in data:
+        return True
+    chars = np.frombuffer(b"\n" + data + b"\n", dtype=np.uint8)
+    at = np.flatnonzero(chars == 34)
+    if len(at) % 2:
+        return False
+    return bool(_MAY_BE_BEFORE[chars[at[0::2] - 1]].all() and _MAY_BE_BEHIND[chars[at[1::2] + 1]].all())
 
 
 def _is_rectangular(data: bytes, width: int) -> bool:
@@ -285,7 +329,7 @@ def _records(data: bytes) -> Iterator[list[str] | str]:
     one bad line, and from there on no record may span lines at all: reading on stays linear in the size.
     """
     lines = data.decode("utf-8", "surrogateescape").split("\n")
-    longest = _MAX_RECORD_LINES
+    longest = MAX_RECORD_LINES
     at = 0
     while at < len(lines):
         stop = at + 1
@@ -307,7 +351,11 @@ def _records(data: bytes) -> Iterator[list[str] | str]:
 
 
 def _fields(text: str) -> list[str] | str:
+    lines = [line + "\n" for line in text.split("\n")]
+    reader = csv.reader(lines, strict=True)
     try:
-        return next(csv.reader([line + "\n" for line in text.split("\n")], strict=True))
+        record = next(reader)
     except (csv.Error, StopIteration) as error:
         return str(error) or "no fields"
+    # A quote inside of a field that is not quoted is a character, and closes or opens nothing.
+    return record if reader.line_num == len(lines) else "a quote in a field that does not begin with one"

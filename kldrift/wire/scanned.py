@@ -1,11 +1,15 @@
-"""NDJSON by the kernel that reads rows; the rows that it leaves are decoded row by row and put in their places."""
+"""Lines and lists of JSON by the kernel that reads rows.
 
+The rows that it leaves are decoded by the general way, and put in their places.
+"""
+
+import re
 from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
 
-from kldrift.kernels import _jit, scan
+from kldrift.kernels import _jit, rows, scan
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import IntArray
 from kldrift.wire.plan import Plan
@@ -17,6 +21,13 @@ Rowwise = Callable[[Sequence[bytes], Plan], Decoding]
 #: A body up to this size is copied with the padding; of a larger one, only its last lines.
 _COPIED_BYTES: Final = 1 << 15
 _PADDING: Final = b"\n" * scan.PADDING
+
+#: Of a list so much is copied at once, so that there is padding behind. No byte ends a row for sure as a newline does,
+#: so there is none at which a list could be cut, and what is read of it in place could go on beyond its end.
+_WINDOW_BYTES: Final = 1 << 19
+_END: Final = b"\0" * scan.PADDING
+_BEGIN: Final = re.compile(rb"[ \t\r\n]*\[")
+_BLANKS: Final = b" \t\r\n"
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable | None = None) -> Decoding | None:
@@ -30,39 +41,107 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
     if not (plan.scan and scan.is_ready()):
         return None
     layout = layout_of(plan)
-    data = bodies[0] if len(bodies) == 1 else b"\n".join(bodies)
-    target = target_for(layout, bins, _ends(bodies), lambda: _most_rows(data))
-    _scan(data, layout, target)
+    ends = _ends(bodies)
+    small = len(bodies) > 1 and ends[-1] < len(bodies) * _COPIED_BYTES
+    pieces = [b"\n".join(bodies)] if small else bodies
+    target = target_for(layout, bins, ends, lambda: sum(map(_most_rows, pieces)))
+    learned = _learned(layout, in_list=False)
+    base = 0
+    for piece in pieces:
+        if piece and not target.given_up:
+            _scan(piece, base, target, learned)
+        base += len(piece) + 1
+    if scan.start_anew(learned):  # what is full of keys that a sender made up is not kept
+        layout.idle.append(learned)
     table = None
     if not target.given_up:
         left = target.left
-        table = target.table_with(rowwise(_lines_of(data, bodies, left), plan).table) if len(left) else target.table()
+        table = target.table_with(rowwise(_left_lines(bodies, ends, left), plan).table) if len(left) else target.table()
     target.release()
     return None if table is None else Decoding(table, target.out.n_rows.tolist())
 
 
-def _most_rows(data: bytes) -> int:
+def _most_rows(piece: bytes) -> int:
     with _jit.ieee():
-        return scan.count_newlines(np.frombuffer(data, dtype=np.uint8)) + 1
+        return scan.count_newlines(np.frombuffer(piece, dtype=np.uint8)) + 1
 
 
-def _scan(data: bytes, layout: Layout, target: Target) -> None:
-    """Have the kernel read the bodies."""
-    try:
-        learned = layout.idle.pop()
-    except IndexError:
-        learned = scan.nothing_learned(layout.fields)
-    cut = 0 if len(data) <= _COPIED_BYTES else data.rfind(b"\n", 0, len(data) - scan.PADDING) + 1
-    last = np.frombuffer(data[cut:] + _PADDING, dtype=np.uint8)
+def _scan(piece: bytes, base: int, target: Target, learned: scan.Learned) -> None:
+    """Have the kernel read one or more bodies, which begin at `base` among all."""
+    fields = target.layout.fields
+    cut = 0 if len(piece) <= _COPIED_BYTES else piece.rfind(b"\n", 0, len(piece) - scan.PADDING) + 1
+    last = np.frombuffer(piece[cut:] + _PADDING, dtype=np.uint8)
     with _jit.ieee():
         if cut:
-            scan.scan_rows(
-                np.frombuffer(data, dtype=np.uint8), 0, cut, layout.fields, learned, target.out, target.counting
-            )
+            whole = np.frombuffer(piece, dtype=np.uint8)
+            scan.scan_rows(whole, base, cut, fields, learned, target.out, target.counting)
         if not target.given_up:
-            scan.scan_rows(last, cut, len(data) - cut, layout.fields, learned, target.out, target.counting)
-    if scan.start_anew(learned):  # what is full of keys that a sender made up is not kept
-        layout.idle.append(learned)
+            scan.scan_rows(last, base + cut, len(piece) - cut, fields, learned, target.out, target.counting)
+
+
+def _learned(layout: Layout, in_list: bool) -> scan.Learned:
+    try:
+        return (layout.idle_lists if in_list else layout.idle).pop()
+    except IndexError:
+        return scan.nothing_learned(layout.fields, in_list)
+
+
+def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None) -> Target | None:
+    """The rows of a list; None where the body is none, too few rows are plain, or the kernel cannot be used.
+
+    Parameters
+    ----------
+    begin : where JSON begins in the body
+    """
+    if not (plan.scan and scan.is_ready()):
+        return None
+    found = _BEGIN.match(body, begin)
+    if found is None:
+        return None
+    layout = layout_of(plan)
+    target = target_for(layout, bins, np.array([len(body) + 1], dtype=np.int64), lambda: _most_rows_in(body, plan))
+    learned = _learned(layout, in_list=True)
+    end = _scan_list(body, found.end(), target, learned)
+    if scan.start_anew(learned):
+        layout.idle_lists.append(learned)
+    return None if end is None or body[end:].strip(_BLANKS) else target
+
+
+def _most_rows_in(body: bytes, plan: Plan) -> int:
+    """Rows that a list may have, a quarter of them no objects; of one with more, too few are plain."""
+    with _jit.ieee():
+        n_objects = scan.count_byte(np.frombuffer(body, dtype=np.uint8), ord("{"))
+    return min(n_objects + n_objects // 3 + 2 * rows.FALLBACK_ROWS, plan.max_rows + 1)
+
+
+def _scan_list(body: bytes, at: int, target: Target, learned: scan.Learned) -> int | None:
+    """Have the kernel read the rows from `at` on, window by window; where the list ends, None if it could not."""
+    done = 1
+    while done:  # a row that is larger than a window is given up
+        window = b"".join((memoryview(body)[at : at + _WINDOW_BYTES], _END))
+        learned.seen[:] = 0  # a row that the last window ended in is read once more
+        with _jit.ieee():
+            done = scan.scan_rows(
+                np.frombuffer(window, dtype=np.uint8),
+                at,
+                len(window) - len(_END),
+                target.layout.fields,
+                learned,
+                target.out,
+                target.counting,
+            )
+        if target.given_up:
+            return None
+        at += done
+        if done and window[done - 1] == ord("]"):
+            return at
+    return None
+
+
+def left_in_list(body: bytes, left: IntArray) -> bytes:
+    """The rows of a list that were left, as a list."""
+    texts = [body[start:stop] for start, stop in left[:, 1:].tolist()]  # each with what ends it: a comma, the bracket
+    return b"[" + b"".join(texts).rstrip(_BLANKS)[:-1] + b"]"
 
 
 def _ends(bodies: Sequence[bytes]) -> IntArray:
@@ -70,8 +149,11 @@ def _ends(bodies: Sequence[bytes]) -> IntArray:
     return np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
 
 
-def _lines_of(data: bytes, bodies: Sequence[bytes], left: IntArray) -> list[bytes]:
+def _left_lines(bodies: Sequence[bytes], ends: IntArray, left: IntArray) -> list[bytes]:
     """The lines that were left, body by body."""
-    lines = [data[start:stop] for start, stop in left[:, 1:].tolist()]
-    stops = np.searchsorted(left[:, 1], _ends(bodies)).tolist()
-    return [b"\n".join(lines[start:stop]) for start, stop in zip([0, *stops[:-1]], stops, strict=True)]
+    lines: list[list[bytes]] = [[] for _ in bodies]
+    of_body = np.searchsorted(ends, left[:, 1], side="right").tolist()
+    for i, (start, stop) in zip(of_body, left[:, 1:].tolist(), strict=True):
+        begin = int(ends[i]) - len(bodies[i]) - 1
+        lines[i].append(bodies[i][start - begin : stop - begin])
+    return [b"\n".join(found) for found in lines]

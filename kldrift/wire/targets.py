@@ -1,7 +1,7 @@
 """What the kernels that read rows write into: columns, or counts, of the features of a plan."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -35,7 +35,8 @@ class Layout:
     plan : held, so that its identity stays taken
     known : the categories that the tables were made of
     numbers : the names of the fields of numbers, in order
-    idle : what was learned of earlier bodies, and no thread has in hand
+    idle : what was learned of earlier lines, and no thread has in hand
+    idle_lists : the same of lists
     blocks : columns that rows are counted from, and where each begins, that no thread has in hand
     """
 
@@ -44,6 +45,7 @@ class Layout:
     numbers: tuple[str, ...]
     fields: Fields
     idle: list[scan.Learned] = field(default_factory=list)
+    idle_lists: list[scan.Learned] = field(default_factory=list)
     blocks: list[tuple[rows.Output, IntArray]] = field(default_factory=list)
 
 
@@ -164,6 +166,15 @@ class Target:
             at_rows = (np.cumsum(keep) - 1)[at_rows]
         invalid = [Invalid(item.feature, at_rows[item.rows], item.got) for item in other.invalid]
         return Table(table.n_records, columns, event_ms, invalid, rejected, details, table.counts)
+
+
+def counted(table: Table, bins: BinTable) -> Table:
+    """A table of columns as one of counts."""
+    if table.counts is not None:
+        return table
+    counts = np.zeros((1, bins.offsets[-1]), dtype=np.int64)
+    _count(counts, bins, table)
+    return replace(table, columns=[], counts=Counts(bins, counts[0]))
 
 
 def _count(counts: IntArray, bins: BinTable, table: Table) -> None:

@@ -1,4 +1,4 @@
-"""NDJSON to columns beside polars and JSON libraries on the same bytes: ``python -m tests.benchmarks.decode``.
+"""NDJSON and CSV to columns beside polars and JSON libraries on the same bytes: ``python -m tests.benchmarks.decode``.
 
 Times are the best of interleaved repetitions, so that a busy moment of the machine hits all sides; every way's values
 are compared with those that were written, bit by bit. polars uses all cores, in one call; ours decodes pieces of 2 MB
@@ -22,7 +22,7 @@ import numpy as np
 import orjson
 import polars as pl
 
-from kldrift.kernels import _jit
+from kldrift.kernels import _jit, scan_csv
 from kldrift.records import BatchSchema, Decoded, FeatureSchema
 from kldrift.wire import decode, ndjson
 from tests.benchmarks.table import Row, print_rows
@@ -119,6 +119,90 @@ def beside_polars(n_rows: int, seconds: float) -> list[Row]:
     return rows
 
 
+def csv_beside_polars(n_rows: int, seconds: float) -> list[Row]:
+    """Two threads and one, beside polars' one call."""
+    rows = []
+    header = ",".join(NAMES).encode() + b"\n"
+    with ThreadPoolExecutor(2) as threads:
+        for name, (schema, columns) in datasets(n_rows).items():
+            lines = [",".join(map(str, row)).encode() + b"\n" for row in zip(*columns, strict=True)]
+            whole, pieces = header + b"".join(lines), pieces_of(lines)
+            types = {f.name: pl.Float64() if f.kind == "numeric" else pl.String() for f in schema.features}
+
+            def ours(piece: bytes, schema: BatchSchema = schema) -> Decoded:
+                return decode("csv", [piece], schema, header=header)
+
+            assert_decoded(list(map(ours, pieces)), columns)
+            assert pl.read_csv(BytesIO(whole), schema=types)["f3"].to_list() == columns[3]
+            two, one, theirs = best(
+                [
+                    lambda ours=ours, pieces=pieces: list(threads.map(ours, pieces)),
+                    lambda ours=ours, pieces=pieces: [ours(piece) for piece in pieces],
+                    lambda whole=whole, types=types: pl.read_csv(BytesIO(whole), schema=types),
+                ],
+                seconds,
+            )
+            n = n_rows * 50
+            peer = rate(n, theirs)
+            rows.append(Row(f"CSV, {name}, two threads", rate(n, two), peer, "polars", theirs / two, 1.5))
+            rows.append(Row("the same, one thread", rate(n, one), peer, "polars, all cores", theirs / one))
+    return rows
+
+
+def csv_worst_cases(n_rows: int, seconds: float) -> list[Row]:
+    """What the kernel of CSV is bad at, beside the general way on the same bytes."""
+    schema, columns = datasets(n_rows)["40 floats, 10 categories"]
+    records = [",".join(map(str, row)).encode() for row in zip(*columns, strict=True)]
+    short = [record.rpartition(b",")[0] for record in records]
+    third = n_rows // 3
+    cases = {
+        "every record malformed": short,
+        "one record in five malformed": [short[i] if i % 5 == 0 else record for i, record in enumerate(records)],
+        "the later half malformed": records[: n_rows // 2] + short[n_rows // 2 :],
+        "every cell in quotes": [b'"' + record.replace(b",", b'","') + b'"' for record in records],
+        "quotes in every category": [
+            record.replace(b"_", b'""').replace(b"c", b'"c').replace(b"y", b'y"') for record in records
+        ],
+        "a number with a plus in one record of five": [
+            b"+" + record.lstrip(b"-") if i % 5 == 0 else record for i, record in enumerate(records)
+        ],
+        "the last third with a plus": records[:-third] + [b"+" + record.lstrip(b"-") for record in records[-third:]],
+        "a quote that is not closed at the end": [*records[:-1], b'"' + records[-1]],
+        "quotes and a newline in a category at the end": [*records, short[-1] + b',"a ""b""\nc"'],
+    }
+    header = ",".join(NAMES).encode() + b"\n"
+
+    def by_kernel(body: bytes) -> Decoded:
+        return decode("csv", [body], schema, header=header)
+
+    def general(body: bytes) -> Decoded:
+        ready = scan_csv.is_ready
+        scan_csv.is_ready = lambda: False
+        try:
+            return by_kernel(body)
+        finally:
+            scan_csv.is_ready = ready
+
+    rows = []
+    for name, lines in cases.items():
+        ours, theirs = beside_general(by_kernel, general, b"\n".join(lines), seconds)
+        n = n_rows * 50
+        what = f"worst case of CSV: {name}"
+        rows.append(Row(what, rate(n, ours), rate(n, theirs), "general way", theirs / ours, 0.5))
+    return rows
+
+
+def beside_general(
+    by_kernel: Callable[[bytes], Decoded], general: Callable[[bytes], Decoded], body: bytes, seconds: float
+) -> list[float]:
+    """The least seconds of both ways, which give the same."""
+    found, expected = by_kernel(body), general(body)
+    assert found.bodies == expected.bodies
+    for column, other in zip(found.batch.columns, expected.batch.columns, strict=True):
+        np.testing.assert_array_equal(column, other)
+    return best([lambda: by_kernel(body), lambda: general(body)], seconds)
+
+
 def beside_libraries(n_rows: int, seconds: float) -> list[Row]:
     """One thread to columns, beside libraries that make Python objects."""
     schema, columns = datasets(n_rows)["50 floats of 17 digits"]
@@ -213,13 +297,7 @@ def worst_cases(n_rows: int, seconds: float) -> list[Row]:
 
     rows = []
     for name, body in cases.items():
-        found, expected = decode("ndjson", [body], schema), general(body)
-        assert found.bodies == expected.bodies
-        for column, other in zip(found.batch.columns, expected.batch.columns, strict=True):
-            np.testing.assert_array_equal(column, other)
-        ours, theirs = best(
-            [lambda body=body: decode("ndjson", [body], schema), lambda body=body: general(body)], seconds
-        )
+        ours, theirs = beside_general(lambda body: decode("ndjson", [body], schema), general, body, seconds)
         n = n_rows * 50
         rows.append(Row(f"worst case: {name}", rate(n, ours), rate(n, theirs), "general way", theirs / ours, 0.5))
     return rows
@@ -229,8 +307,9 @@ def rows(quick: bool = False) -> list[Row]:
     """Every row."""
     _jit.warm_up()
     n_rows, seconds = (2_000, 0.2) if quick else (20_000, 4.0)
-    found = [*beside_polars(n_rows, seconds), *small_bodies(seconds / 2)]
-    return [*found, *beside_libraries(n_rows // 4, seconds), *worst_cases(n_rows // 10, seconds / 2)]
+    found = [*beside_polars(n_rows, seconds), *csv_beside_polars(n_rows, seconds), *small_bodies(seconds / 2)]
+    found += [*beside_libraries(n_rows // 4, seconds), *worst_cases(n_rows // 10, seconds / 2)]
+    return [*found, *csv_worst_cases(n_rows // 10, seconds / 2)]
 
 
 def main() -> None:

@@ -5,8 +5,8 @@
 
 A decoder may call a body unreadable, reject rows and values, and nothing else: no exception, no end of the process,
 no batch that is not what the records promise, no harm to the bodies that are decoded with a bad one; and the kernel
-that reads NDJSON gives what decoding row by row gives. The daemon answers everything without a 5xx other than 503, its
-``/metrics`` parses, and its log tells of no defect.
+that reads NDJSON and lists of JSON gives what the general way gives. The daemon answers everything without a 5xx other
+than 503, its ``/metrics`` parses, and its log tells of no defect.
 """
 
 import multiprocessing
@@ -25,16 +25,19 @@ from typing import Any
 import numpy as np
 
 from kldrift.kernels import _jit
-from kldrift.records import BatchSchema, BodyResult, Decoded, FeatureSchema, TimestampSpec, Vocabulary
-from kldrift.wire import decode, ndjson, scanned
-from kldrift.wire.plan import plan_for
-from kldrift.wire.tables import finish
+from kldrift.kernels.bin_table import BinTable
+from kldrift.records import BatchSchema, BodyResult, Decoded, FeatureSchema, Format, TimestampSpec, Vocabulary
+from kldrift.wire import decode, json, ndjson, scanned
+from kldrift.wire.plan import Plan, plan_for
+from kldrift.wire.tables import Decoding, finish
 from tests.faults import fuzz_http
 from tests.faults.payloads import FORMATS, SEEDS, mutant
+from tests.wire.counting import assert_counted, bins_of
 
 #: Payloads that share a schema, and with it what its vocabulary has learned.
 BLOCK = 500
 HANGS_SECONDS = 120.0
+_BOM = b"\xef\xbb\xbf"
 _UNITS = ("iso8601", "ms", "ns", None)
 #: Bodies from this size on are read in bulk, in every other block: as mutants are, and not only large ones.
 _SMALL_BULK_BYTES = 400
@@ -65,6 +68,7 @@ def plain_schema_of(block: int) -> BatchSchema:
 def decode_block(block: int) -> None:
     """Decode the payloads of a block, some together with others; raises where something is not as it has to be."""
     _jit.warm_up()
+    json.SCAN_BYTES = 0  # type: ignore[misc]
     ndjson.BULK_BYTES = _SMALL_BULK_BYTES if block // len(_UNITS) % 2 else _BULK_BYTES  # type: ignore[misc]
     schema = schema_of(block)
     rng = random.Random(block)
@@ -79,9 +83,9 @@ def decode_block(block: int) -> None:
             decoded = decode(body_format, [*bodies, SEEDS[body_format][0]], schema)
             check(decoded, len(bodies) + 1, schema)
             check_beside(decoded.bodies[-1], well[body_format])
-            if body_format == "ndjson":
+            if body_format in {"ndjson", "json"}:
                 for together in (bodies, *([body] for body in bodies)):
-                    check_kernel(together, plain, same)
+                    check_kernel(body_format, together, plain, same)
         except BaseException as error:  # a panic of polars, too
             error.add_note(f"block {block}: {body_format} {bodies!r}")
             raise
@@ -130,24 +134,56 @@ def check_beside(result: BodyResult, alone: BodyResult) -> None:
     assert result == alone, f"beside bad bodies: {result}; alone: {alone}"
 
 
-def check_kernel(bodies: Sequence[bytes], schema: BatchSchema, same: BatchSchema) -> None:
-    """The kernel gives what decoding row by row gives, to the bit; the schemas differ in their vocabularies only."""
+def check_kernel(body_format: Format, bodies: Sequence[bytes], schema: BatchSchema, same: BatchSchema) -> None:
+    """The kernel gives what the general way gives, to the bit; the schemas differ in their vocabularies only."""
     plan, other = plan_for(schema), plan_for(same)
-    bodies = [body.removeprefix(b"\xef\xbb\xbf") for body in bodies]
-    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise) or ndjson.decode_rowwise(bodies, plan)
-    found, expected = finish(decoding, plan), finish(ndjson.decode_rowwise(bodies, other), other)
+    found, expected = (
+        finish(by_kernel(body_format, bodies, plan), plan),
+        finish(generally(body_format, bodies, other), other),
+    )
+    assert_equal(found, expected)
+    assert plan.categorical[-1].known.texts == other.categorical[-1].known.texts
+    if schema.timestamp is None:
+        bins = bins_of(schema)
+        counted = finish(by_kernel(body_format, bodies, plan, bins), plan)
+        if counted.batch.counts is not None:
+            assert_counted(counted, finish(generally(body_format, bodies, other), other), bins)
+
+
+def by_kernel(body_format: Format, bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) -> Decoding:
+    """However small the bodies are."""
+    if body_format == "json":
+        return json.decode(bodies, plan, bins)
+    bodies = [body.removeprefix(_BOM) for body in bodies]
+    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise, bins)
+    return ndjson.decode_rowwise(bodies, plan) if decoding is None else decoding
+
+
+def generally(body_format: Format, bodies: Sequence[bytes], plan: Plan) -> Decoding:
+    """Row by row, or as lists of Python's objects."""
+    if body_format == "ndjson":
+        return ndjson.decode_rowwise([body.removeprefix(_BOM) for body in bodies], plan)
+    json.SCAN_BYTES = sys.maxsize  # type: ignore[misc]
+    try:
+        return json.decode(bodies, plan)
+    finally:
+        json.SCAN_BYTES = 0  # type: ignore[misc]
+
+
+def assert_equal(found: Decoded, expected: Decoded) -> None:
+    """Two batches are the same, to the bit but for which NaN."""
     assert found.bodies == expected.bodies
+    assert [feature for feature, _ in found.batch.invalid] == [feature for feature, _ in expected.batch.invalid]
     arrays = [*found.batch.columns, *(rows for _, rows in found.batch.invalid)]
     others = [*expected.batch.columns, *(rows for _, rows in expected.batch.invalid)]
     for one, two in zip(arrays, others, strict=True):
         number = one.dtype == np.float64
         bits, expected_bits = (one.view(np.int64), two.view(np.int64)) if number else (one, two)
         unlike = (bits != expected_bits) & ~(np.isnan(one) & np.isnan(two)) if number else bits != expected_bits
-        assert not unlike.any(), f"the kernel: {one[unlike][:5]}; row by row: {two[unlike][:5]}"
+        assert not unlike.any(), f"the kernel: {one[unlike][:5]}; the general way: {two[unlike][:5]}"
     assert (found.batch.event_ms is None) == (expected.batch.event_ms is None)
     if found.batch.event_ms is not None:
         np.testing.assert_array_equal(found.batch.event_ms, expected.batch.event_ms)
-    assert plan.categorical[-1].known.texts == other.categorical[-1].known.texts
 
 
 @dataclass

@@ -36,19 +36,24 @@ ROW = {
 }  # fmt: skip
 
 
-def bodies(n: int) -> list[bytes]:
-    """Rows of several shapes, most of them damaged; the last line has no newline in every other body."""
+def bodies(n: int) -> list[tuple[bytes, bool]]:
+    """Rows of several shapes, most of them damaged, in lines and in lists, and whether it is a list.
+
+    The last line has no newline in every other body; of a list there is what follows its bracket.
+    """
     rng = random.Random(5)
     found = []
     for i in range(n):
         lines = []
+        blank = rng.choice((b"", b" ", b"\n", b"\r\n    "))
         for _ in range(rng.choice((1, 2, 5))):
             keys = rng.sample(list(ROW), rng.randint(0, len(ROW)))
             separators = rng.choice(((",", ":"), (", ", ": "), (" ,\t", " : ")))
             row = {key: ROW[key] if rng.random() < 0.9 else None for key in keys}
             line = json.dumps(row, separators=separators, ensure_ascii=rng.random() < 0.5).encode()
             lines.append(changed(rng, line) if rng.random() < 0.6 else line)
-        found.append(b"\n".join(lines) + b"\n" * (i % 2))
+        found.append((b"\n".join(lines) + b"\n" * (i % 2), False))
+        found.append(((b"," + blank).join(line.replace(b"\t:", blank + b":") for line in lines) + blank + b"]", True))
     return found
 
 
@@ -66,12 +71,18 @@ def output(stride: int, n_bytes: int) -> rows.Output:
     )
 
 
-def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
-    """What the kernel makes of a body that lies in `buffer`, with newlines behind it as far as it may look."""
-    stride = body.count(b"\n") + 1
+def padded(body: bytes, in_list: bool = False) -> np.ndarray:
+    """The body, and behind it what has to be there as far as the kernel may look."""
+    return np.frombuffer(body + (b"\0" if in_list else b"\n") * scan.PADDING, dtype=np.uint8)
+
+
+def scan_body(body: bytes, buffer: np.ndarray, in_list: bool = False) -> dict[str, Any]:
+    """What the kernel makes of a body that lies, `padded`, in `buffer`."""
+    stride = body.count(b"," if in_list else b"\n") + 1
     out = output(stride, len(body))
+    learned = scan.nothing_learned(FIELDS, in_list)
     with _jit.ieee():
-        scan.scan_rows(buffer, 0, len(body), FIELDS, scan.nothing_learned(FIELDS), out, NOT_COUNTED)
+        end = scan.scan_rows(buffer, 0, len(body), FIELDS, learned, out, NOT_COUNTED)
     left = out.left[: 3 * out.state[rows.LEFT]].reshape(-1, 3)
     plain = np.ones(int(out.n_rows[0]), dtype=np.bool_)
     plain[left[:, 0]] = False
@@ -83,6 +94,7 @@ def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
         "left": left,
         "counts": out.n_rows,
         "given_up": out.state[rows.GIVEN_UP],
+        "end": end,
     }
 
 
@@ -90,10 +102,11 @@ def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
     """Everything that comes of the bodies, one after another."""
     _jit.warm_up()
     found: dict[str, list[np.ndarray]] = {}
-    for body in bodies(n):
-        padded = body + b"\n" * scan.PADDING
-        buffer = np.frombuffer(padded, dtype=np.uint8) if buffer_of is None else buffer_of(padded)
-        for name, value in scan_body(body, buffer).items():
+    for body, in_list in bodies(n):
+        buffer = padded(body, in_list)
+        if buffer_of is not None:
+            buffer = buffer_of(buffer)
+        for name, value in scan_body(body, buffer, in_list).items():
             found.setdefault(name, []).append(np.ravel(value))
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
@@ -111,9 +124,9 @@ class GuardedPages:
         if libc.mprotect(address, ctypes.c_size_t(page), 0) != 0:
             raise OSError(ctypes.get_errno(), "mprotect")
 
-    def __call__(self, data: bytes) -> np.ndarray:
+    def __call__(self, data: np.ndarray) -> np.ndarray:
         buffer = self._bytes[self._size - len(data) : self._size]
-        buffer[:] = np.frombuffer(data, dtype=np.uint8)
+        buffer[:] = data
         return buffer
 
     def byte_behind(self) -> int:

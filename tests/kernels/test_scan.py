@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, scan
+from kldrift.kernels import _jit, rows, scan
 from tests.kernels import scan_scenario
-from tests.kernels.scan_scenario import scan_body
+from tests.kernels.scan_scenario import padded, scan_body
 
 ROOT = Path(__file__).parents[2]
 
@@ -27,7 +27,15 @@ def warm() -> None:
 
 def scanned(*lines: bytes) -> dict[str, Any]:
     body = b"\n".join(lines)
-    found = scan_body(body, np.frombuffer(body + b"\n" * scan.PADDING, dtype=np.uint8))
+    found = scan_body(body, padded(body))
+    assert not found["given_up"]
+    found["numbers"] = found["numbers"].view(np.float64)
+    return found
+
+
+def scanned_list(body: bytes) -> dict[str, Any]:
+    """What comes of a list, but for its first bracket."""
+    found = scan_body(body, padded(body, in_list=True), in_list=True)
     assert not found["given_up"]
     found["numbers"] = found["numbers"].view(np.float64)
     return found
@@ -61,6 +69,12 @@ def test_what_is_missing_or_null() -> None:
     assert found["times"].tolist() == [-1] * 5
 
 
+def test_a_category_of_a_float_that_is_an_integer_is_the_integer() -> None:
+    found = scanned(b'{"s": 1.0}', b'{"c": 123456789012345.0}', b'{"c": 0.0}', b'{"c": -1.0, "s": 1.0 }')
+    assert not len(found["left"])
+    assert found["codes"][:2].tolist() == [[4, 3, 3, 3], [0, 9, 9, 0]]
+
+
 def test_texts_of_categories() -> None:
     lines = [
         '{"c": "grün"}',
@@ -77,7 +91,9 @@ def test_texts_of_categories() -> None:
 @pytest.mark.parametrize(
     "line",
     [
-        b'{"c": "a\\u0062"}', b'{"c": 1.0}', b'{"c": -0}', b'{"c": 1e5}', b'{"c": []}',
+        b'{"c": "a\\u0062"}', b'{"c": 1.5}', b'{"c": 1.00}', b'{"c": -0}', b'{"c": -0.0}', b'{"c": 00.0}',
+        b'{"c": 1.0e1}', b'{"c": 1.}', b'{"c": .0}', b'{"c": 1.0.0}', b'{"c": 1234567890123456.0}',
+        b'{"c": 1e5}', b'{"c": []}',
         b'{"c": 1234567890123456789}', b'{"s": "unknown"}', b'{"s": 2}', b'{"c": "\xff"}', b'{"c": "a\x01"}',
         b'{"x": "1"}', b'{"x": true}', b'{"x": NaN}', b'{"x": -Infinity}', b'{"x": 01}', b'{"x": 1.}', b'{"x": .5}',
         b'{"x": +1}', b'{"x": 1e}', b'{"x": 12345678901234567890}', b'{"x": []}', b'{"x": nul}', b'{"x": }',
@@ -142,9 +158,63 @@ def test_keys_of_any_length() -> None:
 
 def test_too_many_rows_that_are_not_plain_are_given_up() -> None:
     body = b'{"x": 1}\n' * 4 + b"{\n" * 1000
-    learned = scan_body(body, np.frombuffer(body + b"\n" * scan.PADDING, dtype=np.uint8))
-    assert learned["given_up"]
-    assert len(learned["left"]) < 100
+    found = scan_body(body, padded(body))
+    assert found["given_up"]
+    assert len(found["left"]) < 100
+
+
+@pytest.mark.parametrize("blank", [b"", b" ", b"\n", b"\r\n\t  ", b" " * 100])
+def test_rows_of_a_list(blank: bytes) -> None:
+    rows = [b'{"x": %d, "c": "green", "z": [{}]}' % i for i in range(50)]
+    rows[7] = b'{ "x"\n:7\n,\n"time":\nnull,"z"\n:\n[\n1\n,{"a"\n:\n1\n,\n"b":[\n]\n}\n]\n,"c":"green"\n}'
+    body = blank + (blank + b"," + blank).join(rows) + blank + b"]"
+    found = scanned_list(body + b" {}")
+    assert not len(found["left"])
+    assert found["end"] == len(body)
+    assert found["counts"].tolist() == [50]
+    assert found["numbers"][0].tolist() == list(range(50))
+    assert found["codes"][2].tolist() == [0] * 50
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b'{"x": "1"}', b'{"x": 1, "x": 2}', b'{"c": "a\\u0062"}', b"1", b'"},{"', b"[]", b"[{}, {}]", b"null", b"-1.5e3",
+     b'{"x":\n[1,\n{"a":\n1}]}', b'{"x": 12345678901234567890}'],
+)  # fmt: skip
+@pytest.mark.parametrize("blank", [b"", b"\n  "])
+def test_a_row_of_a_list_that_is_not_plain_is_left_with_what_ends_it(row: bytes, blank: bytes) -> None:
+    plain = b'{"x": 3}'
+    for place in range(3):
+        rows = [plain, plain]
+        rows.insert(place, row)
+        body = (b"," + blank).join(rows) + b"]"
+        found = scanned_list(body)
+        start = place * len(plain + b"," + blank)
+        ended = len(row) + (1 if place == 2 else len(b"," + blank))
+        assert found["left"].tolist() == [[place, start, start + ended]]
+        assert found["numbers"][0].tolist() == [3, 3]
+        assert found["end"] == len(body)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [b"", b"{", b'{"x": 1', b'{"x": NaN}', b'{"z": "\n"}', b'{"z": "\xff"}', b'{"x": 1}{}', b'{"x": 1}}', b'{"x": 1,}',
+     b'{"x": 1};', b'{"x": 01}', b'{"z": ' + b"[" * 70 + b"]" * 70 + b"}", b"tru", b'"a', b'{"x": 1}\x0b'],
+)  # fmt: skip
+def test_a_list_is_read_as_far_as_it_is_json(row: bytes) -> None:
+    before = b'{"x": 1}, [], {"x": 2},'
+    found = scanned_list(before + row + b', {"x": 3}]')
+    assert found["counts"].tolist() == [3]
+    assert found["end"] == len(before)
+    assert found["numbers"][0].tolist() == [1, 2]
+
+
+def test_a_list_of_more_rows_than_there_is_room_for_is_given_up() -> None:
+    out = scan_scenario.output(40, 1000)
+    buffer = padded(b"{}," * 41 + b"{}]", in_list=True)
+    learned = scan.nothing_learned(scan_scenario.FIELDS, in_list=True)
+    scan.scan_rows(buffer, 0, 125, scan_scenario.FIELDS, learned, out, scan_scenario.NOT_COUNTED)
+    assert out.state[rows.GIVEN_UP]
 
 
 def test_the_instant_of_a_time() -> None:
@@ -158,9 +228,9 @@ def test_the_instant_of_a_time() -> None:
     assert scanned(*[json.dumps({"time": time}).encode() for time in times])["times"].tolist() == [*times.values()]
 
 
-@given(st.binary(max_size=5000))
-def test_newlines_are_counted(data: bytes) -> None:
-    assert scan.count_newlines(np.frombuffer(data, dtype=np.uint8)) == data.count(b"\n")
+@given(st.binary(max_size=5000), st.sampled_from(b"\n{\x00\x7f\x80\xff"))
+def test_bytes_are_counted(data: bytes, byte: int) -> None:
+    assert scan.count_byte(np.frombuffer(data, dtype=np.uint8), byte) == data.count(byte)
 
 
 def test_many_newlines_are_counted() -> None:

@@ -1,14 +1,14 @@
-"""What is decoded from NDJSON is the same by the kernel and without it: tests of that run in both ways."""
+"""What is decoded from NDJSON and CSV is the same by the kernels and without: tests of that run in both ways."""
 
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from kldrift.kernels import _jit
+from kldrift.kernels import _jit, scan_csv
 from kldrift.wire import ndjson
 
-BOTH_WAYS = {"tests.wire.test_ndjson", "tests.wire.test_vocabularies"}
+BOTH_WAYS = {"tests.wire.test_csv", "tests.wire.test_ndjson", "tests.wire.test_vocabularies"}
 
 
 @pytest.fixture(scope="module")
@@ -17,6 +17,7 @@ def decoded_by(request: pytest.FixtureRequest) -> Iterator[str]:
     _jit.warm_up()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ndjson, "SCAN_BYTES", 0 if request.param == "kernel" else sys.maxsize)
+        patch.setattr(scan_csv, "is_ready", lambda: request.param == "kernel")
         yield request.param
 
 

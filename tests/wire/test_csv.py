@@ -68,6 +68,16 @@ def test_a_bad_record_costs_itself(record: bytes, fault: str) -> None:
     assert (error.row, error.feature, error.reason) == (1, None, f"malformed: {fault}")
 
 
+def test_a_quote_within_a_field_swallows_no_other_record() -> None:
+    (body,) = decode("csv", [b'c,x\nred,1\n5" pipe,2\n6" pipe,3\nred,4\na "b" c,5\n'], SCHEMA).bodies
+    assert body.accepted == 3
+    assert dict(body.rejected) == {"malformed": 2}
+    assert [(error.row, error.reason) for error in body.errors] == [
+        (1, "malformed: a quote in a field that does not begin with one"),
+        (2, "malformed: a quote is opened and not closed"),
+    ]
+
+
 def test_missing_and_extra_columns() -> None:
     decoded = decode("csv", [b"z,x\nq,1\nq,2\n"], SCHEMA)
     assert column(decoded) == [1, 2]
@@ -159,7 +169,32 @@ def test_times() -> None:
 
 CELLS = st.one_of(
     st.sampled_from(
-        ["", '""', " ", "1", "-2.5", " 3", "4 ", "nan", "inf", "x", '"5"', "red", '"a ""b""\nc"', '"q,r"', "ü", "\x00"]
+        [
+            "",
+            '""',
+            " ",
+            "1",
+            "-2.5",
+            " 3",
+            "4 ",
+            "nan",
+            "inf",
+            "x",
+            '"5"',
+            "red",
+            '"a ""b""\nc"',
+            '"q,r"',
+            "ü",
+            "\x00",
+            'a"b',
+            '5" pipe',
+            '"a"b',
+            "a\rb",
+            '"a\rb"',
+            '""""',
+            '"a""',
+            '"a\r\n"',
+        ]
     ),
     st.floats().map(repr),
 )

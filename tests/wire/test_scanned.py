@@ -12,11 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kldrift.kernels import _jit, scan
+from kldrift.kernels.bin_table import BinTable
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
 from kldrift.wire import decode, ndjson, scanned, targets
 from kldrift.wire.plan import plan_for
+from kldrift.wire.rows import category_text
 from kldrift.wire.tables import finish
 from tests.faults.payloads import SEEDS, changed
+from tests.wire.counting import assert_counted, bins_of
 from tests.wire.test_ndjson import CATEGORIES, NUMBERED, SCHEMA, TIMED, C, X, Y, assert_same, line
 
 SECONDS = BatchSchema((X, C, Y), TimestampSpec("x", "s"))
@@ -24,7 +27,8 @@ TWICE = BatchSchema(
     (X, C, FeatureSchema("c", "categorical", ("1", "ü", "red")), FeatureSchema("z", "categorical", ("a",))),
     TimestampSpec("ts", "iso8601"),
 )
-SCHEMAS = [SCHEMA, TIMED, NUMBERED, SECONDS, TWICE]
+TIMELESS = BatchSchema(TWICE.features)
+SCHEMAS = [SCHEMA, TIMED, NUMBERED, SECONDS, TWICE, TIMELESS]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -49,9 +53,9 @@ def always_scanned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     assert any(taken)
 
 
-def by_kernel(bodies: list[bytes], schema: BatchSchema) -> Decoded | None:
+def by_kernel(bodies: list[bytes], schema: BatchSchema, bins: BinTable | None = None) -> Decoded | None:
     plan = plan_for(schema)
-    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise)
+    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise, bins)
     return None if decoding is None else finish(decoding, plan)
 
 
@@ -71,6 +75,12 @@ def assert_agree(bodies: list[bytes], schema: BatchSchema) -> None:
             (f, rows.tolist()) for f, rows in expected.batch.invalid
         ]
         assert found.batch.n_bytes == expected.batch.n_bytes
+    if schema.timestamp is None:
+        bins = bins_of(schema)
+        counted = by_kernel(bodies, schema, bins)
+        assert (counted is None) == (found is None)
+        if counted is not None:
+            assert_counted(counted, by_rows(bodies, schema), bins)
 
 
 def plain_rows(n: int, seed: int = 1) -> list[bytes]:
@@ -253,6 +263,15 @@ def test_the_kernel_is_used_for_what_is_worth_it(monkeypatch: pytest.MonkeyPatch
     assert not calls
     decode("ndjson", [b"\n".join(rows)], SCHEMA)
     assert calls
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.integers(-9, 9) | st.integers(-(10**17), 10**17) | st.floats(), min_size=1))
+def test_a_category_that_is_a_number_has_one_text(numbers: list[float]) -> None:
+    texts = {text for x in [*numbers, *map(float, numbers)] if (text := category_text(x)) is not None}
+    schema = BatchSchema((FeatureSchema("c", "categorical", tuple(sorted(texts))),))
+    rows = [text for x in numbers for text in (json.dumps(x), json.dumps(float(x)), f"{x:.1f}", f"{x:.2f}")]
+    assert_agree([b"\n".join(b'{"c": %s}' % row.encode() for row in rows)], schema)
 
 
 @settings(max_examples=200, deadline=None)

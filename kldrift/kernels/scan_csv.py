@@ -1,0 +1,312 @@
+"""Records of CSV to columns or counts, in one pass over the bytes.
+
+Which field a cell belongs to is known from its place, so what is to be done with each is worked out once for a header:
+see `Cells`. A number is read where its cell begins, and where it ends is the end of the cell; every other cell ends at
+the next comma, which is searched for by words, as `scan` does.
+
+What is plain is read here: numbers as JSON writes them, blanks around them or none, texts, times in the usual form;
+all of them in quotes or not, with commas and newlines inside; any cell that is not wanted. A record with anything else
+is left to the general decoder if it is on one line for sure: it has as many quotes as that takes. If it has not, where
+it ends depends on what the general decoder makes of it, and everything is given up.
+
+Bytes up to `scan.PADDING` behind a record are looked at, so there have to be as many behind the last.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numba import config, types
+
+from kldrift.kernels import _jit
+from kldrift.kernels._json import utf8_length
+from kldrift.kernels._memory import read_input, write_block
+from kldrift.kernels._values import read_instant
+from kldrift.kernels._words import Bytes, byte_at, piece, trailing_zeros, word_at
+from kldrift.kernels.decimal import parse_number
+from kldrift.kernels.fields import Fields, find_text
+from kldrift.kernels.rows import (
+    BODY,
+    COUNTING,
+    GIVEN_UP,
+    OUTPUT,
+    ROWS,
+    Counting,
+    Output,
+    count_rows,
+    leave_row,
+    put_code,
+)
+from kldrift.records import IntArray
+
+#: What is done with a cell.
+NUMBER, CATEGORY, TIME, SKIP = range(4)
+#: Lines that a record may span, and bytes that it may have: the general decoder takes no cell of more.
+MAX_RECORD_LINES = 1000
+MAX_RECORD_BYTES = 131_072
+
+#: In place of the end of a record: it is not plain; it is not whole before the end of the data.
+_NOT_PLAIN, _NOT_WHOLE = -1, -2
+
+_N0, _N1, _N7, _N56 = (np.uint64(n) for n in (0, 1, 7, 56))
+_ONES = np.uint64(0x0101010101010101)
+_HIGH_BITS = np.uint64(0x8080808080808080)
+_SEVENS = np.uint64(0x7F7F7F7F7F7F7F7F)
+_COMMAS = np.uint64(0x2C2C2C2C2C2C2C2C)
+_QUOTES = np.uint64(0x2222222222222222)
+_NEWLINES = np.uint64(0x0A0A0A0A0A0A0A0A)
+_SPACES = np.uint64(0x2020202020202020)
+_NAN = np.nan
+
+
+class Cells(NamedTuple):
+    """What is done with the cells of a record, one after another.
+
+    Parameters
+    ----------
+    kinds : see `NUMBER`
+    targets : the field of a number, the first column of a category
+    """
+
+    kinds: IntArray
+    targets: IntArray
+
+
+# --- cells ----------------------------------------------------------------------------------------
+
+
+@piece
+def _marks(word: Any) -> Any:
+    """High bits of the bytes that may end a cell, or are no ASCII; only the lowest is sure."""
+    commas = word ^ _COMMAS
+    quotes = word ^ _QUOTES
+    found = ((commas - _ONES) & ~commas) | ((quotes - _ONES) & ~quotes) | ((word - _SPACES) & ~word) | word
+    return found & _HIGH_BITS
+
+
+@piece
+def _text_end(data: Bytes, at: int, stop: int, quoted: bool, wanted: bool) -> tuple[int, int]:
+    """Where the text of a cell ends, and how many newlines are in it; -1 where it is not plain, -2 not before `stop`.
+
+    A quote that stands for itself is plain where the text is not wanted.
+    """
+    newlines = 0
+    while True:
+        found = _marks(word_at(data, at))
+        if found == _N0:
+            at += 8
+            continue
+        at += trailing_zeros(found) >> 3
+        byte = byte_at(data, at)
+        if byte >= 128:
+            length = utf8_length(data, at)
+            if length == 0:
+                return _NOT_PLAIN, 0
+            at += length
+        elif byte == 34:
+            if not quoted:
+                return _NOT_PLAIN, 0
+            if byte_at(data, at + 1) != 34:
+                return at, newlines
+            if wanted:
+                return _NOT_PLAIN, 0
+            at += 2
+        elif not quoted and (byte == 44 or byte == 10 or byte == 13):
+            return at, 0
+        else:
+            at += 1
+            if byte == 10:
+                newlines += 1
+                if at >= stop:
+                    return _NOT_WHOLE, 0
+
+
+@piece
+def _skip_spaces(data: Bytes, at: int) -> int:
+    byte = byte_at(data, at)
+    while byte == 32 or byte == 9:
+        at += 1
+        byte = byte_at(data, at)
+    return at
+
+
+@piece
+def _ends_cell(byte: int) -> bool:
+    """Whether a cell is empty that begins with this, or a quoted one behind its quote."""
+    return byte == 44 or byte == 10 or byte == 13
+
+
+@piece
+def _read_number(data: Bytes, at: int, quoted: bool) -> tuple[int, float]:
+    """The number of a cell, NaN where it is blank, and where it ends; -1 where it is neither."""
+    byte = byte_at(data, at)
+    start = at
+    if byte <= 44:
+        start = _skip_spaces(data, at)
+        byte = byte_at(data, start)
+        if byte == 34 if quoted else _ends_cell(byte):
+            return start, _NAN
+    end, value = parse_number(data, start)
+    if value == 0.0 and byte == 45:  # an integer, too
+        value = -0.0
+    if end >= 0 and byte_at(data, end) <= 32:
+        end = _skip_spaces(data, end)
+    return end, value
+
+
+@piece
+def _put_category(fields: Fields, column: int, data: Bytes, at: int, length: int, out: Output, place: int) -> bool:
+    """Set the codes of a text in the columns of its field; False where it is not plain."""
+    while column >= 0:
+        code = read_input(fields.columns, 3 * column + 2)
+        if length > 0:
+            code = find_text(fields, 1 + column, data, at, length)
+            if code < 0:
+                code = read_input(fields.columns, 3 * column + 1)
+                if code < 0:
+                    return False
+        put_code(out, column, place, code)
+        column = read_input(fields.columns, 3 * column)
+    return True
+
+
+@piece
+def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, out: Output, place: int) -> int:
+    """Read the record at `at` into the columns at `place`; where the next one begins, `_NOT_PLAIN` or `_NOT_WHOLE`."""
+    begin = at
+    n_cells = cells.kinds.size
+    newlines = 0
+    stride = read_input(out.stride, 0)
+    cell = 0
+    mark = 44
+    while mark == 44:
+        if cell == n_cells:
+            return _NOT_PLAIN
+        kind = read_input(cells.kinds, cell)
+        target = read_input(cells.targets, cell)
+        quoted = byte_at(data, at) == 34
+        if quoted:
+            at += 1
+        if kind == NUMBER:
+            at, value = _read_number(data, at, quoted)
+            write_block(out.numbers, target * stride + place, value)
+        elif kind == TIME:
+            ms: int = -1
+            byte = byte_at(data, at)
+            if not (byte == 34 if quoted else _ends_cell(byte)):
+                at, ms = read_instant(data, at)
+            write_block(out.times, place, ms)
+        else:
+            start = at
+            at, more = _text_end(data, at, stop, quoted, kind == CATEGORY)
+            newlines += more
+            if kind == CATEGORY and at >= 0 and not _put_category(fields, target, data, start, at - start, out, place):
+                return _NOT_PLAIN
+        if at < 0:
+            return at
+        mark = byte_at(data, at)
+        if quoted:
+            if mark != 34:
+                return _NOT_PLAIN
+            at += 1
+            mark = byte_at(data, at)
+        at += 1
+        cell += 1
+    if mark == 13:
+        mark = byte_at(data, at)
+        at += 1
+    plain = mark == 10 and cell == n_cells and newlines < MAX_RECORD_LINES and at - begin <= MAX_RECORD_BYTES
+    return at if plain else _NOT_PLAIN
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+@piece
+def _line_end(data: Bytes, at: int) -> tuple[int, bool]:
+    """Behind the next newline, and whether the quotes before it are even in number."""
+    odd = _N0
+    while True:
+        word = word_at(data, at)
+        quotes = word ^ _QUOTES
+        quotes = ~(((quotes & _SEVENS) + _SEVENS) | quotes | _SEVENS)  # all of them are sure
+        other = word ^ _NEWLINES
+        found = (other - _ONES) & ~other & _HIGH_BITS
+        before = (found & (_N0 - found)) - _N1  # all bits, or those below the first newline
+        odd = odd ^ ((((quotes & before) >> _N7) * _ONES) >> _N56)
+        if found != _N0:
+            return at + (trailing_zeros(found) >> 3) + 1, odd & _N1 == _N0
+        at += 8
+
+
+def _vector(dtype: Any, readonly: bool = False) -> Any:
+    return types.Array(dtype, 1, "C", readonly=readonly)
+
+
+_INTEGERS = _vector(types.int64)
+
+
+@_jit.kernel(
+    _vector(types.uint8, readonly=True),
+    types.int64,
+    types.int64,
+    types.int64,
+    types.NamedTuple([_INTEGERS, _INTEGERS, _INTEGERS, _vector(types.uint64), _INTEGERS, _INTEGERS], Fields),
+    types.NamedUniTuple(_INTEGERS, 2, Cells),
+    OUTPUT,
+    COUNTING,
+)
+def scan_records(
+    data: Bytes, at: int, stop: int, base: int, fields: Fields, cells: Cells, out: Output, counting: Counting
+) -> int:
+    """Read records into columns, and count them if they are to be counted; goes on behind those of `out.state`.
+
+    Parameters
+    ----------
+    data : lines from `at` to `stop`, each with its newline; `scan.PADDING` bytes behind
+    base : where `data` begins among the bodies
+
+    Returns
+    -------
+    int, where the next record begins: before `stop` if the last one goes beyond it, or all is given up
+    """
+    row, body = out.state[ROWS], out.state[BODY]
+    counts = counting.counts.size > 0
+    place: int = row * 0 if counts else row
+    while True:
+        if counts and place > 0 and (place == out.stride[0] or at >= stop):
+            count_rows(counting, place)
+            place = row * 0
+        if at >= stop:
+            break
+        byte = byte_at(data, at)
+        if byte == 10 or (byte == 13 and byte_at(data, at + 1) == 10):
+            at += 1 if byte == 10 else 2
+            continue
+        while base + at >= out.ends[body]:
+            body += 1
+        end = _read_record(data, at, stop, fields, cells, out, place)
+        if end == _NOT_WHOLE:
+            stop = at
+            continue
+        plain = end >= 0
+        if plain:
+            even = base + end <= out.ends[body]
+        else:
+            end, even = _line_end(data, at)
+        if not even:
+            out.state[GIVEN_UP] = 1
+            return at
+        if not plain and not leave_row(out, row, base + at, base + end - 1):
+            return at
+        out.n_rows[body] += 1
+        row += 1
+        at = end
+        if plain or not counts:
+            place += 1
+    out.state[ROWS], out.state[BODY] = row, body
+    return at
+
+
+def is_ready() -> bool:
+    """Whether `scan_records` can be called without compiling it."""
+    return bool(config.DISABLE_JIT or scan_records.overloads)  # type: ignore[attr-defined]

@@ -1,0 +1,126 @@
+"""CSV by the kernel that reads records; those that it leaves are decoded in the general way and put in their places."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import numpy as np
+
+from kldrift.kernels import _jit, rows, scan, scan_csv
+from kldrift.kernels.bin_table import BinTable
+from kldrift.records import IntArray
+from kldrift.wire.plan import Plan
+from kldrift.wire.tables import Table, concatenate
+from kldrift.wire.targets import Layout, Target, layout_of, target_for
+
+Generally = Callable[[bytes], Table]
+
+#: Up to this size bodies are copied with the padding; of larger ones, only the last lines.
+_COPIED_BYTES: Final = 1 << 15
+_PADDING: Final = b"\n" * scan.PADDING
+
+
+def decode(
+    bodies: Sequence[memoryview], names: Sequence[str], plan: Plan, generally: Generally, bins: BinTable | None = None
+) -> tuple[Table, list[int]] | None:
+    """The records of the bodies, and how many each has.
+
+    None where too few records are plain, the kernel does not know a field, or is not compiled.
+
+    Parameters
+    ----------
+    bodies : without their header
+    names : of the columns
+    generally : decodes the records that are not plain
+    bins : of the columns, to count the records in
+    """
+    if not (plan.scan and scan_csv.is_ready()):
+        return None
+    layout = layout_of(plan)
+    data = bodies[0] if len(bodies) == 1 else memoryview(b"\n".join(bodies))
+    ends = np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
+    target = target_for(layout, bins, ends, lambda: _most_records(data))
+    _put_missing(layout, names, target.out)
+    _scan(data, layout, _cells(layout, names), target)
+    if target.given_up:
+        return None
+    if len(target.left):
+        table = target.table_with(_left_records(data, ends, target.left, plan, generally))
+    else:
+        table = target.table()
+    target.release()
+    return table, target.out.n_rows.tolist()
+
+
+def _left_records(data: memoryview, ends: IntArray, left: IntArray, plan: Plan, generally: Generally) -> Table:
+    """What becomes of the records that were left, body by body."""
+    lines = [bytes(data[start:stop]) for start, stop in left[:, 1:].tolist()]
+    stops = np.searchsorted(left[:, 1], ends).tolist()
+    tables = [generally(b"\n".join(lines[i:j])) for i, j in zip([0, *stops[:-1]], stops, strict=True) if i < j]
+    return concatenate(tables, plan)
+
+
+def _most_records(data: memoryview) -> int:
+    with _jit.ieee():
+        return scan.count_newlines(np.frombuffer(data, dtype=np.uint8)) + 1
+
+
+def _scan(data: memoryview, layout: Layout, cells: scan_csv.Cells, target: Target) -> None:
+    """Have the kernel read the bodies."""
+    arguments = layout.fields, cells, target.out, target.counting
+    done = 0
+    with _jit.ieee():
+        if len(data) > _COPIED_BYTES:
+            stop = _last_line(data, len(data) - scan.PADDING)
+            done = scan_csv.scan_records(np.frombuffer(data, dtype=np.uint8), 0, stop, 0, *arguments)
+        if not target.given_up:
+            last = np.frombuffer(bytes(data[done:]) + _PADDING, dtype=np.uint8)
+            stop = len(data) - done
+            if scan_csv.scan_records(last, 0, stop, done, *arguments) < stop:
+                target.out.state[rows.GIVEN_UP] = 1  # a quote is not closed
+
+
+def _last_line(data: memoryview, stop: int) -> int:
+    """Where the last line begins that begins before `stop`."""
+    size = 1 << 12
+    while stop > 0:
+        start = max(0, stop - size)
+        found = bytes(data[start:stop]).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        stop = start
+    return 0
+
+
+def _cells(layout: Layout, names: Sequence[str]) -> scan_csv.Cells:
+    """What is done with each column; of a repeated name only the first counts."""
+    actions = _actions(layout)
+    kinds, targets = zip(*[actions.pop(name, (scan_csv.SKIP, 0)) for name in names], strict=True)
+    return scan_csv.Cells(np.array(kinds, dtype=np.int64), np.array(targets, dtype=np.int64))
+
+
+def _actions(layout: Layout) -> dict[str, tuple[int, int]]:
+    """What is done with the columns of each name."""
+    plan = layout.plan
+    actions = {name: (scan_csv.NUMBER, field) for field, name in enumerate(layout.numbers)}
+    for column, category in enumerate(plan.categorical):  # the others of the same field follow from the first
+        actions.setdefault(category.feature.name, (scan_csv.CATEGORY, column))
+    spec = plan.schema.timestamp
+    if spec is not None and spec.unit == "iso8601":
+        actions[spec.field] = scan_csv.TIME, 0
+    return actions
+
+
+def _put_missing(layout: Layout, names: Sequence[str], out: rows.Output) -> None:
+    """Fill what no column is for."""
+    there = set(names)
+    stride = int(out.stride[0])
+    numbers, codes = out.numbers.reshape(-1, stride), out.codes.reshape(-1, stride)
+    for field, name in enumerate(layout.numbers):
+        if name not in there:
+            numbers[field] = np.nan
+    for column, category in enumerate(layout.plan.categorical):
+        if category.feature.name not in there:
+            codes[column] = category.feature.missing_code
+    spec = layout.plan.schema.timestamp
+    if spec is not None and spec.field not in there:
+        out.times[:] = -1

@@ -1,0 +1,82 @@
+"""Records for the scanning kernel, read compiled or interpreted, with or without a page behind them that kills.
+
+python -m tests.kernels.scan_csv_scenario OUT.npz [guard]
+"""
+
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kldrift.kernels import _jit, rows, scan, scan_csv
+from tests.faults.payloads import changed
+from tests.kernels.scan_scenario import FIELDS, NOT_COUNTED, GuardedPages, output
+
+#: x, a column that is not wanted, c, time, ts and s, as numbered by `FIELDS`.
+CELLS = scan_csv.Cells(
+    kinds=np.array(
+        [scan_csv.NUMBER, scan_csv.SKIP, scan_csv.CATEGORY, scan_csv.TIME, scan_csv.NUMBER, scan_csv.CATEGORY]
+    ),
+    targets=np.array([0, 0, 0, 0, 2, 1]),
+)
+RECORD = ["-1.25", 'so ""much"" of it,\nin vain', "red", "2024-02-29T12:34:56.789+01:30", "1700000000000", "1"]
+
+
+def bodies(n: int) -> list[bytes]:
+    """Records quoted in several ways, most of them damaged; the last line has no newline in every other body."""
+    rng = random.Random(5)
+    found = []
+    for i in range(n):
+        records = []
+        for _ in range(rng.choice((1, 2, 5))):
+            cells = [cell if rng.random() < 0.9 else rng.choice(("", " ", "ü")) for cell in RECORD]
+            quoted = [f'"{cell}"' if "\n" in cell or rng.random() < 0.4 else cell for cell in cells]
+            record = ",".join(quoted).encode()
+            records.append(changed(rng, record) if rng.random() < 0.4 else record)
+        found.append(rng.choice((b"\n", b"\n", b"\r\n")).join(records) + b"\n" * (i % 2))
+    return found
+
+
+def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
+    """What the kernel makes of a body that lies in `buffer`, with newlines behind it as far as it may look."""
+    stride = body.count(b"\n") + 1
+    out = output(stride, len(body))
+    with _jit.ieee():
+        end = scan_csv.scan_records(buffer, 0, len(body), 0, FIELDS, CELLS, out, NOT_COUNTED)
+    left = out.left[: 3 * out.state[rows.LEFT]].reshape(-1, 3)
+    plain = np.ones(int(out.n_rows[0]), dtype=np.bool_)
+    plain[left[:, 0]] = False
+    there = np.flatnonzero(plain)
+    return {
+        "numbers": out.numbers.reshape(-1, stride)[::2, there].view(np.int64),
+        "codes": out.codes.reshape(-1, stride)[:, there],
+        "times": out.times[there],
+        "left": left,
+        "counts": out.n_rows,
+        "end": np.array([end]),
+        "given_up": out.state[rows.GIVEN_UP],
+    }
+
+
+def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
+    """Everything that comes of the bodies, one after another."""
+    _jit.warm_up()
+    found: dict[str, list[np.ndarray]] = {}
+    for body in bodies(n):
+        buffer = np.frombuffer(body + b"\n" * scan.PADDING, dtype=np.uint8)
+        if buffer_of is not None:
+            buffer = buffer_of(buffer)
+        for name, value in scan_body(body, buffer).items():
+            found.setdefault(name, []).append(np.ravel(value))
+    return {name: np.concatenate(parts) for name, parts in found.items()}
+
+
+def main(out: str, *arguments: str) -> None:
+    """Save the results."""
+    np.savez(Path(out), **(results(4000, GuardedPages(1 << 18)) if arguments else results(200)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
