@@ -416,11 +416,6 @@ def is_ready() -> bool:
     return bool(config.DISABLE_JIT or scan_rows.overloads)  # type: ignore[attr-defined]
 
 
-def count_newlines(data: Bytes) -> int:
-    """Newlines among the bytes."""
-    return count_byte(data, 10)
-
-
 @_jit.kernel(_vector(types.uint8, readonly=True), types.int64)
 def count_byte(data: Bytes, byte: int) -> int:
     """How many of the bytes are `byte`."""
@@ -438,3 +433,9 @@ def count_byte(data: Bytes, byte: int) -> int:
     for at in range(whole, size):
         total += 1 if byte_at(data, at) == byte else 0
     return total
+
+
+def count_newlines(data: bytes | memoryview) -> int:
+    """Newlines among the bytes."""
+    with _jit.ieee():
+        return count_byte(np.frombuffer(data, dtype=np.uint8), 10)

@@ -71,7 +71,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTa
         if isinstance(names, str):
             unreadable.setdefault(i, names)
         if may_be_too_many:
-            lines = count_newlines(body[start:]) + 1 if start < len(body) else 0
+            lines = count_newlines(memoryview(body)[start:]) + 1 if start < len(body) else 0
             if lines > room:
                 unreadable.setdefault(i, too_many_rows(f"{lines} lines", plan))
             else:

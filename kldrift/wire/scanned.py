@@ -44,7 +44,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
     ends = _ends(bodies)
     small = len(bodies) > 1 and ends[-1] < len(bodies) * _COPIED_BYTES
     pieces = [b"\n".join(bodies)] if small else bodies
-    target = target_for(layout, bins, ends, lambda: sum(map(_most_rows, pieces)))
+    target = target_for(layout, bins, ends, lambda: sum(scan.count_newlines(piece) + 1 for piece in pieces))
     learned = _learned(layout, in_list=False)
     base = 0
     for piece in pieces:
@@ -59,11 +59,6 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
         table = target.table_with(rowwise(_left_lines(bodies, ends, left), plan).table) if len(left) else target.table()
     target.release()
     return None if table is None else Decoding(table, target.out.n_rows.tolist())
-
-
-def _most_rows(piece: bytes) -> int:
-    with _jit.ieee():
-        return scan.count_newlines(np.frombuffer(piece, dtype=np.uint8)) + 1
 
 
 def _scan(piece: bytes, base: int, target: Target, learned: scan.Learned) -> None:

@@ -38,7 +38,7 @@ def decode(
     layout = layout_of(plan)
     data = bodies[0] if len(bodies) == 1 else memoryview(b"\n".join(bodies))
     ends = np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
-    target = target_for(layout, bins, ends, lambda: _most_records(data))
+    target = target_for(layout, bins, ends, lambda: scan.count_newlines(data) + 1)
     _put_missing(layout, names, target.out)
     _scan(data, layout, _cells(layout, names), target)
     if target.given_up:
@@ -57,11 +57,6 @@ def _left_records(data: memoryview, ends: IntArray, left: IntArray, plan: Plan, 
     stops = np.searchsorted(left[:, 1], ends).tolist()
     tables = [generally(b"\n".join(lines[i:j])) for i, j in zip([0, *stops[:-1]], stops, strict=True) if i < j]
     return concatenate(tables, plan)
-
-
-def _most_records(data: memoryview) -> int:
-    with _jit.ieee():
-        return scan.count_newlines(np.frombuffer(data, dtype=np.uint8)) + 1
 
 
 def _scan(data: memoryview, layout: Layout, cells: scan_csv.Cells, target: Target) -> None:

@@ -309,7 +309,7 @@ def rows(quick: bool = False) -> list[Row]:
     n_rows, seconds = (2_000, 0.2) if quick else (20_000, 4.0)
     found = [*beside_polars(n_rows, seconds), *csv_beside_polars(n_rows, seconds), *small_bodies(seconds / 2)]
     found += [*beside_libraries(n_rows // 4, seconds), *worst_cases(n_rows // 10, seconds / 2)]
-    return [*found, *csv_worst_cases(n_rows // 10, seconds / 2)]
+    return [*found, *csv_worst_cases(n_rows // 10, seconds / 2), *json_lists(n_rows // 10, seconds / 2)]
 
 
 def main() -> None:
