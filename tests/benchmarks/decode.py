@@ -23,8 +23,11 @@ import orjson
 import polars as pl
 
 from kldrift.kernels import _jit, scan_csv
+from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
+from kldrift.kernels.fill import fill_counts
 from kldrift.records import BatchSchema, Decoded, FeatureSchema
 from kldrift.wire import decode, ndjson
+from kldrift.wire import json as wire_json
 from tests.benchmarks.table import Row, print_rows
 
 NAMES = [f"f{i}" for i in range(50)]
@@ -204,7 +207,7 @@ def beside_general(
 
 
 def beside_libraries(n_rows: int, seconds: float) -> list[Row]:
-    """One thread to columns, beside libraries that make Python objects."""
+    """One thread to counts, beside libraries that make Python objects, and columns of them."""
     schema, columns = datasets(n_rows)["50 floats of 17 digits"]
     lines = lines_of(columns)
     whole = b"".join(lines)
@@ -228,12 +231,62 @@ def beside_libraries(n_rows: int, seconds: float) -> list[Row]:
         ways["simdjson"] = lambda: matrix([list(parser.parse(line).as_dict().values()) for line in lines])
     for way in ways.values():
         np.testing.assert_array_equal(way(), np.array(columns))
-    ours, *theirs = best([lambda: decode("ndjson", [whole], schema), *ways.values()], seconds)
+    bins = bins_of(columns)
+    ours, *theirs = best([lambda: decode("ndjson", [whole], schema, bins=bins), *ways.values()], seconds)
     n = n_rows * 50
     return [
-        Row("NDJSON to columns, one thread", rate(n, ours), rate(n, peer), name, peer / ours, 3)
+        Row("NDJSON to counts, one thread; theirs to columns", rate(n, ours), rate(n, peer), name, peer / ours, 3)
         for name, peer in zip(ways, theirs, strict=True)
     ]
+
+
+def json_lists(n_rows: int, seconds: float) -> list[Row]:
+    """A list of rows in one body and one thread, beside the general way of JSON bodies and polars."""
+    schema, columns = datasets(n_rows)["50 floats of 17 digits"]
+    records = [dict(zip(NAMES, row, strict=True)) for row in zip(*columns, strict=True)]
+    objects = [orjson.dumps(record) for record in records]
+    texts = [row.replace(b":", b':"').replace(b",", b'",').replace(b"}", b'"}') for row in objects]
+    rng = random.Random(1)
+
+    def ours(body: bytes) -> Decoded:
+        return decode("json", [body], schema)
+
+    def general(body: bytes) -> Decoded:
+        before = wire_json.SCAN_BYTES
+        wire_json.SCAN_BYTES = sys.maxsize  # type: ignore[misc]
+        try:
+            return ours(body)
+        finally:
+            wire_json.SCAN_BYTES = before  # type: ignore[misc]
+
+    body = b"[" + b",".join(objects) + b"]"
+    assert_decoded([ours(body)], columns)
+    assert pl.read_json(BytesIO(body))["f3"].to_list() == columns[3]
+    one, objects_of, theirs = best(
+        [lambda: ours(body), lambda: general(body), lambda: pl.read_json(BytesIO(body))], seconds
+    )
+    n = n_rows * 50
+    what = f"JSON, a list of {n_rows:,} rows, 50 floats of 17 digits, one thread"
+    rows = [
+        Row(what, rate(n, one), rate(n, objects_of), "general way, orjson", objects_of / one, 3),
+        Row("the same", rate(n, one), rate(n, theirs), "polars, all cores", theirs / one, 2.5),
+    ]
+    cases = {
+        "every row not plain": b"[" + b",".join(texts) + b"]",
+        "one row in five not plain": b"["
+        + b",".join(texts[i] if i % 5 == 0 else row for i, row in enumerate(objects))
+        + b"]",
+        "malformed at the end": body[:-1],
+        "every row's keys in another order": orjson.dumps(
+            [dict(rng.sample(list(record.items()), 50)) for record in records]
+        ),
+        "indented": orjson.dumps(records, option=orjson.OPT_INDENT_2),
+    }
+    for name, case in cases.items():
+        one, objects_of = beside_general(ours, general, case, seconds / 2)
+        what = f"worst case: JSON, {name}"
+        rows.append(Row(what, rate(n, one), rate(n, objects_of), "general way, orjson", objects_of / one, 0.5))
+    return rows
 
 
 def installed(module: str) -> bool:
@@ -241,24 +294,53 @@ def installed(module: str) -> bool:
     return importlib.util.find_spec(module) is not None
 
 
+def bins_of(columns: Sequence[list[Any]]) -> BinTable:
+    """Twenty bins of equal weight for numbers, one for each category."""
+    fractions = np.linspace(0, 1, 21)
+    n_codes = len(CATEGORIES)
+    return make_bin_table(
+        [
+            CategoryBins(np.arange(n_codes + 2, dtype=np.int32), n_codes + 2)
+            if isinstance(column[0], str)
+            else NumericBins(np.quantile(np.array(column, dtype=np.float64), fractions))
+            for column in columns
+        ]
+    )
+
+
 def small_bodies(seconds: float) -> list[Row]:
-    """Bodies of 200 rows, each by itself, 32 after another."""
+    """Bodies of 200 rows to counts: each by itself, and gathered and decoded in two threads, as the daemon does."""
     rows = []
-    for name, (schema, columns) in datasets(200 * 32).items():
-        lines = lines_of(columns)
-        bodies = [b"".join(lines[i : i + 200]) for i in range(0, len(lines), 200)]
-        types = {f.name: pl.Float64() if f.kind == "numeric" else pl.String() for f in schema.features}
-        assert_decoded([decode("ndjson", [body], schema) for body in bodies], columns)
-        ours, theirs = best(
-            [
-                lambda bodies=bodies, schema=schema: [decode("ndjson", [body], schema) for body in bodies],
-                lambda bodies=bodies, types=types: [pl.read_ndjson(BytesIO(body), schema=types) for body in bodies],
-            ],
-            seconds,
-        )
-        n = len(lines) * 50
-        what = f"bodies of 200 rows, {name}"
-        rows.append(Row(what, rate(n, ours), rate(n, theirs), "polars", theirs / ours, 5))
+    with ThreadPoolExecutor(2) as threads:
+        for name, (schema, columns) in datasets(200 * 64).items():
+            lines = lines_of(columns)
+            bodies = [b"".join(lines[i : i + 200]) for i in range(0, len(lines), 200)]
+            gathered = [bodies[i : i + 8] for i in range(0, len(bodies), 8)]
+            types = {f.name: pl.Float64() if f.kind == "numeric" else pl.String() for f in schema.features}
+            assert_decoded([decode("ndjson", [body], schema) for body in bodies], columns)
+            bins = bins_of(columns)
+
+            def counts(bodies: Sequence[bytes], schema: BatchSchema = schema, bins: BinTable = bins) -> np.ndarray:
+                counted = decode("ndjson", bodies, schema, bins=bins).batch.counts
+                assert counted is not None
+                return counted.values
+
+            expected = np.zeros((1, bins.offsets[-1]), dtype=np.int64)
+            fill_counts(bins, decode("ndjson", bodies, schema).batch.columns, None, expected)
+            np.testing.assert_array_equal(sum(counts([body]) for body in bodies), expected[0])
+            np.testing.assert_array_equal(sum(map(counts, gathered)), expected[0])
+            one, two, theirs = best(
+                [
+                    lambda counts=counts, bodies=bodies: [counts([body]) for body in bodies],
+                    lambda counts=counts, gathered=gathered: list(threads.map(counts, gathered)),
+                    lambda bodies=bodies, types=types: [pl.read_ndjson(BytesIO(body), schema=types) for body in bodies],
+                ],
+                seconds,
+            )
+            n = len(lines) * 50
+            what, peer = f"bodies of 200 rows to counts, {name}", rate(n, theirs)
+            rows.append(Row(f"{what}, gathered by 8, two threads", rate(n, two), peer, "polars", theirs / two, 5))
+            rows.append(Row("… each by itself, one thread", rate(n, one), peer, "polars", theirs / one))
     return rows
 
 

@@ -4,9 +4,9 @@
     python -m tests.faults.fuzz block NUMBER    one block of the decoders' again
 
 A decoder may call a body unreadable, reject rows and values, and nothing else: no exception, no end of the process,
-no batch that is not what the records promise, no harm to the bodies that are decoded with a bad one; and the kernel
-that reads NDJSON and lists of JSON gives what the general way gives. The daemon answers everything without a 5xx other
-than 503, its ``/metrics`` parses, and its log tells of no defect.
+no batch that is not what the records promise, no harm to the bodies that are decoded with a bad one; and the kernels
+that read NDJSON, lists of JSON and CSV give what the general way gives. The daemon answers everything without a 5xx
+other than 503, its ``/metrics`` parses, and its log tells of no defect.
 """
 
 import multiprocessing
@@ -21,13 +21,14 @@ from ctypes import c_int64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
 from kldrift.kernels import _jit
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import BatchSchema, BodyResult, Decoded, FeatureSchema, Format, TimestampSpec, Vocabulary
-from kldrift.wire import decode, json, ndjson, scanned
+from kldrift.wire import csv, decode, json, ndjson, scanned, scanned_csv
 from kldrift.wire.plan import Plan, plan_for
 from kldrift.wire.tables import Decoding, finish
 from tests.faults import fuzz_http
@@ -83,7 +84,7 @@ def decode_block(block: int) -> None:
             decoded = decode(body_format, [*bodies, SEEDS[body_format][0]], schema)
             check(decoded, len(bodies) + 1, schema)
             check_beside(decoded.bodies[-1], well[body_format])
-            if body_format in {"ndjson", "json"}:
+            if body_format != "arrow":
                 for together in (bodies, *([body] for body in bodies)):
                     check_kernel(body_format, together, plain, same)
         except BaseException as error:  # a panic of polars, too
@@ -154,15 +155,23 @@ def by_kernel(body_format: Format, bodies: Sequence[bytes], plan: Plan, bins: Bi
     """However small the bodies are."""
     if body_format == "json":
         return json.decode(bodies, plan, bins)
+    if body_format == "csv":
+        return csv.decode(bodies, plan, bins=bins)
     bodies = [body.removeprefix(_BOM) for body in bodies]
     decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise, bins)
     return ndjson.decode_rowwise(bodies, plan) if decoding is None else decoding
 
 
 def generally(body_format: Format, bodies: Sequence[bytes], plan: Plan) -> Decoding:
-    """Row by row, or as lists of Python's objects."""
+    """Row by row, record by record, or as lists of Python's objects."""
     if body_format == "ndjson":
         return ndjson.decode_rowwise([body.removeprefix(_BOM) for body in bodies], plan)
+    if body_format == "csv":
+        with (
+            patch.object(scanned_csv, "decode", return_value=None),
+            patch.object(csv, "_decode_bulk", return_value=None),
+        ):
+            return csv.decode(bodies, plan)
     json.SCAN_BYTES = sys.maxsize  # type: ignore[misc]
     try:
         return json.decode(bodies, plan)
