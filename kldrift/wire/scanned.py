@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from kldrift.kernels import _jit, rows, scan
+from kldrift.kernels import _jit, gaps, rows, scan
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import IntArray
 from kldrift.wire.plan import Plan
@@ -51,7 +51,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
         if piece and not target.given_up:
             _scan(piece, base, target, learned)
         base += len(piece) + 1
-    if scan.start_anew(learned):  # what is full of keys that a sender made up is not kept
+    if gaps.start_anew(learned):  # what is full of keys that a sender made up is not kept
         layout.idle.append(learned)
     table = None
     if not target.given_up:
@@ -61,7 +61,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
     return None if table is None else Decoding(table, target.out.n_rows.tolist())
 
 
-def _scan(piece: bytes, base: int, target: Target, learned: scan.Learned) -> None:
+def _scan(piece: bytes, base: int, target: Target, learned: gaps.Learned) -> None:
     """Have the kernel read one or more bodies, which begin at `base` among all."""
     fields = target.layout.fields
     cut = 0 if len(piece) <= _COPIED_BYTES else piece.rfind(b"\n", 0, len(piece) - scan.PADDING) + 1
@@ -74,11 +74,11 @@ def _scan(piece: bytes, base: int, target: Target, learned: scan.Learned) -> Non
             scan.scan_rows(last, base + cut, len(piece) - cut, fields, learned, target.out, target.counting)
 
 
-def _learned(layout: Layout, in_list: bool) -> scan.Learned:
+def _learned(layout: Layout, in_list: bool) -> gaps.Learned:
     try:
         return (layout.idle_lists if in_list else layout.idle).pop()
     except IndexError:
-        return scan.nothing_learned(layout.fields, in_list)
+        return gaps.nothing_learned(layout.fields, in_list)
 
 
 def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None) -> Target | None:
@@ -97,7 +97,7 @@ def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None)
     target = target_for(layout, bins, np.array([len(body) + 1], dtype=np.int64), lambda: _most_rows_in(body, plan))
     learned = _learned(layout, in_list=True)
     end = _scan_list(body, found.end(), target, learned)
-    if scan.start_anew(learned):
+    if gaps.start_anew(learned):
         layout.idle_lists.append(learned)
     return None if end is None or body[end:].strip(_BLANKS) else target
 
@@ -109,7 +109,7 @@ def _most_rows_in(body: bytes, plan: Plan) -> int:
     return min(n_objects + n_objects // 3 + 2 * rows.FALLBACK_ROWS, plan.max_rows + 1)
 
 
-def _scan_list(body: bytes, at: int, target: Target, learned: scan.Learned) -> int | None:
+def _scan_list(body: bytes, at: int, target: Target, learned: gaps.Learned) -> int | None:
     """Have the kernel read the rows from `at` on, window by window; where the list ends, None if it could not."""
     done = 1
     while done:  # a row that is larger than a window is given up

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.kernels import rows, scan
+from kldrift.kernels import gaps, rows
 from kldrift.kernels.bin_table import BinTable, make_bin_table
 from kldrift.kernels.fields import Categories, Fields, make_fields
 from kldrift.kernels.fill import fill_counts
@@ -44,8 +44,8 @@ class Layout:
     known: tuple[Known, ...]
     numbers: tuple[str, ...]
     fields: Fields
-    idle: list[scan.Learned] = field(default_factory=list)
-    idle_lists: list[scan.Learned] = field(default_factory=list)
+    idle: list[gaps.Learned] = field(default_factory=list)
+    idle_lists: list[gaps.Learned] = field(default_factory=list)
     blocks: list[tuple[rows.Output, IntArray]] = field(default_factory=list)
 
 

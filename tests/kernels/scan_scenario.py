@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.kernels import _jit, rows, scan
+from kldrift.kernels import _jit, gaps, rows, scan
 from kldrift.kernels.bin_table import make_bin_table
 from kldrift.kernels.fields import Categories, make_fields
 from tests.faults.payloads import changed
@@ -80,7 +80,7 @@ def scan_body(body: bytes, buffer: np.ndarray, in_list: bool = False) -> dict[st
     """What the kernel makes of a body that lies, `padded`, in `buffer`."""
     stride = body.count(b"," if in_list else b"\n") + 1
     out = output(stride, len(body))
-    learned = scan.nothing_learned(FIELDS, in_list)
+    learned = gaps.nothing_learned(FIELDS, in_list)
     with _jit.ieee():
         end = scan.scan_rows(buffer, 0, len(body), FIELDS, learned, out, NOT_COUNTED)
     left = out.left[: 3 * out.state[rows.LEFT]].reshape(-1, 3)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, rows, scan
+from kldrift.kernels import _jit, gaps, rows, scan
 from tests.kernels import scan_scenario
 from tests.kernels.scan_scenario import padded, scan_body
 
@@ -212,7 +212,7 @@ def test_a_list_is_read_as_far_as_it_is_json(row: bytes) -> None:
 def test_a_list_of_more_rows_than_there_is_room_for_is_given_up() -> None:
     out = scan_scenario.output(40, 1000)
     buffer = padded(b"{}," * 41 + b"{}]", in_list=True)
-    learned = scan.nothing_learned(scan_scenario.FIELDS, in_list=True)
+    learned = gaps.nothing_learned(scan_scenario.FIELDS, in_list=True)
     scan.scan_rows(buffer, 0, 125, scan_scenario.FIELDS, learned, out, scan_scenario.NOT_COUNTED)
     assert out.state[rows.GIVEN_UP]
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, scan
+from kldrift.kernels import _jit, gaps, scan
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
 from kldrift.wire import decode, ndjson, scanned, targets
@@ -242,7 +242,7 @@ def test_a_sender_of_many_keys_does_not_harm_those_that_come_later() -> None:
         assert_agree([body], TWICE)
     layout = targets.layout_of(plan_for(TWICE))
     assert layout.idle
-    assert all(learned.state[scan.GAPS] < 100 for learned in layout.idle)
+    assert all(learned.state[gaps.GAPS] < 100 for learned in layout.idle)
 
 
 def test_columns_are_contiguous_and_their_own(always_scanned: list[bool]) -> None:

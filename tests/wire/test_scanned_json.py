@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, scan
+from kldrift.kernels import _jit, gaps, scan
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, Vocabulary
 from kldrift.wire import json, ndjson, scanned, targets
@@ -314,7 +314,7 @@ def test_a_sender_of_many_keys_does_not_harm_those_that_come_later() -> None:
     many = list_of([b'{"key %d": 1, "x": %d}' % (i, i) for i in range(2000)])
     for body in (many, list_of(plain_rows(100)), many, list_of(plain_rows(100, seed=2))):
         assert_agree([body], TIMELESS)
-    assert all(learned.state[scan.GAPS] < 100 for learned in targets.layout_of(plan_for(TIMELESS)).idle_lists)
+    assert all(learned.state[gaps.GAPS] < 100 for learned in targets.layout_of(plan_for(TIMELESS)).idle_lists)
 
 
 def test_the_kernel_is_used_for_what_is_worth_it(monkeypatch: pytest.MonkeyPatch, taken: list[bool]) -> None:
