@@ -224,6 +224,16 @@ def test_gathering_changes_nothing(always_scanned: list[bool]) -> None:
     assert all(always_scanned)
 
 
+@pytest.mark.parametrize("schema", [SCHEMA, TWICE])
+def test_large_bodies_are_gathered_without_being_joined(schema: BatchSchema) -> None:
+    rows = plain_rows(400)
+    damaged = [b'{"x": "one"}' if i % 50 == 3 else b"{" if i % 50 == 7 else row for i, row in enumerate(rows)]
+    bodies = [b"\n".join(damaged), b"", b"\n".join(rows) + b"\n", b"{}", b"\n".join(damaged[::-1]) + b"\r\n"]
+    assert sum(map(len, bodies)) > len(bodies) * scanned._COPIED_BYTES
+    assert by_kernel(bodies, schema) is not None
+    assert_agree(bodies, schema)
+
+
 def test_threads_share_what_was_learned_and_nothing_else() -> None:
     shapes = [[b"\n".join(plain_rows(50, seed=seed))] for seed in range(4)]
     shapes += [[json.dumps({f"k{seed}": 1, "c": "red", "x": seed, "y": None}).encode()] for seed in range(4)]
