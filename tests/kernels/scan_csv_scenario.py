@@ -5,14 +5,14 @@ python -m tests.kernels.scan_csv_scenario OUT.npz [guard]
 
 import random
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from kldrift.kernels import _jit, rows, scan, scan_csv
 from tests.faults.payloads import changed
-from tests.kernels.scan_scenario import FIELDS, NOT_COUNTED, GuardedPages, output
+from tests.kernels.guarded import save
+from tests.kernels.scan_scenario import FIELDS, NOT_COUNTED, output
 
 #: x, a column that is not wanted, c, time, ts and s, as numbered by `FIELDS`.
 CELLS = scan_csv.Cells(
@@ -21,6 +21,8 @@ CELLS = scan_csv.Cells(
     ),
     targets=np.array([0, 0, 0, 0, 2, 1]),
 )
+#: Bodies that are read interpreted, and before the page.
+INTERPRETED, GUARDED = 200, 4000
 RECORD = ["-1.25", 'so ""much"" of it,\nin vain', "red", "2024-02-29T12:34:56.789+01:30", "1700000000000", "1"]
 
 
@@ -73,10 +75,5 @@ def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def main(out: str, *arguments: str) -> None:
-    """Save the results."""
-    np.savez(Path(out), **(results(4000, GuardedPages(1 << 18)) if arguments else results(200)))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    save(results, INTERPRETED, GUARDED, *sys.argv[1:])

@@ -3,12 +3,9 @@
 python -m tests.kernels.scan_scenario OUT.npz [guard]
 """
 
-import ctypes
 import json
-import mmap
 import random
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +14,7 @@ from kldrift.kernels import _jit, gaps, rows, scan
 from kldrift.kernels.bin_table import make_bin_table
 from kldrift.kernels.fields import Categories, make_fields
 from tests.faults.payloads import changed
+from tests.kernels.guarded import save
 
 FIELDS = make_fields(
     ["x", "a longer name", "ts"],
@@ -28,6 +26,8 @@ FIELDS = make_fields(
     "time",
 )
 N_NUMBERS, N_COLUMNS = 3, 3
+#: Bodies that are read interpreted, and before the page.
+INTERPRETED, GUARDED = 120, 4000
 NOT_COUNTED = rows.Counting(make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64))
 
 ROW = {
@@ -111,36 +111,5 @@ def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-class GuardedPages:
-    """Memory whose end is followed by a page that must not be read."""
-
-    def __init__(self, size: int) -> None:
-        page = mmap.PAGESIZE
-        self._size = -(-size // page) * page
-        self._map = mmap.mmap(-1, self._size + page)
-        self._bytes = np.frombuffer(self._map, dtype=np.uint8)
-        libc = ctypes.CDLL(None, use_errno=True)
-        address = ctypes.c_void_p(self._bytes.ctypes.data + self._size)
-        if libc.mprotect(address, ctypes.c_size_t(page), 0) != 0:
-            raise OSError(ctypes.get_errno(), "mprotect")
-
-    def __call__(self, data: np.ndarray) -> np.ndarray:
-        buffer = self._bytes[self._size - len(data) : self._size]
-        buffer[:] = data
-        return buffer
-
-    def byte_behind(self) -> int:
-        """Reads where it must not: the end of the process."""
-        return int(self._bytes[self._size])
-
-
-def main(out: str, *arguments: str) -> None:
-    """Save the results."""
-    pages = GuardedPages(1 << 18) if arguments else None
-    if "overrun" in arguments and pages is not None:
-        pages.byte_behind()
-    np.savez(Path(out), **results(120 if pages is None else 4000, pages))
-
-
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    save(results, INTERPRETED, GUARDED, *sys.argv[1:])

@@ -1,10 +1,6 @@
 """Rows of NDJSON to columns: what is plain, what is left, and that no byte is read that is not there."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -236,38 +232,3 @@ def test_bytes_are_counted(data: bytes, byte: int) -> None:
 def test_many_newlines_are_counted() -> None:
     data = np.frombuffer(b"\n" * 100_001 + b"\x8a\x0b" * 3, dtype=np.uint8)
     assert scan.count_newlines(data) == 100_001
-
-
-def in_new_process(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.kernels.scan_scenario", str(out), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        timeout=200,
-        check=False,
-        capture_output=True,
-    )
-
-
-def test_interpreted_equals_compiled_and_stays_within_bounds(tmp_path: Path) -> None:
-    done = in_new_process(tmp_path / "interpreted.npz", NUMBA_DISABLE_JIT="1")
-    assert done.returncode == 0, done.stderr.decode()
-    with np.load(tmp_path / "interpreted.npz") as interpreted:
-        compiled = scan_scenario.results(120)
-        assert interpreted.keys() == compiled.keys()
-        for name, array in compiled.items():
-            np.testing.assert_array_equal(interpreted[name], array, err_msg=name, strict=True)
-    assert len(compiled["times"]) > 50
-    assert len(compiled["left"]) > 50
-
-
-def test_no_byte_is_read_behind_the_padding(tmp_path: Path) -> None:
-    done = in_new_process(tmp_path / "guarded.npz", "guard")
-    assert done.returncode == 0, done.stderr.decode()
-    with np.load(tmp_path / "guarded.npz") as guarded:
-        for name, array in scan_scenario.results(4000).items():
-            np.testing.assert_array_equal(guarded[name], array, err_msg=name, strict=True)
-
-
-def test_reading_behind_the_padding_would_be_seen(tmp_path: Path) -> None:
-    assert in_new_process(tmp_path / "overrun.npz", "guard", "overrun").returncode == -signal.SIGSEGV

@@ -1,8 +1,5 @@
 """Records of CSV to columns: what is plain, what is left, and that no byte is read that is not there."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +7,6 @@ import numpy as np
 import pytest
 
 from kldrift.kernels import _jit, scan
-from tests.kernels import scan_csv_scenario
 from tests.kernels.scan_csv_scenario import scan_body
 
 ROOT = Path(__file__).parents[2]
@@ -117,34 +113,3 @@ def test_too_many_records_that_are_not_plain_are_given_up() -> None:
     found = scanned(*[b"1,,,,,"] * 4, *[b"x"] * 1000)
     assert found["given_up"]
     assert len(found["left"]) < 100
-
-
-def in_new_process(out: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
-    return subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.kernels.scan_csv_scenario", str(out), *arguments],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        timeout=200,
-        check=False,
-        capture_output=True,
-    )
-
-
-def test_interpreted_equals_compiled_and_stays_within_bounds(tmp_path: Path) -> None:
-    done = in_new_process(tmp_path / "interpreted.npz", NUMBA_DISABLE_JIT="1")
-    assert done.returncode == 0, done.stderr.decode()
-    with np.load(tmp_path / "interpreted.npz") as interpreted:
-        compiled = scan_csv_scenario.results(200)
-        assert interpreted.keys() == compiled.keys()
-        for name, array in compiled.items():
-            np.testing.assert_array_equal(interpreted[name], array, err_msg=name, strict=True)
-    assert len(compiled["times"]) > 50
-    assert len(compiled["left"]) > 50
-
-
-def test_no_byte_is_read_behind_the_padding(tmp_path: Path) -> None:
-    done = in_new_process(tmp_path / "guarded.npz", "guard")
-    assert done.returncode == 0, done.stderr.decode()
-    with np.load(tmp_path / "guarded.npz") as guarded:
-        for name, array in scan_csv_scenario.results(4000).items():
-            np.testing.assert_array_equal(guarded[name], array, err_msg=name, strict=True)
