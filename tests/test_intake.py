@@ -196,6 +196,7 @@ def test_a_post_finds_its_place_beside_sources_that_keep_the_queue_full_and_is_n
         small.add_done_callback(lambda _: answered.append("small"))
         with pytest.raises(Busy, match="71511 bytes are waiting"):
             intake.submit("m", "ndjson", b"x" * 40_000)
+        await asyncio.sleep(0.01)  # the end of the turn: the small one stands in line, too
         engine.start()
         assert ((await large).accepted, (await small).accepted) == (6_500, 1)
         await asyncio.to_thread(intake.stop)
