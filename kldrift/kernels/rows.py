@@ -2,7 +2,7 @@
 
 Where rows need not be told apart, the columns have room for a block of them only, which stays in the cache: once it is
 full, or the rows have ended, it is counted, and used again. (To take each value to its cell as it is read was a
-quarter slower: `fill` locates the values of a column several at a time.)
+sixth slower: `fill` locates the values of a column several at a time.)
 """
 
 from typing import Any, NamedTuple
