@@ -310,7 +310,7 @@ def bins_of(columns: Sequence[list[Any]]) -> BinTable:
 
 
 def small_bodies(seconds: float) -> list[Row]:
-    """Bodies of 200 rows to counts: each by itself, and gathered and decoded in two threads, as the pieces of a source are."""
+    """Bodies of 200 rows to counts: each by itself, and gathered in two threads, as pieces of a source are decoded."""
     rows = []
     with ThreadPoolExecutor(2) as threads:
         for name, (schema, columns) in datasets(200 * 64).items():
