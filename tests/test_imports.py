@@ -24,7 +24,6 @@ ALLOWED = {
     "pages": {"pages", *RECORDS},
     "web": {"web", "pages", *RECORDS},
     "state": {"state", *RECORDS},
-    "readiness": {*RECORDS},
     "work": {"drift", "state", *RECORDS},
     "commits": {"drift", "export", "state", "work", *RECORDS},
     "history": {"export", "state", *RECORDS},

@@ -115,7 +115,7 @@ def run(
 
     Exit codes: 0 stopped, 2 bad configuration or reference, 1 failure.
     """
-    from kldrift.allocation import give_back_early
+    from kldrift.daemon.allocator import give_back_early
 
     give_back_early()  # before polars comes in
 

@@ -11,9 +11,9 @@ from rich.text import Text
 from kldrift.build import build_monitors
 from kldrift.cli.tables import console
 from kldrift.config import load_config
+from kldrift.daemon.entry import check_entry
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.windows import SLICES, pane_ms, ring_slices
-from kldrift.entry import check_entry
 from kldrift.export.metrics import MAX_SERIES, count_series
 from kldrift.intake import now_ms
 from kldrift.records import FeatureInfo, FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious

@@ -14,7 +14,7 @@ from kldrift.build import build_synthetic
 from kldrift.cli.tables import console, drift_table, state
 from kldrift.config import Config, SyntheticSourceConfig, load_config
 from kldrift.config.values import milliseconds
-from kldrift.daemon import Daemon
+from kldrift.daemon.daemon import Daemon
 from kldrift.errors import ConfigError
 from kldrift.export.logs import configure_logging
 from kldrift.export.telemetry import Telemetry

@@ -7,10 +7,10 @@ from rich.console import Console
 
 from kldrift.cli.tables import console, print_snapshot
 from kldrift.config import load_config
-from kldrift.daemon import serve
+from kldrift.daemon.daemon import serve
+from kldrift.daemon.parts import run_once
 from kldrift.export.logs import configure_logging
 from kldrift.export.telemetry import Telemetry
-from kldrift.parts import run_once
 
 
 def run_command(path: Path, once: bool) -> None:

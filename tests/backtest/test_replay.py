@@ -13,9 +13,9 @@ from kldrift.backtest.replay import Replay, default_step_ms, replay
 from kldrift.build import build_monitor
 from kldrift.config import parse_config
 from kldrift.config.records import Config
+from kldrift.daemon.parts import run_once
 from kldrift.drift.learning import split
 from kldrift.export.telemetry import Telemetry
-from kldrift.parts import run_once
 from kldrift.records import MonitorSpec, TimestampSpec
 
 NOW_MS = 1_900_000_000_000

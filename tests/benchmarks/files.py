@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from kldrift.allocation import give_back_early
+from kldrift.daemon.allocator import give_back_early
 from tests.benchmarks.table import Row, print_rows
 
 NAMES = [f"f{i}" for i in range(50)]
@@ -79,8 +79,8 @@ def count(config: Path) -> None:
     """Print seconds and counts."""
     give_back_early()
     from kldrift.config import load_config
+    from kldrift.daemon.parts import run_once
     from kldrift.export.telemetry import Telemetry
-    from kldrift.parts import run_once
 
     snapshot, rows, seconds, failures = run_once(load_config(config), Telemetry())
     assert not failures, failures

@@ -14,10 +14,10 @@ from axe_playwright_python.sync_playwright import Axe
 from kldrift.cli.compare import drifts
 from kldrift.comparison import Comparison, compare_files
 from kldrift.config import load_config
+from kldrift.daemon.parts import run_once
 from kldrift.errors import KldriftError, ReferenceProblem, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.file_columns import file_columns
-from kldrift.parts import run_once
 from tests.browser import chromium
 from tests.e2e.processes import kldrift
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.readiness import PINGS_PER_PERIOD, Notifier
+from kldrift.daemon.service_manager import PINGS_PER_PERIOD, Notifier
 from tests.e2e.processes import KLDRIFT, free_port, until
 
 CONFIG = """\

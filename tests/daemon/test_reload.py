@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from kldrift.config import load_config
+from kldrift.daemon.parts import Parts
 from kldrift.drift.monitor import Monitor
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake import now_ms
-from kldrift.parts import Parts
 from kldrift.records import SampleBatch
 from tests.e2e.processes import until
 

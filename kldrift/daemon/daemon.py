@@ -18,12 +18,12 @@ from typing import TypeVar
 
 from kldrift import __version__
 from kldrift.config import Config, GuardConfig, load_config, resolved
-from kldrift.entry import Entry
+from kldrift.daemon.entry import Entry
+from kldrift.daemon.parts import Parts
+from kldrift.daemon.service_manager import Notifier
 from kldrift.errors import Busy, ConfigError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
 from kldrift.intake import PushIntake, now_ms
-from kldrift.parts import Parts
-from kldrift.readiness import Notifier
 from kldrift.records import DriftSnapshot, Format, MonitorSnapshot, Receipt, Track
 from kldrift.web.app import App
 from kldrift.web.body import Limits
