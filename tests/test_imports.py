@@ -24,12 +24,8 @@ ALLOWED = {
     "pages": {"pages", *RECORDS},
     "web": {"web", "pages", *RECORDS},
     "state": {"state", *RECORDS},
-    "work": {"drift", "state", *RECORDS},
-    "commits": {"drift", "export", "state", "work", *RECORDS},
-    "history": {"export", "state", *RECORDS},
     "backtest": {"backtest", "build", "config", "drift", "file_columns", "kernels", "wire", *RECORDS},
-    "engine": {"commits", "drift", "export", "state", "work", *RECORDS},
-    "intake": {"intake", "drift", "engine", "export", "sources", "state", "wire", "work", *RECORDS},
+    "engine": {"engine", "drift", "export", "sources", "state", "wire", *RECORDS},
 }
 
 #: single modules that a part may import besides: pure functions of what stands in a snapshot

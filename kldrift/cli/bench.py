@@ -13,8 +13,8 @@ from kldrift.build import build_monitors
 from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.monitor import Monitor
+from kldrift.engine.observing import now_ms
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import now_ms
 from kldrift.kernels._jit import set_threads, warm_up
 from kldrift.records import (
     Bins,

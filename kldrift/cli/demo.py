@@ -15,10 +15,10 @@ from kldrift.cli.tables import console, drift_table, state
 from kldrift.config import Config, SyntheticSourceConfig, load_config
 from kldrift.config.values import milliseconds
 from kldrift.daemon.daemon import Daemon
+from kldrift.engine.observing import now_ms
 from kldrift.errors import ConfigError
 from kldrift.export.logs import configure_logging
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import now_ms
 from kldrift.records import MonitorSnapshot
 from kldrift.web.serve import new_event_loop
 

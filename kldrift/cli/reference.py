@@ -14,8 +14,8 @@ from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.reference import FeatureReference
 from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.engine.observing import now_ms
 from kldrift.errors import ReferenceProblem
-from kldrift.intake import now_ms
 from kldrift.kernels._jit import warm_up
 from kldrift.records import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 

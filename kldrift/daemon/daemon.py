@@ -21,9 +21,10 @@ from kldrift.config import Config, GuardConfig, load_config, resolved
 from kldrift.daemon.entry import Entry
 from kldrift.daemon.parts import Parts
 from kldrift.daemon.service_manager import Notifier
+from kldrift.engine.observing import now_ms
+from kldrift.engine.push import PushIntake
 from kldrift.errors import Busy, ConfigError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import PushIntake, now_ms
 from kldrift.records import DriftSnapshot, Format, MonitorSnapshot, Receipt, Track
 from kldrift.web.app import App
 from kldrift.web.body import Limits

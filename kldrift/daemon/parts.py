@@ -5,11 +5,13 @@ import time
 from kldrift.build import build_monitors, build_source
 from kldrift.config import Config, SourceConfig
 from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine
+from kldrift.engine.engine import Engine
+from kldrift.engine.history import History
+from kldrift.engine.observing import now_ms
+from kldrift.engine.pull import PullIntake
+from kldrift.engine.push import HTTP
 from kldrift.errors import KldriftError
 from kldrift.export.telemetry import Telemetry
-from kldrift.history import History
-from kldrift.intake import HTTP, PullIntake, now_ms
 from kldrift.kernels._jit import set_threads, warm_up
 from kldrift.records import DriftSnapshot
 from kldrift.state.base import NoStore, Store

@@ -9,8 +9,8 @@ import pytest
 from kldrift.config import load_config
 from kldrift.daemon.parts import Parts
 from kldrift.drift.monitor import Monitor
+from kldrift.engine.observing import now_ms
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import now_ms
 from kldrift.records import SampleBatch
 from tests.e2e.processes import until
 

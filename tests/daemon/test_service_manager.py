@@ -30,7 +30,7 @@ HANGS = """\
 import sys, threading
 from pathlib import Path
 from kldrift.cli import main
-from kldrift.engine import Engine
+from kldrift.engine.engine import Engine
 
 evaluate, file = Engine.evaluate, Path(sys.argv.pop())
 

@@ -31,7 +31,7 @@ RECORDS_PER_SECOND = 5_000.0
 #: A sender has so many refused posts at most before it sends no new ones.
 MOST_REFUSED = 100
 
-#: The longest wait between two tries to commit is 5 s (`kldrift.commits.RETRY_SECONDS`).
+#: The longest wait between two tries to commit is 5 s (`kldrift.engine.commits.RETRY_SECONDS`).
 RECOVERY_SECONDS = 15.0
 
 ERRORS = "kldrift_commit_errors_total"

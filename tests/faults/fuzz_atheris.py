@@ -24,9 +24,10 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from kldrift.build import build_monitors
 from kldrift.config import load_config
-from kldrift.engine import Engine
+from kldrift.engine.engine import Engine
+from kldrift.engine.observing import now_ms
+from kldrift.engine.push import PushIntake
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import PushIntake, now_ms
 from kldrift.records import BodyResult, Format
 from kldrift.web.app import App
 from kldrift.wire import decode, ndjson

@@ -2,7 +2,7 @@
 
 Posts with keys and a followed file, at an even rate. Memory is flat in the second half, no count of any window is ever
 negative, and in the end the longest window holds what was sent, bin for bin. (What a stepping clock does to windows is
-in ``tests/test_clock_steps.py``, where the clock is given: a machine's own clock is not a test's to set.)
+in ``tests/engine/test_clock_steps.py``, where the clock is given: a machine's own clock is not a test's to set.)
 """
 
 import http.client

@@ -7,15 +7,16 @@ from typing import Any
 
 import pytest
 
-import kldrift.intake.pull
-import kldrift.intake.push
+import kldrift.engine.pull
+import kldrift.engine.push
 from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine
+from kldrift.engine.engine import Engine
+from kldrift.engine.pull import PullIntake
+from kldrift.engine.push import PushIntake
+from kldrift.engine.queue import Work, WorkQueue
 from kldrift.errors import Busy, SourceError
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import PullIntake, PushIntake
 from kldrift.records import Chunk, Receipt, SampleBatch
-from kldrift.work import Work, WorkQueue
 from tests.drift.builders import MINUTE, UNIFORM_EXAMPLE, edges_spec, monitor
 from tests.e2e.processes import until
 
@@ -54,13 +55,13 @@ def push(engine: Engine, bodies: list[bytes]) -> list[Receipt]:
 
 def test_waiting_bodies_are_decoded_in_one_go_and_each_gets_its_own_receipt(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
-    original = kldrift.intake.push.decode
+    original = kldrift.engine.push.decode
 
     def counting(*arguments: Any, **options: Any) -> Any:
         calls.append(len(arguments[1]))
         return original(*arguments, **options)
 
-    monkeypatch.setattr(kldrift.intake.push, "decode", counting)
+    monkeypatch.setattr(kldrift.engine.push, "decode", counting)
     engine = engine_of(watched())
     receipts = push(engine, [b'{"x": 0.5}\n' * 3, b"", b'{"x": 1.5}\nbroken\n', b'{"x": "1"}'])
     assert calls == [4]
@@ -98,14 +99,14 @@ def test_a_full_intake_says_busy_and_takes_nothing() -> None:
 
 
 def test_a_body_that_breaks_the_decoder_is_answered_and_the_next_one_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = kldrift.intake.push.decode
+    original = kldrift.engine.push.decode
 
     def breaking(body_format: Any, bodies: list[bytes], schema: Any, **options: Any) -> Any:
         if any(b"break" in body for body in bodies):
             raise RuntimeError("a defect")
         return original(body_format, bodies, schema, **options)
 
-    monkeypatch.setattr(kldrift.intake.push, "decode", breaking)
+    monkeypatch.setattr(kldrift.engine.push, "decode", breaking)
     engine = engine_of(watched())
     engine.start()
 
@@ -137,7 +138,7 @@ class Failing:
 
 
 def test_a_source_that_fails_is_asked_again_from_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kldrift.intake.pull, "RETRY_SECONDS", (0.0,))
+    monkeypatch.setattr(kldrift.engine.pull, "RETRY_SECONDS", (0.0,))
     engine = engine_of(watched())
     engine.start()
     source = Failing()

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine
+from kldrift.engine.engine import Engine
+from kldrift.engine.push import PushIntake
+from kldrift.engine.queue import Work
 from kldrift.errors import Busy, KeyConflict, StateError, Uncommitted
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake import PushIntake
 from kldrift.records import AddResult, Receipt, SampleBatch
 from kldrift.state.base import Commit, KeyedAnswer, Position
 from kldrift.state.sqlite import SqliteStore
-from kldrift.work import Work
 from tests.drift.builders import UNIFORM_EXAMPLE, edges_spec, monitor
 
 NOW = 1_700_000_000_000
@@ -216,7 +216,7 @@ def test_a_defect_in_the_store_does_not_end_the_counting(store: Failing, monkeyp
 def test_a_stop_with_a_state_that_cannot_be_written_ends_and_acknowledges_nothing(
     store: Failing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("kldrift.engine.LAST_COMMIT_SECONDS", 0.1)
+    monkeypatch.setattr("kldrift.engine.engine.LAST_COMMIT_SECONDS", 0.1)
     engine = engine_of(store)
     engine.start()
     store.fails = True

@@ -10,14 +10,14 @@ from dataclasses import replace
 import numpy as np
 
 from kldrift.drift.monitor import Monitor
-from kldrift.engine import Engine
+from kldrift.engine.engine import Engine
+from kldrift.engine.observing import UnknownFields, report
+from kldrift.engine.queue import Work
 from kldrift.errors import Busy, KldriftError, SourceError
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake.observing import UnknownFields, report
 from kldrift.records import Chunk, Decoded, Format, IntArray, RowRange
 from kldrift.sources.base import Source
 from kldrift.wire import decode, decode_rows, field_names, file_field_names
-from kldrift.work import Work
 
 #: Waits between two tries of a source that fails.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)

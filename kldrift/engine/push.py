@@ -8,15 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kldrift.engine import CANNOT_STORE, Engine
+from kldrift.engine.engine import CANNOT_STORE, Engine
+from kldrift.engine.idempotency import Keys
+from kldrift.engine.observing import UnknownFields, report
+from kldrift.engine.queue import Work
 from kldrift.errors import Busy, Uncommitted
 from kldrift.export.telemetry import Telemetry
-from kldrift.intake.keys import Keys
-from kldrift.intake.observing import UnknownFields, report
 from kldrift.records import AddResult, Decoded, Format, IntArray, Receipt, RowError
 from kldrift.state.base import KeyedAnswer, NoStore
 from kldrift.wire import decode, field_names
-from kldrift.work import Work
 
 HTTP = "http"
 

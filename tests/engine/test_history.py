@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kldrift.engine.history import History
 from kldrift.errors import StateError
 from kldrift.export.telemetry import Telemetry
-from kldrift.history import History
 from kldrift.records import DriftSnapshot, MonitorSnapshot
 from kldrift.state.history import SqliteHistory
 from kldrift.state.sqlite import SqliteStore

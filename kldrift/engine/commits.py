@@ -4,11 +4,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from kldrift.drift.monitor import Monitor
+from kldrift.engine.queue import Work
 from kldrift.errors import Uncommitted
 from kldrift.export.telemetry import Telemetry
 from kldrift.records import AddResult
 from kldrift.state.base import Commit, KeyedAnswer, NoStore, Position, Store
-from kldrift.work import Work
 
 #: Posts wait so long for others to be stored together with, while there is more to count.
 GROUP_SECONDS = 0.02

@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 
-from kldrift.commits import Commits
 from kldrift.drift.monitor import Monitor
+from kldrift.engine.commits import Commits
+from kldrift.engine.queue import Work, WorkQueue
 from kldrift.errors import Busy, KldriftError, StateError
 from kldrift.export.telemetry import Telemetry
 from kldrift.records import AddResult, DriftSnapshot, SampleBatch
 from kldrift.state.base import NoStore, Position, Store
-from kldrift.work import Work, WorkQueue
 
 CANNOT_STORE = "what is counted cannot be stored now, nothing more is taken; send the samples again later"
 
