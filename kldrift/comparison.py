@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from kldrift.build import MAX_CHUNK_NUMBERS, reference_from_data
+from kldrift.assembly.references import reference_from_data
+from kldrift.assembly.sources import MAX_CHUNK_NUMBERS
+from kldrift.datafiles.columns import NOTHING, FileColumn, file_columns, file_format, line_source
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
-from kldrift.file_columns import NOTHING, FileColumn, file_columns, file_format, line_source
 from kldrift.kernels._jit import thread_count, warm_up
 from kldrift.records import BatchSchema, Decoded, FeatureSpec, MonitorSnapshot, MonitorSpec, WindowSpec
 from kldrift.wire import decode, decode_rows, parquet_rows

@@ -1,6 +1,7 @@
 """The way of the data has one direction: who may import whom."""
 
 import ast
+from functools import cache
 
 import pytest
 
@@ -19,12 +20,14 @@ ALLOWED = {
     "sources": {"sources", *RECORDS},
     "wire": {"wire", "kernels", *RECORDS},
     "config": {"config", *RECORDS},
-    "guess": {"guess", "wire", "drift", "config", *RECORDS},
+    "guess": {"guess", "datafiles", "wire", "drift", "config", *RECORDS},
+    "assembly": {"assembly", "config", "datafiles", "drift", "sources", "wire", *RECORDS},
+    "datafiles": {"datafiles", "sources", "wire", *RECORDS},
     "export": {"export", *RECORDS},
     "pages": {"pages", *RECORDS},
     "web": {"web", "pages", *RECORDS},
     "state": {"state", *RECORDS},
-    "backtest": {"backtest", "build", "config", "drift", "file_columns", "kernels", "wire", *RECORDS},
+    "backtest": {"backtest", "assembly", "config", "datafiles", "drift", "kernels", "wire", *RECORDS},
     "engine": {"engine", "drift", "export", "sources", "state", "wire", *RECORDS},
 }
 
@@ -53,6 +56,7 @@ ONLY = {
 }
 
 
+@cache
 def imports() -> list[tuple[str, str, str]]:
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):

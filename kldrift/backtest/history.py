@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kldrift.datafiles.columns import file_columns, file_format, line_source
 from kldrift.drift.monitor import CLOCK_SKEW_MS
 from kldrift.errors import SourceError
-from kldrift.file_columns import file_columns, file_format, line_source
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, IntArray, Kind, SampleBatch, TimestampSpec
 from kldrift.wire import decode, decode_rows, parquet_rows
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from kldrift.assembly.monitors import build_monitor
 from kldrift.backtest.alarms import Bounds, episodes
 from kldrift.backtest.history import History, Span, read_history, reasons
 from kldrift.backtest.outcome import WEEK_MS, Alarm, FeatureResult, Outcome, SeriesResult, Target
 from kldrift.backtest.proposal import ladder, own_tolerances, propose, survey
 from kldrift.backtest.replay import Replay, replay
-from kldrift.build import build_monitor
 from kldrift.config.values import duration_text
 from kldrift.errors import KldriftError, SourceError
 from kldrift.kernels._jit import warm_up

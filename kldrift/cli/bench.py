@@ -9,7 +9,7 @@ import orjson
 from rich.console import Console
 from rich.table import Table
 
-from kldrift.build import build_monitors
+from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.monitor import Monitor

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kldrift.build import build_monitors
+from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.daemon.entry import check_entry

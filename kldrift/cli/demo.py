@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from kldrift.build import build_synthetic
+from kldrift.assembly.sources import build_synthetic
 from kldrift.cli.tables import console, drift_table, state
 from kldrift.config import Config, SyntheticSourceConfig, load_config
 from kldrift.config.values import milliseconds

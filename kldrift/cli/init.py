@@ -18,12 +18,13 @@ from kldrift.cli.tables import console
 from kldrift.config import parse_config
 from kldrift.config.checks import format_of
 from kldrift.config.values import NAME
+from kldrift.datafiles.sample import COMPRESSIONS, DataFormat, column_names, read_sample
 from kldrift.errors import ConfigError, ReferenceProblem
 from kldrift.export.families import DRIFT_FAMILIES, SeriesShape
 from kldrift.export.metrics import MAX_SERIES
-from kldrift.guess import Place, Plan, column_names, make_plan, read_sample, write_document
+from kldrift.guess.document import Place, write_document
 from kldrift.guess.kinds import named
-from kldrift.guess.sample import COMPRESSIONS, DataFormat
+from kldrift.guess.plan import Plan, make_plan
 from kldrift.records import Kind
 
 #: Columns left out that a message names.

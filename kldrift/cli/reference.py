@@ -9,7 +9,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 from rich.text import Text
 
-from kldrift.build import reference_from_data
+from kldrift.assembly.references import reference_from_data
 from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.drift.reference import FeatureReference

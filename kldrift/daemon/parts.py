@@ -2,7 +2,8 @@
 
 import time
 
-from kldrift.build import build_monitors, build_source
+from kldrift.assembly.monitors import build_monitors
+from kldrift.assembly.sources import build_source
 from kldrift.config import Config, SourceConfig
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.engine import Engine

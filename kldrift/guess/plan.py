@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
+from kldrift.datafiles.sample import Column, Sample
 from kldrift.guess.kinds import FEW_LEVELS, Guess, guess_feature, named
-from kldrift.guess.sample import Column, Sample
 from kldrift.guess.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
 from kldrift.records import Kind
 

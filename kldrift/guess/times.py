@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kldrift.guess.sample import Column
+from kldrift.datafiles.sample import Column
 from kldrift.records import IntArray, TimestampSpec, TimeUnit
 from kldrift.wire.columns import typed_times
 from kldrift.wire.timestamps import time_from_text, times_from_numbers, times_from_texts

@@ -11,17 +11,14 @@ from kldrift.records import BatchSchema, Decoded, Format
 from kldrift.wire import arrow, csv, json, ndjson, parquet
 from kldrift.wire.fields import field_names, file_field_names
 from kldrift.wire.plan import plan_for
-from kldrift.wire.reference import ReferenceColumns, read_columns
 from kldrift.wire.tables import finish
 
 __all__ = [
-    "ReferenceColumns",
     "decode",
     "decode_rows",
     "field_names",
     "file_field_names",
     "parquet_rows",
-    "read_columns",
 ]
 
 

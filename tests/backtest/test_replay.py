@@ -8,9 +8,9 @@ import numpy as np
 import polars as pl
 import pytest
 
+from kldrift.assembly.monitors import build_monitor
 from kldrift.backtest.history import History, Span, decoded_pieces, read_history, take
 from kldrift.backtest.replay import Replay, default_step_ms, replay
-from kldrift.build import build_monitor
 from kldrift.config import parse_config
 from kldrift.config.records import Config
 from kldrift.daemon.parts import run_once

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.build import build_monitors
+from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.check import check_command, n_bytes, n_series
 from kldrift.config import load_config
 

@@ -15,9 +15,9 @@ from kldrift.cli.compare import drifts
 from kldrift.comparison import Comparison, compare_files
 from kldrift.config import load_config
 from kldrift.daemon.parts import run_once
+from kldrift.datafiles.columns import file_columns
 from kldrift.errors import KldriftError, ReferenceProblem, SourceError
 from kldrift.export.telemetry import Telemetry
-from kldrift.file_columns import file_columns
 from tests.browser import chromium
 from tests.e2e.processes import kldrift
 

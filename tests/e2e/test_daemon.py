@@ -218,7 +218,7 @@ def test_the_demo_drifts_and_ends(tmp_path: Path) -> None:
 
 
 def test_check_counts_the_series_that_are_exported(tmp_path: Path) -> None:
-    from kldrift.build import build_monitors
+    from kldrift.assembly.monitors import build_monitors
     from kldrift.cli.check import n_series
     from kldrift.config import load_config
     from kldrift.export.metrics import render_drift

@@ -14,8 +14,8 @@ import polars as pl
 from scipy.special import rel_entr
 
 from kldrift.config import load_config
+from kldrift.datafiles.reference import read_columns
 from kldrift.records import CategoricalColumn, FeatureSpec, FloatArray, IntArray
-from kldrift.wire import read_columns
 from tests.conftest import ROOT, SHARED
 from tests.evidence.monitored import JEFFREYS, BoolArray, Monitored, live_column, watch
 from tests.evidence.rules import ALPHA

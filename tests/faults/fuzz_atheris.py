@@ -22,7 +22,7 @@ from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from kldrift.build import build_monitors
+from kldrift.assembly.monitors import build_monitors
 from kldrift.config import load_config
 from kldrift.engine.engine import Engine
 from kldrift.engine.observing import now_ms

@@ -10,11 +10,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing.parametric import dataframes
 
-from kldrift.build import build_monitors
+from kldrift.assembly.monitors import build_monitors
 from kldrift.config import FileSourceConfig, parse_config
+from kldrift.datafiles.sample import read_sample
 from kldrift.errors import ReferenceProblem
-from kldrift.guess import Place, Plan, make_plan, read_sample, write_document
-from kldrift.guess.document import scalar, value
+from kldrift.guess.document import Place, scalar, value, write_document
+from kldrift.guess.plan import Plan, make_plan
 from kldrift.records import Kind
 
 NASTY = [

@@ -7,7 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kldrift.guess import read_sample
+from kldrift.datafiles.sample import read_sample
 from kldrift.guess.kinds import Guess, guess_feature
 
 N = 4000

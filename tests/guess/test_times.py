@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 
 from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
-from kldrift.guess.sample import Column
+from kldrift.datafiles.sample import Column
 from kldrift.guess.times import LADDER, choose_lateness, choose_windows, time_columns
 
 START = 1_700_000_000

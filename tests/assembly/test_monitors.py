@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kldrift.build import build_monitors, build_source
+from kldrift.assembly.monitors import build_monitors
+from kldrift.assembly.sources import build_source
 from kldrift.config import parse_config
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.reference_file import dump_references

@@ -10,12 +10,12 @@ import numpy as np
 import polars as pl
 import zstandard
 
+from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 from kldrift.errors import ReferenceProblem
 from kldrift.records import CategoricalColumn, FeatureSchema, FloatArray, Kind
 from kldrift.wire import columns
 from kldrift.wire.parquet import READ_ERRORS, reason
 from kldrift.wire.plan import Vector
-from kldrift.wire.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 
 _FORMATS: Final[dict[str, Literal["parquet", "csv", "ndjson"]]] = {
     ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",

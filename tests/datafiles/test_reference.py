@@ -13,9 +13,9 @@ import polars as pl
 import pytest
 import zstandard
 
+from kldrift.datafiles.reference import read_columns
 from kldrift.errors import ReferenceProblem
 from kldrift.records import CategoricalColumn, Kind
-from kldrift.wire import read_columns
 
 FEATURES: list[tuple[str, Kind]] = [("c", "categorical"), ("x", "numeric")]
 ROWS = [{"x": 1.5, "c": "red"}, {"x": None, "c": "blue"}, {"x": 3.0, "c": None}, {"x": -1.0, "c": "red"}]

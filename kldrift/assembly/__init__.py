@@ -1,0 +1,1 @@
+"""From the records of the configuration to the parts: references, monitors, sources."""

@@ -1,0 +1,111 @@
+"""From the configuration's records to monitors with their references."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from kldrift.assembly.references import Notice, origin_of, reference_from_data, references_from_file, single_reference
+from kldrift.config.values import duration_text
+from kldrift.datafiles.reference import read_columns
+from kldrift.drift.monitor import Monitor
+from kldrift.drift.reference import FeatureReference
+from kldrift.drift.segments import Segmentation, segment_references
+from kldrift.errors import ReferenceProblem
+from kldrift.records import (
+    CategoricalColumn,
+    FeatureSpec,
+    FloatArray,
+    MonitorSpec,
+    ReferenceData,
+    ReferenceFile,
+    ReferencePrevious,
+)
+
+
+def build_monitors(
+    specs: Sequence[MonitorSpec], created_ms: int, notice: Notice = lambda _: None
+) -> tuple[Monitor, ...]:
+    """A monitor for each specification, with its references.
+
+    Parameters
+    ----------
+    created_ms : now; the age of a reference that is counted from data begins here
+    notice : told of what a reference left out
+
+    Raises
+    ------
+    ReferenceProblem
+        every reference that cannot be had, one problem a line, each with its monitor
+    """
+    monitors: list[Monitor] = []
+    problems: list[str] = []
+    for spec in specs:
+        try:
+            monitors.append(build_monitor(spec, created_ms, notice))
+        except ReferenceProblem as problem:
+            problems += [f"monitors.{spec.name}: {line}" for line in str(problem).splitlines()]
+    if problems:
+        raise ReferenceProblem("\n".join(problems))
+    return tuple(monitors)
+
+
+def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _: None) -> Monitor:
+    """A monitor with its references; each file is read once for all features."""
+    found: dict[str, FeatureReference] = {}
+    data: dict[str, FloatArray | CategoricalColumn] = {}
+    problems: list[str] = []
+    by_origin: dict[ReferenceData | ReferenceFile, list[FeatureSpec]] = {}
+    for feature in spec.features:
+        given = feature.reference or spec.reference
+        origin = given.bins if isinstance(given, ReferencePrevious) else given
+        if isinstance(origin, ReferenceData | ReferenceFile) and feature.kind != "posterior":
+            by_origin.setdefault(origin, []).append(feature)
+            continue
+        try:
+            found[feature.name] = single_reference(feature, given, created_ms)
+        except ReferenceProblem as problem:
+            problems.append(f"{feature.name}: {problem}")
+    for origin, features in by_origin.items():
+        try:
+            if isinstance(origin, ReferenceData):
+                made, columns = reference_from_data(origin.path, features, created_ms, notice)
+                if origin == origin_of(spec.reference):
+                    data = dict(zip((feature.name for feature in features), columns, strict=True))
+            else:
+                made = references_from_file(origin.path, features)
+            found |= {reference.name: reference for reference in made}
+        except ReferenceProblem as problem:
+            problems += str(problem).splitlines()
+    if problems:
+        raise ReferenceProblem("\n".join(problems))
+    for feature in spec.features:
+        given = feature.reference or spec.reference
+        if isinstance(given, ReferencePrevious) and feature.kind != "posterior":
+            source = f"the same window {duration_text(given.offset_ms)} earlier, bins from {found[feature.name].source}"
+            found[feature.name] = replace(found[feature.name], offset_ms=given.offset_ms, source=source, created_ms=0)
+    references = tuple(found[feature.name] for feature in spec.features)
+    return Monitor(spec, references, _segmentation(spec, references, data, notice))
+
+
+def _segmentation(
+    spec: MonitorSpec,
+    references: Sequence[FeatureReference],
+    data: Mapping[str, FloatArray | CategoricalColumn],
+    notice: Notice,
+) -> Segmentation | None:
+    """The references of the segments, where the monitor's reference is data that has the field they are made by."""
+    if spec.segments is None:
+        return None
+    origin = origin_of(spec.reference)
+    if not data or not isinstance(origin, ReferenceData):
+        return Segmentation()
+    try:
+        by = read_columns(origin.path, [(spec.segments.by, "categorical")]).columns[0]
+    except ReferenceProblem:
+        notice(
+            f"monitors.{spec.name}: the reference {origin.path.name} does not say which segment ({spec.segments.by})"
+            " its rows belong to: every segment is compared with all of it"
+        )
+        return Segmentation()
+    assert isinstance(by, CategoricalColumn)
+    columns = [data.get(feature.name) for feature in spec.features]
+    return segment_references(spec.features, references, columns, by, spec.segments.limit)

@@ -1,0 +1,120 @@
+"""The reference of each feature, from whatever the configuration says it is made of."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from kldrift.datafiles.reference import read_columns
+from kldrift.drift.binning import MIN_CELL_COUNT
+from kldrift.drift.families import family_reference
+from kldrift.drift.learning import to_learn
+from kldrift.drift.reference import FeatureReference, build_references, by_name, inline_reference
+from kldrift.drift.reference_file import load_references
+from kldrift.drift.vectors import given_vector_reference, posterior_reference, vector_reference
+from kldrift.errors import ReferenceProblem
+from kldrift.records import (
+    CategoricalColumn,
+    FeatureSpec,
+    FloatArray,
+    ReferenceFamily,
+    ReferenceInline,
+    ReferenceLearn,
+    ReferencePrevious,
+    ReferenceSpec,
+)
+
+Notice = Callable[[str], None]
+
+
+def origin_of(given: ReferenceSpec | None) -> ReferenceSpec | None:
+    """The data or file that the bins come from."""
+    return given.bins if isinstance(given, ReferencePrevious) else given
+
+
+def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_ms: int) -> FeatureReference:
+    """A reference that is no file with references of several features.
+
+    Raises
+    ------
+    ReferenceProblem
+        there is none, or it cannot be had
+    """
+    if feature.kind == "posterior":
+        return posterior_reference(feature, created_ms)
+    if isinstance(given, ReferenceInline):
+        return inline_reference(feature.name, feature.kind, given, created_ms)
+    if isinstance(given, ReferenceLearn):
+        return to_learn(feature, given.rows)
+    if isinstance(given, ReferencePrevious):
+        return to_learn(feature, given.learn)
+    if isinstance(given, ReferenceFamily):
+        return _family_reference(feature, given, created_ms)
+    raise ReferenceProblem("expected a reference, got none; give the monitor or the feature one")
+
+
+def _family_reference(feature: FeatureSpec, given: ReferenceFamily, created_ms: int) -> FeatureReference:
+    column: FloatArray | CategoricalColumn | None = None
+    source: str = given.family
+    if given.fit is not None:
+        table = read_columns(given.fit, [(feature.name, feature.kind)])
+        column, source = table.columns[0], _source(given.fit, table.sha256)
+    if feature.kind != "vector":
+        return family_reference(feature, given, column, created_ms, source)
+    if column is None:
+        parameters = dict(given.parameters)
+        return given_vector_reference(feature, parameters["mean"], parameters["std"], created_ms)
+    assert not isinstance(column, CategoricalColumn)
+    return vector_reference(feature, column, created_ms, source)
+
+
+def _source(path: Path, sha256: str) -> str:
+    return f"{path.name} sha256:{sha256[:16]}"
+
+
+def reference_from_data(
+    path: Path, features: Sequence[FeatureSpec], created_ms: int, notice: Notice = lambda _: None
+) -> tuple[tuple[FeatureReference, ...], tuple[FloatArray | CategoricalColumn, ...]]:
+    """Count the reference of some features in a data file; with the columns that were counted."""
+    table = read_columns(path, [(feature.name, feature.kind, feature.dimensions) for feature in features])
+    n_invalid = sum(table.n_invalid)
+    if n_invalid or table.n_rejected:
+        notice(
+            f"reference {path.name}: {table.n_rejected} rows could not be read and were left out,"
+            f" {n_invalid} values of the wrong type were counted as missing"
+        )
+    source = _source(path, table.sha256)
+    binned = [i for i, feature in enumerate(features) if feature.kind != "vector"]
+    counted = build_references([features[i] for i in binned], [table.columns[i] for i in binned], created_ms, source)
+    built: dict[int, FeatureReference] = dict(zip(binned, counted, strict=True))
+    for i, feature in enumerate(features):
+        column = table.columns[i]
+        if feature.kind == "vector" and not isinstance(column, CategoricalColumn):
+            built[i] = vector_reference(feature, column, created_ms, source)
+    references = tuple(built[i] for i in range(len(features)))
+    for reference in references:
+        if reference.categories == ():
+            notice(
+                f"reference {path.name}: {reference.name}: no category is frequent enough for a bin of its own"
+                f" ({MIN_CELL_COUNT} rows), so that only new ones can be seen; is it an identifier? remove it"
+            )
+    return references, table.columns
+
+
+def references_from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[FeatureReference, ...]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ReferenceProblem(
+            f"{path}: expected a reference file, got {error}; make it with `kldrift reference build`"
+        ) from None
+    picked = by_name(load_references(text, str(path)), [feature.name for feature in features], str(path))
+    for feature, reference in zip(features, picked, strict=True):
+        if feature.kind != reference.kind:
+            raise ReferenceProblem(
+                f"{path}: {feature.name}: expected kind {feature.kind}, got {reference.kind}; build it again"
+            )
+        edges = feature.bins.edges
+        if edges is not None and reference.edges is not None and tuple(reference.edges.tolist()) != edges:
+            raise ReferenceProblem(
+                f"{path}: {feature.name}: expected the edges of the configuration, the file has others; build it again"
+            )
+    return tuple(picked)
