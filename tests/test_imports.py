@@ -20,14 +20,13 @@ ALLOWED = {
     "sources": {"sources", *RECORDS},
     "wire": {"wire", "kernels", *RECORDS},
     "config": {"config", *RECORDS},
-    "guess": {"guess", "datafiles", "wire", "drift", "config", *RECORDS},
     "assembly": {"assembly", "config", "datafiles", "drift", "sources", "wire", *RECORDS},
     "datafiles": {"datafiles", "sources", "wire", *RECORDS},
     "export": {"export", *RECORDS},
     "pages": {"pages", *RECORDS},
     "web": {"web", "pages", *RECORDS},
     "state": {"state", *RECORDS},
-    "backtest": {"backtest", "assembly", "config", "datafiles", "drift", "kernels", "wire", *RECORDS},
+    "offline": {"offline", "assembly", "config", "datafiles", "drift", "kernels", "wire", *RECORDS},
     "engine": {"engine", "drift", "export", "sources", "state", "wire", *RECORDS},
 }
 
@@ -35,7 +34,7 @@ ALLOWED = {
 BESIDES = {
     # the API takes the one series apart that it is asked for, so that the snapshot need not hold that of all
     "web": {"kldrift.drift.explanation", "kldrift.drift.detection"},
-    "pages": {"kldrift.drift.explanation", "kldrift.drift.detection", "kldrift.backtest.outcome"},
+    "pages": {"kldrift.drift.explanation", "kldrift.drift.detection", "kldrift.offline.backtest.outcome"},
 }
 
 #: libraries that only some may know

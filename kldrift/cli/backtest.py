@@ -16,17 +16,17 @@ from rich.table import Table
 from rich.text import Text
 
 from kldrift import __version__
-from kldrift.backtest.history import Span
-from kldrift.backtest.outcome import FeatureResult, Outcome, Rung, Target, length_text
-from kldrift.backtest.proposal import parse_target
-from kldrift.backtest.replay import default_step_ms
-from kldrift.backtest.run import Progress as Told
-from kldrift.backtest.run import run_backtest
 from kldrift.cli.compare import pick_monitor, write_report
 from kldrift.cli.tables import STYLES, console
 from kldrift.config import Config, load_config
 from kldrift.config.values import duration_text, milliseconds
 from kldrift.errors import ConfigError, DecodeError, SourceError
+from kldrift.offline.backtest.outcome import FeatureResult, Outcome, Rung, Target, length_text
+from kldrift.offline.backtest.proposal import parse_target
+from kldrift.offline.backtest.replay import default_step_ms
+from kldrift.offline.backtest.rows import Span
+from kldrift.offline.backtest.run import Progress as Told
+from kldrift.offline.backtest.run import run_backtest
 from kldrift.pages.templating import instant, share
 from kldrift.records import MonitorSpec, TimestampSpec, TimeUnit
 from kldrift.wire.timestamps import time_from_text

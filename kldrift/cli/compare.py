@@ -14,9 +14,9 @@ from rich.text import Text
 
 from kldrift import __version__
 from kldrift.cli.tables import console, drift_table, verdict_line
-from kldrift.comparison import Comparison, compare_files
 from kldrift.config import load_config
 from kldrift.errors import ConfigError, SourceError
+from kldrift.offline.compare import Comparison, compare_files
 from kldrift.records import MonitorSnapshot, MonitorSpec, Severity
 
 #: The exit code where something drifts and `--fail-on` asks for it.

@@ -22,9 +22,9 @@ from kldrift.datafiles.sample import COMPRESSIONS, DataFormat, column_names, rea
 from kldrift.errors import ConfigError, ReferenceProblem
 from kldrift.export.families import DRIFT_FAMILIES, SeriesShape
 from kldrift.export.metrics import MAX_SERIES
-from kldrift.guess.document import Place, write_document
-from kldrift.guess.kinds import named
-from kldrift.guess.plan import Plan, make_plan
+from kldrift.offline.init.document import Place, write_document
+from kldrift.offline.init.kinds import named
+from kldrift.offline.init.proposal import Plan, make_plan
 from kldrift.records import Kind
 
 #: Columns left out that a message names.

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import numpy as np
 from markupsafe import Markup
 
-from kldrift.backtest.outcome import Alarm, FeatureResult, Outcome, length_text
+from kldrift.offline.backtest.outcome import Alarm, FeatureResult, Outcome, length_text
 from kldrift.pages.charts import sparkline, timeline
 from kldrift.pages.charts.drawing import chart, percent
 from kldrift.pages.templating import environment, static

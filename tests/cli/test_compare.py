@@ -12,12 +12,12 @@ import zstandard
 from axe_playwright_python.sync_playwright import Axe
 
 from kldrift.cli.compare import drifts
-from kldrift.comparison import Comparison, compare_files
 from kldrift.config import load_config
 from kldrift.daemon.parts import run_once
 from kldrift.datafiles.columns import file_columns
 from kldrift.errors import KldriftError, ReferenceProblem, SourceError
 from kldrift.export.telemetry import Telemetry
+from kldrift.offline.compare import Comparison, compare_files
 from tests.browser import chromium
 from tests.e2e.processes import kldrift
 
@@ -144,8 +144,8 @@ def test_vectors_are_compared(tmp_path: Path) -> None:
 def test_a_large_file_is_counted_in_pieces(reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     live = write(table(1, 1.0), tmp_path / "live.parquet")
     whole = compare(reference, live)
-    monkeypatch.setattr("kldrift.comparison.MAX_CHUNK_NUMBERS", 1000)
-    monkeypatch.setattr("kldrift.comparison.FEATURES_AT_A_TIME", 1)
+    monkeypatch.setattr("kldrift.offline.compare.MAX_CHUNK_NUMBERS", 1000)
+    monkeypatch.setattr("kldrift.offline.compare.FEATURES_AT_A_TIME", 1)
     pieces = compare(reference, live)
     np.testing.assert_array_equal(pieces.monitor.counts, whole.monitor.counts)
     np.testing.assert_array_equal(pieces.monitor.lower, whole.monitor.lower)

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from kldrift.datafiles.sample import read_sample
-from kldrift.guess.kinds import Guess, guess_feature
+from kldrift.offline.init.kinds import Guess, guess_feature
 
 N = 4000
 RNG = np.random.default_rng(5)

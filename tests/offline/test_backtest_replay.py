@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from kldrift.assembly.monitors import build_monitor
-from kldrift.backtest.history import History, Span, decoded_pieces, read_history, take
-from kldrift.backtest.replay import Replay, default_step_ms, replay
 from kldrift.config import parse_config
 from kldrift.config.records import Config
 from kldrift.daemon.parts import run_once
 from kldrift.drift.learning import split
 from kldrift.export.telemetry import Telemetry
+from kldrift.offline.backtest.replay import Replay, default_step_ms, replay
+from kldrift.offline.backtest.rows import History, Span, decoded_pieces, read_history, take
 from kldrift.records import MonitorSpec, TimestampSpec
 
 NOW_MS = 1_900_000_000_000

@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from kldrift.assembly.monitors import build_monitor
-from kldrift.backtest.alarms import Bounds, episodes
-from kldrift.backtest.history import History, Span, read_history, reasons
-from kldrift.backtest.outcome import WEEK_MS, Alarm, FeatureResult, Outcome, SeriesResult, Target
-from kldrift.backtest.proposal import ladder, own_tolerances, propose, survey
-from kldrift.backtest.replay import Replay, replay
 from kldrift.config.values import duration_text
 from kldrift.errors import KldriftError, SourceError
 from kldrift.kernels._jit import warm_up
+from kldrift.offline.backtest.alarms import Bounds, episodes
+from kldrift.offline.backtest.outcome import WEEK_MS, Alarm, FeatureResult, Outcome, SeriesResult, Target
+from kldrift.offline.backtest.proposal import ladder, own_tolerances, propose, survey
+from kldrift.offline.backtest.replay import Replay, replay
+from kldrift.offline.backtest.rows import History, Span, read_history, reasons
 from kldrift.records import MonitorSpec, ReferenceData, ReferencePrevious, Track
 
 #: So many pages at the target rate are too few to tell tolerances apart.

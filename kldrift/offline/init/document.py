@@ -3,8 +3,8 @@
 import re
 from dataclasses import dataclass
 
-from kldrift.guess.kinds import Guess, named
-from kldrift.guess.plan import Plan
+from kldrift.offline.init.kinds import Guess, named
+from kldrift.offline.init.proposal import Plan
 
 #: The loader takes 1 MiB; a file with more features than fit into so many bytes is cut.
 MAX_BYTES = 1_000_000

@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.backtest.alarms import Bounds, episodes
-from kldrift.backtest.outcome import Proposal, Target
-from kldrift.backtest.proposal import (
+from kldrift.offline.backtest.alarms import Bounds, episodes
+from kldrift.offline.backtest.outcome import Proposal, Target
+from kldrift.offline.backtest.proposal import (
     CANDIDATES,
     LADDER,
     MOST_IN_ALARM,

@@ -14,8 +14,8 @@ from kldrift.assembly.monitors import build_monitors
 from kldrift.config import FileSourceConfig, parse_config
 from kldrift.datafiles.sample import read_sample
 from kldrift.errors import ReferenceProblem
-from kldrift.guess.document import Place, scalar, value, write_document
-from kldrift.guess.plan import Plan, make_plan
+from kldrift.offline.init.document import Place, scalar, value, write_document
+from kldrift.offline.init.proposal import Plan, make_plan
 from kldrift.records import Kind
 
 NASTY = [

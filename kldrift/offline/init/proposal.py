@@ -8,8 +8,8 @@ import numpy as np
 import polars as pl
 
 from kldrift.datafiles.sample import Column, Sample
-from kldrift.guess.kinds import FEW_LEVELS, Guess, guess_feature, named
-from kldrift.guess.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
+from kldrift.offline.init.kinds import FEW_LEVELS, Guess, guess_feature, named
+from kldrift.offline.init.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
 from kldrift.records import Kind
 
 #: Series of a monitor with so many features of each kind, so many windows, and these divergences.

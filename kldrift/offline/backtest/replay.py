@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.backtest.history import History, times_of
 from kldrift.drift.learning import split
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.windows import slice_ms
+from kldrift.offline.backtest.rows import History, times_of
 from kldrift.records import FeatureInfo, Float32Array, IntArray, MonitorSnapshot, MonitorSpec, Track
 
 #: Steps that room is made for at a time.

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kldrift.backtest.alarms import Bounds, Tally
-from kldrift.backtest.outcome import WEEK_MS, Proposal, Rung, Target
+from kldrift.offline.backtest.alarms import Bounds, Tally
+from kldrift.offline.backtest.outcome import WEEK_MS, Proposal, Rung, Target
 from kldrift.records import FeatureInfo
 
 #: What is always shown; nats.

@@ -8,7 +8,7 @@ import pytest
 
 from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
 from kldrift.datafiles.sample import Column
-from kldrift.guess.times import LADDER, choose_lateness, choose_windows, time_columns
+from kldrift.offline.init.times import LADDER, choose_lateness, choose_windows, time_columns
 
 START = 1_700_000_000
 N = 1000
