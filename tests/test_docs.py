@@ -100,7 +100,7 @@ def test_ones_own_stream_as_the_readme_prints_it(stream: Path) -> None:
 
 
 def test_the_metrics_that_the_documents_name_exist() -> None:
-    from kldrift.export.families import DRIFT_FAMILIES
+    from kldrift.export.drift_families import DRIFT_FAMILIES
     from kldrift.export.telemetry import Telemetry
     from kldrift.records import DriftSnapshot
 

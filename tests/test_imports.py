@@ -23,6 +23,7 @@ ALLOWED = {
     "assembly": {"assembly", "config", "datafiles", "drift", "sources", "wire", *RECORDS},
     "datafiles": {"datafiles", "sources", "wire", *RECORDS},
     "export": {"export", *RECORDS},
+    "provisioning": {"provisioning", "export", *RECORDS},
     "pages": {"pages", *RECORDS},
     "web": {"web", "pages", *RECORDS},
     "state": {"state", *RECORDS},

@@ -241,7 +241,7 @@ def rules(
     kldrift rules -c kldrift.yaml -o /etc/prometheus/rules --tests
     """
     from kldrift.cli import rules as command
-    from kldrift.export.alerts import RUNBOOK, RuleOptions
+    from kldrift.provisioning.alerts import RUNBOOK, RuleOptions
 
     with exit_codes():
         options = RuleOptions(job, runbook_url or RUNBOOK, warning, critical, command.stale_after(stale_after))

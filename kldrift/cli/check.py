@@ -15,7 +15,7 @@ from kldrift.daemon.entry import check_entry
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.windows import SLICES, pane_ms, ring_slices
 from kldrift.engine.observing import now_ms
-from kldrift.export.metrics import MAX_SERIES, count_series
+from kldrift.export.drift_metrics import MAX_SERIES, count_series
 from kldrift.records import FeatureInfo, FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
 
 #: Features that a line names; the rest is counted.

@@ -8,7 +8,7 @@ from rich.console import Console
 from kldrift.cli.rules import watched_of
 from kldrift.config import load_config
 from kldrift.errors import ConfigError
-from kldrift.export.dashboards import dashboards
+from kldrift.provisioning.dashboards import dashboards
 
 
 def dashboard_command(config: Path | None, output: Path | None, board: str | None, datasource: str | None) -> None:

@@ -20,8 +20,8 @@ from kldrift.config.checks import format_of
 from kldrift.config.values import NAME
 from kldrift.datafiles.sample import COMPRESSIONS, DataFormat, column_names, read_sample
 from kldrift.errors import ConfigError, ReferenceProblem
-from kldrift.export.families import DRIFT_FAMILIES, SeriesShape
-from kldrift.export.metrics import MAX_SERIES
+from kldrift.export.drift_families import DRIFT_FAMILIES, SeriesShape
+from kldrift.export.drift_metrics import MAX_SERIES
 from kldrift.offline.init.document import Place, write_document
 from kldrift.offline.init.kinds import named
 from kldrift.offline.init.proposal import Plan, make_plan

@@ -8,7 +8,7 @@ from rich.console import Console
 from kldrift.config import Config, FileSourceConfig, KafkaSourceConfig, SourceConfig, SyntheticSourceConfig, load_config
 from kldrift.config.values import milliseconds
 from kldrift.errors import ConfigError
-from kldrift.export.alerts import (
+from kldrift.provisioning.alerts import (
     RuleOptions,
     Watched,
     WatchedSource,

@@ -9,8 +9,8 @@ from threading import Lock
 
 import numpy as np
 
+from kldrift.export.drift_metrics import MAX_SERIES, DriftRenderer
 from kldrift.export.logs import EventLog
-from kldrift.export.metrics import MAX_SERIES, DriftRenderer
 from kldrift.export.self_metrics import SelfMetrics
 from kldrift.records import AddResult, BodyResult, Chunk, DriftSnapshot, IntArray
 

@@ -10,7 +10,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from kldrift.export.metrics import DriftRenderer
+from kldrift.export.drift_metrics import DriftRenderer
 from kldrift.export.telemetry import Telemetry
 from tests.export.snapshots import feature, monitor, snapshot
 

@@ -221,7 +221,7 @@ def test_check_counts_the_series_that_are_exported(tmp_path: Path) -> None:
     from kldrift.assembly.monitors import build_monitors
     from kldrift.cli.check import n_series
     from kldrift.config import load_config
-    from kldrift.export.metrics import render_drift
+    from kldrift.export.drift_metrics import render_drift
     from kldrift.records import DriftSnapshot, SampleBatch
 
     monitors = build_monitors(load_config(written(tmp_path, 1)).monitors, created_ms=1)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kldrift.export.dashboards import dashboards
+from kldrift.provisioning.dashboards import dashboards
 from tests.conftest import absent
 from tests.e2e.processes import Client, daemon, free_port, kldrift, process, until
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
+from kldrift.export.drift_families import DRIFT_FAMILIES
+from kldrift.export.drift_metrics import DriftRenderer, count_series, render_drift
 from kldrift.export.exposition import printable
-from kldrift.export.families import DRIFT_FAMILIES
-from kldrift.export.metrics import DriftRenderer, count_series, render_drift
 from kldrift.records import DIVERGENCES, FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
 from tests.export.snapshots import feature, monitor, segmented, snapshot
 

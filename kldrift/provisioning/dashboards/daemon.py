@@ -1,7 +1,7 @@
 """The daemon itself: what comes in, what it costs, what fails."""
 
-from kldrift.export.dashboards.records import Board, Panel, Query, Section
-from kldrift.export.dashboards.shared import DAEMON_UID, GOOD_ONE, INSTANCE, RELOADED, stat
+from kldrift.provisioning.dashboards.panel import Board, Panel, Query, Section
+from kldrift.provisioning.dashboards.shared import DAEMON_UID, GOOD_ONE, INSTANCE, RELOADED, stat
 
 HERE = 'instance=~"$instance"'
 

@@ -4,7 +4,8 @@ import re
 import textwrap
 from collections.abc import Mapping, Sequence
 
-from kldrift.export.alerts.records import (
+from kldrift.export.exposition import printable
+from kldrift.provisioning.alerts.rule import (
     MINUTE,
     SECOND,
     Alert,
@@ -14,7 +15,6 @@ from kldrift.export.alerts.records import (
     duration_text,
     selector,
 )
-from kldrift.export.exposition import printable
 
 WIDTH = 118
 

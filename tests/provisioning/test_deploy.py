@@ -9,7 +9,7 @@ from collections import defaultdict
 import pytest
 import yaml
 
-from kldrift.export.families import DRIFT_FAMILIES
+from kldrift.export.drift_families import DRIFT_FAMILIES
 from kldrift.export.telemetry import Telemetry
 from tests.conftest import ROOT
 from tests.export.snapshots import monitor, snapshot

@@ -1,9 +1,9 @@
 """All the alerts, in their groups."""
 
-from kldrift.export.alerts.daemon import daemon_alerts, down_alert
-from kldrift.export.alerts.drift import drift_alerts
-from kldrift.export.alerts.intake import can_be_late, intake_alerts
-from kldrift.export.alerts.records import Group, RuleOptions, Watched, ages
+from kldrift.provisioning.alerts.daemon import daemon_alerts, down_alert
+from kldrift.provisioning.alerts.drift import drift_alerts
+from kldrift.provisioning.alerts.rule import Group, RuleOptions, Watched, ages
+from kldrift.provisioning.alerts.samples import can_be_late, intake_alerts
 
 
 def rule_groups(watched: Watched | None, options: RuleOptions) -> tuple[Group, ...]:

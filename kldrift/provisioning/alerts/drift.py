@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from kldrift.export.alerts.records import MINUTE, Alert, Case, RuleOptions, Severity, Watched
+from kldrift.provisioning.alerts.rule import MINUTE, Alert, Case, RuleOptions, Severity, Watched
 
 # evaluations that a drift has to outlast: fewer would be one reading, seen again and again
 TICKS = 3

@@ -2,8 +2,9 @@
 
 from collections.abc import Iterable
 
-from kldrift.export.alerts.drift import TICKS, example, without
-from kldrift.export.alerts.records import (
+from kldrift.export.exposition import printable
+from kldrift.provisioning.alerts.drift import TICKS, example, without
+from kldrift.provisioning.alerts.rule import (
     DAY,
     HOUR,
     MINUTE,
@@ -18,7 +19,6 @@ from kldrift.export.alerts.records import (
     humanized_duration,
     promql_text,
 )
-from kldrift.export.exposition import printable
 from kldrift.records import MonitorSpec
 
 

@@ -1,8 +1,8 @@
 """Alerting rules for Prometheus and their unit tests, generic or for one configuration; see ``kldrift rules``."""
 
-from kldrift.export.alerts.groups import left_out, rule_groups
-from kldrift.export.alerts.records import RUNBOOK, RuleOptions, Watched, WatchedSource
-from kldrift.export.alerts.text import rules_text, unit_tests_text
+from kldrift.provisioning.alerts.groups import left_out, rule_groups
+from kldrift.provisioning.alerts.rule import RUNBOOK, RuleOptions, Watched, WatchedSource
+from kldrift.provisioning.alerts.yaml_text import rules_text, unit_tests_text
 
 __all__ = [
     "RUNBOOK",

@@ -1,7 +1,7 @@
 """All monitors of all daemons: which drift, and which cannot tell."""
 
-from kldrift.export.dashboards.records import NATS, Board, Panel, Query, Section, Variable
-from kldrift.export.dashboards.shared import (
+from kldrift.provisioning.dashboards.panel import NATS, Board, Panel, Query, Section, Variable
+from kldrift.provisioning.dashboards.shared import (
     ANY_IS_WARNING,
     FEATURE_UID,
     FLEET_UID,

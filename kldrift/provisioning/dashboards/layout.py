@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 
-from kldrift.export.dashboards.records import (
+from kldrift.provisioning.dashboards.panel import (
     Annotation,
     Board,
     Json,

@@ -13,8 +13,8 @@ from itertools import chain, compress
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.export.drift_families import DRIFT_FAMILIES, DriftFamily, Per, SeriesShape, is_segmented
 from kldrift.export.exposition import Family, label_set, sample_lines, value_labels, value_texts
-from kldrift.export.families import DRIFT_FAMILIES, DriftFamily, Per, SeriesShape, is_segmented
 from kldrift.records import DriftSnapshot, FeatureInfo, FloatArray, IntArray, Kind, MonitorSnapshot, MonitorSpec
 
 #: Series of a scrape beyond which segments, then families, then features are left out.

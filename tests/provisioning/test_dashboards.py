@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from kldrift.export.alerts import Watched, WatchedSource
-from kldrift.export.dashboards import dashboards
-from kldrift.export.families import DRIFT_FAMILIES
+from kldrift.export.drift_families import DRIFT_FAMILIES
+from kldrift.provisioning.alerts import Watched, WatchedSource
+from kldrift.provisioning.dashboards import dashboards
 from kldrift.records import DIVERGENCES, FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
 from tests.conftest import ROOT
 from tests.e2e.processes import kldrift

@@ -9,7 +9,8 @@ import yaml
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from kldrift.export.alerts import (
+from kldrift.export.exposition import printable
+from kldrift.provisioning.alerts import (
     RuleOptions,
     Watched,
     WatchedSource,
@@ -18,8 +19,7 @@ from kldrift.export.alerts import (
     rules_text,
     unit_tests_text,
 )
-from kldrift.export.alerts.records import humanized_duration
-from kldrift.export.exposition import printable
+from kldrift.provisioning.alerts.rule import humanized_duration
 from kldrift.records import (
     FeatureSpec,
     MonitorSpec,

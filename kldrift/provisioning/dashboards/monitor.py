@@ -1,7 +1,7 @@
 """One monitor: its features side by side, and its segments."""
 
-from kldrift.export.dashboards.records import NATS, Board, Panel, Query, Section, Variable
-from kldrift.export.dashboards.shared import (
+from kldrift.provisioning.dashboards.panel import NATS, Board, Panel, Query, Section, Variable
+from kldrift.provisioning.dashboards.shared import (
     ANY_IS_WARNING,
     FEATURE_UID,
     GOOD_ZERO,

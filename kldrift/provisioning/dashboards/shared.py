@@ -1,6 +1,6 @@
 """What several dashboards have in common."""
 
-from kldrift.export.dashboards.records import Annotation, Panel, Query, Variable
+from kldrift.provisioning.dashboards.panel import Annotation, Panel, Query, Variable
 
 FLEET_UID, MONITOR_UID, FEATURE_UID, DAEMON_UID = (
     "kldrift-fleet",

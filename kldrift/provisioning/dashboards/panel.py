@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from kldrift.export.alerts import Watched
+from kldrift.provisioning.alerts import Watched
 
 PanelKind = Literal["timeseries", "stat", "table", "status-history"]
 

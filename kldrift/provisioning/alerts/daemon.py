@@ -1,7 +1,6 @@
 """Alerts on the daemon itself."""
 
-from kldrift.export.alerts.intake import daemon_labels, source_name
-from kldrift.export.alerts.records import (
+from kldrift.provisioning.alerts.rule import (
     DAY,
     MINUTE,
     Alert,
@@ -11,6 +10,7 @@ from kldrift.export.alerts.records import (
     humanized_duration,
     promql_text,
 )
+from kldrift.provisioning.alerts.samples import daemon_labels, source_name
 
 
 def down_alert(options: RuleOptions) -> Alert:

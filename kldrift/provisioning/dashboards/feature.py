@@ -1,7 +1,7 @@
 """One feature: its divergence, how sure it is, and why."""
 
-from kldrift.export.dashboards.records import NATS, Board, Need, Panel, Query, Section, Variable
-from kldrift.export.dashboards.shared import (
+from kldrift.provisioning.dashboards.panel import NATS, Board, Need, Panel, Query, Section, Variable
+from kldrift.provisioning.dashboards.shared import (
     FEATURE_UID,
     GOOD_ONE,
     GOOD_ZERO,
