@@ -34,8 +34,12 @@ ALLOWED = {
 #: single modules that a part may import besides: pure functions of what stands in a snapshot
 BESIDES = {
     # the API takes the one series apart that it is asked for, so that the snapshot need not hold that of all
-    "web": {"kldrift.drift.explanation", "kldrift.drift.detection"},
-    "pages": {"kldrift.drift.explanation", "kldrift.drift.detection", "kldrift.offline.backtest.outcome"},
+    "web": {"kldrift.drift.judging.explanation", "kldrift.drift.judging.verdicts"},
+    "pages": {
+        "kldrift.drift.judging.explanation",
+        "kldrift.drift.judging.verdicts",
+        "kldrift.offline.backtest.outcome",
+    },
 }
 
 #: libraries that only some may know

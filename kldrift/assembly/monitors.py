@@ -7,7 +7,7 @@ from kldrift.assembly.references import Notice, origin_of, reference_from_data, 
 from kldrift.config.values import duration_text
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference import FeatureReference
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segmentation, segment_references
 from kldrift.errors import ReferenceProblem
 from kldrift.records import (

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.binning import MIN_CELL_COUNT
-from kldrift.drift.families import family_reference
-from kldrift.drift.learning import to_learn
-from kldrift.drift.reference import FeatureReference, build_references, by_name, inline_reference
-from kldrift.drift.reference_file import load_references
-from kldrift.drift.vectors import given_vector_reference, posterior_reference, vector_reference
+from kldrift.drift.references.data import build_references
+from kldrift.drift.references.family import family_reference
+from kldrift.drift.references.file import by_name, load_references
+from kldrift.drift.references.inline import inline_reference
+from kldrift.drift.references.learned import to_learn
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.references.vector import given_vector_reference, posterior_reference, vector_reference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import (
     CategoricalColumn,

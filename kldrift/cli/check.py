@@ -12,8 +12,8 @@ from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.tables import console
 from kldrift.config import load_config
 from kldrift.daemon.entry import check_entry
+from kldrift.drift.counting.windows import SLICES, pane_ms, ring_slices
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.windows import SLICES, pane_ms, ring_slices
 from kldrift.engine.observing import now_ms
 from kldrift.export.drift_metrics import MAX_SERIES, count_series
 from kldrift.records import FeatureInfo, FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious

@@ -12,8 +12,8 @@ from rich.text import Text
 from kldrift.assembly.references import reference_from_data
 from kldrift.cli.tables import console
 from kldrift.config import load_config
-from kldrift.drift.reference import FeatureReference
-from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.drift.references.file import dump_references, load_references
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels._jit import warm_up

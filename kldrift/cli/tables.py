@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kldrift.drift.detection import severity
+from kldrift.drift.judging.verdicts import severity
 from kldrift.export.exposition import value_labels
 from kldrift.records import DIVERGENCES, DriftSnapshot, FloatArray, MonitorSnapshot
 

@@ -7,15 +7,16 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.counted import Counted
-from kldrift.drift.evaluation import Evaluation, WindowTotals
-from kldrift.drift.filling import Filling, segment_codes
-from kldrift.drift.learning import Learning, joined, learned_reference, split, vocabulary_of
-from kldrift.drift.moments import MomentPanes, group, merged_groups
-from kldrift.drift.reference import FeatureReference
-from kldrift.drift.saved import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
+from kldrift.drift.counting.counts import Counted
+from kldrift.drift.counting.filling import Filling, segment_codes
+from kldrift.drift.counting.moment_windows import MomentPanes, group, merged_groups
+from kldrift.drift.counting.windows import Panes
+from kldrift.drift.entries import below
+from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
+from kldrift.drift.references.learned import Learning, joined, learned_reference, split, vocabulary_of
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.references.stored import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
 from kldrift.drift.segments import Segmentation, Segments
-from kldrift.drift.windows import Panes, below
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import (
     AddResult,

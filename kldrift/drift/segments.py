@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from kldrift.drift.detection import verdicts
-from kldrift.drift.evaluation import Evaluation, WindowTotals
-from kldrift.drift.explanation import segment_mix, segment_within
-from kldrift.drift.reference import FeatureReference, count_panes
-from kldrift.drift.vectors import vector_reference
+from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
+from kldrift.drift.judging.explanation import segment_mix, segment_within
+from kldrift.drift.judging.verdicts import verdicts
+from kldrift.drift.references.data import count_panes
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.references.vector import vector_reference
 from kldrift.kernels.bin_table import CategoryBins
 from kldrift.records import (
     CategoricalColumn,

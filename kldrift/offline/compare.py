@@ -14,7 +14,7 @@ from kldrift.assembly.references import reference_from_data
 from kldrift.assembly.sources import MAX_CHUNK_NUMBERS
 from kldrift.datafiles.columns import NOTHING, FileColumn, file_columns, file_format, line_source
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference import FeatureReference
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
 from kldrift.kernels._jit import thread_count, warm_up
 from kldrift.records import BatchSchema, Decoded, FeatureSpec, MonitorSnapshot, MonitorSpec, WindowSpec

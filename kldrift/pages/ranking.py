@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from kldrift.drift.detection import severity
+from kldrift.drift.judging.verdicts import severity
 from kldrift.pages.reading import state
 from kldrift.records import FloatArray, IntArray, MonitorSnapshot, Track
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from kldrift.drift.detection import severity
-from kldrift.drift.explanation import Explanation, explain
+from kldrift.drift.judging.explanation import Explanation, explain
+from kldrift.drift.judging.verdicts import severity
 from kldrift.records import IntArray, MonitorSnapshot
 
 #: A window is judged from so many samples a bin on (statistics, section 4).

@@ -11,7 +11,7 @@ from kldrift.assembly.monitors import build_monitors
 from kldrift.assembly.sources import build_source
 from kldrift.config import parse_config
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference_file import dump_references
+from kldrift.drift.references.file import dump_references
 from kldrift.errors import ReferenceProblem
 
 DISTRIBUTIONS = {
@@ -88,7 +88,7 @@ def test_a_reference_without_a_feature_empty_or_all_missing_is_refused_with_ever
 
 
 def test_a_reference_file_of_other_edges_or_kind_is_refused(tmp_path: Path) -> None:
-    from kldrift.drift.reference_file import dump_references
+    from kldrift.drift.references.file import dump_references
     from tests.drift.builders import UNIFORM_EXAMPLE, edges_spec, reference
 
     (tmp_path / "r.json").write_text(dump_references(reference((edges_spec("x"), UNIFORM_EXAMPLE))))

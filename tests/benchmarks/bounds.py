@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import norm
 
-from kldrift.drift.overdispersion import measure_panes
+from kldrift.drift.references.overdispersion import measure_panes
 from kldrift.kernels import _jit
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from tests import naive_bounds

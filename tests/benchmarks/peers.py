@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference import build_references
+from kldrift.drift.references.data import build_references
 from kldrift.kernels import _jit
 from kldrift.records import FeatureSpec, MonitorSnapshot, MonitorSpec, SampleBatch, WindowSpec
 from tests.benchmarks.peers_measure import PEERS, QUIET, FloatArray, column_names, fastest

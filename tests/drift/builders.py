@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference import FeatureReference, build_references
+from kldrift.drift.references.data import build_references
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.records import (
     CategoricalColumn,
     FeatureSpec,

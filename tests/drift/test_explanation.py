@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from kldrift.drift.explanation import contributions, explain, segment_mix, segment_within
+from kldrift.drift.judging.explanation import contributions, explain, segment_mix, segment_within
 from kldrift.errors import KldriftError
 
 #: The sums are of at most some dozen terms of size 1; identities hold to so much of the divergence, or absolutely.

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from kldrift.drift.gaussian import GaussianReference, bound_gaussian, degrees_of_freedom, dimension_kl
+from kldrift.drift.judging.gaussian_bounds import bound_gaussian, dimension_kl
+from kldrift.drift.judging.posterior import bound_mean, posterior_kl
 from kldrift.drift.normal_kl import gaussian_kl, gaussian_kl_diagonal, kl_from_standard_normal
-from kldrift.drift.posterior import bound_mean, posterior_kl
+from kldrift.drift.references.gaussian import GaussianReference, degrees_of_freedom
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bounds import BOUNDS, bound_statistics
 from kldrift.kernels.moments import Moments, add_moments, zero_moments

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from kldrift.drift.divergences import divergences
+from kldrift.drift.judging.divergences import divergences
 from kldrift.records import DIVERGENCES, FeatureSpec, Smoothing, WindowSpec
 from tests.drift.builders import HOUR, MINUTE, batch, categorical, edges_spec, monitor
 
@@ -246,7 +246,7 @@ def test_many_panes_in_one_batch_are_counted_like_one_by_one(monkeypatch: pytest
     values = rng.choice([0.5, 1.5, np.nan], size=3000)
     counts = []
     for slots in (1 << 22, 24):
-        monkeypatch.setattr("kldrift.drift.filling.MAX_SLOT_COUNTS", slots)
+        monkeypatch.setattr("kldrift.drift.counting.filling.MAX_SLOT_COUNTS", slots)
         watched = monitor(
             (edges_spec(), UNIFORM), windows=(WindowSpec("60h", 60 * HOUR),), event_time=True, lateness_ms=100 * HOUR
         )

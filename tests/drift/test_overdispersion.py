@@ -9,14 +9,9 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import chi2, norm, t
 
-from kldrift.drift.overdispersion import (
-    UNMEASURED,
-    Overdispersion,
-    OverdispersionTable,
-    measure_panes,
-    measure_reference,
-)
-from kldrift.drift.reference import FeatureReference
+from kldrift.drift.references.measured import measure_reference
+from kldrift.drift.references.overdispersion import UNMEASURED, Overdispersion, OverdispersionTable, measure_panes
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from tests import naive_bounds
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from kldrift.drift.reference import MAX_FOLDED, by_name, inline_reference
-from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.drift.references.data import MAX_FOLDED
+from kldrift.drift.references.file import by_name, dump_references, load_references
+from kldrift.drift.references.inline import inline_reference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import Bins, CategoricalColumn, FeatureSpec, ReferenceInline, Smoothing
 from tests.drift.builders import categorical, edges_spec, reference

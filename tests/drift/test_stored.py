@@ -6,10 +6,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kldrift.drift.learning import to_learn
 from kldrift.drift.monitor import Monitor
+from kldrift.drift.references.learned import to_learn
+from kldrift.drift.references.vector import given_vector_reference
 from kldrift.drift.segments import Segmentation
-from kldrift.drift.vectors import given_vector_reference
 from kldrift.records import (
     FeatureSpec,
     MonitorSnapshot,

@@ -9,7 +9,7 @@ from tests.evidence.table import RESULTS, parts
 TITLE = """# Evidence that the alerting rule works
 
 Written by `python -m tests.evidence`; each part also prints its own. `test_quick.py` holds a fast cut of it to these
-figures. What the symbols mean is in the docstrings of `kernels/bounds.py` and `drift/overdispersion.py`."""
+figures. What the symbols mean is in the docstrings of `kernels/bounds.py` and `drift/references/overdispersion.py`."""
 
 
 def main() -> None:

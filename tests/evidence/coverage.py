@@ -12,7 +12,7 @@ import numpy as np
 from scipy.special import ndtr, ndtri, rel_entr
 
 from kldrift.drift.binning import QUANTILES
-from kldrift.drift.overdispersion import UNMEASURED, OverdispersionTable
+from kldrift.drift.references.overdispersion import UNMEASURED, OverdispersionTable
 from kldrift.kernels.bin_table import STRUCTURAL_CELLS
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.records import Bins, FeatureSpec, FloatArray, IntArray

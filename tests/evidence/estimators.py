@@ -3,7 +3,7 @@
 
 Each program gets an environment of its own in ``.cache/peers``, in which this file runs as a script: it reads cases
 from stdin and prints what the program says of each, and the edges of its bins. (boxkite computes its KL in a Grafana
-panel: figures that promtool found for it are in ``tests/drift/test_estimators.py``.)
+panel: figures that promtool found for it are in ``tests/drift/test_other_estimators.py``.)
 """
 
 import importlib.metadata
@@ -243,7 +243,7 @@ def figures_of(peer: str, asked: Sequence[Case]) -> tuple[str, list[Figure | Non
 
 def differences(peer: str, asked: Sequence[Case], figures: Sequence[Figure | None]) -> dict[str, float]:
     """|ours - theirs| / theirs of every case that the program has a figure for, by the case's name."""
-    from kldrift.drift.estimators import estimate
+    from kldrift.drift.judging.other_estimators import estimate
 
     found = {}
     for case, figure in zip(asked, figures, strict=True):

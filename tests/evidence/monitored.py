@@ -10,8 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.overdispersion import OverdispersionTable, measure_reference
-from kldrift.drift.reference import FeatureReference, build_references
+from kldrift.drift.references.data import build_references
+from kldrift.drift.references.measured import measure_reference
+from kldrift.drift.references.overdispersion import OverdispersionTable
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.kernels.bin_table import STRUCTURAL_CELLS, BinTable, make_bin_table
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts

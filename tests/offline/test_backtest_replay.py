@@ -12,7 +12,7 @@ from kldrift.assembly.monitors import build_monitor
 from kldrift.config import parse_config
 from kldrift.config.records import Config
 from kldrift.daemon.parts import run_once
-from kldrift.drift.learning import split
+from kldrift.drift.references.learned import split
 from kldrift.export.telemetry import Telemetry
 from kldrift.offline.backtest.replay import Replay, default_step_ms, replay
 from kldrift.offline.backtest.rows import History, Span, decoded_pieces, read_history, take

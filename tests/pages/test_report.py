@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference import build_references
+from kldrift.drift.references.data import build_references
 from kldrift.pages.cells import cells_of
 from kldrift.pages.report import comparison_report, verdict
 from kldrift.records import (

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.learning import split
+from kldrift.drift.counting.windows import slice_ms
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.windows import slice_ms
+from kldrift.drift.references.learned import split
 from kldrift.offline.backtest.rows import History, times_of
 from kldrift.records import FeatureInfo, Float32Array, IntArray, MonitorSnapshot, MonitorSpec, Track
 

@@ -6,7 +6,6 @@ from functools import cache
 
 import numpy as np
 
-from kldrift.drift.reference import FeatureReference
 from kldrift.records import FloatArray, IntArray
 
 #: A block size is measured on at least so many blocks.
@@ -87,22 +86,6 @@ class OverdispersionTable:
 def _middles(block_samples: FloatArray) -> FloatArray:
     """Sizes from which on the next larger block is the nearer one."""
     return np.asarray(np.sqrt(block_samples[:-1] * block_samples[1:]))
-
-
-def measure_reference(reference: FeatureReference) -> Overdispersion:
-    """The overdispersion of a reference, as stored in it or measured now.
-
-    Unmeasured where the reference is known exactly or given as totals.
-    """
-    if reference.overdispersion is not None:
-        return reference.overdispersion
-    if reference.panes is None:
-        return UNMEASURED
-    panes = reference.panes
-    if reference.kind == "numeric":  # underflow lies below the bins
-        n_cells = panes.shape[1]
-        panes = panes[:, [n_cells - 3, *range(n_cells - 3), n_cells - 2, n_cells - 1]]
-    return measure_panes(panes, ordered=reference.kind == "numeric")
 
 
 def measure_panes(panes: IntArray, ordered: bool) -> Overdispersion:

@@ -7,14 +7,15 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.detection import verdicts
-from kldrift.drift.divergences import KNOWN_SAMPLE, smooth_counts
-from kldrift.drift.estimators import estimate
-from kldrift.drift.gaussian import bound_gaussian, dimension_kl
-from kldrift.drift.overdispersion import OverdispersionTable, measure_reference
-from kldrift.drift.posterior import bound_mean
-from kldrift.drift.reference import FeatureReference
-from kldrift.drift.support import SAMPLES_PER_BIN, problem_of, samples_needed
+from kldrift.drift.judging.gaussian_bounds import bound_gaussian, dimension_kl
+from kldrift.drift.judging.other_estimators import estimate
+from kldrift.drift.judging.posterior import bound_mean
+from kldrift.drift.judging.verdicts import verdicts
+from kldrift.drift.references.measured import measure_reference
+from kldrift.drift.references.overdispersion import OverdispersionTable
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.references.support import SAMPLES_PER_BIN, problem_of, samples_needed
+from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.moments import Moments

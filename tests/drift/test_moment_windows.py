@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.drift.moments import MomentPanes
-from kldrift.drift.windows import Panes
+from kldrift.drift.counting.moment_windows import MomentPanes
+from kldrift.drift.counting.windows import Panes
 from kldrift.kernels.moments import add_moments
 from kldrift.records import Covariance, WindowSpec
 

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from kldrift.drift.windows import SLICES, below, pane_ms, slice_ms
+from kldrift.drift.counting.windows import SLICES, pane_ms, slice_ms
+from kldrift.drift.entries import below
 from kldrift.kernels.moments import Moments, merge_moments, zero_moments
 from kldrift.records import Covariance, WindowSpec
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kldrift.drift.gaussian import GaussianReference
-from kldrift.drift.reference import FeatureReference
+from kldrift.drift.references.gaussian import GaussianReference
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import FeatureSpec, FloatArray, IntArray
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kldrift.drift.binning import MAX_DISCRETE_VALUES, MIN_CELL_COUNT, QUANTILES, numeric_edges
-from kldrift.drift.fitting import (
+from kldrift.drift.references.data import build_references, count_panes
+from kldrift.drift.references.fitting import (
     BERNOULLI_CATEGORIES,
     Member,
     check_parameters,
@@ -14,7 +15,7 @@ from kldrift.drift.fitting import (
     member_of,
     zeros_and_ones,
 )
-from kldrift.drift.reference import FeatureReference, build_references, count_panes
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import Bins, CategoricalColumn, FeatureSpec, FloatArray, ReferenceFamily
 

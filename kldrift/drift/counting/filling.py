@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.counted import Counted
-from kldrift.drift.posterior import posterior_kl
-from kldrift.drift.reference import FeatureReference
-from kldrift.drift.rows import Rows
+from kldrift.drift.counting.counts import Counted
+from kldrift.drift.counting.rows import Rows
+from kldrift.drift.judging.posterior import posterior_kl
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segments
 from kldrift.kernels.bin_table import BinTable, make_bin_table
 from kldrift.kernels.fill import fill_counts

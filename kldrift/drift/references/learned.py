@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.reference import FeatureReference, build_references
-from kldrift.drift.vectors import PRESENT_CELL, vector_reference
-from kldrift.drift.windows import below
+from kldrift.drift.entries import below
+from kldrift.drift.references.data import build_references
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.references.vector import PRESENT_CELL, vector_reference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import (
     AddResult,

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from kldrift.drift.entries import below
 from kldrift.records import IntArray, WindowSpec
 
 SLICES = 12
@@ -185,12 +186,6 @@ class Panes:
         for w, ring in enumerate(self._rings):
             ring.restore(below(f"ring/{w}", entries))
         self._changed.clear()
-
-
-def below(prefix: str, entries: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The entries whose keys begin with the prefix and a slash, by the rest of their keys."""
-    start = prefix + "/"
-    return {key[len(start) :]: value for key, value in entries.items() if key.startswith(start)}
 
 
 def _split_number(value: bytes) -> tuple[int, IntArray]:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr
 
-from kldrift.drift.divergences import smooth_counts
-from kldrift.drift.learning import MAX_LEARNED_VALUES, to_learn
 from kldrift.drift.monitor import Monitor
-from kldrift.drift.reference import FeatureReference, build_references
+from kldrift.drift.references.data import build_references
+from kldrift.drift.references.learned import MAX_LEARNED_VALUES, to_learn
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.smoothing import smooth_counts
 from kldrift.records import FeatureSpec, MonitorSpec, SampleBatch, TimestampSpec, Vocabulary, WindowSpec
 from tests.drift.builders import HOUR, JEFFREYS, batch, categorical, edges_spec, reference
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from kldrift.drift.learning import to_learn
 from kldrift.drift.monitor import Monitor
+from kldrift.drift.references.learned import to_learn
 from kldrift.drift.segments import Segmentation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.fill import fill_counts

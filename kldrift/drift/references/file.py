@@ -7,11 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.drift.gaussian import GaussianReference
-from kldrift.drift.overdispersion import Overdispersion, measure_reference
-from kldrift.drift.reference import FeatureReference
+from kldrift.drift.references.gaussian import GaussianReference
+from kldrift.drift.references.measured import measure_reference
+from kldrift.drift.references.overdispersion import Overdispersion
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import FloatArray, IntArray
+from kldrift.records import (
+    FloatArray,
+    IntArray,
+)
 
 VERSION = 1
 
@@ -190,3 +194,21 @@ def _edge_to_json(edge: float) -> float | str:
 
 def _edge_from_json(edge: float | str) -> float:
     return float(edge)
+
+
+def by_name(references: Sequence[FeatureReference], wanted: Sequence[str], origin: str) -> list[FeatureReference]:
+    """Pick the references of the wanted features.
+
+    Raises
+    ------
+    ReferenceProblem
+        naming every feature that is not there
+    """
+    known: Mapping[str, FeatureReference] = {reference.name: reference for reference in references}
+    absent = [name for name in wanted if name not in known]
+    if absent:
+        raise ReferenceProblem(
+            f"{origin}: expected a reference for every feature, got none for {', '.join(absent)};"
+            f" it has {', '.join(sorted(known))}; build it again or give the feature its own reference"
+        )
+    return [known[name] for name in wanted]

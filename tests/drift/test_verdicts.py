@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from kldrift.drift.detection import discoveries, feature_log10_p_values, severity, verdicts
+from kldrift.drift.judging.verdicts import discoveries, feature_log10_p_values, severity, verdicts
 
 
 def test_severities_are_reached_in_order() -> None:

@@ -3,8 +3,8 @@
 import json
 from dataclasses import replace
 
-from kldrift.drift.reference import FeatureReference
-from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.drift.references.file import dump_references, load_references
+from kldrift.drift.references.reference import FeatureReference
 
 
 def texts_to_bytes(texts: tuple[str, ...]) -> bytes:

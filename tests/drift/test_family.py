@@ -10,11 +10,13 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kldrift.drift.binning import QUANTILES
-from kldrift.drift.divergences import divergences
-from kldrift.drift.families import family_reference
-from kldrift.drift.overdispersion import UNMEASURED, measure_reference
-from kldrift.drift.reference import FeatureReference, build_references, count_panes
-from kldrift.drift.reference_file import dump_references
+from kldrift.drift.judging.divergences import divergences
+from kldrift.drift.references.data import build_references, count_panes
+from kldrift.drift.references.family import family_reference
+from kldrift.drift.references.file import dump_references
+from kldrift.drift.references.measured import measure_reference
+from kldrift.drift.references.overdispersion import UNMEASURED
+from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import Bins, CategoricalColumn, Family, FeatureSpec, FloatArray, ReferenceFamily, Smoothing
 

@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kldrift.drift.learning import to_learn
+from kldrift.drift.judging.posterior import posterior_kl
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.normal_kl import gaussian_kl_diagonal
-from kldrift.drift.posterior import posterior_kl
-from kldrift.drift.reference import FeatureReference
-from kldrift.drift.reference_file import dump_references, load_references
+from kldrift.drift.references.file import dump_references, load_references
+from kldrift.drift.references.learned import to_learn
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.references.vector import given_vector_reference, posterior_reference, vector_reference
 from kldrift.drift.segments import Segmentation
-from kldrift.drift.vectors import given_vector_reference, posterior_reference, vector_reference
 from kldrift.errors import ReferenceProblem
 from kldrift.records import (
     FeatureSpec,

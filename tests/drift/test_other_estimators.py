@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kldrift.drift.estimators import estimate
+from kldrift.drift.judging.other_estimators import estimate
 from kldrift.errors import KldriftError
 from tests.benchmarks.peers import ENVIRONMENTS
 from tests.evidence.estimators import REQUIREMENTS, TOLERANCE, cases, differences, figures_of

@@ -3,8 +3,8 @@
 import numpy as np
 
 from kldrift.drift.binning import MIN_CELL_COUNT, NUMERIC_FLOW
-from kldrift.drift.gaussian import degrees_of_freedom
-from kldrift.drift.reference import PANES, FeatureReference
+from kldrift.drift.references.gaussian import degrees_of_freedom
+from kldrift.drift.references.reference import PANES, FeatureReference
 
 #: A window is judged from so many samples a bin on.
 SAMPLES_PER_BIN = 10

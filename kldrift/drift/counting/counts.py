@@ -4,8 +4,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from kldrift.drift.moments import MomentPanes
-from kldrift.drift.windows import Panes, below
+from kldrift.drift.counting.moment_windows import MomentPanes
+from kldrift.drift.counting.windows import Panes
+from kldrift.drift.entries import below
 
 CLOCK = "clock"
 

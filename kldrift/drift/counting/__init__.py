@@ -1,0 +1,1 @@
+"""Counting: rows into panes, and the counts and moments of windows."""

@@ -1,0 +1,1 @@
+"""Judging: divergences, their bounds, verdicts and explanations."""

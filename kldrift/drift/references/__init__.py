@@ -1,0 +1,1 @@
+"""References: what live data is compared with, and where each kind comes from."""
