@@ -15,7 +15,7 @@ from kldrift.config import load_config
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
 from kldrift.export.telemetry import Telemetry
-from kldrift.kernels._jit import set_threads, warm_up
+from kldrift.kernels.compilation import set_threads, warm_up
 from kldrift.records import (
     Bins,
     CodeArray,

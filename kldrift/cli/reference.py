@@ -16,7 +16,7 @@ from kldrift.drift.references.file import dump_references, load_references
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ReferenceProblem
-from kldrift.kernels._jit import warm_up
+from kldrift.kernels.compilation import warm_up
 from kldrift.records import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 
 #: Features read at a time: the bar moves, and a wide file is never in memory whole.

@@ -13,7 +13,7 @@ from kldrift.engine.pull import PullIntake
 from kldrift.engine.push import HTTP
 from kldrift.errors import KldriftError
 from kldrift.export.telemetry import Telemetry
-from kldrift.kernels._jit import set_threads, warm_up
+from kldrift.kernels.compilation import set_threads, warm_up
 from kldrift.records import DriftSnapshot
 from kldrift.state.base import NoStore, Store
 from kldrift.state.history import SqliteHistory

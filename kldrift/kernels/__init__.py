@@ -3,6 +3,7 @@
 Importing the package registers every kernel, so that `warm_up` knows all of them.
 """
 
-from kldrift.kernels import bounds, divergence, fill, moments, scan
+from kldrift.kernels import bounds, divergence, fill, moments
+from kldrift.kernels.parsing import csv_records, json_rows
 
-__all__ = ["bounds", "divergence", "fill", "moments", "scan"]
+__all__ = ["bounds", "csv_records", "divergence", "fill", "json_rows", "moments"]

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange, types
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.kernels.noncentral import bound_statistic
 from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
 from kldrift.records import FloatArray, IntArray
@@ -30,7 +30,7 @@ _MAX_WILLIAMS = 1.5
 _ROUNDING = 1e-14
 
 
-@_jit.jit
+@compilation.jit
 def _bound_one(
     counts: IntArray,
     q: FloatArray,
@@ -104,7 +104,7 @@ def _bound_one(
     out[8] = dispersion
 
 
-@_jit.jit
+@compilation.jit
 def _bound_series(
     live: IntArray,
     reference: FloatArray,
@@ -156,7 +156,7 @@ _ARGUMENTS = (
 )
 
 
-@_jit.parallel_kernel(*_ARGUMENTS)
+@compilation.parallel_kernel(*_ARGUMENTS)
 def bound_parallel(
     live: IntArray,
     reference: FloatArray,
@@ -190,7 +190,7 @@ def bound_parallel(
         )
 
 
-@_jit.kernel(*_ARGUMENTS)
+@compilation.kernel(*_ARGUMENTS)
 def bound_serial(
     live: IntArray,
     reference: FloatArray,
@@ -287,8 +287,8 @@ def bound_counts(
     ----------
     Miller (1955); Sankaran (1963); Williams (1976); Rao & Scott (1984); Chandrupatla (1997).
     """
-    if not _jit.is_warm():
-        _jit.warm_up()
+    if not compilation.is_warm():
+        compilation.warm_up()
     n_windows, n_features = len(live), len(offsets) - 1
     n_cells = int(offsets[-1])
     require_array("live", live, np.int64, (n_windows, n_cells))
@@ -302,7 +302,7 @@ def bound_counts(
     require_array("thresholds", thresholds, np.float64, (n_features, 2))
     require_array("out", out, np.float64, (n_windows, n_features, len(BOUNDS)))
     _require_quantile(z_quantile)
-    n_threads = _jit.thread_count()
+    n_threads = compilation.thread_count()
     parallel = n_threads > 1 and n_windows * n_features >= PARALLEL_FROM_SERIES
     # Smaller pieces than for the divergences: series in drift take three times as long, and may be neighbours.
     pieces = cut_series(offsets, n_windows, 16 * n_threads if parallel else 1)
@@ -320,14 +320,14 @@ def bound_counts(
         pieces,
         out,
     )
-    with _jit.ieee():
+    with compilation.ieee():
         if parallel:
-            _jit.launch(bound_parallel, *arguments)
+            compilation.launch(bound_parallel, *arguments)
         else:
             bound_serial(*arguments)
 
 
-@_jit.kernel(
+@compilation.kernel(
     input_type(types.float64, 1),
     input_type(types.float64, 1),
     input_type(types.float64, 1),
@@ -389,8 +389,8 @@ def bound_statistics(
     ------
     ValueError : another shape, type or memory layout than that, or a quantile that is not above 0
     """
-    if not _jit.is_warm():
-        _jit.warm_up()
+    if not compilation.is_warm():
+        compilation.warm_up()
     shape = (statistic.size,)
     require_array("statistic", statistic, np.float64, shape)
     require_array("dof", dof, np.float64, shape)
@@ -399,7 +399,7 @@ def bound_statistics(
     require_array("thresholds", thresholds, np.float64, (2,))
     require_array("out", out, np.float64, (*shape, len(BOUNDS)))
     _require_quantile(z_quantile)
-    with _jit.ieee():
+    with compilation.ieee():
         bound_statistics_serial(statistic, dof, dispersion, effective_samples, float(z_quantile), thresholds, out)
 
 

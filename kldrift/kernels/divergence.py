@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange, types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._memory import read_block, read_input, write_block
+from kldrift.kernels import compilation
+from kldrift.kernels.memory import read_block, read_input, write_block
 from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
 from kldrift.records import DIVERGENCES, FloatArray, IntArray
 
@@ -19,7 +19,7 @@ _N_SUMS = 7
 _INFINITY = np.inf
 
 
-@_jit.jit
+@compilation.jit
 def _relative_entropy(x: float, y: float) -> float:
     """One term x ln(x / y) of a divergence; 0 ln(0 / y) = 0, infinite where only y is 0."""
     term = x * log_ratio(x, y)
@@ -27,13 +27,13 @@ def _relative_entropy(x: float, y: float) -> float:
     return term if x > 0.0 else 0.0
 
 
-@_jit.jit
+@compilation.jit
 def _add(sums: FloatArray, lane: int, term: float) -> None:
     """Add to one lane of one sum."""
     write_block(sums, lane, read_block(sums, lane) + term)
 
 
-@_jit.jit
+@compilation.jit
 def _add_up_lanes(sums: FloatArray, out: FloatArray) -> None:
     for row in range(sums.size // LANES):
         total = 0.0
@@ -42,7 +42,7 @@ def _add_up_lanes(sums: FloatArray, out: FloatArray) -> None:
         out[row] = total
 
 
-@_jit.jit
+@compilation.jit
 def _kl(p: FloatArray, q: FloatArray, terms: FloatArray, sums: FloatArray, out: FloatArray) -> None:
     """Only out[0], of whole lanes; the terms go through memory because LLVM unrolls so short a loop of lanes."""
     for i in range(p.size):
@@ -55,7 +55,7 @@ def _kl(p: FloatArray, q: FloatArray, terms: FloatArray, sums: FloatArray, out: 
     out[0] = 0.0 if out[0] <= 0.0 else out[0]  # noqa: FURB136 (keeps NaN)
 
 
-@_jit.jit
+@compilation.jit
 def _all_divergences(p: FloatArray, p_smoothed: FloatArray, q: FloatArray, sums: FloatArray, out: FloatArray) -> None:
     """The eight divergences of whole lanes, in the order of `records.DIVERGENCES`."""
     sums[:] = 0.0
@@ -86,12 +86,12 @@ def _all_divergences(p: FloatArray, p_smoothed: FloatArray, q: FloatArray, sums:
     out[7] = out[6] + out[0]  # -sum p ln q; both terms are >= 0, nothing cancels
 
 
-@_jit.jit
+@compilation.jit
 def _whole_lanes(n_cells: int) -> int:
     return (n_cells + LANES - 1) // LANES * LANES
 
 
-@_jit.jit
+@compilation.jit
 def _compare_series(
     live: IntArray,
     reference: FloatArray,
@@ -151,7 +151,7 @@ _ARGUMENTS = (
 )
 
 
-@_jit.kernel(*_ARGUMENTS)
+@compilation.kernel(*_ARGUMENTS)
 def compare_serial(
     live: IntArray,
     reference: FloatArray,
@@ -166,7 +166,7 @@ def compare_serial(
     _compare_series(live, reference, offsets, pseudocount, epsilon, kl_only, pieces[0], pieces[-1], out)
 
 
-@_jit.parallel_kernel(*_ARGUMENTS)
+@compilation.parallel_kernel(*_ARGUMENTS)
 def compare_parallel(
     live: IntArray,
     reference: FloatArray,
@@ -183,7 +183,7 @@ def compare_parallel(
         _compare_series(live, reference, offsets, pseudocount, epsilon, kl_only, first, last, out)
 
 
-@_jit.kernel(*[types.Array(types.float64, 1, "C")] * 3)
+@compilation.kernel(*[types.Array(types.float64, 1, "C")] * 3)
 def compare_vectors(p: FloatArray, q: FloatArray, out: FloatArray) -> None:
     """All divergences of one pair of probability vectors, of whole lanes."""
     _all_divergences(p, p, q, np.empty(_N_SUMS * LANES), out)
@@ -194,8 +194,8 @@ def compare_probabilities(p: npt.ArrayLike, q: npt.ArrayLike) -> FloatArray:
 
     The definitions of `compare_counts` with nothing smoothed.
     """
-    if not _jit.is_warm():
-        _jit.warm_up()
+    if not compilation.is_warm():
+        compilation.warm_up()
     p, q = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
     if p.ndim != 1 or p.shape != q.shape:
         raise ValueError(f"expected two vectors of one length, got shapes {p.shape} and {q.shape}")
@@ -204,7 +204,7 @@ def compare_probabilities(p: npt.ArrayLike, q: npt.ArrayLike) -> FloatArray:
     padding = (0, -len(p) % LANES)
     p, q = np.pad(p, padding), np.pad(q, padding)
     out = np.empty(len(DIVERGENCES))
-    with _jit.ieee():
+    with compilation.ieee():
         compare_vectors(p, q, out)
     return out
 
@@ -248,20 +248,20 @@ def compare_counts(
     ----------
     Cover & Thomas (2006), section 2.3; Lin (1991).
     """
-    if not _jit.is_warm():
-        _jit.warm_up()
+    if not compilation.is_warm():
+        compilation.warm_up()
     n_windows, n_features = len(live), len(offsets) - 1
     n_cells = int(offsets[-1])
     require_array("live", live, np.int64, (n_windows, n_cells))
     require_array("reference_probabilities", reference_probabilities, np.float64, (n_cells,))
     require_array("offsets", offsets, np.int64, (n_features + 1,))
     require_array("out", out, np.float64, (n_windows, n_features, len(DIVERGENCES)))
-    n_threads = _jit.thread_count()
+    n_threads = compilation.thread_count()
     parallel = n_threads > 1 and live.size >= PARALLEL_FROM_CELLS
     pieces = cut_series(offsets, n_windows, 4 * n_threads if parallel else 1)
     arguments = (live, reference_probabilities, offsets, float(pseudocount), float(epsilon), kl_only, pieces, out)
-    with _jit.ieee():
+    with compilation.ieee():
         if parallel:
-            _jit.launch(compare_parallel, *arguments)
+            compilation.launch(compare_parallel, *arguments)
         else:
             compare_serial(*arguments)

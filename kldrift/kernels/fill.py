@@ -7,10 +7,10 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange, types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._memory import float64_at, float_bits, int32_at, read_block, read_input, write_block
-from kldrift.kernels._words import piece
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.memory import float64_at, float_bits, int32_at, read_block, read_input, write_block
+from kldrift.kernels.words import piece
 from kldrift.records import IntArray
 
 #: Samples located at once: their values, cells and the guide stay in the L1 cache.
@@ -130,7 +130,7 @@ def _add_cells(
         copies[np.int64(cells[i])] += 1
 
 
-@_jit.jit
+@compilation.jit
 def fill_task(
     table: BinTable,
     addresses: IntArray,
@@ -176,7 +176,7 @@ def fill_task(
             counts[0, offset + i] += copies[i] + copies[n_cells + i] + copies[2 * n_cells + i] + copies[3 * n_cells + i]
 
 
-@_jit.kernel(*_ARGUMENTS)
+@compilation.kernel(*_ARGUMENTS)
 def fill_serial(
     table: BinTable,
     addresses: IntArray,
@@ -192,7 +192,7 @@ def fill_serial(
         fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task), cells, copies)
 
 
-@_jit.parallel_kernel(*_ARGUMENTS)
+@compilation.parallel_kernel(*_ARGUMENTS)
 def fill_parallel(
     table: BinTable,
     addresses: IntArray,
@@ -209,13 +209,13 @@ def fill_parallel(
         fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task), cells, copies)
 
 
-@_jit.kernel(_vector(types.float64))
+@compilation.kernel(_vector(types.float64))
 def float64_address(array: npt.NDArray[Any]) -> int:
     """Address of a contiguous float64 vector; ten times faster than ``array.ctypes.data``."""
     return array.ctypes.data
 
 
-@_jit.kernel(_vector(types.int32))
+@compilation.kernel(_vector(types.int32))
 def int32_address(array: npt.NDArray[Any]) -> int:
     """Address of a contiguous int32 vector."""
     return array.ctypes.data
@@ -239,8 +239,8 @@ def fill_counts(
     ------
     ValueError : another shape, type or memory layout than that
     """
-    if not _jit.is_warm():
-        _jit.warm_up()
+    if not compilation.is_warm():
+        compilation.warm_up()
     n_features = len(table.numeric)
     if len(columns) != n_features:
         raise ValueError(f"expected a column for each of the {n_features} features, got {len(columns)}")
@@ -258,13 +258,13 @@ def fill_counts(
         raise ValueError(f"slots: expected rows of counts, below {len(counts)}, got {slots.max()}")
     if n_rows == 0:
         return
-    n_threads = _jit.thread_count()
+    n_threads = compilation.thread_count()
     parallel = n_threads > 1 and n_features * n_rows >= PARALLEL_FROM_SAMPLES
     n_chunks = _chunks(n_features, n_rows, n_threads, counts.size) if parallel else 1
     copies = counts[np.newaxis] if n_chunks == 1 else np.zeros((n_chunks, *counts.shape), dtype=np.int64)
-    with _jit.ieee():
+    with compilation.ieee():
         if parallel:
-            _jit.launch(fill_parallel, table, addresses, n_rows, slots, n_chunks, copies)
+            compilation.launch(fill_parallel, table, addresses, n_rows, slots, n_chunks, copies)
         else:
             fill_serial(table, addresses, n_rows, slots, n_chunks, copies)
     if n_chunks > 1:

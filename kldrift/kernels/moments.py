@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import prange, types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._memory import read_block, read_input, write_block
+from kldrift.kernels import compilation
+from kldrift.kernels.memory import read_block, read_input, write_block
 from kldrift.kernels.series import input_type, require_array
 from kldrift.records import FloatArray, IntArray
 
@@ -51,7 +51,7 @@ def zero_moments(shape: tuple[int, ...], d: int, full: bool) -> Moments:
     return Moments(np.zeros(shape, np.int64), np.zeros((*shape, d)), np.zeros((*shape, d, d) if full else (*shape, d)))
 
 
-@_jit.kernel(
+@compilation.kernel(
     input_type(types.float64, 2),
     input_type(types.int32, 1),
     types.Array(types.int64, 1, "C"),
@@ -75,7 +75,7 @@ def group_rows(values: FloatArray, slots: npt.NDArray[np.int32], order: IntArray
             place[slot] += 1
 
 
-@_jit.jit
+@compilation.jit
 def _add_tile(
     values: FloatArray,
     order: IntArray,
@@ -149,7 +149,7 @@ _ARGUMENTS = (
 )
 
 
-@_jit.parallel_kernel(*_ARGUMENTS)
+@compilation.parallel_kernel(*_ARGUMENTS)
 def moments_parallel(
     values: FloatArray,
     order: IntArray,
@@ -164,7 +164,7 @@ def moments_parallel(
         _add_tile(values, order, starts, tiles[i], tiles[i + 1], n, mean, second)
 
 
-@_jit.kernel(*_ARGUMENTS)
+@compilation.kernel(*_ARGUMENTS)
 def moments_serial(
     values: FloatArray,
     order: IntArray,
@@ -201,8 +201,8 @@ def add_moments(
     ----------
     Chan, Golub & LeVeque (1983).
     """
-    if not _jit.is_warm():
-        _jit.warm_up()
+    if not compilation.is_warm():
+        compilation.warm_up()
     if values.ndim != 2 or values.shape[1] < 1:
         raise ValueError(f"values: expected (n_rows, d) with d at least 1, got {values.shape}")
     n_rows, d = values.shape
@@ -220,13 +220,13 @@ def add_moments(
     if full:
         _add_products(values, order, starts, Moments(n, mean, second))
         return
-    n_threads = _jit.thread_count()
+    n_threads = compilation.thread_count()
     parallel = n_threads > 1 and values.size >= PARALLEL_FROM_VALUES
     tiles = _cut_dimensions(d, n_threads if parallel else 1)
     arguments = (values.reshape(-1), order, starts, tiles, n, mean, second)
-    with _jit.ieee():
+    with compilation.ieee():
         if parallel:
-            _jit.launch(moments_parallel, *arguments)
+            compilation.launch(moments_parallel, *arguments)
         else:
             moments_serial(*arguments)
     n += np.diff(starts)

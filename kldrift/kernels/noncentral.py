@@ -2,7 +2,7 @@
 
 import math
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.records import FloatArray
 
 #: Below it Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
@@ -18,7 +18,7 @@ _HALF_LN_2PI = 0.5 * math.log(2.0 * math.pi)
 _SERIES_FROM_Z = 25.0
 
 
-@_jit.jit
+@compilation.jit
 def normal_score(x: float, dof: float, noncentrality: float) -> float:
     """The z with P(noncentral chi-squared > x) = Phi(-z), by Sankaran (1963); dof > 0, x >= 0."""
     mean = dof + noncentrality
@@ -30,7 +30,7 @@ def normal_score(x: float, dof: float, noncentrality: float) -> float:
     return (math.pow(x / mean, h) - center) / (h * math.sqrt(2.0 * p) * (1.0 + 0.5 * m * p))
 
 
-@_jit.jit
+@compilation.jit
 def log10_upper_tail(z: float) -> float:
     """log10 Phi(-z), to the last digits near p = 1 and far beyond the smallest float."""
     if z < 0.0:
@@ -42,7 +42,7 @@ def log10_upper_tail(z: float) -> float:
     return (math.log(series / z) - 0.5 * z * z - _HALF_LN_2PI) / _LN10
 
 
-@_jit.jit
+@compilation.jit
 def last_crossing(x: float, dof: float, target: float) -> float:
     """The noncentrality above which the normal score stays below `target`; 0 where it is below from the start.
 
@@ -93,7 +93,7 @@ def last_crossing(x: float, dof: float, target: float) -> float:
     return best * best
 
 
-@_jit.jit
+@compilation.jit
 def bound_statistic(
     statistic: float,
     dof: float,

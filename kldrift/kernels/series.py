@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 from numba import types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._memory import float_bits, float_of_bits
+from kldrift.kernels import compilation
+from kldrift.kernels.memory import float_bits, float_of_bits
 from kldrift.records import IntArray
 
 _LN2_HIGH = 6.93147180369123816490e-01  # the last 20 bits are 0: a multiple by an exponent is exact
@@ -21,7 +21,7 @@ def input_type(dtype: npt.DTypeLike, ndim: int) -> object:
     return types.Array(dtype, ndim, "C", readonly=True)
 
 
-@_jit.jit
+@compilation.jit
 def log_ratio(x: float, y: float) -> float:
     """ln(x / y) of positive finite numbers, to about 2 units in the last place even where x is close to y.
 

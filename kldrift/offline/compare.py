@@ -16,7 +16,7 @@ from kldrift.datafiles.columns import NOTHING, FileColumn, file_columns, file_fo
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
-from kldrift.kernels._jit import thread_count, warm_up
+from kldrift.kernels.compilation import thread_count, warm_up
 from kldrift.records import BatchSchema, Decoded, FeatureSpec, MonitorSnapshot, MonitorSpec, WindowSpec
 from kldrift.wire import decode, decode_rows, parquet_rows
 

@@ -13,9 +13,9 @@ import numpy as np
 import polars as pl
 
 from kldrift.kernels.bin_table import BinTable
-from kldrift.kernels.scan_csv import MAX_RECORD_LINES
+from kldrift.kernels.parsing.csv_records import MAX_RECORD_LINES
 from kldrift.records import IntArray
-from kldrift.wire import columns, scanned_csv
+from kldrift.wire import columns, csv_scan
 from kldrift.wire.ndjson import count_newlines
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import (
@@ -140,7 +140,7 @@ def _decode_run(
     records: Sequence[memoryview], names: Sequence[str], plan: Plan, bins: BinTable | None
 ) -> tuple[list[Table], list[int]]:
     """Bodies under one header: by the kernel, in one call of polars, else one by one, else record by record."""
-    found = scanned_csv.decode(records, names, plan, lambda left: _decode_left(left, names, plan), bins)
+    found = csv_scan.decode(records, names, plan, lambda left: _decode_left(left, names, plan), bins)
     if found is not None:
         return [found[0]], found[1]
     bodies = [body.tobytes() for body in records]

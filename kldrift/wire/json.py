@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 
 from kldrift.kernels.bin_table import BinTable
-from kldrift.kernels.rows import ROWS
+from kldrift.kernels.parsing.output import ROWS
 from kldrift.records import Counts
-from kldrift.wire import scanned
+from kldrift.wire import json_scan
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import (
     Row,
@@ -123,12 +123,12 @@ def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tab
     if len(body) < SCAN_BYTES or not plan.scan:
         return None
     tables += gathered.take()
-    target = scanned.read_list(body, len(_BOM) if body.startswith(_BOM) else 0, plan, bins)
+    target = json_scan.read_list(body, len(_BOM) if body.startswith(_BOM) else 0, plan, bins)
     if target is None:
         return None
     if not len(target.left):
         return _Scanned(target, [])
-    left = _parse(scanned.left_in_list(body, target.left))
+    left = _parse(json_scan.left_in_list(body, target.left))
     if not isinstance(left, list) or _may_be_inexact(left, plan):
         return None
     return _Scanned(target, left)

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 import polars as pl
 
-from kldrift.kernels import scan
 from kldrift.kernels.bin_table import BinTable
-from kldrift.wire import columns, scanned
+from kldrift.kernels.parsing import json_rows
+from kldrift.wire import columns, json_scan
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import Row, kind_of, may_repeat_keys, parse, parse_exact, table_from_rows
 from kldrift.wire.tables import (
@@ -49,7 +49,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) ->
     total = sum(map(len, bodies))
     if total // 3 > plan.max_rows:
         bodies = _refuse_too_many_rows(bodies, plan, unreadable)
-    decoding = scanned.decode(bodies, plan, decode_rowwise, bins) if total >= SCAN_BYTES else None
+    decoding = json_scan.decode(bodies, plan, decode_rowwise, bins) if total >= SCAN_BYTES else None
     if decoding is None:
         decoding = _decode_gathered(bodies, total, plan)
     for i, count in enumerate(decoding.counts):
@@ -102,9 +102,9 @@ def _count_lines(bodies: Sequence[bytes], n_rows: int) -> list[int] | None:
 
 def count_newlines(data: bytes | memoryview) -> int:
     """Newlines in `data`; bytes.count looks at one byte at a time."""
-    if not scan.is_ready():
+    if not json_rows.is_ready():
         return bytes(data).count(b"\n")
-    return scan.count_newlines(data)
+    return json_rows.count_newlines(data)
 
 
 def decode_bulk(data: bytes, plan: Plan) -> Table | None:

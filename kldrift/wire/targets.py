@@ -7,17 +7,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.kernels import gaps, rows
 from kldrift.kernels.bin_table import BinTable, make_bin_table
-from kldrift.kernels.fields import Categories, Fields, make_fields
 from kldrift.kernels.fill import fill_counts
+from kldrift.kernels.parsing import gaps, output
+from kldrift.kernels.parsing.fields import Categories, Fields, make_fields
 from kldrift.records import Counts, FloatArray, IntArray
 from kldrift.wire.plan import Known, Plan, is_unicode
 from kldrift.wire.tables import Column, Invalid, Table
 from kldrift.wire.timestamps import times_from_numbers
 
 _NO_COLUMN: Final[FloatArray] = np.empty(0)
-_NOT_COUNTED: Final = rows.Counting(
+_NOT_COUNTED: Final = output.Counting(
     make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64)
 )
 #: Values of a block of rows that are counted together: 256 kB, of which the second cache has twice as much and more.
@@ -46,7 +46,7 @@ class Layout:
     fields: Fields
     idle: list[gaps.Learned] = field(default_factory=list)
     idle_lists: list[gaps.Learned] = field(default_factory=list)
-    blocks: list[tuple[rows.Output, IntArray]] = field(default_factory=list)
+    blocks: list[tuple[output.Output, IntArray]] = field(default_factory=list)
 
 
 _LAYOUTS: dict[int, Layout] = {}
@@ -95,18 +95,18 @@ class Target:
 
     layout: Layout
     bins: BinTable | None
-    out: rows.Output
-    counting: rows.Counting
+    out: output.Output
+    counting: output.Counting
 
     @property
     def given_up(self) -> bool:
         """Too few rows were plain."""
-        return bool(self.out.state[rows.GIVEN_UP])
+        return bool(self.out.state[output.GIVEN_UP])
 
     @property
     def left(self) -> IntArray:
         """The rows that were left, (n_left, 3), see `rows.Output`."""
-        return self.out.left[: 3 * self.out.state[rows.LEFT]].reshape(-1, 3)
+        return self.out.left[: 3 * self.out.state[output.LEFT]].reshape(-1, 3)
 
     def release(self) -> None:
         """Let others write where the rows went, if they were counted: what is in `left` is of no use any more."""
@@ -115,7 +115,7 @@ class Target:
 
     def table(self) -> Table:
         """What was written; anything where rows were left."""
-        n_rows = int(self.out.state[rows.ROWS])
+        n_rows = int(self.out.state[output.ROWS])
         if self.bins is not None:
             return Table(n_rows, [], counts=Counts(self.bins, self.counting.counts[0, 0]))
         plan, out = self.layout.plan, self.out
@@ -205,7 +205,7 @@ def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows:
     else:
         out = out._replace(ends=ends, n_rows=np.zeros(len(ends), dtype=np.int64), state=np.zeros(4, dtype=np.int64))
     counts = np.zeros((1, 1, bins.offsets[-1]), dtype=np.int64)
-    return Target(layout, bins, out, rows.Counting(bins, addresses, counts))
+    return Target(layout, bins, out, output.Counting(bins, addresses, counts))
 
 
 def _stride(n_rows: int) -> int:
@@ -213,23 +213,23 @@ def _stride(n_rows: int) -> int:
     return 8 * (-(-n_rows // 8) | 1)
 
 
-def _output(layout: Layout, most_rows: int, most_left: int, ends: IntArray) -> rows.Output:
+def _output(layout: Layout, most_rows: int, most_left: int, ends: IntArray) -> output.Output:
     """Room for rows in the columns of a layout."""
     stride = _stride(most_rows)
     spec = layout.plan.schema.timestamp
-    return rows.Output(
+    return output.Output(
         stride=np.array([stride], dtype=np.int64),
         numbers=np.empty(len(layout.numbers) * stride),
         codes=np.empty(len(layout.plan.categorical) * stride, dtype=np.int32),
         times=np.empty(stride if spec is not None and spec.unit == "iso8601" else 0, dtype=np.int64),
-        left=np.empty(3 * (rows.FALLBACK_ROWS + most_left + 1), dtype=np.int64),
+        left=np.empty(3 * (output.FALLBACK_ROWS + most_left + 1), dtype=np.int64),
         ends=ends,
         n_rows=np.zeros(len(ends), dtype=np.int64),
         state=np.zeros(4, dtype=np.int64),
     )
 
 
-def _addresses(plan: Plan, out: rows.Output) -> IntArray:
+def _addresses(plan: Plan, out: output.Output) -> IntArray:
     """Where the column of each feature begins."""
     addresses = np.empty(plan.n_features, dtype=np.int64)
     stride = int(out.stride[0])

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import norm
 
 from kldrift.drift.references.overdispersion import measure_panes
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from tests import naive_bounds
 from tests.benchmarks.kernels import best_seconds
@@ -43,7 +43,7 @@ def bound_rows(n_features: int = 10_000, n_cells: int = 64) -> list[Row]:
 
         def with_threads(n: int | None, arguments: dict[str, object] = arguments) -> Callable[[], object]:
             def run() -> None:
-                _jit.set_threads(n)
+                compilation.set_threads(n)
                 bound_counts(**arguments)  # type: ignore[arg-type]
 
             return run
@@ -51,7 +51,7 @@ def bound_rows(n_features: int = 10_000, n_cells: int = 64) -> list[Row]:
         try:
             one, every = best_seconds(with_threads(1), with_threads(None), repeats=10)
         finally:
-            _jit.set_threads(None)
+            compilation.set_threads(None)
         expected = naive_bounds.bound(
             live[1, :n_cells].tolist(),
             q[0].tolist(),
@@ -85,7 +85,7 @@ def overdispersion_rows(n_features: int = 1000, n_panes: int = 64, n_cells: int 
 
 def rows() -> list[Row]:
     """Everything, for the table."""
-    _jit.warm_up()
+    compilation.warm_up()
     return [*bound_rows(), *overdispersion_rows()]
 
 

@@ -23,9 +23,10 @@ import numpy as np
 import orjson
 import polars as pl
 
-from kldrift.kernels import _jit, scan_csv
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.fill import fill_counts
+from kldrift.kernels.parsing import csv_records
 from kldrift.records import BatchSchema, Decoded, FeatureSchema
 from kldrift.wire import decode, ndjson
 from kldrift.wire import json as wire_json
@@ -180,12 +181,12 @@ def csv_worst_cases(n_rows: int, seconds: float) -> list[Row]:
         return decode("csv", [body], schema, header=header)
 
     def general(body: bytes) -> Decoded:
-        ready = scan_csv.is_ready
-        scan_csv.is_ready = lambda: False
+        ready = csv_records.is_ready
+        csv_records.is_ready = lambda: False
         try:
             return by_kernel(body)
         finally:
-            scan_csv.is_ready = ready
+            csv_records.is_ready = ready
 
     rows = []
     for name, lines in cases.items():
@@ -388,7 +389,7 @@ def worst_cases(n_rows: int, seconds: float) -> list[Row]:
 
 def rows(quick: bool = False) -> list[Row]:
     """Every row."""
-    _jit.warm_up()
+    compilation.warm_up()
     n_rows, seconds = (2_000, 0.2) if quick else (20_000, 4.0)
     found = [*beside_polars(n_rows, seconds), *csv_beside_polars(n_rows, seconds), *small_bodies(seconds / 2)]
     found += [*beside_libraries(n_rows // 4, seconds), *worst_cases(n_rows // 10, seconds / 2)]

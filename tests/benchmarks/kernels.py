@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import rel_entr
 from scipy.stats import entropy
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable, NumericBins, make_bin_table
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
@@ -49,13 +49,13 @@ def fill_rows(n_samples: int = 4_000_000) -> list[Row]:
         table = make_bin_table([NumericBins(edges)])
         counts = np.zeros((1, 67), dtype=np.int64)
         peer = boost_histogram.Histogram(boost_histogram.axis.Variable(edges))
-        _jit.set_threads(1)
+        compilation.set_threads(1)
         try:
             fill_counts(table, [values], None, counts)
             np.testing.assert_array_equal(counts[0, :64], np.histogram(values, edges)[0])
             ours, theirs = best_seconds(_filling(table, [values], counts), lambda v=values, h=peer: h.fill(v))
         finally:
-            _jit.set_threads(None)
+            compilation.set_threads(None)
         rate = n_samples / ours
         rows += [
             Row(
@@ -84,7 +84,7 @@ def batch_rows(n_rows: int = 200_000, n_features: int = 50) -> list[Row]:
 
     def with_threads(n: int | None) -> Callable[[], object]:
         def run() -> None:
-            _jit.set_threads(n)
+            compilation.set_threads(n)
             fill_counts(table, columns, None, counts)
 
         return run
@@ -92,10 +92,10 @@ def batch_rows(n_rows: int = 200_000, n_features: int = 50) -> list[Row]:
     try:
         one, every = best_seconds(with_threads(1), with_threads(None))
     finally:
-        _jit.set_threads(None)
+        compilation.set_threads(None)
     assert counts.sum() == 30 * n_rows * n_features
     samples = n_rows * n_features
-    what = f"fill, {n_features} features, {_jit.thread_count()} threads"
+    what = f"fill, {n_features} features, {compilation.thread_count()} threads"
     return [Row(what, _m(samples / every), _m(samples / one), "one thread", one / every, 1.6)]
 
 
@@ -127,7 +127,7 @@ def warm_up_rows() -> list[Row]:
     with tempfile.TemporaryDirectory() as cache:
         for words, limit in (("empty cache", 10.0), ("warm cache", 0.7)):
             done = subprocess.run(
-                [sys.executable, "-c", "from kldrift.kernels import _jit; print(_jit.warm_up())"],
+                [sys.executable, "-c", "from kldrift.kernels import compilation; print(compilation.warm_up())"],
                 env={**os.environ, "KLDRIFT_CACHE_DIR": cache},
                 check=True,
                 capture_output=True,
@@ -142,7 +142,7 @@ def warm_up_rows() -> list[Row]:
 
 def rows() -> list[Row]:
     """Everything, for the table."""
-    _jit.warm_up()
+    compilation.warm_up()
     return [*fill_rows(), *batch_rows(), *compare_rows(), *warm_up_rows()]
 
 

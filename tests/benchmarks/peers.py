@@ -22,7 +22,7 @@ import numpy as np
 
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.records import FeatureSpec, MonitorSnapshot, MonitorSpec, SampleBatch, WindowSpec
 from tests.benchmarks.peers_measure import PEERS, QUIET, FloatArray, column_names, fastest
 from tests.benchmarks.table import Row, print_rows
@@ -159,7 +159,7 @@ def measured(peer: str, python: Path, directory: Path, repeats: int, seconds: fl
 
 def rows(n_rows: int = 100_000, repeats: int = 3, seconds: float = 3.0) -> list[Row]:
     """A row for each way of each peer; one that could not be installed says why, and has no ratio."""
-    _jit.warm_up()
+    compilation.warm_up()
     wanted, found = requirements(), []
     samples, size = n_rows * N_COLUMNS, f"drift of {n_rows:,} × {N_COLUMNS}"
     with tempfile.TemporaryDirectory() as name:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kldrift.config import load_config
-from kldrift.kernels._jit import cache_directory
+from kldrift.kernels.compilation import cache_directory
 from tests.conftest import ROOT, absent
 from tests.deploy.machine import SYSTEM_PYTHON, Machine, booted, installation, missing, packages
 from tests.e2e.processes import KLDRIFT, until

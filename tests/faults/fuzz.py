@@ -25,10 +25,10 @@ from unittest.mock import patch
 
 import numpy as np
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records import BatchSchema, BodyResult, Decoded, FeatureSchema, Format, TimestampSpec, Vocabulary
-from kldrift.wire import csv, decode, json, ndjson, scanned, scanned_csv
+from kldrift.wire import csv, csv_scan, decode, json, json_scan, ndjson
 from kldrift.wire.plan import Plan, plan_for
 from kldrift.wire.tables import Decoding, finish
 from tests.faults import fuzz_http
@@ -68,7 +68,7 @@ def plain_schema_of(block: int) -> BatchSchema:
 
 def decode_block(block: int) -> None:
     """Decode the payloads of a block, some together with others; raises where something is not as it has to be."""
-    _jit.warm_up()
+    compilation.warm_up()
     json.SCAN_BYTES = 0  # type: ignore[misc]
     ndjson.BULK_BYTES = _SMALL_BULK_BYTES if block // len(_UNITS) % 2 else _BULK_BYTES  # type: ignore[misc]
     schema = schema_of(block)
@@ -158,7 +158,7 @@ def by_kernel(body_format: Format, bodies: Sequence[bytes], plan: Plan, bins: Bi
     if body_format == "csv":
         return csv.decode(bodies, plan, bins=bins)
     bodies = [body.removeprefix(_BOM) for body in bodies]
-    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise, bins)
+    decoding = json_scan.decode(bodies, plan, ndjson.decode_rowwise, bins)
     return ndjson.decode_rowwise(bodies, plan) if decoding is None else decoding
 
 
@@ -168,7 +168,7 @@ def generally(body_format: Format, bodies: Sequence[bytes], plan: Plan) -> Decod
         return ndjson.decode_rowwise([body.removeprefix(_BOM) for body in bodies], plan)
     if body_format == "csv":
         with (
-            patch.object(scanned_csv, "decode", return_value=None),
+            patch.object(csv_scan, "decode", return_value=None),
             patch.object(csv, "_decode_bulk", return_value=None),
         ):
             return csv.decode(bodies, plan)

@@ -9,15 +9,23 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.kernels import _jit, rows, scan, scan_csv
+from kldrift.kernels import compilation
+from kldrift.kernels.parsing import csv_records, json_rows, output
 from tests.faults.payloads import changed
 from tests.kernels.guarded import save
-from tests.kernels.scan_scenario import FIELDS, NOT_COUNTED, output
+from tests.kernels.scan_scenario import FIELDS, NOT_COUNTED, empty_output
 
 #: x, a column that is not wanted, c, time, ts and s, as numbered by `FIELDS`.
-CELLS = scan_csv.Cells(
+CELLS = csv_records.Cells(
     kinds=np.array(
-        [scan_csv.NUMBER, scan_csv.SKIP, scan_csv.CATEGORY, scan_csv.TIME, scan_csv.NUMBER, scan_csv.CATEGORY]
+        [
+            csv_records.NUMBER,
+            csv_records.SKIP,
+            csv_records.CATEGORY,
+            csv_records.TIME,
+            csv_records.NUMBER,
+            csv_records.CATEGORY,
+        ]
     ),
     targets=np.array([0, 0, 0, 0, 2, 1]),
 )
@@ -44,10 +52,10 @@ def bodies(n: int) -> list[bytes]:
 def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
     """What the kernel makes of a body that lies in `buffer`, with newlines behind it as far as it may look."""
     stride = body.count(b"\n") + 1
-    out = output(stride, len(body))
-    with _jit.ieee():
-        end = scan_csv.scan_records(buffer, 0, len(body), 0, FIELDS, CELLS, out, NOT_COUNTED)
-    left = out.left[: 3 * out.state[rows.LEFT]].reshape(-1, 3)
+    out = empty_output(stride, len(body))
+    with compilation.ieee():
+        end = csv_records.scan_records(buffer, 0, len(body), 0, FIELDS, CELLS, out, NOT_COUNTED)
+    left = out.left[: 3 * out.state[output.LEFT]].reshape(-1, 3)
     plain = np.ones(int(out.n_rows[0]), dtype=np.bool_)
     plain[left[:, 0]] = False
     there = np.flatnonzero(plain)
@@ -58,16 +66,16 @@ def scan_body(body: bytes, buffer: np.ndarray) -> dict[str, Any]:
         "left": left,
         "counts": out.n_rows,
         "end": np.array([end]),
-        "given_up": out.state[rows.GIVEN_UP],
+        "given_up": out.state[output.GIVEN_UP],
     }
 
 
 def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
     """Everything that comes of the bodies, one after another."""
-    _jit.warm_up()
+    compilation.warm_up()
     found: dict[str, list[np.ndarray]] = {}
     for body in bodies(n):
-        buffer = np.frombuffer(body + b"\n" * scan.PADDING, dtype=np.uint8)
+        buffer = np.frombuffer(body + b"\n" * json_rows.PADDING, dtype=np.uint8)
         if buffer_of is not None:
             buffer = buffer_of(buffer)
         for name, value in scan_body(body, buffer).items():

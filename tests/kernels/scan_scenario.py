@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.kernels import _jit, gaps, rows, scan
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import make_bin_table
-from kldrift.kernels.fields import Categories, make_fields
+from kldrift.kernels.parsing import gaps, json_rows, output
+from kldrift.kernels.parsing.fields import Categories, make_fields
 from tests.faults.payloads import changed
 from tests.kernels.guarded import save
 
@@ -28,7 +29,7 @@ FIELDS = make_fields(
 N_NUMBERS, N_COLUMNS = 3, 3
 #: Bodies that are read interpreted, and before the page.
 INTERPRETED, GUARDED = 120, 4000
-NOT_COUNTED = rows.Counting(make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64))
+NOT_COUNTED = output.Counting(make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64))
 
 ROW = {
     "x": -1.25, "c": "red", "a longer name": 1.234567890123456e-5, "unknown": {"a": [1, {"b": "\\ \u20ac"}], "c": {}},
@@ -57,9 +58,9 @@ def bodies(n: int) -> list[tuple[bytes, bool]]:
     return found
 
 
-def output(stride: int, n_bytes: int) -> rows.Output:
+def empty_output(stride: int, n_bytes: int) -> output.Output:
     """Room for rows in columns."""
-    return rows.Output(
+    return output.Output(
         stride=np.array([stride]),
         numbers=np.zeros(N_NUMBERS * stride),
         codes=np.zeros(N_COLUMNS * stride, dtype=np.int32),
@@ -73,17 +74,17 @@ def output(stride: int, n_bytes: int) -> rows.Output:
 
 def padded(body: bytes, in_list: bool = False) -> np.ndarray:
     """The body, and behind it what has to be there as far as the kernel may look."""
-    return np.frombuffer(body + (b"\0" if in_list else b"\n") * scan.PADDING, dtype=np.uint8)
+    return np.frombuffer(body + (b"\0" if in_list else b"\n") * json_rows.PADDING, dtype=np.uint8)
 
 
 def scan_body(body: bytes, buffer: np.ndarray, in_list: bool = False) -> dict[str, Any]:
     """What the kernel makes of a body that lies, `padded`, in `buffer`."""
     stride = body.count(b"," if in_list else b"\n") + 1
-    out = output(stride, len(body))
+    out = empty_output(stride, len(body))
     learned = gaps.nothing_learned(FIELDS, in_list)
-    with _jit.ieee():
-        end = scan.scan_rows(buffer, 0, len(body), FIELDS, learned, out, NOT_COUNTED)
-    left = out.left[: 3 * out.state[rows.LEFT]].reshape(-1, 3)
+    with compilation.ieee():
+        end = json_rows.scan_rows(buffer, 0, len(body), FIELDS, learned, out, NOT_COUNTED)
+    left = out.left[: 3 * out.state[output.LEFT]].reshape(-1, 3)
     plain = np.ones(int(out.n_rows[0]), dtype=np.bool_)
     plain[left[:, 0]] = False
     there = np.flatnonzero(plain)
@@ -93,14 +94,14 @@ def scan_body(body: bytes, buffer: np.ndarray, in_list: bool = False) -> dict[st
         "times": out.times[there],
         "left": left,
         "counts": out.n_rows,
-        "given_up": out.state[rows.GIVEN_UP],
+        "given_up": out.state[output.GIVEN_UP],
         "end": end,
     }
 
 
 def results(n: int, buffer_of: Any = None) -> dict[str, np.ndarray]:
     """Everything that comes of the bodies, one after another."""
-    _jit.warm_up()
+    compilation.warm_up()
     found: dict[str, list[np.ndarray]] = {}
     for body, in_list in bodies(n):
         buffer = padded(body, in_list)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.kernels import _jit, divergence, fill
+from kldrift.kernels import compilation, divergence, fill
 from kldrift.kernels.bin_table import CategoryBins, NumericBins, make_bin_table
 
 N_ROWS = 701
@@ -54,7 +54,7 @@ def results(n_threads: int, chunked: bool = False) -> Mapping[str, npt.NDArray[n
     before = fill.PARALLEL_FROM_SAMPLES, fill.CHUNK_FROM_ROWS, divergence.PARALLEL_FROM_CELLS
     fill.PARALLEL_FROM_SAMPLES = divergence.PARALLEL_FROM_CELLS = 0
     fill.CHUNK_FROM_ROWS = 0 if chunked else before[1]
-    _jit.set_threads(n_threads)
+    compilation.set_threads(n_threads)
     try:
         with np.errstate(over="ignore", under="ignore"):
             chosen, data = features(), columns()
@@ -76,7 +76,7 @@ def results(n_threads: int, chunked: bool = False) -> Mapping[str, npt.NDArray[n
         vector = divergence.compare_probabilities([0.4, 0.6, 0.0], [0.5, 0.25, 0.25])
     finally:
         fill.PARALLEL_FROM_SAMPLES, fill.CHUNK_FROM_ROWS, divergence.PARALLEL_FROM_CELLS = before
-        _jit.set_threads(None)
+        compilation.set_threads(None)
     return {
         "live": live,
         "reference": reference,

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kldrift.kernels import _jit, divergence, fill
+from kldrift.kernels import compilation, divergence, fill
 from kldrift.kernels.bin_table import NumericBins, make_bin_table
 from tests import naive
 from tests.kernels import scenario
@@ -93,11 +93,11 @@ def test_two_python_threads_may_launch_at_once(monkeypatch):
 
 
 def test_threads_are_counted_and_refused():
-    _jit.set_threads(1)
+    compilation.set_threads(1)
     try:
-        assert _jit.thread_count() == 1
+        assert compilation.thread_count() == 1
         with pytest.raises(ValueError, match="expected at least 1 thread, got 0"):
-            _jit.set_threads(0)
+            compilation.set_threads(0)
     finally:
-        _jit.set_threads(None)
-    assert _jit.thread_count() >= 1
+        compilation.set_threads(None)
+    assert compilation.thread_count() >= 1

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
-from kldrift.kernels import _jit, bounds
+from kldrift.kernels import bounds, compilation
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from tests import naive_bounds
 
@@ -97,12 +97,12 @@ def results(n_threads):
     arguments = scenario()
     out = np.zeros((len(arguments["live"]), len(arguments["offsets"]) - 1, len(BOUNDS)))
     before, bounds.PARALLEL_FROM_SERIES = bounds.PARALLEL_FROM_SERIES, 0
-    _jit.set_threads(n_threads)
+    compilation.set_threads(n_threads)
     try:
         bound_counts(**arguments, out=out)
     finally:
         bounds.PARALLEL_FROM_SERIES = before
-        _jit.set_threads(None)
+        compilation.set_threads(None)
     return out
 
 
@@ -171,8 +171,8 @@ def test_interpreted_equals_compiled_to_the_bit(tmp_path):
 
 
 def test_nothing_compiles_after_the_warm_up():
-    _jit.warm_up()
-    before = _jit.compiled_signatures()
+    compilation.warm_up()
+    before = compilation.compiled_signatures()
     assert before["bound_serial"] == before["bound_parallel"] == 1
     results(1)
     results(2)
@@ -181,7 +181,7 @@ def test_nothing_compiles_after_the_warm_up():
         if isinstance(array, np.ndarray):
             array.flags.writeable = False
     bound_counts(**arguments, out=np.zeros((6, 6, len(BOUNDS))))
-    assert _jit.compiled_signatures() == before
+    assert compilation.compiled_signatures() == before
 
 
 # --- the far ends ----------------------------------------------------------------------------------

@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, decimal
+from kldrift.kernels import compilation
+from kldrift.kernels.parsing import decimal
 
 TAIL = b"," + b" " * 32
 
 
-@numba.njit(**_jit.OPTIONS)
+@numba.njit(**compilation.OPTIONS)
 def parse_numbers(data, starts, values, ends):
     for i in range(starts.size):
         ends[i], values[i] = decimal.parse_number(data, starts[i])
@@ -27,7 +28,7 @@ def parse(texts: list[str]) -> tuple[np.ndarray, list[int]]:
     starts = np.cumsum([0, *(len(text) + len(TAIL) for text in texts)])[:-1].astype(np.int64)
     values = np.empty(len(texts))
     ends = np.empty(len(texts), dtype=np.int64)
-    with _jit.ieee():
+    with compilation.ieee():
         parse_numbers(np.frombuffer(data, dtype=np.uint8), starts, values, ends)
     return values, np.where(ends < 0, -1, ends - starts).tolist()
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, moments
+from kldrift.kernels import compilation, moments
 from kldrift.kernels.moments import Moments, add_moments, merge_moments, zero_moments
 
 ROOT = Path(__file__).parents[2]
@@ -64,13 +64,13 @@ def scenario():
 def results(n_threads):
     values, slots = scenario()
     before, moments.PARALLEL_FROM_VALUES = moments.PARALLEL_FROM_VALUES, 0
-    _jit.set_threads(n_threads)
+    compilation.set_threads(n_threads)
     try:
         out = add(values, slots, 6)
         add(values[:300], None, 6, into=out)
     finally:
         moments.PARALLEL_FROM_VALUES = before
-        _jit.set_threads(None)
+        compilation.set_threads(None)
     return np.concatenate([out.n[:, None], out.mean, out.second], axis=1)
 
 
@@ -110,15 +110,15 @@ def test_interpreted_equals_compiled_to_the_bit(tmp_path):
 
 
 def test_nothing_compiles_after_the_warm_up():
-    _jit.warm_up()
-    before = _jit.compiled_signatures()
+    compilation.warm_up()
+    before = compilation.compiled_signatures()
     assert before["moments_serial"] == before["moments_parallel"] == before["group_rows"] == 1
     values, slots = scenario()
     values.flags.writeable = slots.flags.writeable = False
     add(values, slots, 6)
     add(values, None, 6, True)
     results(2)
-    assert _jit.compiled_signatures() == before
+    assert compilation.compiled_signatures() == before
 
 
 # --- numbers that cost digits ----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from tests.kernels import scan_csv_scenario, scan_scenario
 
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.parametrize("scenario", [scan_scenario, scan_csv_scenar
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    _jit.warm_up()
+    compilation.warm_up()
 
 
 def in_new_process(

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.divergence import compare_counts, compare_probabilities
 from kldrift.kernels.fill import fill_counts
@@ -19,16 +19,16 @@ ROOT = Path(__file__).parents[2]
 # Only two kernels, because each of these processes compiles with an empty cache.
 SCRIPT = """
 import json, shutil, sys
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 from kldrift.kernels.divergence import compare_probabilities
-for name in set(_jit._kernels) - {"compare_vectors", "int32_address"}:
-    del _jit._kernels[name]
-directory = _jit.cache_directory()
+for name in set(compilation._kernels) - {"compare_vectors", "int32_address"}:
+    del compilation._kernels[name]
+directory = compilation.cache_directory()
 if "vanish" in sys.argv:
     shutil.rmtree(directory)
     directory.write_text("a file where the directory was")
-_jit.warm_up()
-statistics = _jit._kernels["compare_vectors"][0].stats
+compilation.warm_up()
+statistics = compilation._kernels["compare_vectors"][0].stats
 print(json.dumps({
     "directory": directory and str(directory),
     "hits": len(statistics.cache_hits),
@@ -54,9 +54,9 @@ def in_new_process(directory, *arguments):
 
 
 def test_nothing_compiles_after_the_warm_up():
-    _jit.warm_up()
-    assert _jit.warm_up() == 0.0
-    before = _jit.compiled_signatures()
+    compilation.warm_up()
+    assert compilation.warm_up() == 0.0
+    before = compilation.compiled_signatures()
     assert before["fill_parallel"] == before["compare_parallel"] == 1
     features = [NumericBins(np.linspace(0, 1, 11)), CategoryBins(np.arange(4, dtype=np.int32), 4)]
     table = make_bin_table(features)
@@ -80,7 +80,7 @@ def test_nothing_compiles_after_the_warm_up():
     wide = np.ones((2, 60_000), dtype=np.int64)
     offsets = np.arange(0, 60_001, 20)
     compare_counts(wide, np.full(60_000, 0.05), offsets, 0.5, 0.0, np.empty((2, 3000, 8)))
-    assert _jit.compiled_signatures() == before
+    assert compilation.compiled_signatures() == before
 
 
 def test_a_second_process_loads_what_the_first_compiled(tmp_path):

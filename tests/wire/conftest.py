@@ -5,7 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kldrift.kernels import _jit, scan_csv
+from kldrift.kernels import compilation
+from kldrift.kernels.parsing import csv_records
 from kldrift.wire import ndjson
 
 BOTH_WAYS = {"tests.wire.test_csv", "tests.wire.test_ndjson", "tests.wire.test_vocabularies"}
@@ -14,10 +15,10 @@ BOTH_WAYS = {"tests.wire.test_csv", "tests.wire.test_ndjson", "tests.wire.test_v
 @pytest.fixture(scope="module")
 def decoded_by(request: pytest.FixtureRequest) -> Iterator[str]:
     """Whether the kernel takes whatever it can, or nothing."""
-    _jit.warm_up()
+    compilation.warm_up()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ndjson, "SCAN_BYTES", 0 if request.param == "kernel" else sys.maxsize)
-        patch.setattr(scan_csv, "is_ready", lambda: request.param == "kernel")
+        patch.setattr(csv_records, "is_ready", lambda: request.param == "kernel")
         yield request.param
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from kldrift.assembly.monitors import build_monitor
 from kldrift.config.values import duration_text
 from kldrift.errors import KldriftError, SourceError
-from kldrift.kernels._jit import warm_up
+from kldrift.kernels.compilation import warm_up
 from kldrift.offline.backtest.alarms import Bounds, episodes
 from kldrift.offline.backtest.outcome import WEEK_MS, Alarm, FeatureResult, Outcome, SeriesResult, Target
 from kldrift.offline.backtest.proposal import ladder, own_tolerances, propose, survey

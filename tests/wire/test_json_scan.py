@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, gaps, scan
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.parsing import gaps, json_rows
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
-from kldrift.wire import decode, ndjson, scanned, targets
+from kldrift.wire import decode, json_scan, ndjson, targets
 from kldrift.wire.plan import plan_for
 from kldrift.wire.rows import category_text
 from kldrift.wire.tables import finish
@@ -33,21 +34,21 @@ SCHEMAS = [SCHEMA, TIMED, NUMBERED, SECONDS, TWICE, TIMELESS]
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    _jit.warm_up()
+    compilation.warm_up()
 
 
 @pytest.fixture
 def always_scanned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """However small a body is; with what the kernel took."""
     taken: list[bool] = []
-    by_kernel = scanned.decode
+    by_kernel = json_scan.decode
 
     def told(*arguments: Any) -> Any:
         decoding = by_kernel(*arguments)
         taken.append(decoding is not None)
         return decoding
 
-    monkeypatch.setattr(scanned, "decode", told)
+    monkeypatch.setattr(json_scan, "decode", told)
     monkeypatch.setattr(ndjson, "SCAN_BYTES", 0)
     yield taken
     assert any(taken)
@@ -55,7 +56,7 @@ def always_scanned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
 
 def by_kernel(bodies: list[bytes], schema: BatchSchema, bins: BinTable | None = None) -> Decoded | None:
     plan = plan_for(schema)
-    decoding = scanned.decode(bodies, plan, ndjson.decode_rowwise, bins)
+    decoding = json_scan.decode(bodies, plan, ndjson.decode_rowwise, bins)
     return None if decoding is None else finish(decoding, plan)
 
 
@@ -137,7 +138,7 @@ def test_most_rows_are_plain(monkeypatch: pytest.MonkeyPatch) -> None:
         return ndjson.decode_rowwise(bodies, plan)
 
     plan = plan_for(TWICE)
-    assert scanned.decode([b"\n".join([*rows, b"{", b'{"c": "\\n"}'])], plan, rowwise) is not None
+    assert json_scan.decode([b"\n".join([*rows, b"{", b'{"c": "\\n"}'])], plan, rowwise) is not None
     assert left == [2]
 
 
@@ -229,7 +230,7 @@ def test_large_bodies_are_gathered_without_being_joined(schema: BatchSchema) -> 
     rows = plain_rows(400)
     damaged = [b'{"x": "one"}' if i % 50 == 3 else b"{" if i % 50 == 7 else row for i, row in enumerate(rows)]
     bodies = [b"\n".join(damaged), b"", b"\n".join(rows) + b"\n", b"{}", b"\n".join(damaged[::-1]) + b"\r\n"]
-    assert sum(map(len, bodies)) > len(bodies) * scanned._COPIED_BYTES
+    assert sum(map(len, bodies)) > len(bodies) * json_scan._COPIED_BYTES
     assert by_kernel(bodies, schema) is not None
     assert_agree(bodies, schema)
 
@@ -266,9 +267,9 @@ def test_columns_are_contiguous_and_their_own(always_scanned: list[bool]) -> Non
 def test_the_kernel_is_used_for_what_is_worth_it(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     rows = plain_rows(200)
-    whole = scan.scan_rows
-    monkeypatch.setattr(scan, "scan_rows", lambda *arguments: calls.append(1) or whole(*arguments))
-    monkeypatch.setattr(scan, "is_ready", lambda: True)
+    whole = json_rows.scan_rows
+    monkeypatch.setattr(json_rows, "scan_rows", lambda *arguments: calls.append(1) or whole(*arguments))
+    monkeypatch.setattr(json_rows, "is_ready", lambda: True)
     decode("ndjson", rows[:1], SCHEMA)
     assert not calls
     decode("ndjson", [b"\n".join(rows)], SCHEMA)

@@ -10,16 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, gaps, scan
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.parsing import gaps, json_rows
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, Vocabulary
-from kldrift.wire import json, ndjson, scanned, targets
+from kldrift.wire import json, json_scan, ndjson, targets
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import finish
 from tests.faults.payloads import SEEDS, changed
 from tests.wire.counting import assert_counted, bins_of
+from tests.wire.test_json_scan import SCHEMAS, TIMELESS, TWICE, plain_rows
 from tests.wire.test_ndjson import SCHEMA, TIMED, C, X, assert_same, line
-from tests.wire.test_scanned import SCHEMAS, TIMELESS, TWICE, plain_rows
 
 BLANKS = ["", "", "", " ", "\n", "\r\n\t", "\n    "]
 SEVERAL = [SCHEMA, TIMELESS, TIMED, TWICE]
@@ -27,21 +28,21 @@ SEVERAL = [SCHEMA, TIMELESS, TIMED, TWICE]
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    _jit.warm_up()
+    compilation.warm_up()
 
 
 @pytest.fixture(autouse=True)
 def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     """However small a body is; with what the kernel took."""
     taken: list[bool] = []
-    by_kernel = scanned.read_list
+    by_kernel = json_scan.read_list
 
     def told(*arguments: Any) -> Any:
         target = by_kernel(*arguments)
         taken.append(target is not None)
         return target
 
-    monkeypatch.setattr(scanned, "read_list", told)
+    monkeypatch.setattr(json_scan, "read_list", told)
     monkeypatch.setattr(json, "SCAN_BYTES", 0)
     return taken
 
@@ -147,10 +148,10 @@ def test_only_the_rows_that_are_not_plain_are_left() -> None:
         rows.insert(50 * at + 3, row)
     for blank in (b"", b" ", b"\n "):
         body = list_of(rows, blank)
-        target = scanned.read_list(body, 0, plan_for(TIMELESS))
+        target = json_scan.read_list(body, 0, plan_for(TIMELESS))
         assert target is not None
         assert target.left[:, 0].tolist() == [50 * at + 3 for at in range(6)]
-        assert text_of.loads(scanned.left_in_list(body, target.left)) == [text_of.loads(row) for row in odd]
+        assert text_of.loads(json_scan.left_in_list(body, target.left)) == [text_of.loads(row) for row in odd]
         assert_agree([body], TIMELESS)
 
 
@@ -160,7 +161,7 @@ def test_a_row_that_is_left_at_either_end(edge: int) -> None:
     rows.insert(edge, b'{"c": "\\n"}')
     for blank in (b"", b" \n"):
         body = list_of(rows, blank) + blank
-        target = scanned.read_list(body, 0, plan_for(TIMELESS))
+        target = json_scan.read_list(body, 0, plan_for(TIMELESS))
         assert target is not None
         assert len(target.left) == 1
         assert_agree([body], TIMELESS)
@@ -228,7 +229,7 @@ def test_reasons_and_positions_of_what_is_wrong() -> None:
 
 @pytest.mark.parametrize("window", [400, 1000, 5000])
 def test_windows_change_nothing(window: int, monkeypatch: pytest.MonkeyPatch, taken: list[bool]) -> None:
-    monkeypatch.setattr(scanned, "_WINDOW_BYTES", window)
+    monkeypatch.setattr(json_scan, "_WINDOW_BYTES", window)
     rng = random.Random(window)
     fits = window - 40
     long = [b'{"z": "%s", "x": 3}' % (b"z" * fits), b'{"c": "\\n", "z": [%s1]}' % (b"1," * (fits // 2 - 20))]
@@ -237,8 +238,8 @@ def test_windows_change_nothing(window: int, monkeypatch: pytest.MonkeyPatch, ta
         rows = [*plain_rows(40), b'{"x": 1, "x": 2}', b"5", *long]
         rng.shuffle(rows)
         body = b"[" + blank + (b"," + blank).join([*rows, *rows]) + b"]"
-        assert scanned.read_list(body, 0, plan_for(TIMELESS)) is not None
-        assert scanned.read_list(list_of([*rows, too_long], blank), 0, plan_for(TIMELESS)) is None
+        assert json_scan.read_list(body, 0, plan_for(TIMELESS)) is not None
+        assert json_scan.read_list(list_of([*rows, too_long], blank), 0, plan_for(TIMELESS)) is None
         assert_agree([body, body[:-1], body[: rng.randrange(len(body))], body + blank], TIMELESS)
     assert any(taken)
 
@@ -247,7 +248,7 @@ def test_a_large_row_that_is_not_plain_is_not_read_twice() -> None:
     rows = plain_rows(20)
     for n, is_taken in ((60_000, True), (70_000, False)):
         body = list_of([*rows, b'{"z": "' + b"z" * n + b'", "x": "3"}', *rows])
-        assert (scanned.read_list(body, 0, plan_for(SCHEMA)) is not None) == is_taken
+        assert (json_scan.read_list(body, 0, plan_for(SCHEMA)) is not None) == is_taken
         assert_agree([body], SCHEMA)
 
 
@@ -259,12 +260,12 @@ def test_a_list_of_little_more_than_values_that_are_no_objects(taken: list[bool]
             assert_agree([list_of([*rows[:at], b'{"x": 1}', *rows[at:]])], SCHEMA)
     assert not all(taken)
     most = list_of([b"1"] * 17 + [b'{"x": 1}', b"{}", b"2"])
-    assert scanned.read_list(most, 0, plan_for(SCHEMA)) is not None
+    assert json_scan.read_list(most, 0, plan_for(SCHEMA)) is not None
 
 
 def test_lists_of_few_plain_rows_are_not_taken() -> None:
     for rows in ([b'{"x": "1"}'] * 100, [*plain_rows(100), *[b"{}", b"0"] * 200]):
-        assert scanned.read_list(list_of(rows), 0, plan_for(SCHEMA)) is None
+        assert json_scan.read_list(list_of(rows), 0, plan_for(SCHEMA)) is None
         assert_agree([list_of(rows)], SCHEMA)
 
 
@@ -303,7 +304,7 @@ def test_lists_and_lines_do_not_share_what_was_learned() -> None:
     for _ in range(2):
         assert_agree([list_of(rows, b"\n")], TIMELESS)
         for body in (b"\n".join(rows), b"\n".join([*rows, b'{"x": 1},', b'{"x": 1}]', b'{"x":\n1}'])):
-            lines = scanned.decode([body], plan, ndjson.decode_rowwise)
+            lines = json_scan.decode([body], plan, ndjson.decode_rowwise)
             assert lines is not None
             assert [len(at) for at in lines.table.rejected.values()] == ([4] if b"}," in body else [])
     layout = targets.layout_of(plan)
@@ -320,9 +321,9 @@ def test_a_sender_of_many_keys_does_not_harm_those_that_come_later() -> None:
 def test_the_kernel_is_used_for_what_is_worth_it(monkeypatch: pytest.MonkeyPatch, taken: list[bool]) -> None:
     monkeypatch.undo()
     calls: list[int] = []
-    whole = scan.scan_rows
-    monkeypatch.setattr(scan, "scan_rows", lambda *arguments: calls.append(1) or whole(*arguments))
-    monkeypatch.setattr(scan, "is_ready", lambda: True)
+    whole = json_rows.scan_rows
+    monkeypatch.setattr(json_rows, "scan_rows", lambda *arguments: calls.append(1) or whole(*arguments))
+    monkeypatch.setattr(json_rows, "is_ready", lambda: True)
     plan = plan_for(SCHEMA)
     json.decode([list_of(plain_rows(2))], plan)
     json.decode([b'{"x": [' + b"1," * 1000 + b"1]}"], plan)
@@ -337,5 +338,5 @@ def test_schemas_that_the_kernel_does_not_know(feature: FeatureSchema) -> None:
     schema = BatchSchema((X, C, feature))
     assert not plan_for(schema).scan
     body = list_of(plain_rows(50))
-    assert scanned.read_list(body, 0, plan_for(schema)) is None
+    assert json_scan.read_list(body, 0, plan_for(schema)) is None
     assert_same(decoded_by([body], schema, True), decoded_by([body], schema, False))

@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 
-from kldrift.kernels import _jit, rows, scan, scan_csv
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.parsing import csv_records, json_rows, output
 from kldrift.records import IntArray
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import Table, concatenate
@@ -16,7 +17,7 @@ Generally = Callable[[bytes], Table]
 
 #: Up to this size bodies are copied with the padding; of larger ones, only the last lines.
 _COPIED_BYTES: Final = 1 << 15
-_PADDING: Final = b"\n" * scan.PADDING
+_PADDING: Final = b"\n" * json_rows.PADDING
 
 
 def decode(
@@ -33,12 +34,12 @@ def decode(
     generally : decodes the records that are not plain
     bins : of the columns, to count the records in
     """
-    if not (plan.scan and scan_csv.is_ready()):
+    if not (plan.scan and csv_records.is_ready()):
         return None
     layout = layout_of(plan)
     data = bodies[0] if len(bodies) == 1 else memoryview(b"\n".join(bodies))
     ends = np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
-    target = target_for(layout, bins, ends, lambda: scan.count_newlines(data) + 1)
+    target = target_for(layout, bins, ends, lambda: json_rows.count_newlines(data) + 1)
     _put_missing(layout, names, target.out)
     _scan(data, layout, _cells(layout, names), target)
     if target.given_up:
@@ -59,19 +60,19 @@ def _left_records(data: memoryview, ends: IntArray, left: IntArray, plan: Plan, 
     return concatenate(tables, plan)
 
 
-def _scan(data: memoryview, layout: Layout, cells: scan_csv.Cells, target: Target) -> None:
+def _scan(data: memoryview, layout: Layout, cells: csv_records.Cells, target: Target) -> None:
     """Have the kernel read the bodies."""
     arguments = layout.fields, cells, target.out, target.counting
     done = 0
-    with _jit.ieee():
+    with compilation.ieee():
         if len(data) > _COPIED_BYTES:
-            stop = _last_line(data, len(data) - scan.PADDING)
-            done = scan_csv.scan_records(np.frombuffer(data, dtype=np.uint8), 0, stop, 0, *arguments)
+            stop = _last_line(data, len(data) - json_rows.PADDING)
+            done = csv_records.scan_records(np.frombuffer(data, dtype=np.uint8), 0, stop, 0, *arguments)
         if not target.given_up:
             last = np.frombuffer(bytes(data[done:]) + _PADDING, dtype=np.uint8)
             stop = len(data) - done
-            if scan_csv.scan_records(last, 0, stop, done, *arguments) < stop:
-                target.out.state[rows.GIVEN_UP] = 1  # a quote is not closed
+            if csv_records.scan_records(last, 0, stop, done, *arguments) < stop:
+                target.out.state[output.GIVEN_UP] = 1  # a quote is not closed
 
 
 def _last_line(data: memoryview, stop: int) -> int:
@@ -86,26 +87,26 @@ def _last_line(data: memoryview, stop: int) -> int:
     return 0
 
 
-def _cells(layout: Layout, names: Sequence[str]) -> scan_csv.Cells:
+def _cells(layout: Layout, names: Sequence[str]) -> csv_records.Cells:
     """What is done with each column; of a repeated name only the first counts."""
     actions = _actions(layout)
-    kinds, targets = zip(*[actions.pop(name, (scan_csv.SKIP, 0)) for name in names], strict=True)
-    return scan_csv.Cells(np.array(kinds, dtype=np.int64), np.array(targets, dtype=np.int64))
+    kinds, targets = zip(*[actions.pop(name, (csv_records.SKIP, 0)) for name in names], strict=True)
+    return csv_records.Cells(np.array(kinds, dtype=np.int64), np.array(targets, dtype=np.int64))
 
 
 def _actions(layout: Layout) -> dict[str, tuple[int, int]]:
     """What is done with the columns of each name."""
     plan = layout.plan
-    actions = {name: (scan_csv.NUMBER, field) for field, name in enumerate(layout.numbers)}
+    actions = {name: (csv_records.NUMBER, field) for field, name in enumerate(layout.numbers)}
     for column, category in enumerate(plan.categorical):  # the others of the same field follow from the first
-        actions.setdefault(category.feature.name, (scan_csv.CATEGORY, column))
+        actions.setdefault(category.feature.name, (csv_records.CATEGORY, column))
     spec = plan.schema.timestamp
     if spec is not None and spec.unit == "iso8601":
-        actions[spec.field] = scan_csv.TIME, 0
+        actions[spec.field] = csv_records.TIME, 0
     return actions
 
 
-def _put_missing(layout: Layout, names: Sequence[str], out: rows.Output) -> None:
+def _put_missing(layout: Layout, names: Sequence[str], out: output.Output) -> None:
     """Fill what no column is for."""
     there = set(names)
     stride = int(out.stride[0])

@@ -32,13 +32,10 @@ from typing import Any
 import numpy as np
 from numba import config, types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._json import NEWLINE, next_line, skip_blanks, skip_value
-from kldrift.kernels._memory import read_block, read_input, write_block
-from kldrift.kernels._values import read_category, read_number, read_time
-from kldrift.kernels._words import Bytes, byte_at, piece, word_at
-from kldrift.kernels.fields import Fields
-from kldrift.kernels.gaps import (
+from kldrift.kernels import compilation
+from kldrift.kernels.memory import read_block, read_input, write_block
+from kldrift.kernels.parsing.fields import Fields
+from kldrift.kernels.parsing.gaps import (
     BEFORE,
     BLANKS,
     CATEGORY,
@@ -53,7 +50,8 @@ from kldrift.kernels.gaps import (
     Learned,
     next_gap,
 )
-from kldrift.kernels.rows import (
+from kldrift.kernels.parsing.json_syntax import NEWLINE, next_line, skip_blanks, skip_value
+from kldrift.kernels.parsing.output import (
     BODY,
     COUNTING,
     GIVEN_UP,
@@ -65,6 +63,8 @@ from kldrift.kernels.rows import (
     leave_row,
     put_missing,
 )
+from kldrift.kernels.parsing.values import read_category, read_number, read_time
+from kldrift.kernels.words import Bytes, byte_at, piece, word_at
 
 #: Bytes behind the last row that may be looked at.
 PADDING = 64
@@ -137,7 +137,7 @@ def _vector(dtype: Any, readonly: bool = False) -> Any:
 _INTEGERS, _WORDS = _vector(types.int64), _vector(types.uint64)
 
 
-@_jit.kernel(
+@compilation.kernel(
     _vector(types.uint8, readonly=True),
     types.int64,
     types.int64,
@@ -220,7 +220,7 @@ def is_ready() -> bool:
     return bool(config.DISABLE_JIT or scan_rows.overloads)  # type: ignore[attr-defined]
 
 
-@_jit.kernel(_vector(types.uint8, readonly=True), types.int64)
+@compilation.kernel(_vector(types.uint8, readonly=True), types.int64)
 def count_byte(data: Bytes, byte: int) -> int:
     """How many of the bytes are `byte`."""
     size: int = data.size
@@ -241,5 +241,5 @@ def count_byte(data: Bytes, byte: int) -> int:
 
 def count_newlines(data: bytes | memoryview) -> int:
     """Newlines among the bytes."""
-    with _jit.ieee():
+    with compilation.ieee():
         return count_byte(np.frombuffer(data, dtype=np.uint8), 10)

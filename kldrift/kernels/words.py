@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba import config, njit, types
 from numba.extending import intrinsic
 
-from kldrift.kernels import _jit
+from kldrift.kernels import compilation
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Bytes = npt.NDArray[np.uint8]
@@ -21,14 +21,14 @@ Words = npt.NDArray[np.uint64]
 
 
 def piece(function: Function) -> Function:
-    """Compile a piece, as `_jit.jit` does, that handles arrays without counting references to them."""
-    compiled: Function = njit(**_jit.UNCOUNTED_OPTIONS)(function)
+    """Compile a piece, as `compilation.jit` does, that handles arrays without counting references to them."""
+    compiled: Function = njit(**compilation.UNCOUNTED_OPTIONS)(function)
     return compiled
 
 
 def piece_apart(function: Function) -> Function:
     """Compile a piece that is called and not inlined."""
-    compiled: Function = njit(**_jit.CALLED_OPTIONS)(function)
+    compiled: Function = njit(**compilation.CALLED_OPTIONS)(function)
     return compiled
 
 

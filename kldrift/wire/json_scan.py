@@ -9,8 +9,9 @@ from typing import Final
 
 import numpy as np
 
-from kldrift.kernels import _jit, gaps, rows, scan
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.parsing import gaps, json_rows, output
 from kldrift.records import IntArray
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import Decoding
@@ -20,12 +21,12 @@ Rowwise = Callable[[Sequence[bytes], Plan], Decoding]
 
 #: A body up to this size is copied with the padding; of a larger one, only its last lines.
 _COPIED_BYTES: Final = 1 << 15
-_PADDING: Final = b"\n" * scan.PADDING
+_PADDING: Final = b"\n" * json_rows.PADDING
 
 #: Of a list so much is copied at once, so that there is padding behind. No byte ends a row for sure as a newline does,
 #: so there is none at which a list could be cut, and what is read of it in place could go on beyond its end.
 _WINDOW_BYTES: Final = 1 << 19
-_END: Final = b"\0" * scan.PADDING
+_END: Final = b"\0" * json_rows.PADDING
 _BEGIN: Final = re.compile(rb"[ \t\r\n]*\[")
 _BLANKS: Final = b" \t\r\n"
 
@@ -38,13 +39,13 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
     rowwise : decodes the rows that are not plain
     bins : of the columns, to count the rows in
     """
-    if not (plan.scan and scan.is_ready()):
+    if not (plan.scan and json_rows.is_ready()):
         return None
     layout = layout_of(plan)
     ends = _ends(bodies)
     small = len(bodies) > 1 and ends[-1] < len(bodies) * _COPIED_BYTES
     pieces = [b"\n".join(bodies)] if small else bodies
-    target = target_for(layout, bins, ends, lambda: sum(scan.count_newlines(piece) + 1 for piece in pieces))
+    target = target_for(layout, bins, ends, lambda: sum(json_rows.count_newlines(piece) + 1 for piece in pieces))
     learned = _learned(layout, in_list=False)
     base = 0
     for piece in pieces:
@@ -64,14 +65,14 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
 def _scan(piece: bytes, base: int, target: Target, learned: gaps.Learned) -> None:
     """Have the kernel read one or more bodies, which begin at `base` among all."""
     fields = target.layout.fields
-    cut = 0 if len(piece) <= _COPIED_BYTES else piece.rfind(b"\n", 0, len(piece) - scan.PADDING) + 1
+    cut = 0 if len(piece) <= _COPIED_BYTES else piece.rfind(b"\n", 0, len(piece) - json_rows.PADDING) + 1
     last = np.frombuffer(piece[cut:] + _PADDING, dtype=np.uint8)
-    with _jit.ieee():
+    with compilation.ieee():
         if cut:
             whole = np.frombuffer(piece, dtype=np.uint8)
-            scan.scan_rows(whole, base, cut, fields, learned, target.out, target.counting)
+            json_rows.scan_rows(whole, base, cut, fields, learned, target.out, target.counting)
         if not target.given_up:
-            scan.scan_rows(last, base + cut, len(piece) - cut, fields, learned, target.out, target.counting)
+            json_rows.scan_rows(last, base + cut, len(piece) - cut, fields, learned, target.out, target.counting)
 
 
 def _learned(layout: Layout, in_list: bool) -> gaps.Learned:
@@ -88,7 +89,7 @@ def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None)
     ----------
     begin : where JSON begins in the body
     """
-    if not (plan.scan and scan.is_ready()):
+    if not (plan.scan and json_rows.is_ready()):
         return None
     found = _BEGIN.match(body, begin)
     if found is None:
@@ -104,9 +105,9 @@ def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None)
 
 def _most_rows_in(body: bytes, plan: Plan) -> int:
     """Rows that a list may have, a quarter of them no objects; of one with more, too few are plain."""
-    with _jit.ieee():
-        n_objects = scan.count_byte(np.frombuffer(body, dtype=np.uint8), ord("{"))
-    return min(n_objects + n_objects // 3 + 2 * rows.FALLBACK_ROWS, plan.max_rows + 1)
+    with compilation.ieee():
+        n_objects = json_rows.count_byte(np.frombuffer(body, dtype=np.uint8), ord("{"))
+    return min(n_objects + n_objects // 3 + 2 * output.FALLBACK_ROWS, plan.max_rows + 1)
 
 
 def _scan_list(body: bytes, at: int, target: Target, learned: gaps.Learned) -> int | None:
@@ -115,8 +116,8 @@ def _scan_list(body: bytes, at: int, target: Target, learned: gaps.Learned) -> i
     while done:  # a row that is larger than a window is given up
         window = b"".join((memoryview(body)[at : at + _WINDOW_BYTES], _END))
         learned.seen[:] = 0  # a row that the last window ended in is read once more
-        with _jit.ieee():
-            done = scan.scan_rows(
+        with compilation.ieee():
+            done = json_rows.scan_rows(
                 np.frombuffer(window, dtype=np.uint8),
                 at,
                 len(window) - len(_END),

@@ -49,7 +49,7 @@ if config.DISABLE_JIT:
         return np.ctypeslib.as_array((ctypes.c_int32 * int(size)).from_address(int(address)))
 
 else:
-    from kldrift.kernels._jit import jit
+    from kldrift.kernels.compilation import jit
 
     def _inputs_scope(builder: Any) -> Any:
         """Metadata naming the set of all inputs; equal in every function, hence kept when they are inlined."""

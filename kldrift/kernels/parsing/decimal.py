@@ -23,8 +23,8 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.kernels._memory import float_bits, float_of_bits, read_input
-from kldrift.kernels._words import (
+from kldrift.kernels.memory import float_bits, float_of_bits, read_input
+from kldrift.kernels.words import (
     Bytes,
     Words,
     byte_at,

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from kldrift.kernels._json import FOUR_BYTES, NULL, literal_length, plain_text_end, skip_digits, skip_text
-from kldrift.kernels._memory import read_input
-from kldrift.kernels._words import Bytes, byte_at, piece, word_at
-from kldrift.kernels.decimal import parse_number
-from kldrift.kernels.fields import Fields, find_text
-from kldrift.kernels.rows import Output, put_code
+from kldrift.kernels.memory import read_input
+from kldrift.kernels.parsing.decimal import parse_number
+from kldrift.kernels.parsing.fields import Fields, find_text
+from kldrift.kernels.parsing.json_syntax import FOUR_BYTES, NULL, literal_length, plain_text_end, skip_digits, skip_text
+from kldrift.kernels.parsing.output import Output, put_code
+from kldrift.kernels.words import Bytes, byte_at, piece, word_at
 
 _NAN = np.nan
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)

@@ -4,7 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kldrift.kernels._json import (
+from kldrift.kernels.memory import read_block, read_input
+from kldrift.kernels.parsing.fields import Fields, find_text
+from kldrift.kernels.parsing.json_syntax import (
     IN_LINE,
     IN_LIST,
     NEWLINE,
@@ -14,9 +16,7 @@ from kldrift.kernels._json import (
     skip_blanks,
     skip_text,
 )
-from kldrift.kernels._memory import read_block, read_input
-from kldrift.kernels._words import Bytes, Words, byte_at, piece, word_at
-from kldrift.kernels.fields import Fields, find_text
+from kldrift.kernels.words import Bytes, Words, byte_at, piece, word_at
 from kldrift.records import IntArray
 
 #: Gaps that are learned beyond two for each field: unknown fields, and the same with other spaces.

@@ -47,7 +47,7 @@ def _cache_directory() -> Path | None:
     try:
         home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         root = Path(chosen) if chosen else Path(home) / "kldrift"
-        sources = sorted(Path(__file__).parent.glob("*.py"))
+        sources = sorted(Path(__file__).parent.rglob("*.py"))
         digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
         directory = root / f"kldrift-{_version()}-numba-{numba.__version__}-{digest}"
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.kernels._memory import read_input
-from kldrift.kernels._words import Bytes, byte_at, piece, piece_apart, trailing_zeros, word_at
-from kldrift.kernels.decimal import count_digits, parse_exponent
+from kldrift.kernels.memory import read_input
+from kldrift.kernels.parsing.decimal import count_digits, parse_exponent
+from kldrift.kernels.words import Bytes, byte_at, piece, piece_apart, trailing_zeros, word_at
 
 #: Nesting in a field that is not wanted; a bit for each level.
 MAX_DEPTH = 60

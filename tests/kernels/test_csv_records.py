@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kldrift.kernels import _jit, scan
+from kldrift.kernels import compilation
+from kldrift.kernels.parsing import json_rows
 from tests.kernels.scan_csv_scenario import scan_body
 
 ROOT = Path(__file__).parents[2]
@@ -14,12 +15,12 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    _jit.warm_up()
+    compilation.warm_up()
 
 
 def scanned(*records: bytes) -> dict[str, Any]:
     body = b"\n".join(records)
-    found = scan_body(body, np.frombuffer(body + b"\n" * scan.PADDING, dtype=np.uint8))
+    found = scan_body(body, np.frombuffer(body + b"\n" * json_rows.PADDING, dtype=np.uint8))
     found["numbers"] = found["numbers"].view(np.float64)
     return found
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, gaps, rows, scan
+from kldrift.kernels import compilation
+from kldrift.kernels.parsing import gaps, json_rows, output
 from tests.kernels import scan_scenario
 from tests.kernels.scan_scenario import padded, scan_body
 
@@ -18,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    _jit.warm_up()
+    compilation.warm_up()
 
 
 def scanned(*lines: bytes) -> dict[str, Any]:
@@ -206,11 +207,11 @@ def test_a_list_is_read_as_far_as_it_is_json(row: bytes) -> None:
 
 
 def test_a_list_of_more_rows_than_there_is_room_for_is_given_up() -> None:
-    out = scan_scenario.output(40, 1000)
+    out = scan_scenario.empty_output(40, 1000)
     buffer = padded(b"{}," * 41 + b"{}]", in_list=True)
     learned = gaps.nothing_learned(scan_scenario.FIELDS, in_list=True)
-    scan.scan_rows(buffer, 0, 125, scan_scenario.FIELDS, learned, out, scan_scenario.NOT_COUNTED)
-    assert out.state[rows.GIVEN_UP]
+    json_rows.scan_rows(buffer, 0, 125, scan_scenario.FIELDS, learned, out, scan_scenario.NOT_COUNTED)
+    assert out.state[output.GIVEN_UP]
 
 
 def test_the_instant_of_a_time() -> None:
@@ -226,9 +227,9 @@ def test_the_instant_of_a_time() -> None:
 
 @given(st.binary(max_size=5000), st.sampled_from(b"\n{\x00\x7f\x80\xff"))
 def test_bytes_are_counted(data: bytes, byte: int) -> None:
-    assert scan.count_byte(np.frombuffer(data, dtype=np.uint8), byte) == data.count(byte)
+    assert json_rows.count_byte(np.frombuffer(data, dtype=np.uint8), byte) == data.count(byte)
 
 
 def test_many_newlines_are_counted() -> None:
     data = np.frombuffer(b"\n" * 100_001 + b"\x8a\x0b" * 3, dtype=np.uint8)
-    assert scan.count_newlines(data) == 100_001
+    assert json_rows.count_newlines(data) == 100_001

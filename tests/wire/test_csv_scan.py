@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.kernels import _jit, scan_csv
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.parsing import csv_records
 from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
-from kldrift.wire import csv, decode, scanned_csv
+from kldrift.wire import csv, csv_scan, decode
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import Decoding, Table, concatenate, finish
 from tests.faults.payloads import SEEDS, changed
@@ -32,7 +33,7 @@ NAMES = ["ts", "x", "c", "s", "x", "other"]
 
 @pytest.fixture(scope="module", autouse=True)
 def warm() -> None:
-    _jit.warm_up()
+    compilation.warm_up()
 
 
 def by_kernel(
@@ -43,7 +44,7 @@ def by_kernel(
     def recordwise(data: bytes) -> Table:
         return csv._decode_recordwise(data, names, plan)
 
-    found = scanned_csv.decode([memoryview(body) for body in bodies], names, plan, recordwise, bins)
+    found = csv_scan.decode([memoryview(body) for body in bodies], names, plan, recordwise, bins)
     return None if found is None else finish(Decoding(*found), plan)
 
 
@@ -169,7 +170,7 @@ def test_most_records_are_plain() -> None:
         return csv._decode_recordwise(data, NAMES, plan)
 
     body = b"\n".join([*records, b"1", b',+1,"r""ed",a,,'])
-    assert scanned_csv.decode([memoryview(body)], NAMES, plan, recordwise) is not None
+    assert csv_scan.decode([memoryview(body)], NAMES, plan, recordwise) is not None
     assert left == [b'1\n,+1,"r""ed",a,,']
     assert_agree([body], TIMED)
 
@@ -317,9 +318,9 @@ def test_threads_share_nothing() -> None:
 
 def test_the_kernel_is_used_unless_it_would_have_to_be_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    whole = scan_csv.scan_records
-    monkeypatch.setattr(scan_csv, "scan_records", lambda *arguments: calls.append(1) or whole(*arguments))
+    whole = csv_records.scan_records
+    monkeypatch.setattr(csv_records, "scan_records", lambda *arguments: calls.append(1) or whole(*arguments))
     for ready in (False, True):
-        monkeypatch.setattr(scan_csv, "is_ready", lambda ready=ready: ready)
+        monkeypatch.setattr(csv_records, "is_ready", lambda ready=ready: ready)
         assert decode("csv", [b"x,c\n1,red\n"], SCHEMA).batch.n_rows == 1
         assert bool(calls) == ready

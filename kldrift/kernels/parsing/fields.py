@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from kldrift.kernels._json import MULTIPLIER, hash_at, mask_of
-from kldrift.kernels._memory import read_input
-from kldrift.kernels._words import Bytes, Words, piece, word_at
+from kldrift.kernels.memory import read_input
+from kldrift.kernels.parsing.json_syntax import MULTIPLIER, hash_at, mask_of
+from kldrift.kernels.words import Bytes, Words, piece, word_at
 from kldrift.records import IntArray
 
 _WORD = 0xFFFFFFFFFFFFFFFF

@@ -17,14 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import config, types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._json import utf8_length
-from kldrift.kernels._memory import read_input, write_block
-from kldrift.kernels._values import read_instant
-from kldrift.kernels._words import Bytes, byte_at, piece, trailing_zeros, word_at
-from kldrift.kernels.decimal import parse_number
-from kldrift.kernels.fields import Fields, find_text
-from kldrift.kernels.rows import (
+from kldrift.kernels import compilation
+from kldrift.kernels.memory import read_input, write_block
+from kldrift.kernels.parsing.decimal import parse_number
+from kldrift.kernels.parsing.fields import Fields, find_text
+from kldrift.kernels.parsing.json_syntax import utf8_length
+from kldrift.kernels.parsing.output import (
     BODY,
     COUNTING,
     GIVEN_UP,
@@ -36,6 +34,8 @@ from kldrift.kernels.rows import (
     leave_row,
     put_code,
 )
+from kldrift.kernels.parsing.values import read_instant
+from kldrift.kernels.words import Bytes, byte_at, piece, trailing_zeros, word_at
 from kldrift.records import IntArray
 
 #: What is done with a cell.
@@ -245,7 +245,7 @@ def _vector(dtype: Any, readonly: bool = False) -> Any:
 _INTEGERS = _vector(types.int64)
 
 
-@_jit.kernel(
+@compilation.kernel(
     _vector(types.uint8, readonly=True),
     types.int64,
     types.int64,

@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numba import types
 
-from kldrift.kernels import _jit
-from kldrift.kernels._memory import read_input, write_block
-from kldrift.kernels._words import piece
+from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
-from kldrift.kernels.fields import Fields
 from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, TABLE, fill_task, most_cells
+from kldrift.kernels.memory import read_input, write_block
+from kldrift.kernels.parsing.fields import Fields
+from kldrift.kernels.words import piece
 from kldrift.records import CodeArray, FloatArray, IntArray
 
 #: Rows that are not plain, beyond a quarter of all, before it is not worth it.
@@ -113,7 +113,7 @@ def leave_row(out: Output, row: int, begin: int, end: int) -> bool:
     return True
 
 
-@_jit.jit
+@compilation.jit
 def count_rows(counting: Counting, n_rows: int) -> None:
     """Count the rows of the columns."""
     cells = np.empty(BLOCK, np.uint32)
