@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from kldrift.config import load_config, parse_config
+from kldrift.config.load import load_config, parse_config
 from tests.conftest import ROOT
 from tests.e2e.processes import KLDRIFT, Client, free_port, kldrift, until
 
@@ -102,7 +102,7 @@ def test_ones_own_stream_as_the_readme_prints_it(stream: Path) -> None:
 def test_the_metrics_that_the_documents_name_exist() -> None:
     from kldrift.export.drift_families import DRIFT_FAMILIES
     from kldrift.export.telemetry import Telemetry
-    from kldrift.records import DriftSnapshot
+    from kldrift.records.snapshots import DriftSnapshot
 
     telemetry = Telemetry()
     telemetry.configure(["s"], ["http"], {"m": ["f"]})

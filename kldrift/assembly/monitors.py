@@ -10,15 +10,9 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segmentation, segment_references
 from kldrift.errors import ReferenceProblem
-from kldrift.records import (
-    CategoricalColumn,
-    FeatureSpec,
-    FloatArray,
-    MonitorSpec,
-    ReferenceData,
-    ReferenceFile,
-    ReferencePrevious,
-)
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceData, ReferenceFile, ReferencePrevious
+from kldrift.records.types import FloatArray
 
 
 def build_monitors(

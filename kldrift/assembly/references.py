@@ -13,16 +13,16 @@ from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.vector import given_vector_reference, posterior_reference, vector_reference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import (
-    CategoricalColumn,
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import (
     FeatureSpec,
-    FloatArray,
     ReferenceFamily,
     ReferenceInline,
     ReferenceLearn,
     ReferencePrevious,
     ReferenceSpec,
 )
+from kldrift.records.types import FloatArray
 
 Notice = Callable[[str], None]
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from kldrift.config import (
+from kldrift.records.sources import (
     Distribution,
     FileSourceConfig,
     KafkaSourceConfig,
@@ -10,9 +10,7 @@ from kldrift.config import (
     StdinSourceConfig,
     SyntheticSourceConfig,
 )
-from kldrift.records import (
-    Format,
-)
+from kldrift.records.types import Format
 from kldrift.sources.base import Positions, Source
 from kldrift.sources.distributions import Distribution as Drawn
 from kldrift.sources.distributions import distribution

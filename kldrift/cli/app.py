@@ -95,7 +95,7 @@ def schema() -> None:
     """Print the JSON schema of the configuration, for editors."""
     import json
 
-    from kldrift.config import json_schema
+    from kldrift.config.schema import json_schema
 
     print(json.dumps(json_schema(), indent=2))  # noqa: T201
 

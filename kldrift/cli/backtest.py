@@ -18,7 +18,8 @@ from rich.text import Text
 from kldrift import __version__
 from kldrift.cli.compare import pick_monitor, write_report
 from kldrift.cli.tables import STYLES, console
-from kldrift.config import Config, load_config
+from kldrift.config.load import load_config
+from kldrift.config.records import Config
 from kldrift.config.values import duration_text, milliseconds
 from kldrift.errors import ConfigError, DecodeError, SourceError
 from kldrift.offline.backtest.outcome import FeatureResult, Outcome, Rung, Target, length_text
@@ -28,7 +29,8 @@ from kldrift.offline.backtest.rows import Span
 from kldrift.offline.backtest.run import Progress as Told
 from kldrift.offline.backtest.run import run_backtest
 from kldrift.pages.templating import instant, share
-from kldrift.records import MonitorSpec, TimestampSpec, TimeUnit
+from kldrift.records.specs import MonitorSpec, TimestampSpec
+from kldrift.records.types import TimeUnit
 from kldrift.wire.timestamps import time_from_text
 
 #: Features and alarms that a terminal shows; the rest is counted.

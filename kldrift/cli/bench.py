@@ -11,25 +11,15 @@ from rich.table import Table
 
 from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.tables import console
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
 from kldrift.export.telemetry import Telemetry
 from kldrift.kernels.compilation import set_threads, warm_up
-from kldrift.records import (
-    Bins,
-    CodeArray,
-    DriftSnapshot,
-    FeatureInfo,
-    FeatureSchema,
-    FeatureSpec,
-    FloatArray,
-    IntArray,
-    MonitorSpec,
-    ReferenceInline,
-    SampleBatch,
-    WindowSpec,
-)
+from kldrift.records.samples import FeatureSchema, SampleBatch
+from kldrift.records.snapshots import DriftSnapshot, FeatureInfo
+from kldrift.records.specs import Bins, FeatureSpec, MonitorSpec, ReferenceInline, WindowSpec
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 from kldrift.wire import decode
 
 Column = FloatArray | CodeArray

@@ -10,13 +10,14 @@ from rich.text import Text
 
 from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.tables import console
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.daemon.entry import check_entry
 from kldrift.drift.counting.windows import SLICES, pane_ms, ring_slices
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
 from kldrift.export.drift_metrics import MAX_SERIES, count_series
-from kldrift.records import FeatureInfo, FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
+from kldrift.records.snapshots import FeatureInfo
+from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
 
 #: Features that a line names; the rest is counted.
 NAMED = 10

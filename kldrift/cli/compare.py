@@ -14,10 +14,12 @@ from rich.text import Text
 
 from kldrift import __version__
 from kldrift.cli.tables import console, drift_table, verdict_line
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.errors import ConfigError, SourceError
 from kldrift.offline.compare import Comparison, compare_files
-from kldrift.records import MonitorSnapshot, MonitorSpec, Severity
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import MonitorSpec
+from kldrift.records.types import Severity
 
 #: The exit code where something drifts and `--fail-on` asks for it.
 DRIFT = 3

@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 
 from kldrift.cli.rules import watched_of
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.errors import ConfigError
 from kldrift.provisioning.dashboards import dashboards
 

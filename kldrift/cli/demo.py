@@ -12,14 +12,16 @@ from rich.text import Text
 
 from kldrift.assembly.sources import build_synthetic
 from kldrift.cli.tables import console, drift_table, state
-from kldrift.config import Config, SyntheticSourceConfig, load_config
+from kldrift.config.load import load_config
+from kldrift.config.records import Config
 from kldrift.config.values import milliseconds
 from kldrift.daemon.daemon import Daemon
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ConfigError
 from kldrift.export.logs import configure_logging
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.sources import SyntheticSourceConfig
 from kldrift.web.serve import new_event_loop
 
 #: Rows of the reference, drawn from the distributions that the stream begins with.

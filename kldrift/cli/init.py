@@ -15,8 +15,8 @@ import orjson
 from rich.console import Console
 
 from kldrift.cli.tables import console
-from kldrift.config import parse_config
 from kldrift.config.checks import format_of
+from kldrift.config.load import parse_config
 from kldrift.config.values import NAME
 from kldrift.datafiles.sample import COMPRESSIONS, DataFormat, column_names, read_sample
 from kldrift.errors import ConfigError, ReferenceProblem
@@ -25,7 +25,7 @@ from kldrift.export.drift_metrics import MAX_SERIES
 from kldrift.offline.init.document import Place, write_document
 from kldrift.offline.init.kinds import named
 from kldrift.offline.init.proposal import Plan, make_plan
-from kldrift.records import Kind
+from kldrift.records.types import Kind
 
 #: Columns left out that a message names.
 NAMED = 10

@@ -11,13 +11,13 @@ from rich.text import Text
 
 from kldrift.assembly.references import reference_from_data
 from kldrift.cli.tables import console
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.drift.references.file import dump_references, load_references
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.compilation import warm_up
-from kldrift.records import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
+from kldrift.records.specs import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 
 #: Features read at a time: the bar moves, and a wide file is never in memory whole.
 FEATURES_AT_A_TIME = 16

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from kldrift.config import Config, FileSourceConfig, KafkaSourceConfig, SourceConfig, SyntheticSourceConfig, load_config
+from kldrift.config.load import load_config
+from kldrift.config.records import Config
 from kldrift.config.values import milliseconds
 from kldrift.errors import ConfigError
 from kldrift.provisioning.alerts import (
@@ -17,6 +18,7 @@ from kldrift.provisioning.alerts import (
     rules_text,
     unit_tests_text,
 )
+from kldrift.records.sources import FileSourceConfig, KafkaSourceConfig, SourceConfig, SyntheticSourceConfig
 
 NAME = "kldrift.rules.yml"
 

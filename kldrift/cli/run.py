@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 
 from kldrift.cli.tables import console, print_snapshot
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.daemon.daemon import serve
 from kldrift.daemon.parts import run_once
 from kldrift.export.logs import configure_logging

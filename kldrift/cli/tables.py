@@ -9,7 +9,8 @@ from rich.text import Text
 
 from kldrift.drift.judging.verdicts import severity
 from kldrift.export.exposition import value_labels
-from kldrift.records import DIVERGENCES, DriftSnapshot, FloatArray, MonitorSnapshot
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
+from kldrift.records.types import DIVERGENCES, FloatArray
 
 STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undecided": "dim", "empty": "dim"}
 

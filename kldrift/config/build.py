@@ -11,18 +11,11 @@ from kldrift.config.document import Document
 from kldrift.config.records import (
     AuthConfig,
     Config,
-    Distribution,
     EngineConfig,
-    FileSourceConfig,
     GuardConfig,
-    KafkaSecurityConfig,
-    KafkaSourceConfig,
     LogConfig,
     ServerConfig,
-    SourceConfig,
     StateConfig,
-    StdinSourceConfig,
-    SyntheticSourceConfig,
     TlsConfig,
 )
 from kldrift.config.schema import (
@@ -40,8 +33,16 @@ from kldrift.config.schema import (
     TlsFiles,
 )
 from kldrift.config.source_schema import FileSource, KafkaSource, Override, Security, StdinSource, SyntheticSource
-from kldrift.records import (
-    DIVERGENCES,
+from kldrift.records.sources import (
+    Distribution,
+    FileSourceConfig,
+    KafkaSecurityConfig,
+    KafkaSourceConfig,
+    SourceConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+)
+from kldrift.records.specs import (
     Bins,
     FeatureSpec,
     MonitorSpec,
@@ -56,6 +57,7 @@ from kldrift.records import (
     Smoothing,
     TimestampSpec,
 )
+from kldrift.records.types import DIVERGENCES
 
 _PSEUDOCOUNTS = {"jeffreys": 0.5, "laplace": 1.0, "none": 0.0}
 #: Rows from which the bins of a `previous` reference are learned.

@@ -13,7 +13,7 @@ from kldrift.config.choices import BESIDE_ANOTHER, BIN_METHODS, DISTRIBUTIONS, K
 from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
 from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
 from kldrift.config.values import SLICES, is_loopback, listen_address, milliseconds
-from kldrift.records import Format
+from kldrift.records.types import Format
 
 _MIN_PANE_MS = 50
 #: The label of pushed samples, among those of the sources.

@@ -44,7 +44,8 @@ from kldrift.config.values import (
     size,
     wanted,
 )
-from kldrift.records import DIVERGENCES, Correction, Covariance, Estimator, Family, Kind, WindowSpec
+from kldrift.records.specs import WindowSpec
+from kldrift.records.types import DIVERGENCES, Correction, Covariance, Estimator, Family, Kind
 
 
 class TlsFiles(Mapped):

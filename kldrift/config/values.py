@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kldrift.config.document import nearest
-from kldrift.records import WindowSpec
+from kldrift.records.specs import WindowSpec
 
 _UNIT_MS = {
     "y": 365 * 86_400_000,

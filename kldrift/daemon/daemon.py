@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from kldrift import __version__
-from kldrift.config import Config, GuardConfig, load_config, resolved
+from kldrift.config.load import load_config
+from kldrift.config.records import Config, GuardConfig
+from kldrift.config.resolution import resolved
 from kldrift.daemon.entry import Entry
 from kldrift.daemon.parts import Parts
 from kldrift.daemon.service_manager import Notifier
@@ -25,7 +27,9 @@ from kldrift.engine.observing import now_ms
 from kldrift.engine.push import PushIntake
 from kldrift.errors import Busy, ConfigError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import DriftSnapshot, Format, MonitorSnapshot, Receipt, Track
+from kldrift.records.samples import Receipt
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
+from kldrift.records.types import Format
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.guard import Guard, Timeouts

@@ -4,7 +4,7 @@ import time
 
 from kldrift.assembly.monitors import build_monitors
 from kldrift.assembly.sources import build_source
-from kldrift.config import Config, SourceConfig
+from kldrift.config.records import Config
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.engine import Engine
 from kldrift.engine.history import History
@@ -14,7 +14,8 @@ from kldrift.engine.push import HTTP
 from kldrift.errors import KldriftError
 from kldrift.export.telemetry import Telemetry
 from kldrift.kernels.compilation import set_threads, warm_up
-from kldrift.records import DriftSnapshot
+from kldrift.records.snapshots import DriftSnapshot
+from kldrift.records.sources import SourceConfig
 from kldrift.state.base import NoStore, Store
 from kldrift.state.history import SqliteHistory
 from kldrift.state.sqlite import SqliteStore

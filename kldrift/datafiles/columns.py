@@ -15,7 +15,7 @@ import orjson
 import polars as pl
 
 from kldrift.errors import DecodeError, SourceError
-from kldrift.records import Format, Kind
+from kldrift.records.types import Format, Kind
 from kldrift.sources.file import FileSource
 from kldrift.wire import parquet_rows
 from kldrift.wire.parquet import READ_ERRORS, reason

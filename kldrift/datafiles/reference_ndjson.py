@@ -14,7 +14,8 @@ import polars as pl
 import zstandard
 
 from kldrift.errors import ReferenceProblem
-from kldrift.records import FeatureSchema, FloatArray
+from kldrift.records.samples import FeatureSchema
+from kldrift.records.types import FloatArray
 from kldrift.wire.columns import typed_vectors
 from kldrift.wire.ndjson import Lines, parse_lines
 from kldrift.wire.plan import Vector, looks_converted, polars_type

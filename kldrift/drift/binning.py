@@ -9,7 +9,8 @@ import itertools
 import numpy as np
 
 from kldrift.errors import ReferenceProblem
-from kldrift.records import Bins, FloatArray
+from kldrift.records.specs import Bins
+from kldrift.records.types import FloatArray
 
 #: Ten equal masses with finer tails: a 2 % outlier population shows after some 3,000 samples, with plain deciles never.
 QUANTILES = (0.002, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.998)

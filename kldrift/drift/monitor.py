@@ -18,17 +18,10 @@ from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.stored import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
 from kldrift.drift.segments import Segmentation, Segments
 from kldrift.kernels.bin_table import BinTable
-from kldrift.records import (
-    AddResult,
-    BatchSchema,
-    FeatureInfo,
-    FeatureSchema,
-    IntArray,
-    MonitorSnapshot,
-    MonitorSpec,
-    SampleBatch,
-    Vocabulary,
-)
+from kldrift.records.samples import BatchSchema, FeatureSchema, SampleBatch, Vocabulary
+from kldrift.records.snapshots import AddResult, FeatureInfo, MonitorSnapshot
+from kldrift.records.specs import MonitorSpec
+from kldrift.records.types import IntArray
 
 #: A clock may be so far ahead of ours before its rows count as coming from the future.
 CLOCK_SKEW_MS = 60_000

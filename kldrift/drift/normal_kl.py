@@ -7,7 +7,7 @@ the coordinates in which q is N(0, I) the live mean is a and the live covariance
 import numpy as np
 
 from kldrift.errors import ReferenceProblem
-from kldrift.records import FloatArray
+from kldrift.records.types import FloatArray
 
 #: A share of a dimension's variance that the others leave unexplained: less of it is rounding.
 _SINGULAR = 1e-13

@@ -15,16 +15,10 @@ from kldrift.drift.references.data import count_panes
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.vector import vector_reference
 from kldrift.kernels.bin_table import CategoryBins
-from kldrift.records import (
-    CategoricalColumn,
-    CodeArray,
-    FeatureSpec,
-    FloatArray,
-    IntArray,
-    MonitorSnapshot,
-    MonitorSpec,
-    Vocabulary,
-)
+from kldrift.records.samples import CategoricalColumn, Vocabulary
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import FeatureSpec, MonitorSpec
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: The segment of rows whose value has no segment of its own, or that have none.
 OTHER = "other"

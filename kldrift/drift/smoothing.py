@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from kldrift.records import FloatArray, IntArray, Smoothing
+from kldrift.records.specs import Smoothing
+from kldrift.records.types import FloatArray, IntArray
 
 #: A distribution that is known exactly is smoothed as if it had been read off so many samples, so that a value it calls
 #: impossible costs much, but not infinitely much.

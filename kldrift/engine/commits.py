@@ -7,7 +7,7 @@ from kldrift.drift.monitor import Monitor
 from kldrift.engine.queue import Work
 from kldrift.errors import Uncommitted
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import AddResult
+from kldrift.records.snapshots import AddResult
 from kldrift.state.base import Commit, KeyedAnswer, NoStore, Position, Store
 
 #: Posts wait so long for others to be stored together with, while there is more to count.

@@ -16,7 +16,8 @@ from kldrift.engine.commits import Commits
 from kldrift.engine.queue import Work, WorkQueue
 from kldrift.errors import Busy, KldriftError, StateError
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import AddResult, DriftSnapshot, SampleBatch
+from kldrift.records.samples import SampleBatch
+from kldrift.records.snapshots import AddResult, DriftSnapshot
 from kldrift.state.base import NoStore, Position, Store
 
 CANNOT_STORE = "what is counted cannot be stored now, nothing more is taken; send the samples again later"

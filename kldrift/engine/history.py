@@ -8,7 +8,8 @@ import numpy as np
 
 from kldrift.errors import StateError
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import DriftSnapshot, Float32Array, MonitorSnapshot, Track
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
+from kldrift.records.types import Float32Array
 from kldrift.state.history import LEVELS, Layout, Row, SqliteHistory
 
 #: Of each series: KL, its lower and its upper bound.

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from kldrift.drift.monitor import Monitor
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import BodyResult
+from kldrift.records.samples import BodyResult
 
 #: How often a row is looked at for fields that nobody watches.
 UNKNOWN_FIELDS_SECONDS = 60.0

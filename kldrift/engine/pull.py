@@ -15,7 +15,8 @@ from kldrift.engine.observing import UnknownFields, report
 from kldrift.engine.queue import Work
 from kldrift.errors import Busy, KldriftError, SourceError
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import Chunk, Decoded, Format, IntArray, RowRange
+from kldrift.records.samples import Chunk, Decoded, RowRange
+from kldrift.records.types import Format, IntArray
 from kldrift.sources.base import Source
 from kldrift.wire import decode, decode_rows, field_names, file_field_names
 

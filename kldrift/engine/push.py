@@ -14,7 +14,9 @@ from kldrift.engine.observing import UnknownFields, report
 from kldrift.engine.queue import Work
 from kldrift.errors import Busy, Uncommitted
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import AddResult, Decoded, Format, IntArray, Receipt, RowError
+from kldrift.records.samples import Decoded, Receipt, RowError
+from kldrift.records.snapshots import AddResult
+from kldrift.records.types import Format, IntArray
 from kldrift.state.base import KeyedAnswer, NoStore
 from kldrift.wire import decode, field_names
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from kldrift.drift.monitor import Monitor
 from kldrift.errors import Busy
-from kldrift.records import AddResult, SampleBatch
+from kldrift.records.samples import SampleBatch
+from kldrift.records.snapshots import AddResult
 from kldrift.state.base import KeyedAnswer, Position
 
 

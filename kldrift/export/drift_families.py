@@ -8,7 +8,9 @@ from typing import Literal
 import numpy as np
 
 from kldrift.export.exposition import Family
-from kldrift.records import DIVERGENCES, FeatureInfo, FloatArray, IntArray, Kind, MonitorSnapshot, MonitorSpec
+from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
+from kldrift.records.specs import MonitorSpec
+from kldrift.records.types import DIVERGENCES, FloatArray, IntArray, Kind
 
 #: What a family has a series for, beside the monitor. `identity` is a feature as well, with the labels of
 #: `kldrift_reference_info`; `mix` is a window of all features.

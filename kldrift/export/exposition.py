@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 import orjson
 
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 # Surrogates cannot be written as UTF-8 and control characters break readers and terminals: both are shown as an
 # escape, so that different names stay different series.

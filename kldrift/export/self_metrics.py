@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 
 import kldrift
 from kldrift.export.exposition import Family, label_set, printable, sample_lines, value_texts
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 Instrument = TypeVar("Instrument", Counter, Gauge, Histogram)
 

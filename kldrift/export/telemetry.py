@@ -12,7 +12,9 @@ import numpy as np
 from kldrift.export.drift_metrics import MAX_SERIES, DriftRenderer
 from kldrift.export.logs import EventLog
 from kldrift.export.self_metrics import SelfMetrics
-from kldrift.records import AddResult, BodyResult, Chunk, DriftSnapshot, IntArray
+from kldrift.records.samples import BodyResult, Chunk
+from kldrift.records.snapshots import AddResult, DriftSnapshot
+from kldrift.records.types import IntArray
 
 #: Reasons for which rows are rejected; their counters stand at 0 from the start, so that rates see the first one.
 REJECT_REASONS = ("malformed", "not_an_object", "timestamp", "unreadable", "future")

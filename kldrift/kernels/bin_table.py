@@ -24,7 +24,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import CodeArray, FloatArray, IntArray
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: Cells of a feature besides its bins.
 STRUCTURAL_CELLS = 3

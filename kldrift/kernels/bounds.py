@@ -9,7 +9,7 @@ from numba import prange, types
 from kldrift.kernels import compilation
 from kldrift.kernels.noncentral import bound_statistic
 from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 #: The last axis of what `bound_counts` fills in.
 BOUNDS = (

@@ -11,7 +11,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.memory import float64_at, float_bits, int32_at, read_block, read_input, write_block
 from kldrift.kernels.words import piece
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 #: Samples located at once: their values, cells and the guide stay in the L1 cache.
 BLOCK = 1024

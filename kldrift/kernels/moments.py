@@ -9,7 +9,7 @@ from numba import prange, types
 from kldrift.kernels import compilation
 from kldrift.kernels.memory import read_block, read_input, write_block
 from kldrift.kernels.series import input_type, require_array
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 #: Rows whose deviations are taken at once: of a tile of dimensions they stay in the L1 cache for the second pass.
 BLOCK = 64

@@ -3,7 +3,7 @@
 import math
 
 from kldrift.kernels import compilation
-from kldrift.records import FloatArray
+from kldrift.records.types import FloatArray
 
 #: Below it Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
 #: (z = 4.5). From 0.1 to 0.4 it still wavers, at scores below 2.4. More degrees of freedom are the cautious side of

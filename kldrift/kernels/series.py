@@ -6,7 +6,7 @@ from numba import types
 
 from kldrift.kernels import compilation
 from kldrift.kernels.memory import float_bits, float_of_bits
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 _LN2_HIGH = 6.93147180369123816490e-01  # the last 20 bits are 0: a multiple by an exponent is exact
 _LN2_LOW = 1.90821492927058770002e-10

@@ -17,7 +17,9 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
 from kldrift.kernels.compilation import thread_count, warm_up
-from kldrift.records import BatchSchema, Decoded, FeatureSpec, MonitorSnapshot, MonitorSpec, WindowSpec
+from kldrift.records.samples import BatchSchema, Decoded
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.wire import decode, decode_rows, parquet_rows
 
 #: The one window; all rows arrive at the same instant, so it holds them all however long it is.

@@ -12,7 +12,8 @@ from kldrift.offline.backtest.outcome import Alarm, FeatureResult, Outcome, leng
 from kldrift.pages.charts import sparkline, timeline
 from kldrift.pages.charts.drawing import chart, percent
 from kldrift.pages.templating import environment, static
-from kldrift.records import FloatArray, IntArray, Track
+from kldrift.records.snapshots import Track
+from kldrift.records.types import FloatArray, IntArray
 
 #: Sections that are open at first, of features with alarms; features that are drawn at all.
 OPEN_SECTIONS, DRAWN = 5, 100

@@ -6,7 +6,7 @@ import numpy as np
 
 from kldrift.pages.charts import Cell
 from kldrift.pages.reading import explanation_of
-from kldrift.records import MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
 
 #: What the cells behind the bins are called where people see them.
 _SPECIAL = {

@@ -8,7 +8,8 @@ import numpy as np
 
 from kldrift.drift.judging.verdicts import severity
 from kldrift.pages.reading import state
-from kldrift.records import FloatArray, IntArray, MonitorSnapshot, Track
+from kldrift.records.snapshots import MonitorSnapshot, Track
+from kldrift.records.types import FloatArray, IntArray
 
 State = Literal["critical", "warning", "quiet", "undecided", "empty"]
 STATES: tuple[State, ...] = ("critical", "warning", "quiet", "undecided", "empty")

@@ -4,7 +4,8 @@ import numpy as np
 
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.verdicts import severity
-from kldrift.records import IntArray, MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.types import IntArray
 
 #: A window is judged from so many samples a bin on (statistics, section 4).
 _SAMPLES_PER_BIN = 10

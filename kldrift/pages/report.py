@@ -11,7 +11,8 @@ from kldrift.pages.charts import histogram, legend, thumbnail
 from kldrift.pages.ranking import FeatureRow, counted, rank
 from kldrift.pages.reading import explanation_of, reading
 from kldrift.pages.templating import environment, static
-from kldrift.records import DIVERGENCES, MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.types import DIVERGENCES
 
 #: Sections that are open at first, of features that drift.
 OPEN_SECTIONS = 5

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Generator, Mapping
 from typing import Protocol
 
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 
 Positions = Mapping[str, Mapping[str, int | str]]
 

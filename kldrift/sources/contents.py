@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from kldrift.errors import KldriftError, SourceError
-from kldrift.records import RowRange
+from kldrift.records.samples import RowRange
 from kldrift.sources.framing import first_record_end, read_records
 from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from kldrift.errors import SourceError
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.base import Positions
 from kldrift.sources.contents import Content, ErrorCallback, Identity, LineContent, Piece, Position, RowContent
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from kldrift.errors import SourceError
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.base import Positions
 from kldrift.sources.contents import ErrorCallback
 

@@ -19,7 +19,7 @@ from confluent_kafka import (
 )
 
 from kldrift.errors import SourceError
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.base import Positions
 from kldrift.sources.kafka_errors import DENIED, DOWN, NO_TOPIC, source_error
 from kldrift.sources.kafka_offsets import Offsets

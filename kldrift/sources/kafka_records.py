@@ -14,7 +14,7 @@ import numpy as np
 import orjson
 from confluent_kafka import Message
 
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 ValueFormat = Literal["ndjson", "json", "arrow"]
 

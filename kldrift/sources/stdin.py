@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Generator
 
 from kldrift.errors import SourceError
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.base import Positions
 from kldrift.sources.contents import ErrorCallback
 from kldrift.sources.framing import first_record_end, records_end

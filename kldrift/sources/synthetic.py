@@ -7,7 +7,7 @@ from hashlib import blake2b
 import numpy as np
 import orjson
 
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.base import Positions
 from kldrift.sources.distributions import Distribution, Value
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kldrift.errors import StateError
-from kldrift.records import Float32Array, IntArray
+from kldrift.records.types import Float32Array, IntArray
 
 SCHEMA = """
 CREATE TABLE history (

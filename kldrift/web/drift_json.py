@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from kldrift.pages.reading import explanation_of, reading, state
-from kldrift.records import DIVERGENCES, FloatArray, MonitorSnapshot, Track
+from kldrift.records.snapshots import MonitorSnapshot, Track
+from kldrift.records.types import DIVERGENCES, FloatArray
 
 
 def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:

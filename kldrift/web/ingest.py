@@ -7,7 +7,8 @@ from dataclasses import asdict
 from starlette.types import Message, Receive, Scope, Send
 
 from kldrift.errors import Busy, KeyConflict, StateError
-from kldrift.records import Format, Receipt
+from kldrift.records.samples import Receipt
+from kldrift.records.types import Format
 from kldrift.web.answers import Headers, Problem, decoded_segment, encode, shown, unknown
 from kldrift.web.body import Bodies, Disconnected, Limits
 from kldrift.web.guard import client_of

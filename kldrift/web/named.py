@@ -2,7 +2,7 @@
 
 from starlette.requests import Request
 
-from kldrift.records import MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.web.answers import Problem, decoded_segment, shown, unknown
 from kldrift.web.ports import Readers
 

@@ -17,7 +17,7 @@ from kldrift.pages.charts import histogram, legend, sparkline, timeline
 from kldrift.pages.ranking import STATES, counted, evenly, feature_states, rank, series_state
 from kldrift.pages.reading import explanation_of, reading
 from kldrift.pages.templating import environment, static
-from kldrift.records import MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.web.answers import Problem, shown, unknown
 from kldrift.web.named import feature_index, named_monitor, window_index
 from kldrift.web.negotiation import accepts_gzip, prefers_html

@@ -4,7 +4,9 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from kldrift.records import DriftSnapshot, Format, MonitorSnapshot, Receipt, Track
+from kldrift.records.samples import Receipt
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
+from kldrift.records.types import Format
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kldrift.kernels.bin_table import BinTable
-from kldrift.records import BatchSchema, Decoded, Format
+from kldrift.records.samples import BatchSchema, Decoded
+from kldrift.records.types import Format
 from kldrift.wire import arrow, csv, json, ndjson, parquet
 from kldrift.wire.fields import field_names, file_field_names
 from kldrift.wire.plan import plan_for

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import DecodeError
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.ipc import Values, read_stream
 from kldrift.wire.ipc_schema import ArrowType
 from kldrift.wire.plan import Category, Plan, Vector

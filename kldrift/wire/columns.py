@@ -3,7 +3,8 @@
 import numpy as np
 import polars as pl
 
-from kldrift.records import CodeArray, FloatArray, IntArray, TimestampSpec
+from kldrift.records.specs import TimestampSpec
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 from kldrift.wire.plan import Category, Plan, Vector
 from kldrift.wire.rows import category_text, parse, vector_column
 from kldrift.wire.tables import NO_TIME, Column, Invalid, Table, missing_column

@@ -14,7 +14,7 @@ import polars as pl
 
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing.csv_records import MAX_RECORD_LINES
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 from kldrift.wire import columns, csv_scan
 from kldrift.wire.ndjson import count_newlines
 from kldrift.wire.plan import Plan

@@ -8,7 +8,7 @@ import numpy as np
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing import csv_records, json_rows, output
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import Table, concatenate
 from kldrift.wire.targets import Layout, Target, layout_of, target_for

@@ -7,7 +7,7 @@ import orjson
 import polars as pl
 
 from kldrift.errors import DecodeError
-from kldrift.records import Format
+from kldrift.records.types import Format
 from kldrift.wire.ipc import stream_fields
 from kldrift.wire.parquet import READ_ERRORS
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing.output import ROWS
-from kldrift.records import Counts
+from kldrift.records.samples import Counts
 from kldrift.wire import json_scan
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import (

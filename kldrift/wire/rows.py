@@ -13,7 +13,8 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-from kldrift.records import CodeArray, FeatureSchema, FloatArray, IntArray
+from kldrift.records.samples import FeatureSchema
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 from kldrift.wire.plan import Category, Plan, Vector
 from kldrift.wire.tables import Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_values

@@ -6,17 +6,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import (
-    BodyResult,
-    CodeArray,
-    Counts,
-    Decoded,
-    FeatureSchema,
-    FloatArray,
-    IntArray,
-    RowError,
-    SampleBatch,
-)
+from kldrift.records.samples import BodyResult, Counts, Decoded, FeatureSchema, RowError, SampleBatch
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 from kldrift.wire.plan import Plan
 
 Column = FloatArray | CodeArray

@@ -11,7 +11,8 @@ from kldrift.kernels.bin_table import BinTable, make_bin_table
 from kldrift.kernels.fill import fill_counts
 from kldrift.kernels.parsing import gaps, output
 from kldrift.kernels.parsing.fields import Categories, Fields, make_fields
-from kldrift.records import Counts, FloatArray, IntArray
+from kldrift.records.samples import Counts
+from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.plan import Known, Plan, is_unicode
 from kldrift.wire.tables import Column, Invalid, Table
 from kldrift.wire.timestamps import times_from_numbers

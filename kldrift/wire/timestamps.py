@@ -8,7 +8,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import FloatArray, IntArray, TimestampSpec, TimeUnit
+from kldrift.records.specs import TimestampSpec
+from kldrift.records.types import FloatArray, IntArray, TimeUnit
 from kldrift.wire.tables import NO_TIME
 
 #: Milliseconds a unit. Seconds go through microseconds: 1700000000.123 * 1000 is a little less than it should be.

@@ -6,7 +6,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.plan import Vector
 from kldrift.wire.tables import Invalid
 

@@ -9,7 +9,7 @@ import pytest
 
 from kldrift.assembly.monitors import build_monitors
 from kldrift.assembly.sources import build_source
-from kldrift.config import parse_config
+from kldrift.config.load import parse_config
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.file import dump_references
 from kldrift.errors import ReferenceProblem

@@ -27,7 +27,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.fill import fill_counts
 from kldrift.kernels.parsing import csv_records
-from kldrift.records import BatchSchema, Decoded, FeatureSchema
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema
 from kldrift.wire import decode, ndjson
 from kldrift.wire import json as wire_json
 from tests.benchmarks.table import Row, print_rows

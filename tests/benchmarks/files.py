@@ -78,7 +78,7 @@ monitors:
 def count(config: Path) -> None:
     """Print seconds and counts."""
     give_back_early()
-    from kldrift.config import load_config
+    from kldrift.config.load import load_config
     from kldrift.daemon.parts import run_once
     from kldrift.export.telemetry import Telemetry
 

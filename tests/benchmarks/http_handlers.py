@@ -25,7 +25,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
 
-from kldrift.records import Receipt
+from kldrift.records.samples import Receipt
 from kldrift.web.app import App
 from kldrift.web.serve import WebServer, bind, new_event_loop
 

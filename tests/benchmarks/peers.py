@@ -23,7 +23,9 @@ import numpy as np
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
 from kldrift.kernels import compilation
-from kldrift.records import FeatureSpec, MonitorSnapshot, MonitorSpec, SampleBatch, WindowSpec
+from kldrift.records.samples import SampleBatch
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from tests.benchmarks.peers_measure import PEERS, QUIET, FloatArray, column_names, fastest
 from tests.benchmarks.table import Row, print_rows
 

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from tests.browser import chromium
 from tests.conftest import ROOT
 from tests.e2e.processes import kldrift

@@ -6,7 +6,7 @@ import pytest
 
 from kldrift.assembly.monitors import build_monitors
 from kldrift.cli.check import check_command, n_bytes, n_series
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 
 COIN = "{kind: categorical, reference: {probabilities: {heads: 0.5, tails: 0.5}}}"
 

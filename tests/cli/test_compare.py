@@ -12,7 +12,7 @@ import zstandard
 from axe_playwright_python.sync_playwright import Axe
 
 from kldrift.cli.compare import drifts
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.daemon.parts import run_once
 from kldrift.datafiles.columns import file_columns
 from kldrift.errors import KldriftError, ReferenceProblem, SourceError

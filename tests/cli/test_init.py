@@ -13,7 +13,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from kldrift.cli.app import app
-from kldrift.config import FileSourceConfig, load_config
+from kldrift.config.load import load_config
+from kldrift.records.sources import FileSourceConfig
 from tests.e2e.processes import Client, daemon, free_port, kldrift, until
 
 N = 6000

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from kldrift.cli.demo import _line
 from kldrift.cli.tables import print_snapshot
-from kldrift.records import MonitorSnapshot
+from kldrift.records.snapshots import MonitorSnapshot
 from tests.export.snapshots import feature, monitor, segmented, snapshot
 
 NAN = float("nan")

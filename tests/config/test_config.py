@@ -6,23 +6,20 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.config import (
-    Distribution,
-    EngineConfig,
-    FileSourceConfig,
-    KafkaSourceConfig,
-    LogConfig,
-    ServerConfig,
-    StdinSourceConfig,
-    SyntheticSourceConfig,
-    json_schema,
-    load_config,
-    parse_config,
-)
-from kldrift.config.records import AuthConfig, KafkaSecurityConfig, TlsConfig
+from kldrift.config.load import load_config, parse_config
+from kldrift.config.records import AuthConfig, EngineConfig, LogConfig, ServerConfig, TlsConfig
+from kldrift.config.schema import json_schema
 from kldrift.config.values import duration_text, milliseconds
 from kldrift.errors import ConfigError
-from kldrift.records import (
+from kldrift.records.sources import (
+    Distribution,
+    FileSourceConfig,
+    KafkaSecurityConfig,
+    KafkaSourceConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+)
+from kldrift.records.specs import (
     Bins,
     FeatureSpec,
     MonitorSpec,

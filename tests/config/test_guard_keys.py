@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.config import GuardConfig, parse_config
+from kldrift.config.load import parse_config
+from kldrift.config.records import GuardConfig
 from kldrift.errors import ConfigError
 
 HERE = Path("kldrift.yaml")

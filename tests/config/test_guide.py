@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 from scipy.special import rel_entr
 
-from kldrift.config import parse_config
+from kldrift.config.load import parse_config
 from tests.conftest import ROOT
 
 GUIDE = (ROOT / "config" / "examples" / "README.md").read_text()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.config import parse_config
+from kldrift.config.load import parse_config
 from kldrift.errors import ConfigError
 
 TESTDATA = Path(__file__).parent / "testdata"

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.config import Config, load_config, parse_config
 from kldrift.config.document import SHOWN
-from kldrift.config.load import MAX_BYTES, read_document, resolve_plain
+from kldrift.config.load import MAX_BYTES, load_config, parse_config, read_document, resolve_plain
+from kldrift.config.records import Config
 from kldrift.errors import ConfigError
 
 HERE = Path("kldrift.yaml")

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kldrift.config import load_config, resolved
+from kldrift.config.load import load_config
+from kldrift.config.resolution import resolved
 from tests.conftest import ROOT
 
 SECRET = "correct horse battery staple"

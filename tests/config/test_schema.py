@@ -7,11 +7,11 @@ from typing import get_args
 import jsonschema
 import pytest
 
-from kldrift.config import json_schema
 from kldrift.config.choices import FAMILIES
 from kldrift.config.load import read_document
+from kldrift.config.schema import json_schema
 from kldrift.errors import ConfigError
-from kldrift.records import Family
+from kldrift.records.types import Family
 from tests.config.test_config import CONTRACT, uncommented
 from tests.config.test_load import FULL
 

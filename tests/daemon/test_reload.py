@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.daemon.parts import Parts
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import SampleBatch
+from kldrift.records.samples import SampleBatch
 from tests.e2e.processes import until
 
 CONFIG = """\

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from kldrift import __version__
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from tests.conftest import ROOT, absent
 from tests.deploy.machine import SYSTEM_PYTHON, installation
 from tests.e2e.processes import free_port, process, until

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from kldrift import __version__
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from tests.conftest import ROOT, absent
 from tests.e2e.processes import Client, daemon, free_port
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.kernels.compilation import cache_directory
 from tests.conftest import ROOT, absent
 from tests.deploy.machine import SYSTEM_PYTHON, Machine, booted, installation, missing, packages

@@ -8,15 +8,8 @@ import numpy.typing as npt
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.records import (
-    CategoricalColumn,
-    FeatureSpec,
-    MonitorSpec,
-    SampleBatch,
-    Smoothing,
-    TimestampSpec,
-    WindowSpec,
-)
+from kldrift.records.samples import CategoricalColumn, SampleBatch
+from kldrift.records.specs import FeatureSpec, MonitorSpec, Smoothing, TimestampSpec, WindowSpec
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -36,7 +29,7 @@ def reference(*columns: tuple[FeatureSpec, object]) -> tuple[FeatureReference, .
 
 
 def edges_spec(name: str = "x", edges: Sequence[float] = (0, 1, 2, 3)) -> FeatureSpec:
-    from kldrift.records import Bins
+    from kldrift.records.specs import Bins
 
     return FeatureSpec(name, "numeric", Bins("edges", edges=tuple(edges)))
 

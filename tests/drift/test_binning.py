@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 
 from kldrift.drift.binning import QUANTILES, numeric_cells, numeric_edges
 from kldrift.errors import ReferenceProblem
-from kldrift.records import Bins
+from kldrift.records.specs import Bins
 
 finite = st.floats(-1e300, 1e300)
 

@@ -8,7 +8,8 @@ from kldrift.drift.references.learned import to_learn
 from kldrift.drift.segments import Segmentation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.fill import fill_counts
-from kldrift.records import Counts, FeatureSpec, MonitorSpec, SampleBatch, SegmentSpec, WindowSpec
+from kldrift.records.samples import Counts, SampleBatch
+from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
 from kldrift.wire import decode
 from tests.drift.builders import HOUR, UNIFORM_EXAMPLE, batch, categorical, edges_spec, monitor, reference
 

@@ -18,7 +18,9 @@ from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.overdispersion import UNMEASURED
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import Bins, CategoricalColumn, Family, FeatureSpec, FloatArray, ReferenceFamily, Smoothing
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import Bins, FeatureSpec, ReferenceFamily, Smoothing
+from kldrift.records.types import Family, FloatArray
 
 QUANTILE_BINS = Bins()
 NO_SMOOTHING = Smoothing("none", 0, 0)

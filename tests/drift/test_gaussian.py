@@ -19,7 +19,7 @@ from kldrift.drift.references.gaussian import GaussianReference, degrees_of_free
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bounds import BOUNDS, bound_statistics
 from kldrift.kernels.moments import Moments, add_moments, zero_moments
-from kldrift.records import Covariance, FloatArray
+from kldrift.records.types import Covariance, FloatArray
 from tests.kernels import test_bounds
 
 BOTH = pytest.mark.parametrize("covariance", ["diagonal", "full"])

@@ -11,7 +11,8 @@ from kldrift.drift.references.data import build_references
 from kldrift.drift.references.learned import MAX_LEARNED_VALUES, to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.smoothing import smooth_counts
-from kldrift.records import FeatureSpec, MonitorSpec, SampleBatch, TimestampSpec, Vocabulary, WindowSpec
+from kldrift.records.samples import SampleBatch, Vocabulary
+from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, JEFFREYS, batch, categorical, edges_spec, reference
 
 NOW = 1_700_000_000_000 // HOUR * HOUR

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from kldrift.drift.counting.moment_windows import MomentPanes
 from kldrift.drift.counting.windows import Panes
 from kldrift.kernels.moments import add_moments
-from kldrift.records import Covariance, WindowSpec
+from kldrift.records.specs import WindowSpec
+from kldrift.records.types import Covariance
 
 WINDOWS = (WindowSpec("12s", 12_000), WindowSpec("60s", 60_000))
 GROUPS = 3

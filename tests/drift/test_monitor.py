@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 
 from kldrift.drift.judging.divergences import divergences
-from kldrift.records import DIVERGENCES, FeatureSpec, Smoothing, WindowSpec
+from kldrift.records.specs import FeatureSpec, Smoothing, WindowSpec
+from kldrift.records.types import DIVERGENCES
 from tests.drift.builders import HOUR, MINUTE, batch, categorical, edges_spec, monitor
 
 NOW = 1_700_000_000_000 // HOUR * HOUR

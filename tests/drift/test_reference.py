@@ -5,7 +5,8 @@ from kldrift.drift.references.data import MAX_FOLDED
 from kldrift.drift.references.file import by_name, dump_references, load_references
 from kldrift.drift.references.inline import inline_reference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import Bins, CategoricalColumn, FeatureSpec, ReferenceInline, Smoothing
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import Bins, FeatureSpec, ReferenceInline, Smoothing
 from tests.drift.builders import categorical, edges_spec, reference
 
 

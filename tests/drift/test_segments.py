@@ -9,15 +9,9 @@ from scipy.special import rel_entr
 
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.segments import OTHER, Segmentation, segment_references
-from kldrift.records import (
-    MonitorSnapshot,
-    MonitorSpec,
-    SampleBatch,
-    SegmentSpec,
-    TimestampSpec,
-    Vocabulary,
-    WindowSpec,
-)
+from kldrift.records.samples import SampleBatch, Vocabulary
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, categorical, edges_spec, reference
 
 NOW = 1_700_000_000_000

@@ -10,16 +10,9 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.vector import given_vector_reference
 from kldrift.drift.segments import Segmentation
-from kldrift.records import (
-    FeatureSpec,
-    MonitorSnapshot,
-    MonitorSpec,
-    SampleBatch,
-    SegmentSpec,
-    TimestampSpec,
-    Vocabulary,
-    WindowSpec,
-)
+from kldrift.records.samples import SampleBatch, Vocabulary
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, MINUTE, edges_spec, reference
 
 NOW = 1_700_000_000_000 // HOUR * HOUR

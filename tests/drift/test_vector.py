@@ -15,16 +15,9 @@ from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.vector import given_vector_reference, posterior_reference, vector_reference
 from kldrift.drift.segments import Segmentation
 from kldrift.errors import ReferenceProblem
-from kldrift.records import (
-    FeatureSpec,
-    FloatArray,
-    MonitorSpec,
-    SampleBatch,
-    SegmentSpec,
-    TimestampSpec,
-    Vocabulary,
-    WindowSpec,
-)
+from kldrift.records.samples import SampleBatch, Vocabulary
+from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
+from kldrift.records.types import FloatArray
 from tests.drift.builders import HOUR, MINUTE
 
 NOW = 1_700_000_000_000 // HOUR * HOUR

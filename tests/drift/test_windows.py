@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kldrift.drift.counting.windows import SLICES, Panes, pane_ms, slice_ms
-from kldrift.records import WindowSpec
+from kldrift.records.specs import WindowSpec
 
 SHORT, LONG = WindowSpec("12s", 12_000), WindowSpec("60s", 60_000)
 

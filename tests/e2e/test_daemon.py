@@ -220,9 +220,10 @@ def test_the_demo_drifts_and_ends(tmp_path: Path) -> None:
 def test_check_counts_the_series_that_are_exported(tmp_path: Path) -> None:
     from kldrift.assembly.monitors import build_monitors
     from kldrift.cli.check import n_series
-    from kldrift.config import load_config
+    from kldrift.config.load import load_config
     from kldrift.export.drift_metrics import render_drift
-    from kldrift.records import DriftSnapshot, SampleBatch
+    from kldrift.records.samples import SampleBatch
+    from kldrift.records.snapshots import DriftSnapshot
 
     monitors = build_monitors(load_config(written(tmp_path, 1)).monitors, created_ms=1)
     for monitor in monitors:

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from kldrift.drift.monitor import Monitor
-from kldrift.records import IntArray, WindowSpec
+from kldrift.records.specs import WindowSpec
+from kldrift.records.types import IntArray
 from tests.drift.builders import HOUR, MINUTE, UNIFORM_EXAMPLE, batch, edges_spec, monitor
 
 NOW = 1_700_000_000_000 // HOUR * HOUR

@@ -15,7 +15,8 @@ from kldrift.engine.push import PushIntake
 from kldrift.engine.queue import Work
 from kldrift.errors import Busy, KeyConflict, StateError, Uncommitted
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import AddResult, Receipt, SampleBatch
+from kldrift.records.samples import Receipt, SampleBatch
+from kldrift.records.snapshots import AddResult
 from kldrift.state.base import Commit, KeyedAnswer, Position
 from kldrift.state.sqlite import SqliteStore
 from tests.drift.builders import UNIFORM_EXAMPLE, edges_spec, monitor

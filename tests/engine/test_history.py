@@ -12,7 +12,7 @@ import pytest
 from kldrift.engine.history import History
 from kldrift.errors import StateError
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import DriftSnapshot, MonitorSnapshot
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
 from kldrift.state.history import SqliteHistory
 from kldrift.state.sqlite import SqliteStore
 from tests.e2e.processes import until

@@ -16,7 +16,7 @@ from kldrift.engine.push import PushIntake
 from kldrift.engine.queue import Work, WorkQueue
 from kldrift.errors import Busy, SourceError
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import Chunk, Receipt, SampleBatch
+from kldrift.records.samples import Chunk, Receipt, SampleBatch
 from tests.drift.builders import MINUTE, UNIFORM_EXAMPLE, edges_spec, monitor
 from tests.e2e.processes import until
 

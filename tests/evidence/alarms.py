@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy.special import ndtr
 
-from kldrift.records import Bins, CategoricalColumn, CodeArray, FeatureSpec, FloatArray, IntArray
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import Bins, FeatureSpec
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 from tests.evidence.evidently_check import evidently_text
 from tests.evidence.monitored import BoolArray, Monitored, live_column, watch
 from tests.evidence.rules import (

@@ -13,9 +13,11 @@ import numpy as np
 import polars as pl
 from scipy.special import rel_entr
 
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.datafiles.reference import read_columns
-from kldrift.records import CategoricalColumn, FeatureSpec, FloatArray, IntArray
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import FeatureSpec
+from kldrift.records.types import FloatArray, IntArray
 from tests.conftest import ROOT, SHARED
 from tests.evidence.monitored import JEFFREYS, BoolArray, Monitored, live_column, watch
 from tests.evidence.rules import ALPHA

@@ -18,15 +18,9 @@ from kldrift.kernels.bin_table import STRUCTURAL_CELLS, BinTable, make_bin_table
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
-from kldrift.records import (
-    DIVERGENCES,
-    CategoricalColumn,
-    CodeArray,
-    FeatureSpec,
-    FloatArray,
-    IntArray,
-    Smoothing,
-)
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import FeatureSpec, Smoothing
+from kldrift.records.types import DIVERGENCES, CodeArray, FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 JEFFREYS = Smoothing()

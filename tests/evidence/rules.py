@@ -7,7 +7,7 @@ from statistics import NormalDist
 import numpy as np
 from scipy.stats import chi2, kstwo
 
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 from tests.evidence.monitored import UNSMOOTHED, BoolArray, Monitored, sliding
 from tests.evidence.sample_distances import kolmogorov_smirnov, ranks_in, wasserstein
 

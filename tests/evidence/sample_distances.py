@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 from numba import njit
 
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 Array = TypeVar("Array", FloatArray, IntArray)
 

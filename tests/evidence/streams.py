@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import lfilter
 
-from kldrift.records import FloatArray
+from kldrift.records.types import FloatArray
 
 Generator = np.random.Generator
 

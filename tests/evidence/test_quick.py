@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
-from kldrift.records import Bins
+from kldrift.records.specs import Bins
 from tests.evidence import alarms, coverage, employment
 from tests.evidence.alarms import CATEGORICAL, DEFAULT
 from tests.evidence.rules import RAW_WINDOWS, TOLERANCES, critical_ks, kldrift_rule

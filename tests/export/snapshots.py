@@ -4,12 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from kldrift.records import (
-    DIVERGENCES,
-    DriftSnapshot,
-    FeatureInfo,
-    MonitorSnapshot,
-)
+from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapshot
+from kldrift.records.types import DIVERGENCES
 
 
 def feature(name, kind="numeric", counts=(3, 5, 2), created_ms=1_700_000_000_123, **changes):

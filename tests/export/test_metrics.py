@@ -14,7 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from kldrift.export.drift_families import DRIFT_FAMILIES
 from kldrift.export.drift_metrics import DriftRenderer, count_series, render_drift
 from kldrift.export.exposition import printable
-from kldrift.records import DIVERGENCES, FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
+from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
+from kldrift.records.types import DIVERGENCES
 from tests.export.snapshots import feature, monitor, segmented, snapshot
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -12,7 +12,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 import kldrift
 from kldrift.export.logs import JsonFormatter
 from kldrift.export.telemetry import REJECT_REASONS, Telemetry
-from kldrift.records import AddResult, BodyResult, Chunk, RowError
+from kldrift.records.samples import BodyResult, Chunk, RowError
+from kldrift.records.snapshots import AddResult
 from tests.export.snapshots import feature, monitor, snapshot
 from tests.export.test_metrics import key, read
 

@@ -27,7 +27,9 @@ import numpy as np
 
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
-from kldrift.records import BatchSchema, BodyResult, Decoded, FeatureSchema, Format, TimestampSpec, Vocabulary
+from kldrift.records.samples import BatchSchema, BodyResult, Decoded, FeatureSchema, Vocabulary
+from kldrift.records.specs import TimestampSpec
+from kldrift.records.types import Format
 from kldrift.wire import csv, csv_scan, decode, json, json_scan, ndjson
 from kldrift.wire.plan import Plan, plan_for
 from kldrift.wire.tables import Decoding, finish

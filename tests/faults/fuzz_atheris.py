@@ -23,12 +23,13 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from kldrift.assembly.monitors import build_monitors
-from kldrift.config import load_config
+from kldrift.config.load import load_config
 from kldrift.engine.engine import Engine
 from kldrift.engine.observing import now_ms
 from kldrift.engine.push import PushIntake
 from kldrift.export.telemetry import Telemetry
-from kldrift.records import BodyResult, Format
+from kldrift.records.samples import BodyResult
+from kldrift.records.types import Format
 from kldrift.web.app import App
 from kldrift.wire import decode, ndjson
 from tests.faults import fuzz, fuzz_http

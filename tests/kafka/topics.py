@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import Producer
 
 from kldrift.errors import SourceError
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.kafka import KafkaSource
 
 Positions = dict[str, Mapping[str, int | str]]

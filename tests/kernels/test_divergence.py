@@ -12,7 +12,7 @@ from scipy.special import entr, rel_entr
 from scipy.stats import entropy
 
 from kldrift.kernels.divergence import compare_counts, compare_probabilities
-from kldrift.records import DIVERGENCES
+from kldrift.records.types import DIVERGENCES
 from tests import naive
 
 COUNTS = st.lists(st.integers(0, 1000), min_size=1, max_size=40).filter(any)

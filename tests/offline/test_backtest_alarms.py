@@ -18,7 +18,8 @@ from kldrift.offline.backtest.proposal import (
     smallest,
     survey,
 )
-from kldrift.records import FeatureInfo, Float32Array, IntArray, Track
+from kldrift.records.snapshots import FeatureInfo, Track
+from kldrift.records.types import Float32Array, IntArray
 
 SECOND = 1000
 #: Prometheus evaluates so often; every length below is a multiple.

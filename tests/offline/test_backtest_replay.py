@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 
 from kldrift.assembly.monitors import build_monitor
-from kldrift.config import parse_config
+from kldrift.config.load import parse_config
 from kldrift.config.records import Config
 from kldrift.daemon.parts import run_once
 from kldrift.drift.references.learned import split
 from kldrift.export.telemetry import Telemetry
 from kldrift.offline.backtest.replay import Replay, default_step_ms, replay
 from kldrift.offline.backtest.rows import History, Span, decoded_pieces, read_history, take
-from kldrift.records import MonitorSpec, TimestampSpec
+from kldrift.records.specs import MonitorSpec, TimestampSpec
 
 NOW_MS = 1_900_000_000_000
 BEGIN_MS = 1_700_000_000_000

@@ -14,7 +14,7 @@ from kldrift.pages.charts import Cell, histogram, legend, sparkline, thumbnail, 
 from kldrift.pages.charts.drawing import number, numbers, short, ticks
 from kldrift.pages.charts.histogram import MOST_BINS, MOST_CATEGORIES
 from kldrift.pages.charts.timeline import POINTS
-from kldrift.records import FloatArray
+from kldrift.records.types import FloatArray
 
 HOSTILE = '<script>alert("1")</script>&\'/../\x00é日'
 MINUTE = 60_000

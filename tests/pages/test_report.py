@@ -10,15 +10,10 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
 from kldrift.pages.cells import cells_of
 from kldrift.pages.report import comparison_report, verdict
-from kldrift.records import (
-    CategoricalColumn,
-    FeatureSpec,
-    FloatArray,
-    MonitorSnapshot,
-    MonitorSpec,
-    SampleBatch,
-    WindowSpec,
-)
+from kldrift.records.samples import CategoricalColumn, SampleBatch
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
+from kldrift.records.types import FloatArray
 
 HOSTILE = '<script>alert("1")</script>&</style>'
 NOW_MS = 1_700_000_000_000

@@ -20,7 +20,7 @@ from kldrift.provisioning.alerts import (
     unit_tests_text,
 )
 from kldrift.provisioning.alerts.rule import humanized_duration
-from kldrift.records import (
+from kldrift.records.specs import (
     FeatureSpec,
     MonitorSpec,
     ReferenceData,

@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 import zstandard
 
-from kldrift.records import Chunk, RowRange
+from kldrift.records.samples import Chunk, RowRange
 from kldrift.sources.base import Source
 from kldrift.sources.distributions import distribution
 from kldrift.sources.file import FileSource

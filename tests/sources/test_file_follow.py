@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kldrift.errors import DecodeError
-from kldrift.records import Chunk, RowRange
+from kldrift.records.samples import Chunk, RowRange
 from kldrift.sources.file import FileSource
 from tests.sources.timeline import Position, Timeline, chunks_of, last_positions, quiet, records, text
 

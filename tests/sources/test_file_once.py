@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kldrift.errors import DecodeError, SourceError
-from kldrift.records import Chunk, RowRange
+from kldrift.records.samples import Chunk, RowRange
 from kldrift.sources.file import FileSource
 from tests.sources.timeline import chunks_of, last_positions, records, text
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kldrift.errors import SourceError
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.kafka import KafkaSecurity, KafkaSource
 from kldrift.sources.kafka_offsets import Offsets
 from kldrift.sources.kafka_records import Records, lines_of, pieces

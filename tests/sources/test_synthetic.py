@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.distributions import FAMILIES, Distribution, distribution
 from kldrift.sources.synthetic import BLOCK_ROWS, SyntheticSource
 from tests.sources.timeline import Timeline, chunks_of, last_positions, quiet, records

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
-from kldrift.records import Chunk
+from kldrift.records.samples import Chunk
 from kldrift.sources.base import Source
 
 Position = Mapping[str, int | str]

@@ -6,7 +6,9 @@ from gzip import compress
 import httpx
 import numpy as np
 
-from kldrift.records import DIVERGENCES, DriftSnapshot, FeatureInfo, MonitorSnapshot, Receipt, Track
+from kldrift.records.samples import Receipt
+from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapshot, Track
+from kldrift.records.types import DIVERGENCES
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.ports import SourceStatus, Status

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client.exposition import choose_encoder
 
-from kldrift.records import DIVERGENCES
+from kldrift.records.types import DIVERGENCES
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
 from tests.web.fakes import FakeReaders, Service, loans, segmented_loans, snapshot
 

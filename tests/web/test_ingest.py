@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kldrift.errors import Busy
-from kldrift.records import Receipt, RowError
+from kldrift.records.samples import Receipt, RowError
 from kldrift.web.body import Limits
 from tests.web.fakes import FakeIngest, Service, call_app
 

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, quote, urljoin, urlsplit
 import numpy as np
 import pytest
 
-from kldrift.records import Track
+from kldrift.records.snapshots import Track
 from tests.export.snapshots import feature, monitor
 from tests.web.fakes import NOW_MS, FakeReaders, Service, call_app, course, segmented_loans
 from tests.web.html_pages import HTML, page

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 import numpy as np
 import pytest
 
-from kldrift.records import Track
+from kldrift.records.snapshots import Track
 from tests.export.snapshots import feature, monitor
 from tests.web.fakes import NOW_MS, FakeReaders, Service, course, segmented_loans
 from tests.web.html_pages import HTML, Page, page

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from kldrift.errors import ListenError
-from kldrift.records import Receipt
+from kldrift.records.samples import Receipt
 from kldrift.web.app import App
 from kldrift.web.body import MIB
 from kldrift.web.guard import Guard

@@ -4,7 +4,8 @@ import numpy as np
 
 from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.fill import fill_counts
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, IntArray
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema
+from kldrift.records.types import IntArray
 
 _EDGES = np.array([-1e300, -9.0, -1.0, 0.0, 1.0, 2.0, 9.0, 1000.0, 1e300])
 

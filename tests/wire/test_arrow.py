@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, Vocabulary
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode
 
 SCHEMA = BatchSchema(

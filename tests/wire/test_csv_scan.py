@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing import csv_records
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec, Vocabulary
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, Vocabulary
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import csv, csv_scan, decode
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import Decoding, Table, concatenate, finish

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records import BatchSchema, FeatureSchema, TimestampSpec
+from kldrift.records.samples import BatchSchema, FeatureSchema
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode
 
 SCHEMA = BatchSchema((FeatureSchema("x", "numeric"), FeatureSchema("c", "categorical", ("red", "1", "true"))))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing import gaps, json_rows
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, Vocabulary
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, Vocabulary
 from kldrift.wire import json, json_scan, ndjson, targets
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import finish

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, TimestampSpec
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode, ndjson
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import finish

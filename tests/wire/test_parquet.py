@@ -7,7 +7,8 @@ import polars as pl
 import pytest
 
 from kldrift.errors import DecodeError
-from kldrift.records import BatchSchema, FeatureSchema, TimestampSpec
+from kldrift.records.samples import BatchSchema, FeatureSchema
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode, decode_rows, parquet_rows
 
 SCHEMA = BatchSchema(

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records import BatchSchema, Decoded, FeatureSchema, SampleBatch, TimestampSpec
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleBatch
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import csv, decode, decode_rows, ndjson
 from kldrift.wire.plan import MAX_BATCH_BYTES, plan_for
 from kldrift.wire.tables import Decoding, finish

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records import BatchSchema, FeatureSchema, SampleBatch, TimestampSpec, Vocabulary
+from kldrift.records.samples import BatchSchema, FeatureSchema, SampleBatch, Vocabulary
+from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode, decode_rows, ndjson
 from kldrift.wire.plan import plan_for
 

@@ -13,7 +13,8 @@ from kldrift.drift.segments import Segments
 from kldrift.kernels.bin_table import BinTable, make_bin_table
 from kldrift.kernels.fill import fill_counts
 from kldrift.kernels.moments import add_moments
-from kldrift.records import CodeArray, FloatArray, IntArray, SampleBatch, Vocabulary
+from kldrift.records.samples import SampleBatch, Vocabulary
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: Panes filled in one kernel call take at most so many counts (8 bytes each).
 MAX_SLOT_COUNTS = 1 << 22

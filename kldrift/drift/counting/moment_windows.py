@@ -7,7 +7,8 @@ import numpy as np
 from kldrift.drift.counting.windows import SLICES, pane_ms, slice_ms
 from kldrift.drift.entries import below
 from kldrift.kernels.moments import Moments, merge_moments, zero_moments
-from kldrift.records import Covariance, WindowSpec
+from kldrift.records.specs import WindowSpec
+from kldrift.records.types import Covariance
 
 
 class _MomentRing:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import CodeArray, FloatArray, IntArray
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from typing import TypeVar
 import numpy as np
 
 from kldrift.drift.entries import below
-from kldrift.records import IntArray, WindowSpec
+from kldrift.records.specs import WindowSpec
+from kldrift.records.types import IntArray
 
 SLICES = 12
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from kldrift.errors import KldriftError
 from kldrift.kernels.divergence import compare_probabilities
-from kldrift.records import DIVERGENCES, FloatArray
+from kldrift.records.types import DIVERGENCES, FloatArray
 
 
 def divergences(p: FloatArray, q: FloatArray) -> dict[str, float]:

@@ -19,7 +19,9 @@ from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.moments import Moments
-from kldrift.records import DIVERGENCES, FeatureInfo, FloatArray, IntArray, MonitorSnapshot, MonitorSpec
+from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
+from kldrift.records.specs import MonitorSpec
+from kldrift.records.types import DIVERGENCES, FloatArray, IntArray
 
 _KL = DIVERGENCES.index("kl")
 

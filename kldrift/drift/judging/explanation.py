@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import KldriftError
-from kldrift.records import FloatArray, IntArray, Kind
+from kldrift.records.types import FloatArray, IntArray, Kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from kldrift.drift.normal_kl import (
 from kldrift.drift.references.gaussian import GaussianReference
 from kldrift.kernels.bounds import BOUNDS, bound_statistics
 from kldrift.kernels.moments import Moments
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 #: A divergence of less is all rounding.
 _ROUNDING = 1e-14

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import KldriftError
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 _Mask = npt.NDArray[np.bool_]
 

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 
 def posterior_kl(values: FloatArray) -> FloatArray:

@@ -3,7 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import Correction, FloatArray, Severity
+from kldrift.records.types import Correction, FloatArray, Severity
 
 
 def severity(lower: float, warning: float, critical: float) -> Severity | None:

@@ -12,13 +12,9 @@ from kldrift.drift.references.reference import PANES, FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bin_table import BinTable, CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.fill import fill_counts
-from kldrift.records import (
-    CategoricalColumn,
-    CodeArray,
-    FeatureSpec,
-    FloatArray,
-    IntArray,
-)
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import FeatureSpec
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: Names of rare categories that are kept, so that one of them is told from a value never seen. Beyond it the reference
 #: is of so many categories that any further value counts as *other*.

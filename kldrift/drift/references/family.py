@@ -17,7 +17,9 @@ from kldrift.drift.references.fitting import (
 )
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import Bins, CategoricalColumn, FeatureSpec, FloatArray, ReferenceFamily
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import Bins, FeatureSpec, ReferenceFamily
+from kldrift.records.types import FloatArray
 
 #: The integers of a discrete family have bins of their own but for this share at each end …
 TAIL = 1e-3

@@ -12,10 +12,7 @@ from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.overdispersion import Overdispersion
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import (
-    FloatArray,
-    IntArray,
-)
+from kldrift.records.types import FloatArray, IntArray
 
 VERSION = 1
 

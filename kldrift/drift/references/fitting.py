@@ -12,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import ReferenceProblem
-from kldrift.records import CategoricalColumn, FloatArray
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.types import FloatArray
 
 #: Fewer values than this are no basis for a fit.
 MIN_FITTED = 10

@@ -13,7 +13,7 @@ from kldrift.drift.normal_kl import (
 )
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.moments import Moments, add_moments, merge_moments, zero_moments
-from kldrift.records import Covariance, FloatArray
+from kldrift.records.types import Covariance, FloatArray
 
 #: Consecutive panes on which the overdispersion of a reference is measured, and blocks of a size it takes at least.
 PANES = 64

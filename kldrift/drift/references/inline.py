@@ -7,10 +7,8 @@ from kldrift.drift.binning import (
     NUMERIC_FLOW,
 )
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.records import (
-    Kind,
-    ReferenceInline,
-)
+from kldrift.records.specs import ReferenceInline
+from kldrift.records.types import Kind
 
 
 def inline_reference(name: str, kind: Kind, given: ReferenceInline, created_ms: int) -> FeatureReference:

@@ -12,15 +12,10 @@ from kldrift.drift.references.data import build_references
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.vector import PRESENT_CELL, vector_reference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import (
-    AddResult,
-    CategoricalColumn,
-    FeatureSpec,
-    FloatArray,
-    IntArray,
-    SampleBatch,
-    Vocabulary,
-)
+from kldrift.records.samples import CategoricalColumn, SampleBatch, Vocabulary
+from kldrift.records.snapshots import AddResult
+from kldrift.records.specs import FeatureSpec
+from kldrift.records.types import FloatArray, IntArray
 
 Column = FloatArray | npt.NDArray[np.int32]
 

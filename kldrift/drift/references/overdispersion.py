@@ -6,7 +6,7 @@ from functools import cache
 
 import numpy as np
 
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 #: A block size is measured on at least so many blocks.
 MIN_BLOCKS = 16

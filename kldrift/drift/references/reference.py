@@ -15,14 +15,9 @@ from kldrift.drift.references.gaussian import GaussianReference
 from kldrift.drift.references.overdispersion import Overdispersion
 from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts, smooth_probabilities
 from kldrift.kernels.bin_table import CategoryBins, NumericBins
-from kldrift.records import (
-    FeatureSchema,
-    FloatArray,
-    IntArray,
-    Kind,
-    Smoothing,
-    Vocabulary,
-)
+from kldrift.records.samples import FeatureSchema, Vocabulary
+from kldrift.records.specs import Smoothing
+from kldrift.records.types import FloatArray, IntArray, Kind
 
 #: A reference keeps its counts in so many consecutive panes, so that its own spread can be measured.
 PANES = 64

@@ -7,7 +7,8 @@ import numpy as np
 from kldrift.drift.references.gaussian import GaussianReference
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records import FeatureSpec, FloatArray, IntArray
+from kldrift.records.specs import FeatureSpec
+from kldrift.records.types import FloatArray, IntArray
 
 #: The one category of a vector.
 PRESENT_CELL = "present"

@@ -36,7 +36,7 @@ from kldrift.kernels.parsing.output import (
 )
 from kldrift.kernels.parsing.values import read_instant
 from kldrift.kernels.words import Bytes, byte_at, piece, trailing_zeros, word_at
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 #: What is done with a cell.
 NUMBER, CATEGORY, TIME, SKIP = range(4)

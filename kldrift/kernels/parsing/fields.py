@@ -8,7 +8,7 @@ import numpy as np
 from kldrift.kernels.memory import read_input
 from kldrift.kernels.parsing.json_syntax import MULTIPLIER, hash_at, mask_of
 from kldrift.kernels.words import Bytes, Words, piece, word_at
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 _WORD = 0xFFFFFFFFFFFFFFFF
 

@@ -17,7 +17,7 @@ from kldrift.kernels.parsing.json_syntax import (
     skip_text,
 )
 from kldrift.kernels.words import Bytes, Words, byte_at, piece, word_at
-from kldrift.records import IntArray
+from kldrift.records.types import IntArray
 
 #: Gaps that are learned beyond two for each field: unknown fields, and the same with other spaces.
 MORE_GAPS = 256

@@ -16,7 +16,7 @@ from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, TABLE, fill_task, most_ce
 from kldrift.kernels.memory import read_input, write_block
 from kldrift.kernels.parsing.fields import Fields
 from kldrift.kernels.words import piece
-from kldrift.records import CodeArray, FloatArray, IntArray
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: Rows that are not plain, beyond a quarter of all, before it is not worth it.
 FALLBACK_ROWS = 16

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records import Float32Array, IntArray, Track
+from kldrift.records.snapshots import Track
+from kldrift.records.types import Float32Array, IntArray
 
 FOR_MS = 60_000
 KEEP_FIRING_FOR_MS = 5 * 60_000

@@ -7,7 +7,7 @@ import numpy as np
 
 from kldrift.offline.backtest.alarms import Bounds, Tally
 from kldrift.offline.backtest.outcome import WEEK_MS, Proposal, Rung, Target
-from kldrift.records import FeatureInfo
+from kldrift.records.snapshots import FeatureInfo
 
 #: What is always shown; nats.
 LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)

@@ -17,7 +17,9 @@ from kldrift.drift.counting.windows import slice_ms
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.learned import split
 from kldrift.offline.backtest.rows import History, times_of
-from kldrift.records import FeatureInfo, Float32Array, IntArray, MonitorSnapshot, MonitorSpec, Track
+from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot, Track
+from kldrift.records.specs import MonitorSpec
+from kldrift.records.types import Float32Array, IntArray
 
 #: Steps that room is made for at a time.
 BLOCK = 512

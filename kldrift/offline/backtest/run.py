@@ -15,7 +15,8 @@ from kldrift.offline.backtest.outcome import WEEK_MS, Alarm, FeatureResult, Outc
 from kldrift.offline.backtest.proposal import ladder, own_tolerances, propose, survey
 from kldrift.offline.backtest.replay import Replay, replay
 from kldrift.offline.backtest.rows import History, Span, read_history, reasons
-from kldrift.records import MonitorSpec, ReferenceData, ReferencePrevious, Track
+from kldrift.records.snapshots import Track
+from kldrift.records.specs import MonitorSpec, ReferenceData, ReferencePrevious
 
 #: So many pages at the target rate are too few to tell tolerances apart.
 FEW_PAGES = 3

@@ -8,7 +8,8 @@ import numpy as np
 import polars as pl
 
 from kldrift.datafiles.sample import Column
-from kldrift.records import IntArray, TimestampSpec, TimeUnit
+from kldrift.records.specs import TimestampSpec
+from kldrift.records.types import IntArray, TimeUnit
 from kldrift.wire.columns import typed_times
 from kldrift.wire.timestamps import time_from_text, times_from_numbers, times_from_texts
 

@@ -4,7 +4,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from kldrift.pages.charts.drawing import short
-from kldrift.records import FloatArray
+from kldrift.records.types import FloatArray
 
 #: Points of a line; more are drawn as the largest of several.
 POINTS = 40

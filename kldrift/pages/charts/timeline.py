@@ -10,7 +10,7 @@ import numpy.typing as npt
 from markupsafe import Markup
 
 from kldrift.pages.charts.drawing import chart, line, number, path, percent, short, stretched, text, ticks
-from kldrift.records import FloatArray, IntArray
+from kldrift.records.types import FloatArray, IntArray
 
 #: Where the largest value is beyond so many times the critical tolerance, the scale is logarithmic.
 LOGARITHMIC_FROM = 30

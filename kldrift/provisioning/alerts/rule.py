@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kldrift.export.exposition import printable
-from kldrift.records import MonitorSpec, ReferenceFamily, ReferenceInline, ReferencePrevious
+from kldrift.records.specs import MonitorSpec, ReferenceFamily, ReferenceInline, ReferencePrevious
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
 

@@ -19,7 +19,7 @@ from kldrift.provisioning.alerts.rule import (
     humanized_duration,
     promql_text,
 )
-from kldrift.records import MonitorSpec
+from kldrift.records.specs import MonitorSpec
 
 
 def intake_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
