@@ -8,28 +8,38 @@ import pytest
 from tests.conftest import ROOT
 
 PACKAGE = ROOT / "kldrift"
-RECORDS = {"records", "errors"}
+GROUND = {"records", "errors"}
 
-#: folder or module -> what it may import of ours; whatever is not listed may import everything
+#: Folder -> what it may import of ours. Every folder has a row; no folder imports one that stands above it here.
 ALLOWED = {
+    "cli": {
+        "cli", "daemon", "web", "pages", "offline", "assembly", "datafiles", "engine", "drift", "wire", "provisioning",
+        "kernels", "config", "export", *GROUND,
+    },
+    "daemon": {"daemon", "web", "assembly", "engine", "drift", "kernels", "config", "state", "export", *GROUND},
+    "web": {"web", "pages", *GROUND},
+    "pages": {"pages", *GROUND},
+    "offline": {"offline", "assembly", "datafiles", "drift", "wire", "kernels", "config", *GROUND},
+    "assembly": {"assembly", "datafiles", "drift", "wire", "sources", "config", *GROUND},
+    "datafiles": {"datafiles", "wire", "sources", *GROUND},
+    "engine": {"engine", "drift", "wire", "sources", "state", "export", *GROUND},
+    "drift": {"drift", "kernels", *GROUND},
+    "wire": {"wire", "kernels", *GROUND},
+    "provisioning": {"provisioning", "export", *GROUND},
+    "kernels": {"kernels", *GROUND},
+    "sources": {"sources", *GROUND},
+    "config": {"config", *GROUND},
+    "state": {"state", *GROUND},
+    "export": {"export", *GROUND},
     "records": {"records"},
-    "errors": set(),
     "client": {"client"},
-    "kernels": {"kernels", *RECORDS},
-    "drift": {"drift", "kernels", *RECORDS},
-    "sources": {"sources", *RECORDS},
-    "wire": {"wire", "kernels", *RECORDS},
-    "config": {"config", *RECORDS},
-    "assembly": {"assembly", "config", "datafiles", "drift", "sources", "wire", *RECORDS},
-    "datafiles": {"datafiles", "sources", "wire", *RECORDS},
-    "export": {"export", *RECORDS},
-    "provisioning": {"provisioning", "export", *RECORDS},
-    "pages": {"pages", *RECORDS},
-    "web": {"web", "pages", *RECORDS},
-    "state": {"state", *RECORDS},
-    "offline": {"offline", "assembly", "config", "datafiles", "drift", "kernels", "wire", *RECORDS},
-    "engine": {"engine", "drift", "export", "sources", "state", "wire", *RECORDS},
-}
+}  # fmt: skip
+
+#: Modules that stand loose at the top.
+LOOSE = {"__init__", "__main__", "errors"}
+
+#: The parts of `drift`, from the top down: none imports one above it.
+DRIFT = ("monitor", "counting", "segments", "judging", "references", "rest")
 
 #: single modules that a part may import besides: pure functions of what stands in a snapshot
 BESIDES = {
@@ -98,7 +108,7 @@ def test_a_module_that_a_part_may_import_besides_brings_nothing_else_along(modul
     brought = {
         name.split(".")[1] for importer, _, name in imports() if importer == path and name.startswith("kldrift.")
     }
-    assert brought <= RECORDS
+    assert brought <= GROUND
 
 
 @pytest.mark.parametrize("library", sorted(ONLY))
@@ -107,5 +117,32 @@ def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
         f"{path}: {name}"
         for path, owner, name in imports()
         if name.split(".")[0] == library and owner not in ONLY[library]
+    ]
+    assert not wrong
+
+
+def test_every_folder_has_a_row_and_nothing_stands_loose_at_the_top() -> None:
+    found = {path.stem if path.suffix else path.name for path in PACKAGE.iterdir() if path.suffix in {"", ".py"}}
+    assert found - {"__pycache__"} == set(ALLOWED) | LOOSE
+
+
+def test_no_folder_imports_one_that_stands_above_it() -> None:
+    rank = {part: place for place, part in enumerate(ALLOWED)}
+    up = {f"{part} -> {other}" for part, others in ALLOWED.items() for other in others - {"errors"}
+          if rank[other] < rank[part]}  # fmt: skip
+    assert not up
+
+
+def test_the_parts_of_drift_import_only_what_stands_below_them() -> None:
+    def rank(module: str) -> int:
+        part = module.split(".")[2]
+        return DRIFT.index(part if part in DRIFT else "rest")
+
+    wrong = [
+        f"{path}: {name}"
+        for path, owner, name in imports()
+        if owner == "drift"
+        and name.startswith("kldrift.drift.")
+        and rank(name) < rank(path.removesuffix(".py").replace("/", "."))
     ]
     assert not wrong
