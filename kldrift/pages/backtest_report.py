@@ -1,9 +1,10 @@
-"""A report of a backtest, in one HTML file that needs nothing else."""
+"""The report of `kldrift backtest`: one HTML file that needs nothing else."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import ClassVar
 
 import numpy as np
 from markupsafe import Markup
@@ -11,7 +12,7 @@ from markupsafe import Markup
 from kldrift.offline.backtest.outcome import Alarm, FeatureResult, Outcome, length_text
 from kldrift.pages.charts import sparkline, timeline
 from kldrift.pages.charts.drawing import chart, percent
-from kldrift.pages.templating import environment, static
+from kldrift.pages.templating import render, report_css
 from kldrift.records.snapshots import Track
 from kldrift.records.types import FloatArray, IntArray
 
@@ -45,35 +46,44 @@ class _Section:
     is_open: bool
 
 
+@dataclass(frozen=True, slots=True)
+class BacktestReport:
+    """What ``backtest_report.html`` shows; see `backtest_report`. `segmented`: some alarms are of segments."""
+
+    template: ClassVar[str] = "backtest_report.html"
+
+    outcome: Outcome
+    verdict: str
+    words: Sequence[str]
+    snippet: str
+    sections: Sequence[_Section]
+    alarms: Sequence[Alarm]
+    segmented: bool
+    version: str
+
+
 def backtest_report(outcome: Outcome, track: Track, words: Sequence[str], snippet: Sequence[str], version: str) -> str:
-    """The report.
+    """Render the outcome of a backtest as HTML.
 
     Parameters
     ----------
     track : of the whole monitor
-    words : what is proposed, in sentences
-    snippet : the same as lines of YAML
+    words : the proposal, in sentences
+    snippet : the proposal as lines of YAML
     version : of kldrift
     """
     order = sorted(range(len(outcome.features)), key=lambda f: _rank(outcome.features[f]))
-    return (
-        environment()
-        .get_template("backtest_report.html")
-        .render(
-            css=Markup(static("charts.css") + static("report.css")),  # noqa: S704 (our own files)
-            outcome=outcome,
-            verdict=verdict(outcome),
-            words=words,
-            snippet="\n".join(snippet),
-            sections=[_section(outcome, track, f, place) for place, f in enumerate(order)],
-            alarms=outcome.alarms[:LISTED],
-            segmented=any(alarm.segment is not None for alarm in outcome.alarms),
-            fixed=_fixed,
-            at=_at,
-            length=length_text,
-            version=version,
-        )
+    report = BacktestReport(
+        outcome=outcome,
+        verdict=verdict(outcome),
+        words=words,
+        snippet="\n".join(snippet),
+        sections=[_section(outcome, track, f, place) for place, f in enumerate(order)],
+        alarms=outcome.alarms[:LISTED],
+        segmented=any(alarm.segment is not None for alarm in outcome.alarms),
+        version=version,
     )
+    return render(report, css=report_css(), at=_at, length=length_text)
 
 
 def verdict(outcome: Outcome) -> str:
@@ -150,11 +160,6 @@ def strip(alarms: Sequence[Alarm], at_ms: IntArray, every_ms: int) -> Markup:
         bars.append(bar.format(word, percent(left), percent(max(right - left, 0.3)), _STRIP_HEIGHT, title))
     n = len(alarms)
     return chart(f"{n:,} alarm{'' if n == 1 else 's'}", _STRIP_HEIGHT, "chart chart-with-axis", bars)
-
-
-def _fixed(value: float) -> str:
-    """Nats in a column: as many decimals in each row."""
-    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.4f}"
 
 
 def _at(ms: int) -> str:

@@ -1,16 +1,17 @@
-"""A report of what drifts, in one HTML file that needs nothing else."""
+"""The report of `kldrift compare`: one HTML file that needs nothing else."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from markupsafe import Markup
 
 from kldrift.pages.cells import cells_of
 from kldrift.pages.charts import histogram, legend, thumbnail
-from kldrift.pages.ranking import FeatureRow, counted, rank
+from kldrift.pages.ranking import FeatureRow, State, counted, rank
 from kldrift.pages.reading import explanation_of, reading
-from kldrift.pages.templating import environment, static
+from kldrift.pages.templating import render, report_css
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.types import DIVERGENCES
 
@@ -28,7 +29,7 @@ _FIGURES = {
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """All of one feature."""
+    """One feature in full; `figures` are the divergences other than KL, by heading."""
 
     row: FeatureRow
     thumbnail: Markup
@@ -36,6 +37,26 @@ class _Section:
     reading: str
     figures: Sequence[tuple[str, float]]
     is_open: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonReport:
+    """What ``report_comparison.html`` shows; see `comparison_report`."""
+
+    template: ClassVar[str] = "report_comparison.html"
+
+    monitor: MonitorSnapshot
+    reference: str
+    reference_rows: float
+    live: str
+    rows: int
+    counts: Mapping[State, int]
+    verdict: str
+    sections: Sequence[_Section]
+    legend: Markup
+    left_out: Mapping[str, str]
+    notes: Sequence[str]
+    version: str
 
 
 def comparison_report(
@@ -47,35 +68,34 @@ def comparison_report(
     notes: Sequence[str],
     version: str,
 ) -> str:
-    """The report of two files that were compared.
+    """Render the comparison of two files as HTML.
 
     Parameters
     ----------
-    monitor : the divergences, one window
+    monitor : the divergences, in a single window
     reference, live : names of the files
     rows : of the live file
-    left_out : columns that were not compared, by name, and why
+    left_out : columns that were not compared, by name, with the reason
     notes : what else was left out
     version : of kldrift
     """
     ranked = rank(monitor, {})
-    template = environment().get_template("report_comparison.html")
-    return template.render(
-        fixed=_fixed,
-        css=Markup(static("charts.css") + static("report.css")),  # noqa: S704 (our own files)
+    states = [row.state for row in ranked]
+    report = ComparisonReport(
         monitor=monitor,
         reference=reference,
         reference_rows=max((info.reference_rows for info in monitor.features), default=0.0),
         live=live,
         rows=rows,
-        counts=counted([row.state for row in ranked]),
-        verdict=verdict([row.state for row in ranked]),
+        counts=counted(states),
+        verdict=verdict(states),
         sections=[_section(monitor, row, place) for place, row in enumerate(ranked)],
         legend=legend(),
         left_out=left_out,
         notes=notes,
         version=version,
     )
+    return render(report, css=report_css())
 
 
 def verdict(states: Sequence[str]) -> str:
@@ -111,8 +131,3 @@ def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:
         [(name, value) for name, value in figures if not math.isnan(value)],
         place < OPEN_SECTIONS and row.state in ("critical", "warning"),
     )
-
-
-def _fixed(value: float) -> str:
-    """Nats in a column: as many decimals in each row."""
-    return "–" if math.isnan(value) else "∞" if math.isinf(value) else f"{value:.4f}"

@@ -1,20 +1,36 @@
 """The templates, and how they write figures."""
 
+from dataclasses import Field, fields
 from datetime import UTC, datetime
 from functools import cache
 from importlib.resources import files
 from math import isfinite, isinf, isnan
+from typing import Any, ClassVar, Protocol
 from urllib.parse import quote
 
 from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup
 
 from kldrift.pages.charts.drawing import number
 
 _SECONDS = ((86_400, "d"), (3600, "h"), (60, "min"), (1, "s"))
 
 
+class Page(Protocol):
+    """A frozen dataclass whose fields are the variables of a template."""
+
+    template: ClassVar[str]
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+
+def render(page: Page, **surroundings: Any) -> str:
+    """Render a page; `surroundings` are the variables that all pages of a kind share."""
+    values = {field.name: getattr(page, field.name) for field in fields(page)}
+    return _environment().get_template(page.template).render(**surroundings, **values)
+
+
 @cache
-def environment() -> Environment:
+def _environment() -> Environment:
     """The environment of all templates: everything is escaped, an unknown name is an error."""
     templates = files("kldrift.pages") / "templates"
     made = Environment(
@@ -24,8 +40,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"nats": nats, "share": share, "count": count, "instant": instant, "lasting": lasting}
-    made.filters["encoded"] = encoded
+    for each in (nats, fixed, share, count, instant, lasting, encoded):
+        made.filters[each.__name__] = each
     return made
 
 
@@ -34,9 +50,19 @@ def static(name: str) -> str:
     return (files("kldrift.pages") / "static" / name).read_text(encoding="utf-8")
 
 
+def report_css() -> Markup:
+    """Return the style sheets of a report, which stands in a file of its own."""
+    return Markup(static("charts.css") + static("report.css"))  # noqa: S704 (our own files)
+
+
 def nats(value: float) -> str:
     """``0.0123``, ``8.7200``, ``0.00034``, ``1.2e-5``, ``0``; a dash where there is none."""
     return f"{value:.4f}" if 0.001 <= abs(value) < 10 else number(value, 3 if abs(value) >= 10 else 2)
+
+
+def fixed(value: float) -> str:
+    """Format nats for a column of a report, with four decimals in every row; a dash for NaN."""
+    return "–" if isnan(value) else "∞" if isinf(value) else f"{value:.4f}"
 
 
 def share(value: float) -> str:

@@ -12,10 +12,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kldrift.pages.feature import SPANS
 from kldrift.web.answers import Problem, decoded_segment, encode, shown, unknown
 from kldrift.web.drift_json import counts_csv, feature_json, history_json, monitor_json
 from kldrift.web.named import feature_index, named_monitor, window_index
-from kldrift.web.page_routes import SPANS, overview_page, page_routes, problem_page, wants_page
+from kldrift.web.page_routes import overview_page, page_routes, problem_page, wants_page
 from kldrift.web.ports import Readers
 
 _ENDPOINTS = {

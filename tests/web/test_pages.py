@@ -113,7 +113,7 @@ def test_a_page_is_not_posted_to(path):
         ("/monitors/loans/feature?name=%ff", "expected a known feature"),
         ("/monitors/loans/feature/more", "nothing is at '/monitors/loans/feature/more'"),
         ("/monitors/", "nothing is at '/monitors/'"),
-        ("/static/nothing.js", "expected a file of the pages, got 'nothing.js'; known: pages.css"),
+        ("/static/nothing.js", "expected a static file, got 'nothing.js'; known: pages.css"),
         ("/api/v1/monitors/loans/history/age?span=1y", "expected a known span, got '1y'"),
         ("/api/v1/monitors/loans/history/age?window=1y", "expected a known window, got '1y'"),
         ("/api/v1/monitors/loans/history/aeg", "expected a known feature, got 'aeg'"),
