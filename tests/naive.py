@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from kldrift.kernels.bin_table import CategoryBins, NumericBins
+from kldrift.records.divergences import N_DIVERGENCES
 
 
 def cell_of_value(x: float, edges: Sequence[float]) -> int:
@@ -76,7 +77,7 @@ def compare_counts(live: Sequence[int], q: Sequence[float], pseudocount: float, 
     """The divergences of one series of counts."""
     n = sum(live)
     if n == 0:
-        return [math.nan] * 8
+        return [math.nan] * N_DIVERGENCES
     a = pseudocount + epsilon * n
     p = [x / n for x in live]
     smoothed = [(x + a) / (n + a * len(live)) for x in live]

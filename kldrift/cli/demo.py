@@ -20,6 +20,7 @@ from kldrift.engine.observing import now_ms
 from kldrift.errors import ConfigError
 from kldrift.export.logs import configure_logging
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.divergences import KL
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.sources import SyntheticSourceConfig
 from kldrift.web.serve import new_event_loop
@@ -151,6 +152,6 @@ class _Lines:
 def _line(monitor: MonitorSnapshot) -> str:
     words = []
     for feature, info in enumerate(monitor.features):
-        kl = f"{monitor.divergences[0, feature, 0]:.4f} " if monitor.samples[0, feature] else ""
+        kl = f"{monitor.divergences[0, feature, KL]:.4f} " if monitor.samples[0, feature] else ""
         words.append(f"{info.name} {kl}{state(monitor, 0, feature)}")
     return f"KL over {monitor.windows[0]}, {monitor.samples[0].max():,} rows: {' | '.join(words)}"

@@ -9,8 +9,9 @@ from rich.text import Text
 
 from kldrift.drift.judging.verdicts import severity
 from kldrift.export.exposition import value_labels
+from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
-from kldrift.records.types import DIVERGENCES, FloatArray
+from kldrift.records.types import FloatArray
 
 STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undecided": "dim", "empty": "dim"}
 
@@ -26,16 +27,7 @@ FOLDED_WIDTH = 24
 #: Features that a line names, and segments that a table shows; the rest is counted.
 NAMED, SHOWN = 20, 50
 
-HEADINGS = {
-    "kl": "KL",
-    "reverse_kl": "reverse KL",
-    "js": "JS",
-    "psi": "PSI",
-    "total_variation": "TV",
-    "hellinger": "Hellinger",
-    "entropy": "entropy",
-    "cross_entropy": "cross-entropy",
-}
+HEADINGS = {divergence.name: divergence.heading for divergence in KNOWN_DIVERGENCES}
 
 
 def console() -> Console:
@@ -82,7 +74,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     columns |= {HEADINGS[name]: [] for name in monitor.exported}
     columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": []}
     columns |= {"new or\noutside": [], "state": []}
-    kl = np.nan_to_num(monitor.divergences[:, :, 0], nan=-1.0)
+    kl = np.nan_to_num(monitor.divergences[:, :, KL], nan=-1.0)
     order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
     for window, feature in order.tolist():
         word = state(monitor, window, feature)

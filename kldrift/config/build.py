@@ -33,6 +33,7 @@ from kldrift.config.schema import (
     TlsFiles,
 )
 from kldrift.config.source_schema import FileSource, KafkaSource, Override, Security, StdinSource, SyntheticSource
+from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.sources import (
     Distribution,
     FileSourceConfig,
@@ -57,7 +58,6 @@ from kldrift.records.specs import (
     Smoothing,
     TimestampSpec,
 )
-from kldrift.records.types import DIVERGENCES
 
 _PSEUDOCOUNTS = {"jeffreys": 0.5, "laplace": 1.0, "none": 0.0}
 #: Rows from which the bins of a `previous` reference are learned.

@@ -44,8 +44,9 @@ from kldrift.config.values import (
     size,
     wanted,
 )
+from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.specs import WindowSpec
-from kldrift.records.types import DIVERGENCES, Correction, Covariance, Estimator, Family, Kind
+from kldrift.records.types import Correction, Covariance, Estimator, Family, Kind
 
 
 class TlsFiles(Mapped):

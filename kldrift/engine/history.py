@@ -8,6 +8,7 @@ import numpy as np
 
 from kldrift.errors import StateError
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.divergences import KL
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
 from kldrift.records.types import Float32Array
 from kldrift.state.history import LEVELS, Layout, Row, SqliteHistory
@@ -146,7 +147,7 @@ def _advance(known: _Scope, monitor: MonitorSnapshot, at_ms: int) -> dict[int, _
     """Add an evaluation to the periods under way; returns those that ended, by level."""
     layout = Layout(monitor.windows, tuple(feature.name for feature in monitor.features))
     with np.errstate(over="ignore"):  # beyond float32 it is infinite
-        points = np.stack((monitor.divergences[:, :, 0], monitor.lower, monitor.upper)).astype(np.float32)
+        points = np.stack((monitor.divergences[:, :, KL], monitor.lower, monitor.upper)).astype(np.float32)
     ended = {}
     for level in range(0 if monitor.segment is None else _FINEST_OF_SEGMENTS, len(LEVELS)):
         number = at_ms // LEVELS[level].period_ms

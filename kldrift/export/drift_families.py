@@ -8,9 +8,10 @@ from typing import Literal
 import numpy as np
 
 from kldrift.export.exposition import Family
+from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES, Divergence
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
-from kldrift.records.types import DIVERGENCES, FloatArray, IntArray, Kind
+from kldrift.records.types import FloatArray, IntArray, Kind
 
 #: What a family has a series for, beside the monitor. `identity` is a feature as well, with the labels of
 #: `kldrift_reference_info`; `mix` is a window of all features.
@@ -94,7 +95,7 @@ class DriftFamily:
 
     def applies(self, exported: Sequence[str], segmented: bool) -> bool:
         """Whether a monitor has this family at all."""
-        return self.divergence in (None, "kl", *exported) and (segmented or self.scope != "segments")
+        return self.divergence in (None, DIVERGENCES[KL], *exported) and (segmented or self.scope != "segments")
 
     def n_series(self, shape: SeriesShape) -> int:
         """Series of a monitor, those of its segments not among them."""
@@ -116,9 +117,14 @@ def _gauge(name: str, text: str) -> Family:
     return Family(name, "gauge", text)
 
 
-def _divergence(divergence: str, name: str, text: str, rank: int | None) -> DriftFamily:
-    column = DIVERGENCES.index(divergence)
-    return DriftFamily(_gauge(name, text), "window", lambda m: m.divergences[:, :, column], rank, divergence=divergence)
+def _of_divergence(column: int, divergence: Divergence) -> DriftFamily:
+    return DriftFamily(
+        _gauge(divergence.metric, divergence.help),
+        "window",
+        lambda m: m.divergences[:, :, column],
+        divergence.rank,
+        divergence=divergence.name,
+    )
 
 
 def _of_features(of: Callable[[FeatureInfo], float]) -> Callable[[MonitorSnapshot], FloatArray]:
@@ -150,34 +156,7 @@ def _dimensions(monitor: MonitorSnapshot) -> FloatArray:
 
 
 DRIFT_FAMILIES = (
-    _divergence(
-        "kl",
-        "kldrift_kl_divergence_nats",
-        "Kullback-Leibler divergence of the live window from the reference, D(live || reference).",
-        None,
-    ),
-    _divergence(
-        "reverse_kl",
-        "kldrift_reverse_kl_divergence_nats",
-        "Kullback-Leibler divergence of the reference from the smoothed live window, D(reference || live).",
-        11,
-    ),
-    _divergence(
-        "js",
-        "kldrift_js_divergence_nats",
-        "Jensen-Shannon divergence of the live window and the reference, at most ln 2.",
-        10,
-    ),
-    _divergence("psi", "kldrift_psi", "Population stability index (Jeffreys divergence).", 12),
-    _divergence("total_variation", "kldrift_total_variation", "Total variation distance, 0 to 1.", 9),
-    _divergence("hellinger", "kldrift_hellinger", "Hellinger distance, 0 to 1.", 8),
-    _divergence("entropy", "kldrift_entropy_nats", "Entropy of the live window.", 6),
-    _divergence(
-        "cross_entropy",
-        "kldrift_cross_entropy_nats",
-        "Cross-entropy of the live window under the reference: its entropy plus its KL divergence.",
-        7,
-    ),
+    *(_of_divergence(column, divergence) for column, divergence in enumerate(KNOWN_DIVERGENCES)),
     DriftFamily(
         _gauge(
             "kldrift_kl_divergence_lower_nats",

@@ -7,7 +7,8 @@ from numba import prange, types
 from kldrift.kernels import compilation
 from kldrift.kernels.memory import read_block, read_input, write_block
 from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
-from kldrift.records.types import DIVERGENCES, FloatArray, IntArray
+from kldrift.records.divergences import DIVERGENCES
+from kldrift.records.types import FloatArray, IntArray
 
 #: Cells computed at once. Each lane adds up its own cells, in order, so that the result does not depend on the
 #: machine's vectors; series are padded to whole lanes with cells that are empty on both sides and add 0.

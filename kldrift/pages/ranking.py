@@ -8,6 +8,7 @@ import numpy as np
 
 from kldrift.drift.judging.verdicts import severity
 from kldrift.pages.reading import state
+from kldrift.records.divergences import KL
 from kldrift.records.snapshots import MonitorSnapshot, Track
 from kldrift.records.types import FloatArray, IntArray
 
@@ -90,7 +91,7 @@ def rank(
     most : rows wanted, None for all
     """
     lower = np.where(np.isnan(monitor.lower), -np.inf, monitor.lower)
-    kl = np.where(np.isnan(monitor.divergences[:, :, 0]), -np.inf, monitor.divergences[:, :, 0])
+    kl = np.where(np.isnan(monitor.divergences[:, :, KL]), -np.inf, monitor.divergences[:, :, KL])
     if window is None:
         of_window = _largest(lower, kl)
         states = feature_states(monitor)
@@ -120,7 +121,7 @@ def _row(monitor: MonitorSnapshot, f: int, w: int, word: State, since: Mapping[s
         word,
         monitor.windows[w],
         int(monitor.samples[w, f]),
-        float(monitor.divergences[w, f, 0]),
+        float(monitor.divergences[w, f, KL]),
         float(monitor.lower[w, f]),
         float(monitor.upper[w, f]),
         float(monitor.missing_ratio[w, f]),

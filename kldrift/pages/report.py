@@ -12,19 +12,11 @@ from kldrift.pages.charts import histogram, legend, thumbnail
 from kldrift.pages.ranking import FeatureRow, State, counted, rank
 from kldrift.pages.reading import explanation_of, reading
 from kldrift.pages.templating import render, report_css
+from kldrift.records.divergences import DIVERGENCES, OTHER_DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot
-from kldrift.records.types import DIVERGENCES
 
 #: Sections that are open at first, of features that drift.
 OPEN_SECTIONS = 5
-
-_FIGURES = {
-    "reverse_kl": "reverse KL",
-    "js": "Jensen-Shannon",
-    "psi": "PSI",
-    "total_variation": "total variation",
-    "hellinger": "Hellinger",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +113,9 @@ def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:
     if cells:
         drawn, small = histogram(cells, label), thumbnail(cells, label)
     words = reading(monitor, f, 0, explanation_of(monitor, f, 0))
-    divergences = monitor.divergences[0, f]
-    figures = [(_FIGURES[name], float(divergences[i])) for i, name in enumerate(DIVERGENCES) if name in _FIGURES]
+    figures = [
+        (each.title, float(monitor.divergences[0, f, DIVERGENCES.index(each.name)])) for each in OTHER_DIVERGENCES
+    ]
     return _Section(
         row,
         small,

@@ -75,7 +75,7 @@ class MonitorSnapshot:
     ----------
     at_ms : the instant the windows end (event time)
     samples : (W, F) int64, n of each series
-    divergences : (W, F, len(DIVERGENCES)) float64, nats; NaN where the window is empty
+    divergences : (W, F, N_DIVERGENCES) float64, nats, see `records.divergences`; NaN where the window is empty
     noise_floor : (W, F) float64, nats; the KL to expect at this n with no drift
     lower, upper : (W, F) float64, nats; confidence bounds on the KL; NaN where undecided
     log10_p_value : (W, F) float64, of "the KL is within the warning tolerance"; NaN where undecided

@@ -20,15 +20,3 @@ Family = Literal[
 ]
 Estimator = Literal["kldrift", "evidently", "boxkite", "mlrun", "driftwatch"]
 Correction = Literal["bh", "by"]
-
-#: Columns of every divergence array, in this order.
-DIVERGENCES = (
-    "kl",
-    "reverse_kl",
-    "js",
-    "psi",
-    "total_variation",
-    "hellinger",
-    "entropy",
-    "cross_entropy",
-)

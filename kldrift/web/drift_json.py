@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 
 from kldrift.pages.reading import explanation_of, reading, state
+from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot, Track
-from kldrift.records.types import DIVERGENCES, FloatArray
+from kldrift.records.types import FloatArray
 
 
 def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from kldrift.cli.demo import _line
 from kldrift.cli.tables import print_snapshot
+from kldrift.records.divergences import N_DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot
 from tests.export.snapshots import feature, monitor, segmented, snapshot
 
@@ -28,7 +29,7 @@ def test_no_figure_is_cut_short_however_narrow_the_terminal(width: int) -> None:
         width,
         exported=("kl", "js", "psi"),
         ready=np.ones((2, 2), dtype=bool),
-        divergences=np.ones((2, 2, 8)),
+        divergences=np.ones((2, 2, N_DIVERGENCES)),
         lower=np.full((2, 2), 0.9),
         detected=np.zeros((2, 2)),
     )
@@ -54,7 +55,7 @@ def test_a_long_name_is_folded_not_cut() -> None:
 
 
 def test_the_demo_shows_no_number_for_an_empty_window() -> None:
-    empty = monitor(samples=np.zeros((2, 2), dtype=int), divergences=np.full((2, 2, 8), np.nan))
+    empty = monitor(samples=np.zeros((2, 2), dtype=int), divergences=np.full((2, 2, N_DIVERGENCES), np.nan))
     assert _line(empty) == "KL over 5m, 0 rows: amount empty | country empty"
 
 
@@ -95,7 +96,7 @@ def test_a_bound_is_blank_where_it_is_undecided_and_shares_where_they_do_not_app
         windows=("5m",),
         features=(feature("latent", "vector"), feature("z", "posterior")),
         ready=np.array([[True, False]]),
-        divergences=np.full((1, 2, 8), 0.5),
+        divergences=np.full((1, 2, N_DIVERGENCES), 0.5),
         lower=np.array([[0.0625, NAN]]),
         upper=np.array([[0.875, NAN]]),
         detected=np.array([[1.0, 0.0], [NAN, NAN]]),

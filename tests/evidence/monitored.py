@@ -18,9 +18,10 @@ from kldrift.kernels.bin_table import STRUCTURAL_CELLS, BinTable, make_bin_table
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
+from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import FeatureSpec, Smoothing
-from kldrift.records.types import DIVERGENCES, CodeArray, FloatArray, IntArray
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 JEFFREYS = Smoothing()
@@ -96,7 +97,7 @@ class Monitored:
         q = self.probabilities
         if smoothing != JEFFREYS:
             q = np.concatenate([reference.smoothed(smoothing) for reference in self.references])
-        out = np.empty((len(counts), len(self.references), len(DIVERGENCES)))
+        out = np.empty((len(counts), len(self.references), N_DIVERGENCES))
         compare_counts(counts, q, self.offsets, smoothing.pseudocount, smoothing.epsilon, out)
         return {name: out[:, :, i] for i, name in enumerate(DIVERGENCES)}
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
+from kldrift.records.divergences import N_DIVERGENCES
 from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapshot
-from kldrift.records.types import DIVERGENCES
 
 
 def feature(name, kind="numeric", counts=(3, 5, 2), created_ms=1_700_000_000_123, **changes):
@@ -36,7 +36,7 @@ def monitor(name="loans", features=None, windows=("5m", "1h"), exported=("kl",),
         "at_ms": 1_750_000_000_000,
         "offsets": np.arange(len(features) + 1) * 3,
         "samples": rng.integers(1, 10**6, shape),
-        "divergences": rng.random((*shape, len(DIVERGENCES))),
+        "divergences": rng.random((*shape, N_DIVERGENCES)),
         "noise_floor": rng.random(shape) / 100,
         "lower": rng.random(shape) / 10,
         "upper": 1 + rng.random(shape),

@@ -14,8 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from kldrift.export.drift_families import DRIFT_FAMILIES
 from kldrift.export.drift_metrics import DriftRenderer, count_series, render_drift
 from kldrift.export.exposition import printable
+from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
-from kldrift.records.types import DIVERGENCES
 from tests.export.snapshots import feature, monitor, segmented, snapshot
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -58,7 +58,12 @@ def golden_snapshot():
         ),
         exported=("kl", "psi"),
         samples=np.array([[1000, 0], [12000, 7]]),
-        divergences=np.array([[[0.0201355] * 8, [np.nan] * 8], [[1 / 3] * 8, [np.inf] * 8]]),
+        divergences=np.array(
+            [
+                [[0.0201355] * N_DIVERGENCES, [np.nan] * N_DIVERGENCES],
+                [[1 / 3] * N_DIVERGENCES, [np.inf] * N_DIVERGENCES],
+            ]
+        ),
         noise_floor=np.array([[0.0085, np.nan], [1e-300, 0.5]]),
         lower=np.array([[0.0, np.nan], [0.25, np.nan]]),
         upper=np.array([[0.0625, np.nan], [0.4, np.nan]]),
@@ -75,7 +80,7 @@ def golden_snapshot():
         windows=("1h",),
         estimator="evidently",
         samples=np.array([[123456789012]]),
-        divergences=np.full((1, 1, 8), 1e22),
+        divergences=np.full((1, 1, N_DIVERGENCES), 1e22),
         noise_floor=np.array([[1e-7]]),
         lower=np.array([[1e21]]),
         upper=np.array([[np.inf]]),
@@ -98,7 +103,7 @@ def golden_segments():
             features=latent,
             windows=("1h",),
             samples=np.array([[rows, rows]]),
-            divergences=np.full((1, 2, 8), kl),
+            divergences=np.full((1, 2, N_DIVERGENCES), kl),
             noise_floor=np.full((1, 2), 1e-3),
             lower=np.array([[kl / 2, np.nan]]),
             upper=np.array([[kl * 2, np.nan]]),
@@ -181,7 +186,7 @@ def test_every_value_is_read_back_exactly(openmetrics):
 )
 def test_any_name_and_value_survive_the_way_to_prometheus(names, monitor_name, values, openmetrics):
     """Surrogates and control characters included: valid UTF-8, no series lost, the rest of the scrape intact."""
-    divergences = np.full((1, len(names), len(DIVERGENCES)), np.nan)
+    divergences = np.full((1, len(names), N_DIVERGENCES), np.nan)
     divergences[0, :, 0] = values[: len(names)]
     loans = monitor(monitor_name, [feature(name) for name in names], ("5m",), divergences=divergences)
     series = read(render_drift(snapshot(loans), openmetrics).body, openmetrics)
@@ -197,7 +202,7 @@ def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty():
         features=(feature("amount"),),
         windows=("5m",),
         samples=np.array([[0]]),
-        divergences=np.full((1, 1, 8), np.nan),
+        divergences=np.full((1, 1, N_DIVERGENCES), np.nan),
         noise_floor=np.array([[np.nan]]),
         lower=np.array([[np.nan]]),
         upper=np.array([[np.nan]]),
@@ -220,7 +225,7 @@ def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty():
 
 def judged(ready, divergence, lower, upper, log10_p_value):
     """One series, as the monitor leaves it: no bounds where it is undecided."""
-    divergences = np.full((1, 1, len(DIVERGENCES)), divergence)
+    divergences = np.full((1, 1, N_DIVERGENCES), divergence)
     return monitor(
         features=(feature("amount"),),
         windows=("5m",),

@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from kldrift.kernels import compilation, divergence, fill
 from kldrift.kernels.bin_table import CategoryBins, NumericBins, make_bin_table
+from kldrift.records.divergences import N_DIVERGENCES
 
 N_ROWS = 701
 SPECIAL = [np.nan, np.inf, -np.inf, 0.0, -0.0, 5e-324, -5e-324, 1.7e308, -1.7e308, 1.0]
@@ -69,7 +70,7 @@ def results(n_threads: int, chunked: bool = False) -> Mapping[str, npt.NDArray[n
         reference = np.random.default_rng(10).random(n_cells)
         for start, stop in zip(table.offsets[:-1], table.offsets[1:], strict=True):
             reference[start:stop] /= reference[start:stop].sum()
-        smoothed, raw, kl_only = (np.empty((len(live), len(chosen), 8)) for _ in range(3))
+        smoothed, raw, kl_only = (np.empty((len(live), len(chosen), N_DIVERGENCES)) for _ in range(3))
         divergence.compare_counts(live, reference, table.offsets, 0.5, 1e-4, smoothed)
         divergence.compare_counts(live, reference, table.offsets, 0.0, 0.0, raw)
         divergence.compare_counts(live, reference, table.offsets, 0.5, 0.0, kl_only, kl_only=True)

@@ -11,6 +11,7 @@ import pytest
 
 from kldrift.kernels import compilation, divergence, fill
 from kldrift.kernels.bin_table import NumericBins, make_bin_table
+from kldrift.records.divergences import N_DIVERGENCES
 from tests import naive
 from tests.kernels import scenario
 
@@ -78,7 +79,7 @@ def test_two_python_threads_may_launch_at_once(monkeypatch):
     counts = [np.zeros((1, int(table.offsets[-1])), dtype=np.int64) for _ in range(2)]
 
     def work(own):
-        out = np.empty((1, 4, 8))
+        out = np.empty((1, 4, N_DIVERGENCES))
         for _ in range(50):
             fill.fill_counts(table, columns, None, own)
             divergence.compare_counts(own, np.full(own.size, 1 / 13), table.offsets, 0.5, 0.0, out)

@@ -13,6 +13,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import CategoryBins, NumericBins, make_bin_table
 from kldrift.kernels.divergence import compare_counts, compare_probabilities
 from kldrift.kernels.fill import fill_counts
+from kldrift.records.divergences import N_DIVERGENCES
 
 ROOT = Path(__file__).parents[2]
 
@@ -73,13 +74,13 @@ def test_nothing_compiles_after_the_warm_up():
             fill_counts(table, columns, slots, counts)
             live = counts.copy()
             live.flags.writeable = writeable
-            out = np.empty((2, 2, 8))
+            out = np.empty((2, 2, N_DIVERGENCES))
             compare_counts(live, reference, table.offsets, 0.5, 0.0, out)
             compare_counts(live, reference, table.offsets.copy(), np.float64(1), 0, out, kl_only=True)
             compare_probabilities(reference, reference)
     wide = np.ones((2, 60_000), dtype=np.int64)
     offsets = np.arange(0, 60_001, 20)
-    compare_counts(wide, np.full(60_000, 0.05), offsets, 0.5, 0.0, np.empty((2, 3000, 8)))
+    compare_counts(wide, np.full(60_000, 0.05), offsets, 0.5, 0.0, np.empty((2, 3000, N_DIVERGENCES)))
     assert compilation.compiled_signatures() == before
 
 

@@ -12,8 +12,8 @@ import yaml
 from kldrift.export.drift_families import DRIFT_FAMILIES
 from kldrift.provisioning.alerts import Watched, WatchedSource
 from kldrift.provisioning.dashboards import dashboards
+from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
-from kldrift.records.types import DIVERGENCES
 from tests.conftest import ROOT
 from tests.e2e.processes import kldrift
 

@@ -6,9 +6,9 @@ from gzip import compress
 import httpx
 import numpy as np
 
+from kldrift.records.divergences import N_DIVERGENCES
 from kldrift.records.samples import Receipt
 from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapshot, Track
-from kldrift.records.types import DIVERGENCES
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.ports import SourceStatus, Status
@@ -127,8 +127,8 @@ def loans(**changes):
     """Two windows, the second empty; features of 5, 4 and 4 cells: one drifts, one has no usable reference, and of a
     vector there are too few."""
     empty = [np.nan] * 3
-    divergences = np.full((2, 3, len(DIVERGENCES)), np.nan)
-    divergences[0, 0] = np.arange(len(DIVERGENCES)) / 8
+    divergences = np.full((2, 3, N_DIVERGENCES), np.nan)
+    divergences[0, 0] = np.arange(N_DIVERGENCES) / 8
     divergences[0, 1] = np.inf
     divergences[0, 2, 0] = 0.75
     ratio = np.array([[0.1, 0.0, 0.0], empty])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from prometheus_client.exposition import choose_encoder
 
-from kldrift.records.types import DIVERGENCES
+from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
 from tests.web.fakes import FakeReaders, Service, loans, segmented_loans, snapshot
 
@@ -210,7 +210,7 @@ def test_vectors_and_empty_windows_have_no_explanation(path):
 
 
 def test_what_is_compared_with_nothing_has_no_explanation():
-    learning = loans(divergences=np.full((2, 3, len(DIVERGENCES)), np.nan))
+    learning = loans(divergences=np.full((2, 3, N_DIVERGENCES), np.nan))
     feature = strict_json(Service(readers=FakeReaders(monitor=learning)).get("/api/v1/monitors/loans/features/age"))
     assert feature["explanation"] is None
 

@@ -8,11 +8,12 @@ import numpy as np
 
 from kldrift.errors import KldriftError
 from kldrift.kernels.divergence import compare_probabilities
-from kldrift.records.types import DIVERGENCES, FloatArray
+from kldrift.records.divergences import DIVERGENCES
+from kldrift.records.types import FloatArray
 
 
 def divergences(p: FloatArray, q: FloatArray) -> dict[str, float]:
-    """Every divergence of p from q, by the names of `records.DIVERGENCES`; nats.
+    """Every divergence of p from q, by the names of `records.divergences`; nats.
 
     Parameters
     ----------

@@ -19,11 +19,10 @@ from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.moments import Moments
+from kldrift.records.divergences import KL, N_DIVERGENCES
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
-from kldrift.records.types import DIVERGENCES, FloatArray, IntArray
-
-_KL = DIVERGENCES.index("kl")
+from kldrift.records.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +140,10 @@ class Evaluation:
         for f in self._vectors:
             self._evaluate_vector(f, totals.moments[f], divergences, bounds, per_dimension)
             present[:, f] = totals.moments[f].n
-        kl = divergences[:, :, _KL].copy()
+        kl = divergences[:, :, KL].copy()
         if self._spec.estimator != "kldrift":
             binned = ~(nothing | self._vector)
-            divergences[:, :, _KL] = np.where(binned, self._estimates(counts, totals), kl)
+            divergences[:, :, KL] = np.where(binned, self._estimates(counts, totals), kl)
         ready = (present >= needed) & self._usable & ~nothing
         if self._previous:  # how many rows there are to compare with depends on the window
             ready &= ~self._moving | (compared.rows >= needed)
@@ -204,9 +203,9 @@ class Evaluation:
         return _Compared(q, held, rows)
 
     def _divergences(self, counts: IntArray, compared: _Compared) -> FloatArray:
-        """(W, F, len(DIVERGENCES))."""
+        """(W, F, N_DIVERGENCES)."""
         smoothing = self._spec.smoothing
-        out = np.empty((len(counts), len(self.features), len(DIVERGENCES)))
+        out = np.empty((len(counts), len(self.features), N_DIVERGENCES))
         for windows, row in _alike(compared, len(counts)):
             q = np.ascontiguousarray(compared.q[row])
             compare_counts(counts[windows], q, self.offsets, smoothing.pseudocount, smoothing.epsilon, out[windows])
@@ -259,7 +258,7 @@ class Evaluation:
             found = {}
         for name, values in bounds.items():
             values[:, f] = found.get(name, np.nan)
-        divergences[:, f, _KL] = found.get("kl", np.nan)
+        divergences[:, f, KL] = found.get("kl", np.nan)
         if self._spec.features[f].per_dimension:
             per_dimension[f] = dimension_kl(moments, reference.gaussian)
 

@@ -17,6 +17,7 @@ from kldrift.drift.counting.windows import slice_ms
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.learned import split
 from kldrift.offline.backtest.rows import History, times_of
+from kldrift.records.divergences import KL
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot, Track
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import Float32Array, IntArray
@@ -122,7 +123,7 @@ class _Course:
         while len(blocks) <= place // BLOCK:
             blocks.append(np.full((BLOCK, 3, *snapshot.lower.shape), np.nan, dtype=np.float32))
         row = blocks[-1][place % BLOCK]
-        row[0], row[1], row[2] = snapshot.divergences[:, :, 0], snapshot.lower, snapshot.upper
+        row[0], row[1], row[2] = snapshot.divergences[:, :, KL], snapshot.lower, snapshot.upper
 
     def recorded(self) -> tuple[IntArray, dict[str | None, Track]]:
         """The instants, and the figures of the whole and of each segment at them."""

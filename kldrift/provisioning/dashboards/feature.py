@@ -1,6 +1,8 @@
 """One feature: its divergence, how sure it is, and why."""
 
-from kldrift.provisioning.dashboards.panel import NATS, Board, Need, Panel, Query, Section, Variable
+from collections.abc import Iterable
+
+from kldrift.provisioning.dashboards.panel import NATS, Board, Panel, Query, Section, Variable
 from kldrift.provisioning.dashboards.shared import (
     FEATURE_UID,
     GOOD_ONE,
@@ -10,6 +12,7 @@ from kldrift.provisioning.dashboards.shared import (
     drift_marks,
     stat,
 )
+from kldrift.records.divergences import ENTROPIES, OTHER_DIVERGENCES, Divergence
 
 MATCHERS = 'instance=~"$instance",monitor="$monitor",feature="$feature"'
 WINDOW = f'{MATCHERS},window=~"$window"'
@@ -19,18 +22,18 @@ SEGMENTS = f'{WINDOW},segment=~"$segment"'
 VERDICTS = (("0", "none", "green"), ("1", "drift", "red"))
 USABLE = (("0", "no", "red"), ("1", "yes", "green"))
 
-OTHERS: tuple[tuple[str, str, Need], ...] = (
-    ("kldrift_reverse_kl_divergence_nats", "reverse KL", "reverse_kl"),
-    ("kldrift_js_divergence_nats", "Jensen-Shannon", "js"),
-    ("kldrift_psi", "PSI", "psi"),
-    ("kldrift_total_variation", "total variation", "total_variation"),
-    ("kldrift_hellinger", "Hellinger", "hellinger"),
-)
-
 
 def tolerance(severity: str) -> str:
     """What the configuration accepts."""
     return f'max(kldrift_drift_threshold_nats{{{MATCHERS},severity="{severity}"}})'
+
+
+def by_window(divergences: Iterable[Divergence]) -> tuple[Query, ...]:
+    """A line for each divergence and window."""
+    return tuple(
+        Query(f"max by (window) ({each.metric}{{{WHOLE}}})", f"{each.title} {{{{window}}}}", each)
+        for each in divergences
+    )
 
 
 FEATURE = Board(
@@ -155,10 +158,7 @@ FEATURE = Board(
                 Panel(
                     "timeseries",
                     "Other divergences",
-                    tuple(
-                        Query(f"max by (window) ({metric}{{{WHOLE}}})", f"{name} {{{{window}}}}", needs)
-                        for metric, name, needs in OTHERS
-                    ),
+                    by_window(OTHER_DIVERGENCES),
                     "Those that the monitor is configured to export. No verdict is made of them.",
                     "none",
                     minimum=0,
@@ -166,14 +166,7 @@ FEATURE = Board(
                 Panel(
                     "timeseries",
                     "Entropy",
-                    (
-                        Query(f"max by (window) (kldrift_entropy_nats{{{WHOLE}}})", "entropy {{window}}", "entropy"),
-                        Query(
-                            f"max by (window) (kldrift_cross_entropy_nats{{{WHOLE}}})",
-                            "cross-entropy {{window}}",
-                            "cross_entropy",
-                        ),
-                    ),
+                    by_window(ENTROPIES),
                     "Of the live window, and under the reference; what lies between them is the KL.",
                     NATS,
                     minimum=0,

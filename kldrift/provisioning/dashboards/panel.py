@@ -5,21 +5,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kldrift.provisioning.alerts import Watched
+from kldrift.records.divergences import KNOWN_DIVERGENCES, Divergence
 
 PanelKind = Literal["timeseries", "stat", "table", "status-history"]
 
-#: What a configuration may lack, so that a query would stay empty.
-Need = Literal[
+Trait = Literal[
     "segments",
     "numeric",
     "categorical",
-    "reverse_kl",
-    "js",
-    "psi",
-    "total_variation",
-    "hellinger",
-    "entropy",
-    "cross_entropy",
     "dimensions",
     "sources",
     "lag_bytes",
@@ -27,6 +20,9 @@ Need = Literal[
     "state",
     "tls",
 ]
+
+#: What a configuration may lack, so that a query would find nothing; of a divergence, that some monitor exports it.
+Need = Trait | Divergence
 
 NATS = "suffix: nats"
 
@@ -135,17 +131,10 @@ def fulfilled(watched: Watched | None) -> frozenset[Need] | None:
     kinds = {feature.kind for monitor in monitors for feature in monitor.features}
     lags = {source.lag for source in watched.sources}
     exported = {divergence for monitor in monitors for divergence in monitor.divergences}
-    has: dict[Need, bool] = {
+    traits: dict[Trait, bool] = {
         "segments": any(monitor.segments for monitor in monitors),
         "numeric": "numeric" in kinds,
         "categorical": "categorical" in kinds,
-        "reverse_kl": "reverse_kl" in exported,
-        "js": "js" in exported,
-        "psi": "psi" in exported,
-        "total_variation": "total_variation" in exported,
-        "hellinger": "hellinger" in exported,
-        "entropy": "entropy" in exported,
-        "cross_entropy": "cross_entropy" in exported,
         "dimensions": any(feature.per_dimension for monitor in monitors for feature in monitor.features),
         "sources": bool(watched.sources),
         "lag_bytes": "bytes" in lags,
@@ -153,7 +142,8 @@ def fulfilled(watched: Watched | None) -> frozenset[Need] | None:
         "state": watched.has_state,
         "tls": watched.has_tls,
     }
-    return frozenset(need for need, is_there in has.items() if is_there)
+    found: set[Need] = {trait for trait, is_there in traits.items() if is_there}
+    return frozenset(found.union(divergence for divergence in KNOWN_DIVERGENCES if divergence.name in exported))
 
 
 def filled(queries: Iterable[Query], has: frozenset[Need] | None) -> list[Query]:
