@@ -43,11 +43,10 @@ DRIFT = ("monitor", "counting", "segments", "judging", "references", "rest")
 
 #: single modules that a part may import besides: pure functions of what stands in a snapshot
 BESIDES = {
-    # the API takes the one series apart that it is asked for, so that the snapshot need not hold that of all
-    "web": {"kldrift.drift.judging.explanation", "kldrift.drift.judging.verdicts"},
+    "web": {"kldrift.drift.judging.states"},
     "pages": {
         "kldrift.drift.judging.explanation",
-        "kldrift.drift.judging.verdicts",
+        "kldrift.drift.judging.states",
         "kldrift.offline.backtest.outcome",
     },
 }

@@ -11,11 +11,12 @@ from rich.live import Live
 from rich.text import Text
 
 from kldrift.assembly.sources import build_synthetic
-from kldrift.cli.tables import console, drift_table, state
+from kldrift.cli.tables import console, drift_table
 from kldrift.config.load import load_config
 from kldrift.config.records import Config
 from kldrift.config.values import milliseconds
 from kldrift.daemon.daemon import Daemon
+from kldrift.drift.judging.states import series_state
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ConfigError
 from kldrift.export.logs import configure_logging
@@ -153,5 +154,5 @@ def _line(monitor: MonitorSnapshot) -> str:
     words = []
     for feature, info in enumerate(monitor.features):
         kl = f"{monitor.divergences[0, feature, KL]:.4f} " if monitor.samples[0, feature] else ""
-        words.append(f"{info.name} {kl}{state(monitor, 0, feature)}")
+        words.append(f"{info.name} {kl}{series_state(monitor, 0, feature)}")
     return f"KL over {monitor.windows[0]}, {monitor.samples[0].max():,} rows: {' | '.join(words)}"

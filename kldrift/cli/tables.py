@@ -7,13 +7,19 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kldrift.drift.judging.verdicts import severity
+from kldrift.drift.judging.states import series_state
 from kldrift.export.exposition import value_labels
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
 from kldrift.records.types import FloatArray
 
-STYLES = {"critical": "bold red", "warning": "yellow", "quiet": "green", "undecided": "dim", "empty": "dim"}
+STYLES = {
+    "critical": "bold red",
+    "warning": "yellow",
+    "quiet": "green",
+    "undecided": "dim",
+    "empty": "dim",
+}
 
 #: Width where there is no terminal to fit.
 PLAIN_WIDTH = 150
@@ -33,16 +39,6 @@ HEADINGS = {divergence.name: divergence.heading for divergence in KNOWN_DIVERGEN
 def console() -> Console:
     """A console on stdout; outside of a terminal wide enough for a table, and without colours."""
     return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, highlight=False)
-
-
-def state(monitor: MonitorSnapshot, window: int, feature: int) -> str:
-    """The word for a series: critical, warning, quiet, undecided or empty."""
-    if monitor.samples[window, feature] == 0:
-        return "empty"
-    if not monitor.ready[window, feature]:
-        return "undecided"
-    info = monitor.features[feature]
-    return severity(float(monitor.lower[window, feature]), info.warning, info.critical) or "quiet"
 
 
 def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
@@ -77,7 +73,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     kl = np.nan_to_num(monitor.divergences[:, :, KL], nan=-1.0)
     order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
     for window, feature in order.tolist():
-        word = state(monitor, window, feature)
+        word = series_state(monitor, window, feature)
         values = [monitor.divergences[window, feature, DIVERGENCES.index(name)] for name in monitor.exported]
         kind = monitor.features[feature].kind
         outside = {"numeric": monitor.out_of_range_ratio, "categorical": monitor.unseen_ratio}.get(kind)

@@ -8,9 +8,10 @@ import numpy as np
 from markupsafe import Markup
 
 from kldrift.drift.judging.explanation import Explanation
+from kldrift.drift.judging.states import State, series_state
 from kldrift.pages.cells import cells_of
 from kldrift.pages.charts import histogram, legend, timeline
-from kldrift.pages.ranking import FeatureRow, State, rank, series_state
+from kldrift.pages.ranking import FeatureRow, rank
 from kldrift.pages.reading import explanation_of, reading
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot, Track
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from kldrift.drift.judging.states import STATES, State
 from kldrift.pages.charts import sparkline
-from kldrift.pages.ranking import STATES, FeatureRow, State, counted, evenly
+from kldrift.pages.ranking import FeatureRow, counted, evenly
 from kldrift.pages.segments import SegmentRow, segment_rows
 from kldrift.records.snapshots import MonitorSnapshot, Track
 

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kldrift.pages.ranking import FeatureRow, State, counted, feature_states, rank
+from kldrift.drift.judging.states import State, feature_states
+from kldrift.pages.ranking import FeatureRow, counted, rank
 from kldrift.pages.reading import reading
 from kldrift.pages.segments import SegmentRow, segment_rows
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot

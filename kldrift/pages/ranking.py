@@ -2,18 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from kldrift.drift.judging.verdicts import severity
-from kldrift.pages.reading import state
+from kldrift.drift.judging.states import STATES, State, feature_states, series_state
 from kldrift.records.divergences import KL
 from kldrift.records.snapshots import MonitorSnapshot, Track
 from kldrift.records.types import FloatArray, IntArray
-
-State = Literal["critical", "warning", "quiet", "undecided", "empty"]
-STATES: tuple[State, ...] = ("critical", "warning", "quiet", "undecided", "empty")
 
 #: Index of the severity: what is critical has been a warning at least as long.
 _WARNING = 0
@@ -48,32 +43,6 @@ class FeatureRow:
     warning: float
     problem: str | None
     since_ms: int | None
-
-
-def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
-    """The state of one window of a feature."""
-    samples = int(monitor.samples[w, f])
-    if samples == 0:
-        return "empty"
-    if not monitor.ready[w, f]:
-        return "undecided"
-    info = monitor.features[f]
-    return severity(float(monitor.lower[w, f]), info.warning, info.critical) or "quiet"
-
-
-def feature_states(monitor: MonitorSnapshot) -> list[State]:
-    """The verdict on each feature, over all windows."""
-    most, ready = monitor.samples.max(axis=0, initial=0).tolist(), np.any(monitor.ready, axis=0).tolist()
-    found: list[State] = []
-    for (warning, critical), samples, is_ready in zip(monitor.detected.tolist(), most, ready, strict=True):
-        if critical == 1:
-            found.append("critical")
-        elif warning == 1:
-            found.append("warning")
-        else:
-            word = state(samples, is_ready)
-            found.append("quiet" if word == "ready" else "empty" if word == "empty" else "undecided")
-    return found
 
 
 def rank(

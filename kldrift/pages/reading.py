@@ -3,7 +3,7 @@
 import numpy as np
 
 from kldrift.drift.judging.explanation import Explanation, explain
-from kldrift.drift.judging.verdicts import severity
+from kldrift.drift.judging.states import series_state
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.types import IntArray
 
@@ -13,29 +13,21 @@ _SAMPLES_PER_BIN = 10
 _PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "the shape of the rest"}
 
 
-def state(samples: int, ready: bool) -> str:
-    """``ready`` (large enough to judge), ``undecided`` (too small, or no usable reference) or ``empty``."""
-    if samples == 0:
-        return "empty"
-    return "ready" if ready else "undecided"
-
-
 def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation | None) -> str:
     """Why a series is in its state, in one line for people."""
     info = monitor.features[f]
-    samples, lower = int(monitor.samples[w, f]), float(monitor.lower[w, f])
-    if samples == 0:
+    lower, state = float(monitor.lower[w, f]), series_state(monitor, w, f)
+    if state == "empty":
         return "empty: no samples in this window"
-    if not monitor.ready[w, f]:
+    if state == "undecided":
         return f"undecided: {_why_undecided(monitor, f, w)}"
-    reached = severity(lower, info.warning, info.critical)
-    if reached is None:
+    if state == "quiet":
         why = f"lower bound {_figure(lower)} is not above the warning tolerance {info.warning:g}"
         above = monitor.upper[w, f] > info.warning
         return f"{why}, upper bound {_figure(monitor.upper[w, f])} is: no drift shown" if above else f"{why}: no drift"
-    tolerance = getattr(info, reached)
-    text = f"lower bound {_figure(lower)} is above the {reached} tolerance {tolerance:g}: drift"
-    if monitor.detected[f, 1 if reached == "critical" else 0] == 0:
+    tolerance = getattr(info, state)
+    text = f"lower bound {_figure(lower)} is above the {state} tolerance {tolerance:g}: drift"
+    if monitor.detected[f, 1 if state == "critical" else 0] == 0:
         text += ", but no verdict: it may be chance"
     if explanation is not None and np.isinf(explanation.kl):
         cell = info.cells[int(np.argmax(explanation.contributions))]

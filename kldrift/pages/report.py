@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from markupsafe import Markup
 
+from kldrift.drift.judging.states import State
 from kldrift.pages.cells import cells_of
 from kldrift.pages.charts import histogram, legend, thumbnail
-from kldrift.pages.ranking import FeatureRow, State, counted, rank
+from kldrift.pages.ranking import FeatureRow, counted, rank
 from kldrift.pages.reading import explanation_of, reading
 from kldrift.pages.templating import render, report_css
 from kldrift.records.divergences import DIVERGENCES, OTHER_DIVERGENCES

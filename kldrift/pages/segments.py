@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kldrift.pages.ranking import FeatureRow, State, counted, feature_states, rank
+from kldrift.drift.judging.states import State, feature_states
+from kldrift.pages.ranking import FeatureRow, counted, rank
 from kldrift.records.snapshots import MonitorSnapshot
 
 #: Segments that a page lists.

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from kldrift.pages.reading import explanation_of, reading, state
+from kldrift.drift.judging.states import readiness
+from kldrift.pages.reading import explanation_of, reading
 from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot, Track
 from kldrift.records.types import FloatArray
@@ -35,12 +36,12 @@ def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
             "name": info.name,
             "kind": info.kind,
             "problem": info.problem,
-            "state": state(most[f], ever_ready[f]),
+            "state": readiness(most[f], ever_ready[f]),
             "detected": detected,
             "thresholds": {"warning": info.warning, "critical": info.critical},
             "windows": {
                 window: {
-                    "state": state(samples[w][f], ready[w][f]),
+                    "state": readiness(samples[w][f], ready[w][f]),
                     "samples": samples[w][f],
                     "ready": ready[w][f],
                     "divergences": dict(zip(DIVERGENCES, divergences[w][f], strict=True)),
@@ -101,7 +102,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "window": monitor.windows[w],
         "windows": monitor.windows,
         "at_ms": monitor.at_ms,
-        "state": state(samples, ready),
+        "state": readiness(samples, ready),
         "reading": reading(monitor, f, w, explanation),
         "samples": samples,
         "ready": ready,

@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from kldrift.drift.judging.states import STATES
 from kldrift.pages.feature import SPANS, FeaturePage, feature_page
 from kldrift.pages.monitor import SPARK_MS, MonitorPage, matching, monitor_page
 from kldrift.pages.notices import ConfigurationPage, ProblemPage
 from kldrift.pages.overview import overview
-from kldrift.pages.ranking import STATES, rank
+from kldrift.pages.ranking import rank
 from kldrift.pages.templating import Page, render, static
 from kldrift.web.answers import Problem, shown, unknown
 from kldrift.web.named import feature_index, named_monitor, window_index

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from scipy.stats import false_discovery_control
 
-from kldrift.drift.judging.verdicts import discoveries, feature_log10_p_values, severity, verdicts
+from kldrift.drift.judging.states import severity
+from kldrift.drift.judging.verdicts import discoveries, feature_log10_p_values, verdicts
 
 
 def test_severities_are_reached_in_order() -> None:

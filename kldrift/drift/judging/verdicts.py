@@ -3,17 +3,7 @@
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records.types import Correction, FloatArray, Severity
-
-
-def severity(lower: float, warning: float, critical: float) -> Severity | None:
-    """The severity that a series reaches: the lower bound of its divergence against the tolerances.
-
-    None below both, and where the bound is undecided (NaN). The rules in ``deploy/prometheus`` say the same.
-    """
-    if not lower > warning:
-        return None
-    return "critical" if lower > critical else "warning"
+from kldrift.records.types import Correction, FloatArray
 
 
 def feature_log10_p_values(log10_p: FloatArray) -> FloatArray:

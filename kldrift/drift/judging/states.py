@@ -1,0 +1,59 @@
+"""The states of windows and features, as tables, pages, reports and the API show them."""
+
+from typing import Literal
+
+import numpy as np
+
+from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.types import Severity
+
+Readiness = Literal["ready", "undecided", "empty"]
+State = Literal["critical", "warning", "quiet", "undecided", "empty"]
+
+#: In the order in which they need attention.
+STATES: tuple[State, ...] = ("critical", "warning", "quiet", "undecided", "empty")
+
+
+def severity(lower: float, warning: float, critical: float) -> Severity | None:
+    """Return the most severe tolerance that the lower bound of a divergence exceeds.
+
+    None where it exceeds neither, and where the bound is undecided (NaN). The rules in ``deploy/prometheus`` decide in
+    the same way.
+    """
+    if not lower > warning:
+        return None
+    return "critical" if lower > critical else "warning"
+
+
+def readiness(samples: int, ready: bool) -> Readiness:
+    """Return whether a window can be judged; if not, whether it is empty.
+
+    ``undecided`` means too few samples, or a reference that supports no verdict.
+    """
+    if samples == 0:
+        return "empty"
+    return "ready" if ready else "undecided"
+
+
+def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
+    """Return the state of one window of a feature, by the lower bound of its divergence."""
+    word = readiness(int(monitor.samples[w, f]), bool(monitor.ready[w, f]))
+    if word != "ready":
+        return word
+    info = monitor.features[f]
+    return severity(float(monitor.lower[w, f]), info.warning, info.critical) or "quiet"
+
+
+def feature_states(monitor: MonitorSnapshot) -> list[State]:
+    """Return the state of each feature, by its verdict over all windows."""
+    most, ready = monitor.samples.max(axis=0, initial=0).tolist(), np.any(monitor.ready, axis=0).tolist()
+    found: list[State] = []
+    for (warning, critical), samples, is_ready in zip(monitor.detected.tolist(), most, ready, strict=True):
+        if critical == 1:
+            found.append("critical")
+        elif warning == 1:
+            found.append("warning")
+        else:
+            word = readiness(samples, is_ready)
+            found.append("quiet" if word == "ready" else word)
+    return found
