@@ -14,9 +14,11 @@ GROUND = {"records", "errors"}
 ALLOWED = {
     "cli": {
         "cli", "daemon", "web", "pages", "offline", "assembly", "datafiles", "engine", "drift", "wire", "provisioning",
-        "kernels", "config", "export", *GROUND,
+        "kernels", "sources", "config", "export", *GROUND,
     },
-    "daemon": {"daemon", "web", "assembly", "engine", "drift", "kernels", "config", "state", "export", *GROUND},
+    "daemon": {
+        "daemon", "web", "assembly", "engine", "drift", "kernels", "sources", "config", "state", "export", *GROUND,
+    },
     "web": {"web", "pages", *GROUND},
     "pages": {"pages", *GROUND},
     "offline": {"offline", "assembly", "datafiles", "drift", "wire", "kernels", "config", *GROUND},
@@ -118,6 +120,62 @@ def test_a_library_is_known_only_where_it_belongs(library: str) -> None:
         if name.split(".")[0] == library and owner not in ONLY[library]
     ]
     assert not wrong
+
+
+def module_of(path: str) -> str:
+    return path.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@cache
+def graph() -> dict[str, set[str]]:
+    """The modules of ours that each module imports, wherever in it: at its top, in a function, or for types alone."""
+    found: dict[str, set[str]] = {module_of(str(path.relative_to(ROOT))): set() for path in PACKAGE.rglob("*.py")}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        imported = found[module_of(str(path.relative_to(ROOT)))]
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name for alias in node.names if alias.name in found}
+            elif isinstance(node, ast.ImportFrom) and node.module in found:
+                submodules = {f"{node.module}.{alias.name}" for alias in node.names}
+                imported |= submodules & found.keys()
+                if not submodules <= found.keys():
+                    imported.add(node.module)
+    return found
+
+
+def circle(edges: dict[str, set[str]]) -> list[str]:
+    """Return the modules of a circle, the first one again at the end; empty if there is none."""
+    finished: set[str] = set()
+
+    def search(module: str, above: list[str]) -> list[str]:
+        if module in above:
+            return [*above[above.index(module) :], module]
+        if module not in finished:
+            for imported in sorted(edges[module]):
+                if found := search(imported, [*above, module]):
+                    return found
+            finished.add(module)
+        return []
+
+    return next(filter(None, (search(module, []) for module in sorted(edges))), [])
+
+
+def test_no_files_import_one_another_in_a_circle() -> None:
+    found = circle(graph())
+    assert not found, " -> ".join(found)
+
+
+@pytest.mark.parametrize(
+    ("edges", "expected"),
+    [
+        ({"a": {"b", "c"}, "b": {"d"}, "c": {"d"}, "d": set()}, []),
+        ({"a": {"b"}, "b": {"c"}, "c": {"b"}}, ["b", "c", "b"]),
+        ({"a": {"a"}}, ["a", "a"]),
+    ],
+    ids=["a diamond is not a circle", "two files", "one file"],
+)
+def test_a_circle_is_found_and_named(edges: dict[str, set[str]], expected: list[str]) -> None:
+    assert circle(edges) == expected
 
 
 def test_every_folder_has_a_row_and_nothing_stands_loose_at_the_top() -> None:

@@ -10,7 +10,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from kldrift.assembly.sources import build_synthetic
+from kldrift.assembly.sources import build_source
 from kldrift.cli.tables import console, drift_table
 from kldrift.config.load import load_config
 from kldrift.config.records import Config
@@ -24,6 +24,7 @@ from kldrift.export.telemetry import Telemetry
 from kldrift.records.divergences import KL
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.sources import SyntheticSourceConfig
+from kldrift.sources.base import Surroundings
 from kldrift.web.serve import new_event_loop
 
 #: Rows of the reference, drawn from the distributions that the stream begins with.
@@ -93,7 +94,7 @@ def _write_reference(config: Config, path: Path) -> None:
     quiet = replace(
         stream, rate_per_second=0, seed=stream.seed + 1, rows=REFERENCE_ROWS, drift_after_ms=None, drifted={}
     )
-    source = build_synthetic(quiet, now_ms)
+    source = build_source(quiet, Surroundings(clock_ms=now_ms, on_error=lambda *_: None))
     with path.open("wb") as file:
         for chunk in source.chunks({}, threading.Event()):
             if chunk is not None and isinstance(chunk.payload, bytes):

@@ -12,13 +12,11 @@ from kldrift.errors import ConfigError
 from kldrift.provisioning.alerts import (
     RuleOptions,
     Watched,
-    WatchedSource,
     left_out,
     rule_groups,
     rules_text,
     unit_tests_text,
 )
-from kldrift.records.sources import FileSourceConfig, KafkaSourceConfig, SourceConfig, SyntheticSourceConfig
 
 NAME = "kldrift.rules.yml"
 
@@ -72,19 +70,11 @@ def watched_of(config: Config) -> Watched:
     """What of a configuration decides about its alerts."""
     return Watched(
         config.monitors,
-        tuple(map(_source, config.sources)),
+        config.sources,
         config.engine.tick_ms,
         config.state.path is not None,
         config.server.tls is not None,
     )
-
-
-def _source(source: SourceConfig) -> WatchedSource:
-    if isinstance(source, KafkaSourceConfig):
-        return WatchedSource(source.name, True, "records")
-    if isinstance(source, FileSourceConfig):
-        return WatchedSource(source.name, source.follow, "bytes")
-    return WatchedSource(source.name, isinstance(source, SyntheticSourceConfig) and source.rows is None)
 
 
 def _tests_path(rules_path: Path) -> Path:

@@ -1,11 +1,9 @@
 """From the checked models to the records that the parts of the daemon take."""
 
-import glob
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
-from kldrift.config.checks import format_of, merged, warnings
+from kldrift.config.checks import warnings
 from kldrift.config.choices import FAMILIES, chosen
 from kldrift.config.document import Document
 from kldrift.config.records import (
@@ -29,20 +27,9 @@ from kldrift.config.schema import (
     Monitor,
     MonitorReference,
     Server,
-    StateFile,
     TlsFiles,
 )
-from kldrift.config.source_schema import FileSource, KafkaSource, Override, Security, StdinSource, SyntheticSource
 from kldrift.records.divergences import DIVERGENCES
-from kldrift.records.sources import (
-    Distribution,
-    FileSourceConfig,
-    KafkaSecurityConfig,
-    KafkaSourceConfig,
-    SourceConfig,
-    StdinSourceConfig,
-    SyntheticSourceConfig,
-)
 from kldrift.records.specs import (
     Bins,
     FeatureSpec,
@@ -71,17 +58,13 @@ def build_config(model: ConfigModel, document: Document, path: Path) -> Config:
         server=_server(model.server, folder),
         engine=EngineConfig(model.engine.tick, model.engine.threads, model.engine.queue),
         log=LogConfig(model.log.format, model.log.level),
-        sources=tuple(_source(name, source, folder) for name, source in model.sources.items()),
+        sources=tuple(source.record(name, folder) for name, source in model.sources.items()),
         monitors=tuple(_monitor(name, monitor, folder) for name, monitor in model.monitors.items()),
         warnings=warnings(document),
         state=StateConfig()
         if model.state == "none"
         else StateConfig(folder / model.state.path, model.state.commit_interval),
     )
-
-
-def _state(state: StateFile | Literal["none"], folder: Path) -> StateConfig:
-    return StateConfig() if state == "none" else StateConfig(folder / state.path, state.commit_interval)
 
 
 def _server(server: Server, folder: Path) -> ServerConfig:
@@ -107,63 +90,6 @@ def _server(server: Server, folder: Path) -> ServerConfig:
 
 def _paths(files: TlsFiles | AuthFiles, folder: Path) -> dict[str, Path]:
     return {key: folder / path for key, path in files.model_dump(exclude_none=True).items()}
-
-
-def _source(name: str, source: FileSource | KafkaSource | StdinSource | SyntheticSource, folder: Path) -> SourceConfig:
-    if isinstance(source, FileSource):
-        file_format = source.format or format_of(source.path)
-        assert file_format is not None  # `checks` saw to it
-        return FileSourceConfig(name, _pattern(source.path, folder), file_format, source.follow)
-    if isinstance(source, KafkaSource):
-        return KafkaSourceConfig(
-            name,
-            tuple(source.brokers),
-            source.topic,
-            source.group,
-            source.format,
-            source.start,
-            source.member,
-            None if source.security is None else _security(source.security, folder),
-        )
-    if isinstance(source, StdinSource):
-        return StdinSourceConfig(name, source.format)
-    features = {feature: _parameters(drawn) for feature, drawn in source.features.items()}
-    drift = source.drift
-    return SyntheticSourceConfig(
-        name,
-        rate_per_second=source.rate,
-        seed=source.seed,
-        rows=source.rows,
-        features={feature: _distribution(drawn) for feature, drawn in features.items()},
-        drift_after_ms=None if drift is None else drift.after,
-        drifted={}
-        if drift is None
-        else {
-            feature: _distribution(merged(features[feature], _parameters(override)))
-            for feature, override in drift.features.items()
-        },
-    )
-
-
-def _security(security: Security, folder: Path) -> KafkaSecurityConfig:
-    given = security.model_dump(exclude_none=True)
-    protocol, mechanism = given.pop("protocol"), given.pop("mechanism", None)
-    return KafkaSecurityConfig(protocol, mechanism, **{key: folder / path for key, path in given.items()})
-
-
-def _pattern(path: str, folder: Path) -> str:
-    # a [ in the folder's own name is no wildcard
-    return str(Path(glob.escape(str(folder))) / path)
-
-
-def _parameters(drawn: Override) -> dict[str, Any]:
-    return drawn.model_dump(exclude_unset=True)
-
-
-def _distribution(parameters: Mapping[str, Any]) -> Distribution:
-    given = {key: value for key, value in parameters.items() if value is not None}
-    name, value, missing = given.pop("distribution"), given.pop("value", None), given.pop("missing", 0.0)
-    return Distribution(name, given.pop("probabilities", given), value, missing)
 
 
 def _monitor(name: str, monitor: Monitor, folder: Path) -> MonitorSpec:

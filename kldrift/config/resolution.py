@@ -29,8 +29,7 @@ def resolved(config: Config) -> str:
     for part in tree.keys() & {"sources", "monitors"}:  # what is empty is not there
         tree[part] = {each.pop("name"): each for each in tree[part]}
     for source in config.sources:
-        kind = type(source).__name__.removesuffix("SourceConfig").lower()
-        tree["sources"][source.name] = {"type": kind, **tree["sources"][source.name]}
+        tree["sources"][source.name] = {"type": source.type_name, **tree["sources"][source.name]}
     for monitor in tree["monitors"].values():
         monitor["features"] = {feature.pop("name"): _of_kind(feature) for feature in monitor["features"]}
     return str(yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100, default_flow_style=None))

@@ -1,12 +1,15 @@
-"""The keys of the sources; see `schema`."""
+"""The keys of the sources, and the record that each becomes; see `schema`."""
 
+import glob
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, WrapValidator
 from pydantic_core import InitErrorDetails
 
+from kldrift.config.checks import format_of, merged
 from kldrift.config.choices import BESIDE_ANOTHER, DISTRIBUTIONS, PROTOCOLS, json_schema_of
 from kldrift.config.mapped import Mapped
 from kldrift.config.values import (
@@ -18,10 +21,23 @@ from kldrift.config.values import (
     Text,
     by_shape,
     duration,
+    listed,
     listen_address,
     one_of,
     wanted,
     wanted_word,
+)
+from kldrift.records.sources import (
+    Distribution,
+    FileSourceConfig,
+    KafkaFormat,
+    KafkaMechanism,
+    KafkaProtocol,
+    KafkaSecurity,
+    KafkaSourceConfig,
+    KafkaStart,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
 )
 
 _HTTP_ONLY = {
@@ -60,6 +76,14 @@ class FileSource(Mapped):
     ] = Field(default=None, description="ndjson, csv or parquet; told by the suffix of the path where absent")
     follow: bool = Field(default=False, description="wait for more lines and more files; else read to the end once")
 
+    def record(self, name: str, folder: Path) -> FileSourceConfig:
+        """Return the record; relative paths start at `folder`."""
+        file_format = self.format or format_of(self.path)
+        assert file_format is not None  # `checks` saw to it
+        # a [ in the folder's own name is not a wildcard
+        pattern = str(Path(glob.escape(str(folder))) / self.path)
+        return FileSourceConfig(name=name, path=pattern, format=file_format, follow=self.follow)
+
 
 class StdinSource(Mapped):
     """Standard input."""
@@ -69,6 +93,10 @@ class StdinSource(Mapped):
         Literal["ndjson", "csv"],
         *one_of(("ndjson", "csv"), "formats", {**_HTTP_ONLY, "parquet": "parquet cannot be read as a stream"}),
     ] = Field(default="ndjson", description="ndjson or csv")
+
+    def record(self, name: str, folder: Path) -> StdinSourceConfig:  # noqa: ARG002 - it has no paths
+        """Return the record."""
+        return StdinSourceConfig(name=name, format=self.format)
 
 
 class Security(Mapped):
@@ -80,14 +108,12 @@ class Security(Mapped):
             "dependentRequired": {key: [beside] for key, beside in BESIDE_ANOTHER.items()},
         }
     )
-    protocol: Annotated[
-        Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"],
-        *one_of(("plaintext", "ssl", "sasl_plaintext", "sasl_ssl"), "protocols"),
-    ] = Field(description="plaintext, ssl (TLS), sasl_plaintext (a user name and password) or sasl_ssl (both)")
-    mechanism: Annotated[
-        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None,
-        *one_of(("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"), "mechanisms"),
-    ] = Field(default=None, description="of SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512")
+    protocol: Annotated[KafkaProtocol, *one_of(get_args(KafkaProtocol), "protocols")] = Field(
+        description="plaintext, ssl (TLS), sasl_plaintext (a user name and password) or sasl_ssl (both)"
+    )
+    mechanism: Annotated[KafkaMechanism | None, *one_of(get_args(KafkaMechanism), "mechanisms")] = Field(
+        default=None, description="of SASL: PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512"
+    )
     username_file: Text | None = Field(default=None, description="a file with the user name, relative to this file")
     password_file: Text | None = Field(default=None, description="a file with the password, relative to this file")
     ca: Text | None = Field(
@@ -96,6 +122,11 @@ class Security(Mapped):
     certificate: Text | None = Field(default=None, description="PEM of our certificate, for brokers that want one")
     key: Text | None = Field(default=None, description="PEM of the key of our certificate")
     key_password_file: Text | None = Field(default=None, description="a file with the password of the key")
+
+    def record(self, folder: Path) -> KafkaSecurity:
+        """Return the record; relative paths start at `folder`."""
+        paths = self.model_dump(exclude_none=True, exclude={"protocol", "mechanism"})
+        return KafkaSecurity(self.protocol, self.mechanism, **{key: folder / path for key, path in paths.items()})
 
 
 class KafkaSource(Mapped):
@@ -112,9 +143,9 @@ class KafkaSource(Mapped):
         description="a name of this daemon alone in the group: restarted, even killed, it goes on at once",
     )
     format: Annotated[
-        Literal["ndjson", "json", "arrow"],
+        KafkaFormat,
         *one_of(
-            ("ndjson", "json", "arrow"),
+            get_args(KafkaFormat),
             "formats",
             {"csv": "a record of csv has no header", "parquet": "parquet cannot be read as a stream"},
         ),
@@ -122,10 +153,23 @@ class KafkaSource(Mapped):
         default="ndjson",
         description="of a value: ndjson (rows, a line each), json (a row or a list of rows) or arrow (an IPC stream)",
     )
-    start: Annotated[Literal["earliest", "latest"], *one_of(("earliest", "latest"), "places to start")] = Field(
+    start: Annotated[KafkaStart, *one_of(get_args(KafkaStart), "places to start")] = Field(
         default="earliest", description="where a partition begins that has no position yet: earliest or latest"
     )
     security: Security | None = Field(default=None, description="TLS and SASL; plaintext where absent")
+
+    def record(self, name: str, folder: Path) -> KafkaSourceConfig:
+        """Return the record; relative paths start at `folder`."""
+        return KafkaSourceConfig(
+            name=name,
+            brokers=tuple(self.brokers),
+            topic=self.topic,
+            group=self.group,
+            format=self.format,
+            start=self.start,
+            member=self.member,
+            security=None if self.security is None else self.security.record(folder),
+        )
 
 
 class Override(Mapped):
@@ -192,30 +236,49 @@ class SyntheticSource(Mapped):
     )
     drift: SyntheticDrift | None = Field(default=None, description="a change of distributions while the source runs")
 
+    def record(self, name: str, folder: Path) -> SyntheticSourceConfig:  # noqa: ARG002 - it has no paths
+        """Return the record."""
+        features = {feature: drawn.model_dump(exclude_unset=True) for feature, drawn in self.features.items()}
+        changes = {} if self.drift is None else self.drift.features
+        return SyntheticSourceConfig(
+            name=name,
+            rate_per_second=self.rate,
+            seed=self.seed,
+            rows=self.rows,
+            features={feature: _distribution(drawn) for feature, drawn in features.items()},
+            drift_after_ms=None if self.drift is None else self.drift.after,
+            drifted={
+                feature: _distribution(merged(features[feature], override.model_dump(exclude_unset=True)))
+                for feature, override in changes.items()
+            },
+        )
 
-_SOURCES: Mapping[str, type[Mapped]] = {
-    "file": FileSource,
-    "kafka": KafkaSource,
-    "stdin": StdinSource,
-    "synthetic": SyntheticSource,
+
+def _distribution(parameters: Mapping[str, Any]) -> Distribution:
+    given = {key: value for key, value in parameters.items() if value is not None}
+    name, value, missing = given.pop("distribution"), given.pop("value", None), given.pop("missing", 0.0)
+    return Distribution(name, given.pop("probabilities", given), value, missing)
+
+
+AnySource = FileSource | KafkaSource | StdinSource | SyntheticSource
+_TYPES: Mapping[str, type[AnySource]] = {
+    get_args(model.model_fields["type"].annotation)[0]: model for model in get_args(AnySource)
 }
 
 
-def _source(value: Any, _: Callable[[Any], Any]) -> Mapped:
-    # chosen by hand: the errors of a pydantic union carry the tag in their place, where it reads like a key
+def _source(value: Any, _: Callable[[Any], Any]) -> AnySource:
+    # Chosen by hand: the location in the errors of a pydantic union contains the tag, where it reads like a key.
     if not isinstance(value, dict):
-        raise wanted("a mapping with a type: file, kafka, stdin or synthetic", "write key: value pairs")
+        raise wanted(f"a mapping with a type: {listed(list(_TYPES))}", "write key: value pairs")
     kind = value.get("type")
-    if isinstance(kind, str) and kind in _SOURCES:
-        return _SOURCES[kind].model_validate(value)
+    if isinstance(kind, str) and kind in _TYPES:
+        return _TYPES[kind].model_validate(value)
     error = (
-        wanted_word(kind, list(_SOURCES), "types")
+        wanted_word(kind, list(_TYPES), "types")
         if "type" in value
-        else wanted("the type of the source: file, kafka, stdin or synthetic", "add the key")
+        else wanted(f"the type of the source: {listed(list(_TYPES))}", "add the key")
     )
     raise ValidationError.from_exception_data("Source", [InitErrorDetails(type=error, loc=("type",), input=kind)])
 
 
-Source = Annotated[
-    FileSource | KafkaSource | StdinSource | SyntheticSource, Field(discriminator="type"), WrapValidator(_source)
-]
+Source = Annotated[AnySource, Field(discriminator="type"), WrapValidator(_source)]

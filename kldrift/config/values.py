@@ -44,12 +44,18 @@ def wanted_word(
     word: Any, known: Sequence[str], plural: str, later: Mapping[str, str] | None = None
 ) -> PydanticCustomError:
     """Make the error for a word that is not one of the `known`; `later` explains words that only the contract has."""
-    listed = f"{', '.join(known[:-1])} or {known[-1]}" if len(known) > 1 else known[0]
     if isinstance(word, str) and later and word in later:
-        return wanted(f"{listed}, since {later[word]}", f"take one of these {plural}" if len(known) > 1 else "take it")
+        return wanted(
+            f"{listed(known)}, since {later[word]}", f"take one of these {plural}" if len(known) > 1 else "take it"
+        )
     near = nearest(word, list(known)) if isinstance(word, str) else None
     remedy = f"take one of these {plural}" if near is None else f"did you mean {near}?"
-    return wanted(listed, remedy)
+    return wanted(listed(known), remedy)
+
+
+def listed(words: Sequence[str]) -> str:
+    """Return the words as a choice: ``a, b or c``."""
+    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
 
 
 def one_of(known: Sequence[str], plural: str, later: Mapping[str, str] | None = None) -> tuple[Any, ...]:

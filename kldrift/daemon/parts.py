@@ -16,6 +16,7 @@ from kldrift.export.telemetry import Telemetry
 from kldrift.kernels.compilation import set_threads, warm_up
 from kldrift.records.snapshots import DriftSnapshot
 from kldrift.records.sources import SourceConfig
+from kldrift.sources.base import Surroundings
 from kldrift.state.base import NoStore, Store
 from kldrift.state.history import SqliteHistory
 from kldrift.state.sqlite import SqliteStore
@@ -79,16 +80,16 @@ class Parts:
 
         widest = max(self.engine.monitors[name].schema.row_numbers for name in feeds)
         engine = self.engine
-        source, body_format = build_source(
-            config,
-            now_ms,
-            on_error,
-            self._once,
-            widest,
+        surroundings = Surroundings(
+            clock_ms=now_ms,
+            on_error=on_error,
+            once=self._once,
+            row_numbers=widest,
             settled=lambda: engine.stored_positions(config.name),
             on_rebalance=lambda streams: self.telemetry.source_assigned(config.name, streams),
         )
-        pull = PullIntake(source, body_format, feeds, self.engine, self.telemetry, self._once)
+        source = build_source(config, surroundings)
+        pull = PullIntake(source, config.body_format, feeds, self.engine, self.telemetry, self._once)
         self.pulls[config.name] = pull
         pull.start()
 

@@ -15,7 +15,9 @@ import orjson
 import polars as pl
 
 from kldrift.errors import DecodeError, SourceError
+from kldrift.records.sources import FileSourceConfig
 from kldrift.records.types import Format, Kind
+from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
 from kldrift.wire import parquet_rows
 from kldrift.wire.parquet import READ_ERRORS, reason
@@ -91,7 +93,8 @@ def file_columns(path: Path) -> dict[str, FileColumn]:
 
 def line_source(path: Path, data_format: Format, on_error: Any) -> FileSource:
     """The lines of a file, decompressed, to its end."""
-    return FileSource(path.name, str(path), "lines", data_format == "csv", False, lambda: 0, on_error)
+    config = FileSourceConfig(name=path.name, path=str(path), format=data_format)
+    return FileSource(config, Surroundings(clock_ms=lambda: 0, on_error=on_error))
 
 
 def _first_lines(path: Path, data_format: Format) -> tuple[bytes, bytes]:

@@ -11,13 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from kldrift.assembly.references import reference_from_data
-from kldrift.assembly.sources import MAX_CHUNK_NUMBERS
 from kldrift.datafiles.columns import NOTHING, FileColumn, file_columns, file_format, line_source
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
 from kldrift.kernels.compilation import thread_count, warm_up
-from kldrift.records.samples import BatchSchema, Decoded
+from kldrift.records.samples import MAX_CHUNK_NUMBERS, BatchSchema, Decoded
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.wire import decode, decode_rows, parquet_rows

@@ -204,6 +204,10 @@ class CategoricalColumn:
     codes: CodeArray
 
 
+#: Numbers in the largest piece of a Parquet file (128 MB).
+MAX_CHUNK_NUMBERS = 1 << 24
+
+
 @dataclass(frozen=True, slots=True)
 class RowRange:
     """Rows of a file whose format is not a stream of bytes (Parquet)."""

@@ -1,23 +1,64 @@
-"""What is known of each source: records of the configuration, and what their parts may ask of them."""
+"""Records of the configured sources.
+
+Every record states its *traits*, which is how the rest of the program treats all sources alike:
+
+========================= =============================================================================================
+trait                     meaning
+========================= =============================================================================================
+`type_name`               the `type` in the configuration
+`body_format`             how the payload of its chunks is decoded
+`endless`                 False where the source is read to its end once and then stays silent
+`lag_unit`                unit in which the source knows how far behind it is; None where it does not know
+`has_record_times`        whether records carry a time of their own, outside of their fields
+========================= =============================================================================================
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from kldrift.records.types import Format
 
+LagUnit = Literal["bytes", "records"]
+KafkaFormat = Literal["ndjson", "json", "arrow"]
+KafkaStart = Literal["earliest", "latest"]
+KafkaProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
+KafkaMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 DistributionName = Literal["normal", "lognormal", "uniform", "exponential", "poisson", "categorical", "constant"]
 
 
 @dataclass(frozen=True, slots=True)
 class FileSourceConfig:
-    """Files that match the absolute glob `path`; a suffix ``.gz`` or ``.zst`` of a file says how it is compressed."""
+    """Files that match the absolute glob `path`; the suffix ``.gz`` or ``.zst`` of a file names its compression.
+
+    Parameters
+    ----------
+    follow : keep reading as files grow and new ones appear; otherwise stop after the last file
+    """
 
     name: str
     path: str
     format: Format
     follow: bool = False
+
+    type_name: ClassVar = "file"
+    has_record_times: ClassVar = False
+
+    @property
+    def body_format(self) -> Format:
+        """The format of the files."""
+        return self.format
+
+    @property
+    def endless(self) -> bool:
+        """Whether the files are followed."""
+        return self.follow
+
+    @property
+    def lag_unit(self) -> LagUnit:
+        """Rows of a Parquet file are counted in advance; of any other file only the size is known."""
+        return "records" if self.format == "parquet" else "bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +68,23 @@ class StdinSourceConfig:
     name: str
     format: Format
 
+    type_name: ClassVar = "stdin"
+    endless: ClassVar = False
+    lag_unit: ClassVar[LagUnit | None] = None
+    has_record_times: ClassVar = False
+
+    @property
+    def body_format(self) -> Format:
+        """The format of the input."""
+        return self.format
+
 
 @dataclass(frozen=True, slots=True)
-class KafkaSecurityConfig:
-    """TLS and SASL. Secrets stay in their files."""
+class KafkaSecurity:
+    """TLS and SASL settings. Secrets stay in their files."""
 
-    protocol: Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
-    mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] | None = None
+    protocol: KafkaProtocol = "plaintext"
+    mechanism: KafkaMechanism | None = None
     username_file: Path | None = None
     password_file: Path | None = None
     ca: Path | None = None
@@ -48,10 +99,10 @@ class KafkaSourceConfig:
 
     Parameters
     ----------
-    brokers : ``host:port``
+    brokers : ``host:port`` of the brokers to contact first
     format : of a record's value
-    start : where a partition begins that has no position
-    member : a name of this daemon alone in the group, if it has one
+    start : where a partition without a stored position begins
+    member : a name that no other member of the group has, if this one has a name
     security : None for plaintext
     """
 
@@ -59,10 +110,20 @@ class KafkaSourceConfig:
     brokers: tuple[str, ...]
     topic: str
     group: str
-    format: Literal["ndjson", "json", "arrow"]
-    start: Literal["earliest", "latest"]
+    format: KafkaFormat
+    start: KafkaStart
     member: str | None = None
-    security: KafkaSecurityConfig | None = None
+    security: KafkaSecurity | None = None
+
+    type_name: ClassVar = "kafka"
+    endless: ClassVar = True
+    lag_unit: ClassVar[LagUnit | None] = "records"
+    has_record_times: ClassVar = True
+
+    @property
+    def body_format(self) -> Format:
+        """Arrow streams stay as they are; JSON of any shape is handed over one row a line."""
+        return "arrow" if self.format == "arrow" else "ndjson"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +136,7 @@ class Distribution:
         poisson (rate), categorical, constant
     parameters : by the names above; for categorical the probability of each category
     value : of a constant, else None
-    missing : share of the rows that lack the feature
+    missing : share of rows without the feature
     """
 
     name: DistributionName
@@ -90,10 +151,10 @@ class SyntheticSourceConfig:
 
     Parameters
     ----------
-    rate_per_second : rows a second; 0 for as fast as they are taken
-    rows : where to stop; None for never
+    rate_per_second : rows per second; 0 for as fast as they are taken
+    rows : number of rows after which the source ends; None for never
     features : what each field of a row is drawn from
-    drift_after_ms : from when on, after the first row, `drifted` is in force; None for never
+    drift_after_ms : how long after the first row `drifted` takes effect; None for never
     drifted : the distributions that change, complete
     """
 
@@ -105,5 +166,16 @@ class SyntheticSourceConfig:
     drift_after_ms: int | None = None
     drifted: Mapping[str, Distribution] = field(default_factory=dict)
 
+    type_name: ClassVar = "synthetic"
+    body_format: ClassVar[Format] = "ndjson"
+    lag_unit: ClassVar[LagUnit | None] = None
+    has_record_times: ClassVar = False
 
+    @property
+    def endless(self) -> bool:
+        """Whether no number of rows ends it."""
+        return self.rows is None
+
+
+#: Every source that can be configured. A new one is added here; mypy then names each place that has to know it.
 SourceConfig = FileSourceConfig | KafkaSourceConfig | StdinSourceConfig | SyntheticSourceConfig

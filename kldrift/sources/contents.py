@@ -1,19 +1,16 @@
 """What is in one file: lines (NDJSON, CSV), or rows of a format that is not a stream of bytes (Parquet, Arrow)."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from kldrift.errors import KldriftError, SourceError
 from kldrift.records.samples import RowRange
+from kldrift.sources.base import ErrorCallback, Position
 from kldrift.sources.framing import first_record_end, read_records
 from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint
-
-Position = Mapping[str, int | str]
-#: Takes a word from a bounded set and a sentence for the log.
-ErrorCallback = Callable[[str, str], None]
 
 _SKIP_BYTES = 1 << 20
 #: Decompression by the end of the name, or by the first bytes (a rotation may have added a number to the name).

@@ -1,25 +1,27 @@
-"""Named distributions that synthetic features are drawn from."""
+"""Samplers for the distributions of synthetic features."""
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
+
+from kldrift.records.sources import Distribution, DistributionName
 
 Value = float | int | str | bool
 
 
-class Distribution(Protocol):
-    """Values of a feature, `missing` of them absent on average."""
+class Sampler(Protocol):
+    """Draws the values of a feature."""
 
     @property
     def missing(self) -> float:
-        """Share of missing values, in [0, 1]."""
+        """Expected share of missing values, in [0, 1]."""
         ...
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         ...
 
 
@@ -30,7 +32,7 @@ def _expect(holds: bool, what: str, value: object) -> None:
 
 @dataclass(frozen=True, slots=True)
 class _WithMissing:
-    """What every distribution has."""
+    """The share of missing values, which every sampler has."""
 
     missing: float = 0.0
 
@@ -51,14 +53,14 @@ class Normal(_WithMissing):
         _expect(0 <= self.std < math.inf, "std ≥ 0", self.std)
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         values: list[float] = random.normal(self.mean, self.std, n).tolist()
         return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogNormal(_WithMissing):
-    """exp of Normal(mean, sigma²)."""
+    """Exponential of a Normal(mean, sigma²) variable."""
 
     mean: float = 0.0
     sigma: float = 1.0
@@ -69,7 +71,7 @@ class LogNormal(_WithMissing):
         _expect(0 <= self.sigma < math.inf, "sigma ≥ 0", self.sigma)
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         values: list[float] = random.lognormal(self.mean, self.sigma, n).tolist()
         return values
 
@@ -86,14 +88,14 @@ class Uniform(_WithMissing):
         _expect(-math.inf < self.low < self.high < math.inf, "low < high, finite", (self.low, self.high))
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         values: list[float] = random.uniform(self.low, self.high, n).tolist()
         return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Exponential(_WithMissing):
-    """Exponential with this scale (its mean)."""
+    """Exponential with this scale, which is its mean."""
 
     scale: float = 1.0
 
@@ -102,14 +104,14 @@ class Exponential(_WithMissing):
         _expect(0 < self.scale < math.inf, "scale > 0", self.scale)
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         values: list[float] = random.exponential(self.scale, n).tolist()
         return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Poisson(_WithMissing):
-    """Counts, Poisson with this rate (their mean)."""
+    """Poisson counts with this rate, which is their mean."""
 
     rate: float = 1.0
 
@@ -118,14 +120,14 @@ class Poisson(_WithMissing):
         _expect(0 <= self.rate <= 1e18, "rate between 0 and 1e18", self.rate)
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         values: list[int] = random.poisson(self.rate, n).tolist()
         return values
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Categorical(_WithMissing):
-    """Categories with these probabilities (weights: they are divided by their sum)."""
+    """Categories with these weights, which are divided by their sum."""
 
     probabilities: Mapping[str, float]
 
@@ -139,7 +141,7 @@ class Categorical(_WithMissing):
         )
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:
-        """`n` independent values."""
+        """Draw `n` independent values."""
         categories = list(self.probabilities)
         upper = np.cumsum(list(self.probabilities.values()))
         codes = np.searchsorted(upper, random.random(n) * upper[-1], side="right")
@@ -148,16 +150,16 @@ class Categorical(_WithMissing):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Constant(_WithMissing):
-    """The same value always."""
+    """One value throughout."""
 
     value: Value
 
     def draw(self, random: np.random.Generator, n: int) -> Sequence[Value]:  # noqa: ARG002 - nothing is random
-        """`n` times the value."""
+        """Repeat the value `n` times."""
         return [self.value] * n
 
 
-_FAMILIES: dict[str, type[_WithMissing]] = {
+_FAMILIES: Mapping[DistributionName, type[_WithMissing]] = {
     "normal": Normal,
     "lognormal": LogNormal,
     "uniform": Uniform,
@@ -167,27 +169,31 @@ _FAMILIES: dict[str, type[_WithMissing]] = {
     "constant": Constant,
 }
 
-#: The names that `distribution` knows.
-FAMILIES = tuple(_FAMILIES)
 
-
-def distribution(family: str, **parameters: object) -> Distribution:
-    """The distribution of this name, with these parameters and `missing`.
+def sampler(given: Distribution) -> Sampler:
+    """Return the sampler for a distribution.
 
     Raises
     ------
     ValueError
-        an unknown name or parameter, or a value out of its range
+        an unknown name or parameter, or a value out of range
     """
-    kind = _FAMILIES.get(family)
+    kind = _FAMILIES.get(given.name)
     if kind is None:
-        raise ValueError(f"expected a distribution out of {', '.join(_FAMILIES)}, got {family!r}")
+        raise ValueError(f"expected a distribution out of {', '.join(_FAMILIES)}, got {given.name!r}")
+    parameters: dict[str, Any] = {"missing": given.missing}
+    if kind is Categorical:
+        parameters["probabilities"] = given.parameters
+    elif kind is Constant:
+        parameters["value"] = given.value
+    else:
+        parameters |= given.parameters
     known = [f.name for f in fields(kind)]
     unknown = [name for name in parameters if name not in known]
     if unknown:
-        raise ValueError(f"{family} takes {', '.join(known)}; got {', '.join(unknown)}")
+        raise ValueError(f"{given.name} takes {', '.join(known)}; got {', '.join(unknown)}")
     try:
-        made: Distribution = kind(**parameters)  # type: ignore[arg-type, assignment] # each class checks its own
+        made: Sampler = kind(**parameters)  # type: ignore[assignment] # every subclass has `draw`
     except TypeError as error:
-        raise ValueError(f"{family} takes {', '.join(known)}: {error}") from error
+        raise ValueError(f"{given.name} takes {', '.join(known)}: {error}") from error
     return made

@@ -7,23 +7,25 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from kldrift.errors import SourceError
-from kldrift.records.samples import Chunk
-from kldrift.sources.base import Positions
-from kldrift.sources.contents import Content, ErrorCallback, Identity, LineContent, Piece, Position, RowContent
+from kldrift.records.samples import MAX_CHUNK_NUMBERS, Chunk
+from kldrift.records.sources import FileSourceConfig
+from kldrift.sources.base import Position, Positions, Surroundings
+from kldrift.sources.contents import Content, Identity, LineContent, Piece, RowContent
 
-# Handles are held so that what is written just before a rename or a deletion is read; not so many of them that a
-# process with the usual limit of 1024 runs out.
+# Handles stay open so that data written just before a rename or a deletion is still read; few enough that a process
+# with the usual limit of 1024 does not run out.
 _MAX_HANDLES = 256
-# Positions remembered of files that went out of sight, should they come back under another name.
+# Positions kept of files that are out of sight, in case they come back under another name.
 _MAX_REMEMBERED = 4096
+# A chunk of a Parquet file has at most this many rows.
+_MAX_CHUNK_ROWS = 1 << 16
 
 
 @dataclass(slots=True)
 class _File:
-    """A file being read, under the name it has now."""
+    """A file being read, under its current name."""
 
     path: str
     content: Content
@@ -37,81 +39,77 @@ class _File:
 
 @dataclass(slots=True)
 class _Reading:
-    """What one call of `FileSource.chunks` keeps."""
+    """The state of one call of `FileSource.chunks`."""
 
     positions: Positions
     stop: threading.Event
     files: dict[str, _File] = field(default_factory=dict)
-    held: dict[str, _File] = field(default_factory=dict)  # with an open handle; the last one was read last
+    held: dict[str, _File] = field(default_factory=dict)  # have an open handle; most recently read last
     remembered: dict[str, Position] = field(default_factory=dict)  # out of sight
     complaints: dict[str, str] = field(default_factory=dict)
     n_bytes: int = 0
 
 
 class FileSource:
-    """Files that a pattern names, in the order of their names.
+    """Files that match a pattern, in the order of their names.
 
-    A stream is a file, whatever its name: its key is ``device:inode``, so that a renamed file goes on where it was.
-    A position holds `path` (for people), `device`, `inode`, `fingerprint` and `offset`, in decompressed bytes (lines),
-    or `row` (rows). The fingerprint covers the bytes at the front and just before the offset: a file that was
-    truncated, even if it has grown past the offset again, or another file that got the same inode, is read from its
-    beginning.
+    A stream is a file, whatever its name: its key is ``device:inode``, so a renamed file continues where it was.
+    A position holds `path` (for the reader's benefit only), `device`, `inode`, `fingerprint` and `offset`, in
+    decompressed bytes (lines), or `row` (rows). The fingerprint covers the bytes at the start of the file and those
+    just before the offset. A file that was truncated, even one that has since grown past the offset, or a different
+    file that got the same inode, is therefore read from its beginning.
 
-    Followed, a file is read as it grows, through renames and truncation; what is behind its last newline waits for
-    the rest of the line. A file that was renamed, or is not named by the pattern any more, is read on by its open
-    handle; once nothing was added for `rotated_wait_ms`, what is behind its last newline is taken as a record.
-    The copies that copy-truncate and compression leave are other files with the same records: the pattern must not
-    name them.
+    NDJSON and CSV files, plain, gzip or zstd, are read as lines; in CSV the first record names the columns
+    (`Chunk.header`) and newlines within quotes do not end a record. Parquet files are complete as soon as they exist
+    and are read as ranges of rows.
+
+    A followed file is read as it grows, through renames and truncation; an incomplete last line waits for its
+    newline. A file that was renamed, or that the pattern no longer matches, is still read through its open handle;
+    once it has not grown for `rotated_wait_ms`, its incomplete last line is taken as a record. Files that
+    copy-truncate and compression leave behind are separate files with the same records: the pattern must not match
+    them.
+
+    `on_error` is called for each file that cannot be read and for each record that is skipped, with a reason out of
+    `not_found`, `vanished`, `permission`, `read`, `not_a_file`, `corrupt`, `truncated`, `unreadable`,
+    `record_too_long` and `unbalanced_quote`: once per file and reason, until the file can be read again.
 
     Parameters
     ----------
-    name : in the configuration
-    pattern : a path, or a glob (``*``, ``?``, ``[]``, ``**`` for any folders)
-    framing : `lines`: NDJSON or CSV, plain, gzip or zstd; `rows`: files that are whole when they are there (Parquet)
-    header : CSV: the first record names the columns (`Chunk.header`), newlines within quotes do not end a record
-    follow : go on for ever, also with files that appear later; else end after the last file
-    clock_ms : the time, in ms since the epoch
-    on_error : told of each file that cannot be read and of what is passed over: a word out of `not_found`,
-        `vanished`, `permission`, `read`, `not_a_file`, `corrupt`, `truncated`, `unreadable`, `record_too_long`,
-        `unbalanced_quote`, and a sentence. Once a file and reason, until the file can be read again.
+    count_rows : counts the rows of a Parquet file; raises `KldriftError` or `OSError` if it cannot
     chunk_bytes : how much of a file to read at a time
-    rows_per_chunk : rows of a `RowRange`
-    count_rows : counts the rows of a file (`rows`); raises `KldriftError` or `OSError` when it cannot
-    max_record_bytes : a longer record is passed over
-    poll_seconds : between two looks for something new
-    rotated_wait_ms : how long a renamed file must be quiet to be done with
-    wait : waits until the event is set, at most so many seconds
+    rows_per_chunk : rows of a `RowRange`; None: as many as fit in memory, given how much is read from each row
+    max_record_bytes : longer records are skipped
+    poll_seconds : time between two looks for new data
+    rotated_wait_ms : how long a renamed file must stay unchanged to be finished
+    wait : waits until the event is set, for at most the given number of seconds
     """
 
     def __init__(
         self,
-        name: str,
-        pattern: str,
-        framing: Literal["lines", "rows"],
-        header: bool,
-        follow: bool,
-        clock_ms: Callable[[], int],
-        on_error: ErrorCallback,
+        config: FileSourceConfig,
+        surroundings: Surroundings,
         *,
-        chunk_bytes: int = 8 << 20,
-        rows_per_chunk: int = 1 << 16,
         count_rows: Callable[[Path], int] | None = None,
+        chunk_bytes: int = 8 << 20,
+        rows_per_chunk: int | None = None,
         max_record_bytes: int = 16 << 20,
         poll_seconds: float = 0.25,
         rotated_wait_ms: int = 5_000,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
-        if framing == "rows" and count_rows is None:
-            raise ValueError("framing 'rows' needs count_rows")
-        self.name = name
-        self._pattern = pattern
-        self._header = header
-        self._follow = follow
-        self._clock_ms = clock_ms
-        self._on_error = on_error
+        if config.format == "parquet" and count_rows is None:
+            raise ValueError("parquet files need count_rows")
+        self.name = config.name
+        self._pattern = config.path
+        self._header = config.format == "csv"
+        self._follow = config.follow and not surroundings.once
+        self._clock_ms = surroundings.clock_ms
+        self._on_error = surroundings.on_error
         self._chunk_bytes = chunk_bytes
-        self._rows_per_chunk = rows_per_chunk
-        self._count_rows = count_rows
+        self._rows_per_chunk = rows_per_chunk or max(
+            1, min(_MAX_CHUNK_ROWS, MAX_CHUNK_NUMBERS // max(1, surroundings.row_numbers))
+        )
+        self._count_rows = count_rows if config.format == "parquet" else None
         self._max_record_bytes = max_record_bytes
         self._poll_seconds = poll_seconds
         self._rotated_wait_ms = rotated_wait_ms
@@ -123,8 +121,8 @@ class FileSource:
         Raises
         ------
         SourceError
-            not followed: no file is there (`not_found`), or, after the last file, some could not be read to their
-            end (`incomplete`; `on_error` had each of them)
+            not followed: no file matches (`not_found`), or, after the last file, some could not be read to their
+            end (`incomplete`; each was passed to `on_error`)
         """
         reading = _Reading(positions, stop)
         try:
@@ -137,7 +135,7 @@ class FileSource:
         paths = self._paths()
         if not paths:
             raise SourceError(
-                f"expected files named by {self._pattern!r}, found none; check the path and the working directory",
+                f"expected files that match {self._pattern!r}, found none; check the path and the working directory",
                 "not_found",
             )
         for path in paths:
@@ -164,7 +162,7 @@ class FileSource:
                 yield from self._follow_file(reading, stream, file)
                 if reading.stop.is_set():
                     return
-            # Waiting also while little comes gathers what is written line by line into chunks worth decoding.
+            # Waiting even while a little arrives gathers lines written one by one into chunks worth decoding.
             if reading.n_bytes < self._chunk_bytes:
                 yield None
                 self._wait(reading.stop, self._poll_seconds)
@@ -175,7 +173,7 @@ class FileSource:
         return sorted(glob.glob(self._pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
 
     def _scan(self, reading: _Reading) -> None:
-        """Find new files, new names of known ones, and those that have gone."""
+        """Find new files, new names of known files, and files that have gone."""
         paths = self._paths()
         if paths:
             reading.complaints.pop("", None)
@@ -184,7 +182,7 @@ class FileSource:
                 reading,
                 "",
                 "not_found",
-                f"expected files named by {self._pattern!r}, found none at first; one that comes is read",
+                f"expected files that match {self._pattern!r}, found none yet; files that appear will be read",
             )
         in_sight = {stream for path in paths for stream, file in [self._look_at(reading, path)] if file}
         for stream, file in reading.files.items():
@@ -192,18 +190,16 @@ class FileSource:
                 file.gone, file.quiet_since_ms, file.settled = True, self._clock_ms(), False
 
     def _look_at(self, reading: _Reading, path: str) -> tuple[str, _File | None]:
-        """The file of this name, if there is one that can be read."""
+        """Return the file of this name, if there is a readable one."""
         try:
-            status = os.stat(path)  # noqa: PTH116 - for a thousand files at each poll
+            status = os.stat(path)  # noqa: PTH116 - fast enough for a thousand files at each poll
         except OSError as error:
             self._complain_of(reading, path, error)
             return "", None
         if stat.S_ISDIR(status.st_mode) and path != self._pattern:
             return "", None
         if not stat.S_ISREG(status.st_mode):
-            self._complain(
-                reading, path, "not_a_file", f"{path}: expected a file, it is none; name files, as in DIR/*.ndjson"
-            )
+            self._complain(reading, path, "not_a_file", f"{path}: not a regular file; name files, as in DIR/*.ndjson")
             return "", None
         identity = Identity.of(status)
         file = reading.files.get(identity.stream)
@@ -231,7 +227,7 @@ class FileSource:
         return file
 
     def _follow_file(self, reading: _Reading, stream: str, file: _File) -> Iterator[Chunk | None]:
-        """Read what is new in a file; once it is quiet, finish it if nothing can follow."""
+        """Read what is new in a file; once it is quiet, finish it if nothing more can follow."""
         if file.gone:
             fd = file.content.open_fd()
             if fd is None:
@@ -255,7 +251,7 @@ class FileSource:
                 if reading.stop.is_set():
                     return
         except SourceError as error:
-            # The same bytes would fail the same way: it is read again when it has changed.
+            # The same bytes would fail the same way: read the file again only once it has changed.
             file.content.close()
             self._complain(reading, file.path, error.reason, str(error))
         except OSError as error:
@@ -281,7 +277,7 @@ class FileSource:
         )
 
     def _let_go(self, reading: _Reading, stream: str, file: _File) -> None:
-        """Forget a file that is out of sight, but for its position if it is not deleted."""
+        """Forget a file that is out of sight, except for its position unless it was deleted."""
         fd = file.content.open_fd()
         if fd is None or os.fstat(fd).st_nlink:
             reading.remembered[stream] = {"path": _printable(file.path), **file.content.position()}
@@ -293,7 +289,7 @@ class FileSource:
         reading.complaints.pop(file.path, None)
 
     def _hold(self, reading: _Reading, stream: str, file: _File) -> None:
-        """Close the handles of the files that were read longest ago, lest there be too many."""
+        """Close the handles of the files that were read longest ago, to bound their number."""
         reading.held.pop(stream, None)
         if file.content.open_fd() is None:
             return
@@ -310,7 +306,7 @@ class FileSource:
                 reason = "permission"
             case _:
                 reason = "read"
-        self._complain(reading, path, reason, f"{path}: cannot be read ({error.strerror}); it is tried again")
+        self._complain(reading, path, reason, f"{path}: cannot be read ({error.strerror}); will retry")
 
     def _complain(self, reading: _Reading, path: str, reason: str, detail: str) -> None:
         if reading.complaints.get(path) != reason:
@@ -326,5 +322,5 @@ def _is_at(path: str, identity: Identity) -> bool:
 
 
 def _printable(path: str) -> str:
-    """A path as text that can be stored and logged, whatever its bytes."""
+    """Return a path as text that can be stored and logged, whatever its bytes."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")

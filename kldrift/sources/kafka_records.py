@@ -8,15 +8,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, groupby
 from operator import itemgetter
-from typing import Literal
 
 import numpy as np
 import orjson
 from confluent_kafka import Message
 
+from kldrift.records.sources import KafkaFormat
 from kldrift.records.types import IntArray
-
-ValueFormat = Literal["ndjson", "json", "arrow"]
 
 _BLANK = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
@@ -88,7 +86,7 @@ def pieces(records: Records, max_bytes: int) -> Iterable[Records]:
         start = stop
 
 
-def lines_of(records: Records, body_format: ValueFormat) -> tuple[Lines, list[int]]:
+def lines_of(records: Records, body_format: KafkaFormat) -> tuple[Lines, list[int]]:
     """The rows of the values, one a line, and the offsets of records that hold none.
 
     Parameters

@@ -4,54 +4,52 @@ import os
 import select
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 
 from kldrift.errors import SourceError
 from kldrift.records.samples import Chunk
-from kldrift.sources.base import Positions
-from kldrift.sources.contents import ErrorCallback
+from kldrift.records.sources import StdinSourceConfig
+from kldrift.sources.base import Positions, Surroundings
 from kldrift.sources.framing import first_record_end, records_end
 
 _READ_BYTES = 64 << 10
 
 
 class StdinSource:
-    """The lines (NDJSON or CSV) that come through a pipe.
+    """Lines (NDJSON or CSV) that arrive through a pipe.
 
-    A pipe cannot go back: positions say how many bytes were handed over and are of no use to read from. A restart
-    begins with what comes next; what was read but not handed over is lost with the process. Within the process a later
-    call goes on where the one before ended.
+    The first record of CSV names the columns (`Chunk.header`), and newlines within quotes do not end a record.
+
+    A pipe cannot go back: positions say how many bytes were handed over and cannot be used to read again. A restarted
+    process begins with whatever comes next; what was read but not handed over is lost with the old process. Within a
+    process, a later call continues where the previous one ended.
+
+    `on_error` gets the reason `record_too_long` for each record that is skipped.
 
     Parameters
     ----------
-    name : in the configuration
-    header : CSV: the first record names the columns (`Chunk.header`), newlines within quotes do not end a record
-    clock_ms : the time, in ms since the epoch
-    on_error : told of what is passed over (`record_too_long`)
     fd : the file descriptor to read
-    chunk_bytes : about how much to gather into one chunk while more is ready; a slow writer's lines go on at once
-    max_record_bytes : a longer record is passed over
-    poll_seconds : how long to wait for something to read before looking at the stop flag
+    chunk_bytes : approximate size of a chunk while more input is ready; a slow writer's lines are passed on at once
+    max_record_bytes : longer records are skipped
+    poll_seconds : how long to wait for input before checking the stop flag
     """
 
     stream = "stdin"
 
     def __init__(
         self,
-        name: str,
-        header: bool,
-        clock_ms: Callable[[], int],
-        on_error: ErrorCallback,
+        config: StdinSourceConfig,
+        surroundings: Surroundings,
         *,
         fd: int = 0,
         chunk_bytes: int = 1 << 20,
         max_record_bytes: int = 16 << 20,
         poll_seconds: float = 0.25,
     ) -> None:
-        self.name = name
-        self._csv = header
-        self._clock_ms = clock_ms
-        self._on_error = on_error
+        self.name = config.name
+        self._csv = config.format == "csv"
+        self._clock_ms = surroundings.clock_ms
+        self._on_error = surroundings.on_error
         self._fd = fd
         self._chunk_bytes = chunk_bytes
         self._max_record_bytes = max(max_record_bytes, chunk_bytes)
@@ -59,12 +57,12 @@ class StdinSource:
         self._pending = bytearray()
         self._header = b""
         self._n_bytes = 0
-        self._passing_over = False
+        self._skipping = False
         self._ended = False
 
     def chunks(self, positions: Positions, stop: threading.Event) -> Generator[Chunk | None, None, None]:  # noqa: ARG002
-        """Yield what comes through the pipe; see `Source`. The positions are not used."""
-        if self._fd == 0 and sys.stdin is None:  # the process was started with it closed: 0 may be anything by now
+        """Yield what arrives through the pipe; see `Source`. The positions are not used."""
+        if self._fd == 0 and sys.stdin is None:  # closed when the process started: 0 may be any file by now
             raise SourceError("standard input is closed; pipe data into it", "read")
         try:
             poller = select.poll()
@@ -82,7 +80,7 @@ class StdinSource:
                 return
 
     def _gather(self, poller: select.poll) -> bool:
-        """Read what is ready, up to about a chunk; False when nothing was there in time."""
+        """Read what is ready, up to about a chunk; False if nothing arrived in time."""
         timeout_ms = self._poll_ms
         n_new = 0
         while n_new < self._chunk_bytes and poller.poll(timeout_ms):
@@ -101,10 +99,10 @@ class StdinSource:
         return n_new > 0
 
     def _take(self) -> bytes:
-        """Cut the whole records off what was read."""
-        if self._passing_over:
+        """Remove the whole records from what was read and return them."""
+        if self._skipping:
             end = self._pending.find(b"\n") + 1
-            self._passing_over = not end
+            self._skipping = not end
             self._drop(end or len(self._pending))
         if self._csv and not self._header:
             end = first_record_end(self._pending, quoted=True)
@@ -122,9 +120,9 @@ class StdinSource:
             self._on_error(
                 "record_too_long",
                 f"standard input: offset {self._n_bytes}: expected a record of at most {self._max_record_bytes} bytes,"
-                " found no end within them; the record is passed over",
+                " found no end within them; the record is skipped",
             )
-            self._passing_over = True
+            self._skipping = True
 
     def _drop(self, n: int) -> bytes:
         data = bytes(memoryview(self._pending)[:n])

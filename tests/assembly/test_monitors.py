@@ -13,6 +13,7 @@ from kldrift.config.load import parse_config
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.file import dump_references
 from kldrift.errors import ReferenceProblem
+from kldrift.sources.base import Surroundings
 
 DISTRIBUTIONS = {
     "normal": "{distribution: normal, mean: 1, std: 2}",
@@ -44,9 +45,9 @@ monitors:
 """,
         tmp_path / "kldrift.yaml",
     )
-    source, body_format = build_source(config.sources[0], lambda: 0, lambda *_: None, once=True)
+    source = build_source(config.sources[0], Surroundings(clock_ms=lambda: 0, on_error=lambda *_: None, once=True))
     chunks = [chunk for chunk in source.chunks({}, threading.Event()) if chunk is not None]
-    assert body_format == "ndjson"
+    assert config.sources[0].body_format == "ndjson"
     assert b"".join(chunk.payload for chunk in chunks if isinstance(chunk.payload, bytes)).count(b"\n") == 10
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import zstandard
 
-from kldrift.sources.distributions import distribution
+from kldrift.records.sources import Distribution, FileSourceConfig, SyntheticSourceConfig
+from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
 from kldrift.sources.synthetic import SyntheticSource
 
@@ -47,7 +48,8 @@ def _source(path: Path, header: bool) -> Callable[[], int]:
         raise AssertionError(f"{reason}: {detail}")
 
     def run() -> int:
-        source = FileSource("bench", str(path), "lines", header, False, lambda: 0, fail)
+        config = FileSourceConfig(name="bench", path=str(path), format="csv" if header else "ndjson")
+        source = FileSource(config, Surroundings(clock_ms=lambda: 0, on_error=fail))
         n_bytes, head = 0, 0
         for chunk in source.chunks({}, threading.Event()):
             if chunk is not None and isinstance(chunk.payload, bytes):
@@ -83,9 +85,10 @@ def main() -> None:
             ours = _best_seconds(_source(path, header), n_bytes, 5 if opener is open else 2)
             print(f"{name:12} {n_bytes / ours / 1e9:6.2f} GB/s   {loop / ours:5.2f} x a read loop")
             path.unlink()
-    features = {f"f{k}": distribution("normal") for k in range(20)}
+    features = {f"f{k}": Distribution("normal", {"mean": 0.0, "std": 1.0}) for k in range(20)}
+    config = SyntheticSourceConfig(name="bench", rate_per_second=0, seed=1, rows=100_000, features=features)
     began = time.perf_counter()
-    source = SyntheticSource("bench", features, None, 1, lambda: 0, rows=100_000)
+    source = SyntheticSource(config, Surroundings(clock_ms=lambda: 0, on_error=lambda *_: None))
     n_rows = sum(int(chunk.payload.count(b"\n")) for chunk in source.chunks({}, threading.Event()) if chunk)  # type: ignore[union-attr]
     assert n_rows == 100_000
     print(f"{'synthetic':12} {20 * n_rows / (time.perf_counter() - began) / 1e6:6.2f} M values/s")

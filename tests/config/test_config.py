@@ -14,7 +14,7 @@ from kldrift.errors import ConfigError
 from kldrift.records.sources import (
     Distribution,
     FileSourceConfig,
-    KafkaSecurityConfig,
+    KafkaSecurity,
     KafkaSourceConfig,
     StdinSourceConfig,
     SyntheticSourceConfig,
@@ -468,7 +468,7 @@ def test_a_kafka_source_with_everything():
                ca: ca.pem, certificate: c.pem, key: k.pem, key_password_file: kp}
     """)
     here = HERE.parent
-    security = KafkaSecurityConfig(
+    security = KafkaSecurity(
         "sasl_ssl",
         "SCRAM-SHA-256",
         here / "u",

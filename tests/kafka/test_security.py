@@ -11,7 +11,7 @@ from typing import Literal, get_args
 
 import pytest
 
-from kldrift.sources.kafka import KafkaSecurity
+from kldrift.records.sources import KafkaSecurity
 from tests.conftest import absent
 from tests.e2e.processes import kldrift
 from tests.kafka.broker import Broker, broker
@@ -112,7 +112,7 @@ def security(folder: Path) -> KafkaSecurity:
 
 
 def read(secure: Broker, security: KafkaSecurity) -> Reader:
-    return Reader(f"127.0.0.1:{secure.secure_port}", "t", follow=False, security=security).read_to_end()
+    return Reader(f"127.0.0.1:{secure.secure_port}", "t", once=True, security=security).read_to_end()
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)

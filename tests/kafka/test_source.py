@@ -101,10 +101,10 @@ def test_latest_begins_at_the_end(kafka: Broker, topic: str) -> None:
 
 def test_once_reads_to_the_end_that_was_there_at_the_beginning(kafka: Broker, topic: str) -> None:
     produce(kafka.address, topic, rows(0, N), PARTITIONS)
-    reader = Reader(kafka.address, topic, group=topic, follow=False).read_to_end()
+    reader = Reader(kafka.address, topic, group=topic, once=True).read_to_end()
     assert reader.failure is None
     assert reader.counts == Counter(range(N))
-    again = Reader(kafka.address, topic, reader.positions, group=topic, follow=False).read_to_end()
+    again = Reader(kafka.address, topic, reader.positions, group=topic, once=True).read_to_end()
     assert (again.failure, again.total) == (None, 0)
     assert committed(kafka, topic, topic) == {}
 
@@ -193,27 +193,27 @@ def test_a_position_that_is_not_held_any_more_goes_on_at_the_oldest_record_and_s
 
 def test_tombstones_and_empty_values_are_told_with_their_place(kafka: Broker, topic: str) -> None:
     produce(kafka.address, topic, [b'{"x":1}', None, b"", b" \n", b'{"x":2}'], 1)
-    reader = Reader(kafka.address, topic, group=topic, follow=False).read_to_end()
+    reader = Reader(kafka.address, topic, group=topic, once=True).read_to_end()
     assert reader.counts == Counter([1, 2])
     assert reader.positions == {f"{topic}/0": {"offset": 5}}
     assert reader.errors == [
-        ("tombstone", f"{topic}/0/1: the record has no value; it is passed over"),
-        ("empty", f"{topic}/0/2: expected rows, the value holds none; it is passed over"),
-        ("empty", f"{topic}/0/3: expected rows, the value holds none; it is passed over"),
+        ("tombstone", f"{topic}/0/1: the record has no value and is skipped"),
+        ("empty", f"{topic}/0/2: expected rows, but the value holds none; the record is skipped"),
+        ("empty", f"{topic}/0/3: expected rows, but the value holds none; the record is skipped"),
     ]
 
 
 def test_a_record_larger_than_a_chunk_is_a_chunk_of_its_own(kafka: Broker, topic: str) -> None:
     large = json.dumps({"x": 2, "text": "a" * 900_000}).encode()
     produce(kafka.address, topic, [b'{"x":1}', large, b'{"x":3}'], 1)
-    reader = Reader(kafka.address, topic, group=topic, follow=False, chunk_bytes=1000).read_to_end()
+    reader = Reader(kafka.address, topic, group=topic, once=True, chunk_bytes=1000).read_to_end()
     assert [len(chunk.payload) for chunk in reader.chunks] == [8, len(large) + 1, 8]  # type: ignore[arg-type]
     assert reader.counts == Counter([1, 2, 3])
 
 
 def test_a_topic_that_is_not_there(kafka: Broker) -> None:
-    for follow in (True, False):
-        reader = Reader(kafka.address, "nowhere", group="nowhere", follow=follow).read_to_end()
+    for once in (False, True):
+        reader = Reader(kafka.address, "nowhere", group="nowhere", once=once).read_to_end()
         assert reader.failure is not None
         assert reader.failure.reason == "unknown_topic"
         assert "create it, or correct `topic`" in str(reader.failure)

@@ -10,7 +10,10 @@ from confluent_kafka import Producer
 
 from kldrift.errors import SourceError
 from kldrift.records.samples import Chunk
+from kldrift.records.sources import KafkaSourceConfig
+from kldrift.sources.base import Surroundings
 from kldrift.sources.kafka import KafkaSource
+from kldrift.sources.kafka_settings import KafkaLimits
 
 Positions = dict[str, Mapping[str, int | str]]
 
@@ -41,18 +44,25 @@ class Reader:
         self.failure: SourceError | None = None
         self.stop = threading.Event()
         self.source = KafkaSource(
-            name="scores",
-            brokers=(address,),
-            topic=topic,
-            group=given.pop("group", "kldrift"),
-            body_format=given.pop("body_format", "ndjson"),
-            start=given.pop("start", "earliest"),
-            follow=given.pop("follow", True),
-            clock_ms=lambda: 7,
-            on_error=lambda reason, detail: self.errors.append((reason, detail)),
-            settled=given.pop("settled", lambda: self.positions),
-            on_rebalance=lambda streams: self.streams.append(list(streams)),
-            **{"commit_seconds": 0.2, **given},
+            KafkaSourceConfig(
+                name="scores",
+                brokers=(address,),
+                topic=topic,
+                group=given.pop("group", "kldrift"),
+                format=given.pop("format", "ndjson"),
+                start=given.pop("start", "earliest"),
+                member=given.pop("member", None),
+                security=given.pop("security", None),
+            ),
+            Surroundings(
+                clock_ms=lambda: 7,
+                on_error=lambda reason, detail: self.errors.append((reason, detail)),
+                once=given.pop("once", False),
+                settled=given.pop("settled", lambda: self.positions),
+                on_rebalance=lambda streams: self.streams.append(list(streams)),
+            ),
+            settings=given.pop("settings", None),
+            limits=KafkaLimits(**{"commit_seconds": 0.2, **given}),
         )
         self._thread = threading.Thread(target=self._run, daemon=True)
 

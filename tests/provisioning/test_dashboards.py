@@ -10,9 +10,10 @@ import pytest
 import yaml
 
 from kldrift.export.drift_families import DRIFT_FAMILIES
-from kldrift.provisioning.alerts import Watched, WatchedSource
+from kldrift.provisioning.alerts import Watched
 from kldrift.provisioning.dashboards import dashboards
 from kldrift.records.divergences import DIVERGENCES
+from kldrift.records.sources import FileSourceConfig, KafkaSourceConfig
 from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
 from tests.conftest import ROOT
 from tests.e2e.processes import kldrift
@@ -24,6 +25,8 @@ CONFIGS = [ROOT / "config/kldrift.yaml", *sorted((ROOT / "config/examples").glob
 #: What Grafana itself puts in.
 BUILT_IN = {"__rate_interval", "__range", "__interval", "__url_time_range", "__data"}
 
+TOPIC = KafkaSourceConfig("topic", ("localhost:9092",), "topic", "kldrift", "ndjson", "earliest")
+FOLLOWED = FileSourceConfig("files", "/data/*.ndjson", "ndjson", follow=True)
 BARE = Watched(
     (MonitorSpec("m", (FeatureSpec("latent", "posterior"),), (WindowSpec("5m", 300_000),)),), has_state=False
 )
@@ -42,7 +45,7 @@ FULL = Watched(
             sources=("topic", "files"),
         ),
     ),
-    (WatchedSource("topic", True, "records"), WatchedSource("files", True, "bytes")),
+    (TOPIC, FOLLOWED),
     has_tls=True,
 )
 

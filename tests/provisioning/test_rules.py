@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,19 @@ from kldrift.export.exposition import printable
 from kldrift.provisioning.alerts import (
     RuleOptions,
     Watched,
-    WatchedSource,
     left_out,
     rule_groups,
     rules_text,
     unit_tests_text,
 )
 from kldrift.provisioning.alerts.rule import humanized_duration
+from kldrift.records.sources import (
+    FileSourceConfig,
+    KafkaSourceConfig,
+    SourceConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+)
 from kldrift.records.specs import (
     FeatureSpec,
     MonitorSpec,
@@ -37,6 +44,8 @@ MINUTE = 60_000
 HOUR = 60 * MINUTE
 DEFAULT = RuleOptions()
 INLINE = ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5))
+TOPIC = KafkaSourceConfig("topic", ("localhost:9092",), "topic", "kldrift", "ndjson", "earliest")
+FOLLOWED = FileSourceConfig("files", "/data/*.ndjson", "ndjson", follow=True)
 SHIPPED = ROOT / "deploy" / "prometheus" / "kldrift.rules.yml"
 
 
@@ -84,7 +93,7 @@ def test_the_generic_rules_pass_their_own_tests(promtool: str, tmp_path: Path) -
 
 def test_every_alert_fires_once_and_is_silent_once() -> None:
     options = RuleOptions()
-    watched = Watched((spec(), spec("trades", sources=("files",))), (WatchedSource("files", True, "bytes"),))
+    watched = Watched((spec(), spec("trades", sources=("files",))), (FOLLOWED,))
     groups = rule_groups(watched, options)
     cases = yaml.safe_load(unit_tests_text(groups, options, "r.yml"))["tests"]
     fired = [case["alert_rule_test"][0] for case in cases if case["alert_rule_test"][0]["exp_alerts"]]
@@ -114,7 +123,7 @@ def test_a_test_that_is_wrong_fails(promtool: str, tmp_path: Path) -> None:
 def test_an_alert_that_nothing_can_raise_is_left_out_with_a_reason() -> None:
     full = Watched(
         (spec(sources=("topic", "files"), reference=ReferenceData(Path("r")), timestamp=TimestampSpec("ts", "s")),),
-        (WatchedSource("topic", True, "records"), WatchedSource("files", True, "bytes")),
+        (TOPIC, FOLLOWED),
         has_tls=True,
     )
     bare = Watched((spec(features=("a",)),), has_state=False)
@@ -137,11 +146,41 @@ def test_an_alert_that_nothing_can_raise_is_left_out_with_a_reason() -> None:
 
 def test_a_replay_is_not_told_off_for_its_silence() -> None:
     """A file read to its end once is silent from then on; one that is followed is not meant to be."""
-    watched = Watched((spec(sources=("files",)),), (WatchedSource("files", False, "bytes"),))
+    watched = Watched((spec(sources=("files",)),), (replace(FOLLOWED, follow=False),))
     assert not named(rules_of(watched), "KldriftNoSamples")
     assert "KldriftNoSamples: all sources are read to their end once, and are silent from then on" in left_out(watched)
-    followed = Watched((spec(sources=("files",)),), (WatchedSource("files", True, "bytes"),))
+    followed = Watched((spec(sources=("files",)),), (FOLLOWED,))
     assert len(named(rules_of(followed), "KldriftNoSamples")) == 2  # all sources, this source
+
+
+STDIN = StdinSourceConfig("stdin", "ndjson")
+SYNTHETIC = SyntheticSourceConfig("made", rate_per_second=10, seed=1, rows=None, features={})
+PARQUET = replace(FOLLOWED, path="/data/*.parquet", format="parquet")
+
+
+@pytest.mark.parametrize(
+    ("source", "endless", "lag", "late"),
+    [
+        (TOPIC, True, "records", True),
+        (FOLLOWED, True, "bytes", False),
+        (PARQUET, True, "records", False),
+        (replace(FOLLOWED, follow=False), False, "bytes", False),
+        (STDIN, False, None, False),
+        (SYNTHETIC, True, None, False),
+        (replace(SYNTHETIC, rows=10), False, None, False),
+    ],
+    ids=["kafka", "files, followed", "parquet, followed", "files", "stdin", "synthetic", "synthetic, with an end"],
+)
+def test_the_traits_of_a_source_decide_about_its_alerts(
+    source: SourceConfig, endless: bool, lag: str | None, late: bool
+) -> None:
+    rules = rules_of(Watched((spec(sources=(source.name,)),), (source,)))
+    silent = [str(rule["expr"]) for rule in named(rules, "KldriftNoSamples")]
+    assert len(silent) == (2 if endless else 0)
+    assert not endless or any(f'source="{source.name}"' in expr for expr in silent)
+    behind = [str(rule["expr"]) for rule in named(rules, "KldriftLagHigh")]
+    assert [expr.split(" ")[0] for expr in behind] == ([] if lag is None else [f"kldrift_source_lag_{lag}"])
+    assert bool(named(rules, "KldriftSamplesLate")) == late
 
 
 @pytest.mark.parametrize(
@@ -225,7 +264,7 @@ def test_any_name_makes_valid_rules(promtool: str, tmp_path: Path, names: list[s
             spec(monitor, (feature, "b", "c"), reference=ReferenceLearn(1000), sources=(source,)),
             spec(other, (feature,)),
         ),
-        (WatchedSource(source, True, "records"),),
+        (replace(TOPIC, name=source),),
         has_tls=True,
     )
     judge(promtool, tmp_path, watched, RuleOptions(job=job))

@@ -5,18 +5,29 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import polars as pl
 import pytest
 import zstandard
 
+from kldrift.assembly.sources import build_source
 from kldrift.records.samples import Chunk, RowRange
-from kldrift.sources.base import Source
-from kldrift.sources.distributions import distribution
+from kldrift.records.sources import (
+    Distribution,
+    FileSourceConfig,
+    KafkaSourceConfig,
+    SourceConfig,
+    StdinSourceConfig,
+    SyntheticSourceConfig,
+)
+from kldrift.records.types import Format
+from kldrift.sources.base import Source, Surroundings
 from kldrift.sources.file import FileSource
 from kldrift.sources.kafka import KafkaSource
+from kldrift.sources.kafka_settings import KafkaLimits
 from kldrift.sources.stdin import StdinSource
 from kldrift.sources.synthetic import SyntheticSource
 from tests.sources.mock_kafka import MockKafka
@@ -35,10 +46,14 @@ class Case:
     expected: list[object]
     decode: Callable[[Chunk], list[object]]
     resumes: bool = True
+    keeps: object = None  # alive as long as the case
 
 
 def fail(reason: str, detail: str) -> None:
     raise AssertionError(f"{reason}: {detail}")
+
+
+SURROUNDINGS = Surroundings(clock_ms=lambda: 7, on_error=fail)
 
 
 def lines(chunk: Chunk) -> list[object]:
@@ -64,19 +79,11 @@ def files(
     half = data.index(b"\n", len(data) // 2) + 1 if not header else len(data)
     (folder / f"1.{kind}").write_bytes(compress(data[:half]))
     (folder / f"2.{kind}").write_bytes(compress(data[half:] if not header else data))
+    file_format: Format = "csv" if header else "ndjson"
+    config = FileSourceConfig(name="files", path=str(folder / f"*.{kind}"), format=file_format, follow=follow)
 
     def make() -> Source:
-        return FileSource(
-            "files",
-            str(folder / f"*.{kind}"),
-            "lines",
-            header,
-            follow,
-            lambda: 7,
-            fail,
-            chunk_bytes=97,
-            wait=lambda stop, _: stop.set(),
-        )
+        return FileSource(config, SURROUNDINGS, chunk_bytes=97, wait=lambda stop, _: stop.set())
 
     if header:
         return Case(make, [(k, "a\nb") for k in range(200)] * 2, csv_rows)
@@ -85,19 +92,10 @@ def files(
 
 def parquet(folder: Path) -> Case:
     pl.DataFrame({"x": range(500)}).write_parquet(folder / "a.parquet")
+    config = FileSourceConfig(name="files", path=str(folder / "a.parquet"), format="parquet")
 
     def make() -> Source:
-        return FileSource(
-            "files",
-            str(folder / "a.parquet"),
-            "rows",
-            False,
-            False,
-            lambda: 7,
-            fail,
-            count_rows=lambda path: pl.read_parquet(path).height,
-            rows_per_chunk=33,
-        )
+        return FileSource(config, SURROUNDINGS, count_rows=lambda path: pl.read_parquet(path).height, rows_per_chunk=33)
 
     return Case(make, [(k,) for k in range(500)], parquet_rows)
 
@@ -105,63 +103,77 @@ def parquet(folder: Path) -> Case:
 def piped(folder: Path) -> Case:
     (folder / "pipe").write_bytes(LINES)
     fd = os.open(folder / "pipe", os.O_RDONLY)
-    made = StdinSource("stdin", False, lambda: 7, fail, fd=fd, chunk_bytes=1, max_record_bytes=1 << 20)
+    config = StdinSourceConfig(name="stdin", format="ndjson")
+    made = StdinSource(config, SURROUNDINGS, fd=fd, chunk_bytes=1, max_record_bytes=1 << 20)
     return Case(lambda: made, [{"x": k} for k in range(300)], lines, resumes=False)
 
 
-def synthetic() -> Case:
+def synthetic(_: Path) -> Case:
     features = {
-        "x": distribution("normal", missing=0.1),
-        "k": distribution("categorical", probabilities={"a": 1, "b": 2}),
+        "x": Distribution("normal", {"mean": 0.0, "std": 1.0}, missing=0.1),
+        "k": Distribution("categorical", {"a": 1, "b": 2}),
     }
-
-    def make() -> Source:
-        return SyntheticSource("demo", features, None, 5, lambda: 7, rows=300, chunk_rows=17)
-
-    (whole,) = [
-        c for c in SyntheticSource("demo", features, None, 5, lambda: 7, rows=300).chunks({}, threading.Event()) if c
-    ]
-    return Case(make, lines(whole), lines)
+    config = SyntheticSourceConfig(name="demo", rate_per_second=0, seed=5, rows=300, features=features)
+    (whole,) = read(SyntheticSource(config, SURROUNDINGS))
+    return Case(lambda: SyntheticSource(config, SURROUNDINGS, chunk_rows=17), lines(whole), lines)
 
 
-def kafka() -> Case:
+def kafka(_: Path) -> Case:
     brokers = MockKafka()
     brokers.write("scores", LINES.splitlines())
+    config = KafkaSourceConfig(
+        name="scores", brokers=brokers.brokers, topic="scores", group="kldrift", format="ndjson", start="earliest"
+    )
 
     def make() -> Source:
-        settings = {"group": "kldrift", "body_format": "ndjson", "start": "earliest"}
-        return KafkaSource(
-            "scores",
-            brokers.brokers,
-            "scores",
-            **settings,
-            follow=False,
-            clock_ms=lambda: 7,
-            on_error=fail,
-            chunk_bytes=500,
-        )
+        return KafkaSource(config, replace(SURROUNDINGS, once=True), limits=KafkaLimits(chunk_bytes=500))
 
-    return Case(make, [{"x": k} for k in range(300)], lines)
+    return Case(make, [{"x": k} for k in range(300)], lines, keeps=brokers)
 
 
-CASES: dict[str, Callable[[Path], Case]] = {
-    "ndjson": lambda folder: files(folder, "ndjson", bytes, follow=False),
-    "ndjson, followed": lambda folder: files(folder, "ndjson", bytes, follow=True),
-    "gzip": lambda folder: files(folder, "gz", gzip.compress, follow=False),
-    "gzip, followed": lambda folder: files(folder, "gz", gzip.compress, follow=True),
-    "zstd": lambda folder: files(folder, "zst", zstandard.compress, follow=False),
-    "csv": lambda folder: files(folder, "csv", bytes, follow=False, data=CSV, header=True),
-    "csv.gz, followed": lambda folder: files(folder, "csv.gz", gzip.compress, follow=True, data=CSV, header=True),
-    "parquet": parquet,
-    "stdin": piped,
-    "synthetic": lambda _: synthetic(),
-    "kafka": lambda _: kafka(),
+#: Cases of every source, by its record.
+CASES: dict[type[SourceConfig], dict[str, Callable[[Path], Case]]] = {
+    FileSourceConfig: {
+        "ndjson": lambda folder: files(folder, "ndjson", bytes, follow=False),
+        "ndjson, followed": lambda folder: files(folder, "ndjson", bytes, follow=True),
+        "gzip": lambda folder: files(folder, "gz", gzip.compress, follow=False),
+        "gzip, followed": lambda folder: files(folder, "gz", gzip.compress, follow=True),
+        "zstd": lambda folder: files(folder, "zst", zstandard.compress, follow=False),
+        "csv": lambda folder: files(folder, "csv", bytes, follow=False, data=CSV, header=True),
+        "csv.gz, followed": lambda folder: files(folder, "csv.gz", gzip.compress, follow=True, data=CSV, header=True),
+        "parquet": parquet,
+    },
+    KafkaSourceConfig: {"kafka": kafka},
+    StdinSourceConfig: {"stdin": piped},
+    SyntheticSourceConfig: {"synthetic": synthetic},
 }
 
 
-@pytest.fixture(params=CASES)
+@pytest.mark.parametrize("record", get_args(SourceConfig), ids=lambda record: record.type_name)
+def test_every_source_that_can_be_configured_has_a_case(record: type[SourceConfig]) -> None:
+    assert CASES.get(record), f"{record.__name__}: expected a case in CASES"
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        FileSourceConfig(name="s", path="/data/*.ndjson", format="ndjson"),
+        KafkaSourceConfig(name="s", brokers=("a:1",), topic="t", group="g", format="json", start="latest"),
+        StdinSourceConfig(name="s", format="csv"),
+        SyntheticSourceConfig(name="s", rate_per_second=0, seed=1, rows=1, features={}),
+    ],
+    ids=lambda config: config.type_name,
+)
+def test_every_record_becomes_a_source_of_its_name(config: SourceConfig) -> None:
+    assert build_source(config, SURROUNDINGS).name == "s"
+
+
+NAMED = {name: make for cases in CASES.values() for name, make in cases.items()}
+
+
+@pytest.fixture(params=NAMED)
 def case(request: pytest.FixtureRequest, tmp_path: Path) -> Case:
-    return CASES[request.param](tmp_path)
+    return NAMED[request.param](tmp_path)
 
 
 def read(source: Source, positions: Mapping[str, Position] | None = None) -> list[Chunk]:

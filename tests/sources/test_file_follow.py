@@ -15,6 +15,9 @@ from hypothesis import strategies as st
 
 from kldrift.errors import DecodeError
 from kldrift.records.samples import Chunk, RowRange
+from kldrift.records.sources import FileSourceConfig
+from kldrift.records.types import Format
+from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
 from tests.sources.timeline import Position, Timeline, chunks_of, last_positions, quiet, records, text
 
@@ -35,14 +38,10 @@ def follow(
         assert errors is not None, detail
         errors.append((reason, detail))
 
+    file_format: Format = "parquet" if "count_rows" in options else "csv" if header else "ndjson"
     made = FileSource(
-        "files",
-        str(pattern),
-        options.pop("framing", "lines"),  # type: ignore[arg-type]
-        header,
-        follow=True,
-        clock_ms=timeline.clock_ms,
-        on_error=on_error,
+        FileSourceConfig(name="files", path=str(pattern), format=file_format, follow=True),
+        Surroundings(clock_ms=timeline.clock_ms, on_error=on_error),
         wait=timeline.wait,
         **options,  # type: ignore[arg-type]
     )
@@ -150,7 +149,7 @@ def test_files_and_folders_that_appear_later_are_read(tmp_path: Path) -> None:
     chunks = follow(tmp_path / "**/*.log", Timeline(*steps), errors=errors)
     assert records(chunks) == [b"1\n", b"2\n"]
     assert [reason for reason, _ in errors] == ["not_found"]
-    assert errors[0][1].endswith("found none at first; one that comes is read")
+    assert errors[0][1].endswith("found none yet; files that appear will be read")
 
 
 def test_a_backlog_is_read_without_waiting(tmp_path: Path) -> None:
@@ -315,7 +314,7 @@ def test_a_file_without_permission_is_told_once_and_read_when_it_is_granted(
         tmp_path / "*", Timeline(*quiet(5), lambda: refused.__setitem__(0, False), *quiet(1)), errors=errors
     )
     assert records(chunks) == [b"b\n", b"a\n"]
-    assert errors == [("permission", f"{tmp_path}/a: cannot be read (Permission denied); it is tried again")]
+    assert errors == [("permission", f"{tmp_path}/a: cannot be read (Permission denied); will retry")]
 
 
 def test_a_literal_path_without_permission_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -360,7 +359,7 @@ def test_parquet_files_that_appear_are_read_once_they_are_whole(tmp_path: Path) 
     path = tmp_path / "a.parquet"
     steps = [write(path, whole[:200]), *quiet(3), append(path, whole[200:]), *ROTATED_WAIT]
     errors: Errors = []
-    chunks = follow(tmp_path / "*.parquet", Timeline(*steps), errors=errors, framing="rows", count_rows=parquet_rows)
+    chunks = follow(tmp_path / "*.parquet", Timeline(*steps), errors=errors, count_rows=parquet_rows)
     assert [chunk.payload for chunk in chunks] == [RowRange(path, 0, 100)]
     assert [reason for reason, _ in errors] == ["not_found"]
 
@@ -396,9 +395,8 @@ def test_a_thousand_files_are_cheap_to_poll_and_few_are_held_open(tmp_path: Path
 def test_stop_ends_a_follow_that_waits(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"1\n")
     stop = threading.Event()
-    made = FileSource(
-        "f", str(tmp_path / "log"), "lines", False, follow=True, clock_ms=lambda: 0, on_error=lambda *_: None
-    )
+    config = FileSourceConfig(name="f", path=str(tmp_path / "log"), format="ndjson", follow=True)
+    made = FileSource(config, Surroundings(clock_ms=lambda: 0, on_error=lambda *_: None))
     iterator = made.chunks({}, stop)
     assert next(iterator) is not None
     assert next(iterator) is None
@@ -433,13 +431,11 @@ def test_nothing_is_lost_or_read_twice_while_a_writer_rotates_for_real(tmp_path:
 
     stop = threading.Event()
     made = FileSource(
-        "f",
-        str(tmp_path / "log*"),
-        "lines",
-        False,
-        follow=True,
-        clock_ms=lambda: int(1000 * time.monotonic()),
-        on_error=lambda *_: None,  # a name may vanish between the listing and the look
+        FileSourceConfig(name="f", path=str(tmp_path / "log*"), format="ndjson", follow=True),
+        Surroundings(
+            clock_ms=lambda: int(1000 * time.monotonic()),
+            on_error=lambda *_: None,  # a name may vanish between the listing and the stat
+        ),
         chunk_bytes=5000,
         poll_seconds=0.001,
     )

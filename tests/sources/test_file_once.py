@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 from kldrift.errors import DecodeError, SourceError
 from kldrift.records.samples import Chunk, RowRange
+from kldrift.records.sources import FileSourceConfig
+from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
 from tests.sources.timeline import chunks_of, last_positions, records, text
 
@@ -29,13 +31,8 @@ def source(pattern: Path | str, errors: Errors | None = None, header: bool = Fal
         errors.append((reason, detail))
 
     return FileSource(
-        "files",
-        str(pattern),
-        "lines",
-        header,
-        follow=False,
-        clock_ms=lambda: 7,
-        on_error=on_error,
+        FileSourceConfig(name="files", path=str(pattern), format="csv" if header else "ndjson"),
+        Surroundings(clock_ms=lambda: 7, on_error=on_error),
         **options,  # type: ignore[arg-type]
     )
 
@@ -47,7 +44,7 @@ def read(made: FileSource, positions: dict[str, dict[str, int | str]] | None = N
 def compress(kind: str, data: bytes) -> bytes:
     match kind:
         case ".gz":
-            return gzip.compress(data)
+            return gzip.compress(data, mtime=0)  # the same bytes whenever it is called
         case ".zst":
             return zstandard.ZstdCompressor(write_checksum=True).compress(data)
         case _:
@@ -284,7 +281,7 @@ def test_a_finished_archive_is_not_decompressed_again(tmp_path: Path, monkeypatc
 
 def test_no_file_is_an_error_that_names_the_pattern(tmp_path: Path) -> None:
     with pytest.raises(
-        SourceError, match=r"expected files named by .*nothing-\*.*found none; check the path"
+        SourceError, match=r"expected files that match .*nothing-\*.*found none; check the path"
     ) as raised:
         read(source(tmp_path / "nothing-*"))
     assert raised.value.reason == "not_found"
@@ -294,7 +291,7 @@ def test_a_folder_is_no_file(tmp_path: Path) -> None:
     errors: Errors = []
     with pytest.raises(SourceError):
         read(source(tmp_path, errors))
-    assert errors == [("not_a_file", f"{tmp_path}: expected a file, it is none; name files, as in DIR/*.ndjson")]
+    assert errors == [("not_a_file", f"{tmp_path}: not a regular file; name files, as in DIR/*.ndjson")]
 
 
 def test_a_pipe_among_the_files_does_not_block(tmp_path: Path) -> None:
@@ -348,13 +345,8 @@ def parquet_rows(path: Path) -> int:
 
 def rows_source(pattern: Path, errors: Errors, rows_per_chunk: int = 40) -> FileSource:
     return FileSource(
-        "files",
-        str(pattern),
-        "rows",
-        header=False,
-        follow=False,
-        clock_ms=lambda: 7,
-        on_error=lambda reason, detail: errors.append((reason, detail)),
+        FileSourceConfig(name="files", path=str(pattern), format="parquet"),
+        Surroundings(clock_ms=lambda: 7, on_error=lambda reason, detail: errors.append((reason, detail))),
         count_rows=parquet_rows,
         rows_per_chunk=rows_per_chunk,
     )
@@ -398,6 +390,21 @@ def test_a_damaged_parquet_file_is_named_and_the_others_go_on(tmp_path: Path) ->
     assert told.count("1.parquet") == 1
 
 
-def test_rows_need_a_counter(tmp_path: Path) -> None:
+def test_parquet_files_need_a_counter() -> None:
+    config = FileSourceConfig(name="f", path="x", format="parquet")
     with pytest.raises(ValueError, match="count_rows"):
-        FileSource("f", "x", "rows", header=False, follow=False, clock_ms=lambda: 0, on_error=lambda *_: None)
+        FileSource(config, Surroundings(clock_ms=lambda: 0, on_error=lambda *_: None))
+
+
+@pytest.mark.parametrize(("row_numbers", "rows"), [(1, 65_536), (256, 65_536), (1024, 16_384), (1 << 30, 1)])
+def test_a_range_of_wide_rows_has_fewer_of_them(tmp_path: Path, row_numbers: int, rows: int) -> None:
+    """At most 65,536 rows and at most 16,777,216 numbers."""
+    made = FileSource(
+        FileSourceConfig(name="files", path=str(tmp_path / "a.parquet"), format="parquet"),
+        Surroundings(clock_ms=lambda: 7, on_error=lambda *_: None, row_numbers=row_numbers),
+        count_rows=lambda _: 100_000,
+    )
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    first = next(made.chunks({}, threading.Event()))
+    assert first is not None
+    assert first.payload == RowRange(tmp_path / "a.parquet", 0, rows)

@@ -14,9 +14,12 @@ from hypothesis import strategies as st
 
 from kldrift.errors import SourceError
 from kldrift.records.samples import Chunk
-from kldrift.sources.kafka import KafkaSecurity, KafkaSource
+from kldrift.records.sources import KafkaSecurity, KafkaSourceConfig
+from kldrift.sources.base import Surroundings
+from kldrift.sources.kafka import KafkaSource
 from kldrift.sources.kafka_offsets import Offsets
 from kldrift.sources.kafka_records import Records, lines_of, pieces
+from kldrift.sources.kafka_settings import KafkaLimits, security_settings
 from tests.sources.mock_kafka import MockKafka
 
 SECRET = "hunter2"
@@ -31,15 +34,25 @@ def source(brokers: tuple[str, ...], topic: str, **given: Any) -> KafkaSource:
     def fail(reason: str, detail: str) -> None:
         raise AssertionError(f"{reason}: {detail}")
 
-    arguments: dict[str, Any] = {
-        "group": "kldrift",
-        "body_format": "ndjson",
-        "start": "earliest",
-        "follow": False,
-        "clock_ms": lambda: 7,
-        "on_error": fail,
-    }
-    return KafkaSource("scores", brokers, topic, **{**arguments, **given})
+    return KafkaSource(
+        KafkaSourceConfig(
+            name="scores",
+            brokers=brokers,
+            topic=topic,
+            group="kldrift",
+            format=given.pop("format", "ndjson"),
+            start=given.pop("start", "earliest"),
+            security=given.pop("security", None),
+        ),
+        Surroundings(
+            clock_ms=lambda: 7,
+            on_error=fail,
+            once=given.pop("once", True),
+            settled=given.pop("settled", None),
+            on_rebalance=given.pop("on_rebalance", lambda _: None),
+        ),
+        limits=KafkaLimits(**given),
+    )
 
 
 def read(made: KafkaSource, positions: dict[str, Any] | None = None) -> list[Chunk]:
@@ -170,7 +183,7 @@ def test_secrets_are_read_from_their_files_and_shown_nowhere(tmp_path: Path) -> 
     security = KafkaSecurity(
         "sasl_ssl", "SCRAM-SHA-512", tmp_path / "user", tmp_path / "password", ca=tmp_path / "ca.pem"
     )
-    assert security.settings() == {
+    assert security_settings(security) == {
         "security.protocol": "sasl_ssl",
         "sasl.mechanism": "SCRAM-SHA-512",
         "sasl.username": "us",
@@ -178,7 +191,7 @@ def test_secrets_are_read_from_their_files_and_shown_nowhere(tmp_path: Path) -> 
         "ssl.ca.location": str(tmp_path / "ca.pem"),
     }
     made = source(("127.0.0.1:1",), "t", security=security)
-    with pytest.raises(SourceError, match="expected settings that the Kafka client takes") as refused:
+    with pytest.raises(SourceError, match="the Kafka client refuses its settings") as refused:
         read(made)  # there is no ca.pem
     assert refused.value.reason == "configuration"
     assert SECRET not in f"{security!r}{made!r}{refused.value!r}{refused.value.__cause__!r}"
@@ -190,7 +203,7 @@ def test_a_file_without_a_secret(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(SourceError, match="expected a") as refused:
-        KafkaSecurity("sasl_ssl", "PLAIN", None, path).settings()
+        security_settings(KafkaSecurity("sasl_ssl", "PLAIN", password_file=path))
     assert refused.value.reason == "secret"
     assert str(path) in str(refused.value)
     assert SECRET not in f"{refused.value!r}{refused.value.__cause__!r}"
@@ -206,7 +219,7 @@ def test_without_the_client_library_it_says_what_to_install(monkeypatch: pytest.
 
 
 def test_no_broker_answers() -> None:
-    made = source(("127.0.0.1:1",), "t", follow=True, down_seconds=0.1)
+    made = source(("127.0.0.1:1",), "t", once=False, down_seconds=0.1)
     with pytest.raises(SourceError, match="no broker answers") as refused:
         read(made)
     assert refused.value.reason == "unreachable"
@@ -219,7 +232,7 @@ def test_a_member_reads_every_partition_and_leaves_when_it_is_stopped(mock: Mock
     for partition in range(4):
         mock.write("grouped", [b'{"x":%d}' % k for k in range(100)], partition)
     stop, positions, streams = threading.Event(), {}, []
-    made = source(mock.brokers, "grouped", follow=True, settled=lambda: positions, on_rebalance=streams.append)
+    made = source(mock.brokers, "grouped", once=False, settled=lambda: positions, on_rebalance=streams.append)
     for chunk in made.chunks({}, stop):
         if chunk is not None:
             assert chunk.payload == b"".join(b'{"x":%d}\n' % k for k in range(100))
@@ -235,7 +248,7 @@ def test_a_member_reads_every_partition_and_leaves_when_it_is_stopped(mock: Mock
 
 def test_lists_of_rows(mock: MockKafka) -> None:
     mock.write("lists", [b'[{"x":1},{"x":2}]', b'{\n"x":3}', b'[\n{"x":4}\n]'])
-    (chunk,) = read(source(mock.brokers, "lists", body_format="json"))
+    (chunk,) = read(source(mock.brokers, "lists", format="json"))
     assert chunk.payload == b'{"x":1}\n{"x":2}\n{ "x":3}\n{"x":4}\n'
     assert chunk.times_ms is not None
     assert chunk.times_ms.tolist() == [1000, 1000, 1001, 1002]
@@ -248,7 +261,7 @@ def test_an_arrow_stream_is_a_chunk_that_came_at_its_time(mock: MockKafka) -> No
         pl.DataFrame({"x": [float(x)] * 2}).write_ipc_stream(stream)
         streams.append(stream.getvalue())
     mock.write("arrows", streams)
-    chunks = read(source(mock.brokers, "arrows", body_format="arrow"))
+    chunks = read(source(mock.brokers, "arrows", format="arrow"))
     assert [chunk.payload for chunk in chunks] == streams
     assert [chunk.arrival_ms for chunk in chunks] == [1000, 1001, 1002]
     assert [chunk.position for chunk in chunks] == [{"offset": 1}, {"offset": 2}, {"offset": 3}]

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from kldrift.errors import SourceError
 from kldrift.records.samples import Chunk
+from kldrift.records.sources import StdinSourceConfig
+from kldrift.sources.base import Surroundings
 from kldrift.sources.stdin import StdinSource
 from tests.sources.timeline import records, text
 
@@ -33,7 +35,12 @@ def source(fd: int, errors: list[tuple[str, str]] | None = None, header: bool = 
         assert errors is not None, detail
         errors.append((reason, detail))
 
-    return StdinSource("stdin", header, lambda: 7, on_error, fd=fd, **options)  # type: ignore[arg-type]
+    return StdinSource(
+        StdinSourceConfig(name="stdin", format="csv" if header else "ndjson"),
+        Surroundings(clock_ms=lambda: 7, on_error=on_error),
+        fd=fd,
+        **options,  # type: ignore[arg-type]
+    )
 
 
 def piped(data: bytes, **options: object) -> list[Chunk]:

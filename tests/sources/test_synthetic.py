@@ -2,7 +2,8 @@
 
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import get_args
 
 import numpy as np
 import orjson
@@ -12,27 +13,45 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from kldrift.records.samples import Chunk
-from kldrift.sources.distributions import FAMILIES, Distribution, distribution
+from kldrift.records.sources import Distribution, DistributionName, SyntheticSourceConfig
+from kldrift.sources.base import Surroundings
+from kldrift.sources.distributions import sampler
 from kldrift.sources.synthetic import BLOCK_ROWS, SyntheticSource
 from tests.sources.timeline import Timeline, chunks_of, last_positions, quiet, records
 
 FEATURES = {
-    "normal": distribution("normal", mean=3, std=2),
-    "lognormal": distribution("lognormal", mean=0.5, sigma=2),
-    "uniform": distribution("uniform", low=-1, high=4),
-    "exponential": distribution("exponential", scale=3),
-    "poisson": distribution("poisson", rate=4),
-    "categorical": distribution("categorical", probabilities={"a": 2, "é": 1, "never": 0, "b\n": 1}),
-    "constant": distribution("constant", value="same"),
-    "holes": distribution("normal", missing=0.2),
+    "normal": Distribution("normal", {"mean": 3, "std": 2}),
+    "lognormal": Distribution("lognormal", {"mean": 0.5, "sigma": 2}),
+    "uniform": Distribution("uniform", {"low": -1, "high": 4}),
+    "exponential": Distribution("exponential", {"scale": 3}),
+    "poisson": Distribution("poisson", {"rate": 4}),
+    "categorical": Distribution("categorical", {"a": 2, "é": 1, "never": 0, "b\n": 1}),
+    "constant": Distribution("constant", value="same"),
+    "holes": Distribution("normal", missing=0.2),
 }
 
 
 def source(
-    features: Mapping[str, Distribution] = FEATURES, rate: float | None = None, seed: int = 1, **options: object
+    features: Mapping[str, Distribution] = FEATURES,
+    rate: float = 0.0,
+    seed: int = 1,
+    rows: int | None = None,
+    drift_after_ms: int | None = None,
+    drifted: Mapping[str, Distribution] | None = None,
+    clock_ms: Callable[[], int] = lambda: 7,
+    **options: object,
 ) -> SyntheticSource:
-    options.setdefault("clock_ms", lambda: 7)
-    return SyntheticSource("demo", features, rate, seed, **options)  # type: ignore[arg-type]
+    config = SyntheticSourceConfig(
+        name="demo",
+        rate_per_second=rate,
+        seed=seed,
+        rows=rows,
+        features=features,
+        drift_after_ms=drift_after_ms,
+        drifted=drifted or {},
+    )
+    surroundings = Surroundings(clock_ms=clock_ms, on_error=lambda *_: None)
+    return SyntheticSource(config, surroundings, **options)  # type: ignore[arg-type]
 
 
 def read(made: SyntheticSource, positions: dict[str, dict[str, int | str]] | None = None) -> list[Chunk]:
@@ -65,11 +84,11 @@ def test_every_family_has_its_distribution() -> None:
     assert set(column(chunks, "constant")) == {"same"}
     missing = sum(value is None for value in column(chunks, "holes"))
     assert stats.binomtest(missing, 20_000, 0.2).pvalue > 1e-3
-    assert set(FAMILIES) <= {*FEATURES}
+    assert set(get_args(DistributionName)) <= {*FEATURES}
 
 
 def test_features_and_rows_are_independent() -> None:
-    features = {name: distribution("normal") for name in "abcd"}
+    features = {name: Distribution("normal") for name in "abcd"}
     rows = [list(orjson.loads(line).values()) for line in records(read(source(features, rows=20_000)))]
     values = np.array(rows)
     shifted = np.hstack([values[:-1], values[1:], np.roll(values, BLOCK_ROWS, axis=0)[:-1]])
@@ -78,7 +97,7 @@ def test_features_and_rows_are_independent() -> None:
 
 
 def test_values_are_written_in_full() -> None:
-    values = column(read(source({"x": distribution("uniform")}, rows=5000)), "x")
+    values = column(read(source({"x": Distribution("uniform")}, rows=5000)), "x")
     assert len(set(values)) == 5000
     assert any(len(repr(value)) >= 18 for value in values)
 
@@ -112,18 +131,21 @@ def test_it_goes_on_from_any_row(rows: int, chunk_rows: int, again_rows: int, da
 
 @pytest.mark.parametrize("drift_row", [0, 1, 5000, BLOCK_ROWS, 3 * BLOCK_ROWS])
 def test_the_drift_begins_at_its_row(drift_row: int) -> None:
-    features = {"a": distribution("constant", value=0), "b": distribution("normal")}
-    drifting = source(
-        features, rows=10_000, drift_after_rows=drift_row, drift_features={"a": distribution("constant", value=1)}
-    )
-    values = column(read(drifting), "a")
+    features = {"a": Distribution("constant", value=0), "b": Distribution("normal")}
+    drifted = {"a": Distribution("constant", value=1)}
+    all_due: dict[str, dict[str, int | str]] = {"synthetic": {"row": 0, "start_ms": -1_000_000}}
+
+    def drifting() -> list[Chunk]:
+        return read(source(features, rate=1000, rows=10_000, drift_after_ms=drift_row, drifted=drifted), all_due)
+
+    values = column(drifting(), "a")
     assert values == [0] * min(drift_row, 10_000) + [1] * max(0, 10_000 - drift_row)
-    assert column(read(drifting), "b") == column(read(source(features, rows=10_000)), "b")
+    assert column(drifting(), "b") == column(read(source(features, rows=10_000)), "b")
 
 
 def test_rows_come_at_their_rate() -> None:
     timeline = Timeline(*quiet(8))
-    made = source({"a": distribution("poisson")}, rate=10, clock_ms=timeline.clock_ms, wait=timeline.wait)
+    made = source({"a": Distribution("poisson")}, rate=10, clock_ms=timeline.clock_ms, wait=timeline.wait)
     chunks = chunks_of(made, {}, timeline.stop)
     assert [(int(c.position["row"]), c.arrival_ms - 1_000_000) for c in chunks] == [
         (2, 250),
@@ -141,34 +163,29 @@ def test_rows_come_at_their_rate() -> None:
 def test_a_drift_in_time_is_a_drift_at_a_row() -> None:
     timeline = Timeline(*quiet(12))
     made = source(
-        {"a": distribution("constant", value=0)},
+        {"a": Distribution("constant", value=0)},
         rate=10,
         clock_ms=timeline.clock_ms,
         wait=timeline.wait,
         drift_after_ms=2000,
-        drift_features={"a": distribution("constant", value=1)},
+        drifted={"a": Distribution("constant", value=1)},
     )
     values = column(chunks_of(made, {}, timeline.stop), "a")
     assert values == [0] * 20 + [1] * 10
 
 
-def test_timestamps_are_when_rows_are_due_also_after_a_restart() -> None:
+def test_after_a_restart_the_rows_that_fell_due_meanwhile_follow_at_once() -> None:
     def run(positions: dict[str, dict[str, int | str]], start_ms: int) -> list[Chunk]:
         timeline = Timeline(*quiet(4), start_ms=start_ms)
-        made = source(
-            {"a": distribution("normal")},
-            rate=8,
-            clock_ms=timeline.clock_ms,
-            wait=timeline.wait,
-            timestamp_field="ts",
-        )
+        made = source({"a": Distribution("normal")}, rate=8, clock_ms=timeline.clock_ms, wait=timeline.wait)
         return chunks_of(made, positions, timeline.stop)
 
     before = run({}, 1_000_000)
     after = run(last_positions(before), 1_060_000)  # type: ignore[arg-type]
-    stamps = column(before + after, "ts")
-    assert stamps == [1_000_000 + 125 * k for k in range(len(stamps))]
-    assert len(stamps) == 8 * 61
+    assert {chunk.position["start_ms"] for chunk in before + after} == {1_000_000}
+    assert before[-1].position["row"] == 8
+    assert (after[0].position["row"], after[0].arrival_ms) == (8 * 60, 1_060_000)
+    assert len(records(before + after)) == 8 * 61
 
 
 def test_stop_is_obeyed_between_chunks() -> None:
@@ -180,38 +197,35 @@ def test_stop_is_obeyed_between_chunks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("family", "parameters", "words"),
+    ("given", "words"),
     [
-        ("gauss", {}, "expected a distribution out of normal, .*, got 'gauss'"),
-        ("normal", {"sigma": 1}, "normal takes missing, mean, std; got sigma"),
-        ("normal", {"std": -1}, "expected std ≥ 0, got -1"),
-        ("normal", {"std": "wide"}, "normal takes missing, mean, std"),
-        ("normal", {"mean": math.nan}, "expected a finite mean, got nan"),
-        ("lognormal", {"sigma": math.inf}, "expected sigma ≥ 0, got inf"),
-        ("uniform", {"low": 2}, r"expected low < high, finite, got \(2, 1.0\)"),
-        ("exponential", {"scale": 0}, "expected scale > 0, got 0"),
-        ("poisson", {"rate": -1}, "expected rate between 0 and 1e18, got -1"),
-        ("categorical", {}, "categorical takes missing, probabilities"),
-        ("categorical", {"probabilities": {"a": 0}}, "expected probabilities ≥ 0, not all of them 0"),
-        ("constant", {"value": 1, "missing": 2}, "expected missing between 0 and 1, got 2"),
+        (Distribution("gauss"), "expected a distribution out of normal, .*, got 'gauss'"),  # type: ignore[arg-type]
+        (Distribution("normal", {"sigma": 1}), "normal takes missing, mean, std; got sigma"),
+        (Distribution("normal", {"std": -1}), "expected std ≥ 0, got -1"),
+        (Distribution("normal", {"std": "wide"}), "normal takes missing, mean, std"),  # type: ignore[dict-item]
+        (Distribution("normal", {"mean": math.nan}), "expected a finite mean, got nan"),
+        (Distribution("lognormal", {"sigma": math.inf}), "expected sigma ≥ 0, got inf"),
+        (Distribution("uniform", {"low": 2}), r"expected low < high, finite, got \(2, 1.0\)"),
+        (Distribution("exponential", {"scale": 0}), "expected scale > 0, got 0"),
+        (Distribution("poisson", {"rate": -1}), "expected rate between 0 and 1e18, got -1"),
+        (Distribution("categorical"), "expected probabilities ≥ 0, not all of them 0, got {}"),
+        (Distribution("categorical", {"a": 0}), "expected probabilities ≥ 0, not all of them 0"),
+        (Distribution("constant", value=1, missing=2), "expected missing between 0 and 1, got 2"),
     ],
 )
-def test_wrong_parameters_are_named(family: str, parameters: dict[str, object], words: str) -> None:
+def test_wrong_parameters_are_named(given: Distribution, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        distribution(family, **parameters)
+        sampler(given)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"drift_features": {"c": distribution("normal")}}, "expected names out of a, got c"),
-        ({"drift_after_ms": 1, "drift_after_rows": 1, "rate": 1}, "got both; drop one"),
-        ({"drift_after_ms": 1}, "need a rate"),
-        ({"timestamp_field": "ts"}, "need a rate"),
-        ({"timestamp_field": "a", "rate": 1}, "'a' is a feature"),
+        ({"drifted": {"c": Distribution("normal")}}, "expected names out of a, got c"),
+        ({"drift_after_ms": 1}, "needs a rate"),
         ({"rate": -1}, "got -1"),
     ],
 )
 def test_contradictions_are_named(options: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        source({"a": distribution("normal")}, **options)  # type: ignore[arg-type]
+        source({"a": Distribution("normal")}, **options)  # type: ignore[arg-type]

@@ -35,7 +35,7 @@ def left_out(watched: Watched) -> list[str]:
         "KldriftSamplesLate": (not can_be_late(watched), "samples have the time at which they arrive"),
         "KldriftSourceDown": (not watched.sources, "there is no pull source"),
         "KldriftLagHigh": (
-            not any(source.lag for source in watched.sources),
+            not any(source.lag_unit for source in watched.sources),
             "there is no source that knows how far behind it is",
         ),
         "KldriftStateNotWritten, KldriftStateDamaged": (not watched.has_state, "no state is kept"),

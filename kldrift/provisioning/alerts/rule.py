@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kldrift.export.exposition import printable
+from kldrift.records.sources import SourceConfig
 from kldrift.records.specs import MonitorSpec, ReferenceFamily, ReferenceInline, ReferencePrevious
 
 SECOND, MINUTE, HOUR, DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -15,26 +16,11 @@ Severity = Literal["warning", "critical"]
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedSource:
-    """A pull source, as far as alerts need to know it.
-
-    Parameters
-    ----------
-    endless : False where it is read to its end once, and is silent from then on
-    lag : the unit in which it knows how far behind it is
-    """
-
-    name: str
-    endless: bool
-    lag: Literal["bytes", "records"] | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Watched:
     """What of a configuration decides about its alerts."""
 
     monitors: tuple[MonitorSpec, ...]
-    sources: tuple[WatchedSource, ...] = ()
+    sources: tuple[SourceConfig, ...] = ()
     tick_ms: int = 10_000
     has_state: bool = True
     has_tls: bool = False
@@ -44,7 +30,7 @@ class Watched:
         fed = [source.endless for source in self.sources if source.name in monitor.sources]
         return bool(fed) and not any(fed)
 
-    def feeds(self, source: WatchedSource) -> list[MonitorSpec]:
+    def feeds(self, source: SourceConfig) -> list[MonitorSpec]:
         """The monitors that a source feeds."""
         return [monitor for monitor in self.monitors if source.name in monitor.sources]
 

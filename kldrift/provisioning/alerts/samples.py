@@ -12,13 +12,13 @@ from kldrift.provisioning.alerts.rule import (
     Case,
     RuleOptions,
     Watched,
-    WatchedSource,
     ages,
     duration_text,
     duration_words,
     humanized_duration,
     promql_text,
 )
+from kldrift.records.sources import SourceConfig
 from kldrift.records.specs import MonitorSpec
 
 
@@ -54,14 +54,14 @@ def intake_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
         alerts.append(_late(watched, options))
     if watched.sources:
         alerts.append(_source_down(watched, options))
-    if any(source.lag for source in watched.sources):
+    if any(source.lag_unit for source in watched.sources):
         alerts.append(_lag(watched, options))
     return alerts
 
 
 def can_be_late(watched: Watched) -> bool:
     """Whether rows carry a time: in a field, or as the records of a topic do."""
-    return any(monitor.timestamp for monitor in watched.monitors) or any(s.lag == "records" for s in watched.sources)
+    return any(monitor.timestamp for monitor in watched.monitors) or any(s.has_record_times for s in watched.sources)
 
 
 def _silence_ms(monitors: Iterable[MonitorSpec]) -> int:
@@ -158,7 +158,7 @@ def _silent_monitor(monitor: MonitorSpec, options: RuleOptions) -> Alert:
     )
 
 
-def _silent_source(limit_ms: int, source: WatchedSource | None, options: RuleOptions) -> Alert:
+def _silent_source(limit_ms: int, source: SourceConfig | None, options: RuleOptions) -> Alert:
     of = options.selector
     given = {} if source is None else {"source": source.name}
     labels = {**daemon_labels(options), "source": "scores", **given}
@@ -329,11 +329,11 @@ def _source_down(watched: Watched | None, options: RuleOptions) -> Alert:
 
 
 def _lag(watched: Watched | None, options: RuleOptions) -> Alert:
-    units = {"bytes", "records"} if watched is None else {source.lag for source in watched.sources}
+    units = {"bytes", "records"} if watched is None else {source.lag_unit for source in watched.sources}
     limits = {"bytes": "256e6", "records": "1e6"}
     unit = next(unit for unit in limits if unit in units)
     waiting = [f"{options.selector(f'kldrift_source_lag_{u}')} > {limit}" for u, limit in limits.items() if u in units]
-    lagging = [] if watched is None else [source.name for source in watched.sources if source.lag == unit]
+    lagging = [] if watched is None else [source.name for source in watched.sources if source.lag_unit == unit]
     labels = {**daemon_labels(options), "source": next(iter(lagging), "scores")}
     return Alert(
         "KldriftLagHigh",

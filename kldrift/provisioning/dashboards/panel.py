@@ -129,7 +129,7 @@ def fulfilled(watched: Watched | None) -> frozenset[Need] | None:
         return None
     monitors = watched.monitors
     kinds = {feature.kind for monitor in monitors for feature in monitor.features}
-    lags = {source.lag for source in watched.sources}
+    lags = {source.lag_unit for source in watched.sources}
     exported = {divergence for monitor in monitors for divergence in monitor.divergences}
     traits: dict[Trait, bool] = {
         "segments": any(monitor.segments for monitor in monitors),
