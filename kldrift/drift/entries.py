@@ -1,9 +1,9 @@
-"""Entries of bytes by key, as a state stores them."""
+"""Entries of bytes by key, the form in which state is stored."""
 
 from collections.abc import Mapping
 
 
 def below(prefix: str, entries: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The entries whose keys begin with the prefix and a slash, by the rest of their keys."""
+    """Return the entries whose keys start with the prefix and a slash, by the rest of the key."""
     start = prefix + "/"
     return {key[len(start) :]: value for key, value in entries.items() if key.startswith(start)}

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.counting.counts import Counted
+from kldrift.drift.counting.counts import CellCounts, Counted
 from kldrift.drift.counting.filling import Filling, segment_codes
-from kldrift.drift.counting.moment_windows import MomentPanes, group, merged_groups
+from kldrift.drift.counting.moment_windows import GroupMoments, group, merged_groups, stacked
 from kldrift.drift.counting.windows import Panes
 from kldrift.drift.entries import below
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
@@ -18,6 +18,7 @@ from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.stored import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
 from kldrift.drift.segments import Segmentation, Segments
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.moments import Moments
 from kldrift.records.samples import BatchSchema, FeatureSchema, SampleBatch, Vocabulary
 from kldrift.records.snapshots import AddResult, FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
@@ -129,15 +130,14 @@ class Monitor:
         return BatchSchema(tuple(columns), self.spec.timestamp)
 
     def _fresh_counts(self) -> Counted:
-        panes = Panes(self.spec.windows, self._filling.n_slots * self._filling.row_cells, _history_ms(self._references))
-        return Counted(panes, self._moment_panes())
+        cells = CellCounts(self._filling.n_slots * self._filling.row_cells)
+        return Counted(Panes(self.spec.windows, cells, _history_ms(self._references)), self._moment_panes())
 
-    def _moment_panes(self) -> dict[int, MomentPanes]:
+    def _moment_panes(self) -> dict[int, Panes[Moments]]:
+        n_groups = self._filling.n_slots
         return {
-            f: MomentPanes(
-                self.spec.windows, self._filling.n_slots, reference.n_moments, self.spec.features[f].covariance
-            )
-            for f, reference in enumerate(self._references)
+            f: Panes(self.spec.windows, GroupMoments(n_groups, reference.n_moments, feature.covariance == "full"))
+            for f, (reference, feature) in enumerate(zip(self._references, self.spec.features, strict=True))
             if reference.dimensions
         }
 
@@ -187,7 +187,7 @@ class Monitor:
             if f >= len(kept) or references[f] is kept[f]:
                 cells[after[f] : after[f + 1]] = np.arange(before[f], before[f + 1])
         groups = np.arange(self._filling.n_slots)[:, np.newaxis]
-        self._counted.panes.rearrange(np.where(cells < 0, -1, cells + groups * before[-1]).ravel())
+        self._counted.rearrange(np.where(cells < 0, -1, cells + groups * before[-1]).ravel())
         fresh = self._moment_panes()
         for f in fresh:
             if references[f] is not kept[f]:
@@ -328,7 +328,7 @@ class Monitor:
         """The divergences of all features and windows at `now_ms`."""
         at_ms = self.clock_ms(now_ms)
         counts = self._groups(at_ms)
-        moments = {f: panes.totals(at_ms) for f, panes in self._counted.moments.items()}
+        moments = {f: stacked(panes.totals(at_ms)) for f, panes in self._counted.moments.items()}
         earlier = {ms: self._groups(at_ms - ms) for ms in {r.offset_ms for r in self._references if r.offset_ms}}
         whole = WindowTotals(
             self._own_cells(counts.sum(axis=1)),
@@ -353,7 +353,7 @@ class Monitor:
 
     def _groups(self, at_ms: int) -> IntArray:
         """Counts of the windows that end at `at_ms`, (W, n_slots, cells of a row)."""
-        totals = self._counted.panes.totals(at_ms)
+        totals = np.stack(self._counted.panes.totals(at_ms))
         return totals.reshape(len(totals), self._filling.n_slots, self._filling.row_cells)
 
     def _own_cells(self, counts: IntArray) -> IntArray:

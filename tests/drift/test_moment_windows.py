@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.drift.counting.moment_windows import MomentPanes
+from kldrift.drift.counting.counts import CellCounts
+from kldrift.drift.counting.moment_windows import GroupMoments, stacked
 from kldrift.drift.counting.windows import Panes
-from kldrift.kernels.moments import add_moments
+from kldrift.kernels.moments import Moments, add_moments
 from kldrift.records.specs import WindowSpec
 from kldrift.records.types import Covariance
 
@@ -15,8 +16,8 @@ WINDOWS = (WindowSpec("12s", 12_000), WindowSpec("60s", 60_000))
 GROUPS = 3
 
 
-def panes_of(covariance: Covariance = "diagonal") -> MomentPanes:
-    return MomentPanes(WINDOWS, GROUPS, 2, covariance)
+def panes_of(covariance: Covariance = "diagonal") -> Panes[Moments]:
+    return Panes(WINDOWS, GroupMoments(GROUPS, 2, covariance == "full"))
 
 
 @settings(deadline=None, max_examples=60)
@@ -37,16 +38,16 @@ def test_every_window_holds_the_samples_that_windows_of_counts_hold(
     """A cell of the counts for each sample: what is in it says which vectors the moments are of."""
     rng = np.random.default_rng(len(steps))
     vectors, groups = rng.normal(size=(len(steps), 2)) + 5, np.array([group for _, _, group in steps], dtype=np.int32)
-    counts, moments = Panes(WINDOWS, max(len(steps), 1)), panes_of(covariance)
+    counts, moments = Panes(WINDOWS, CellCounts(max(len(steps), 1))), panes_of(covariance)
     for i, (what, second, group) in enumerate(steps):
         if what == "close":
             counts.close_before(second * 1000)
             moments.close_before(second * 1000)
         else:
-            counts.open_pane(second)[0, i] += 1
+            counts.open_pane(second)[i] += 1
             add_moments(vectors[i : i + 1], np.array([group], dtype=np.int32), *moments.open_pane(second))
     for at_ms in [second * 1000 + 500 for second in at_seconds]:
-        inside, got = counts.totals(at_ms), moments.totals(at_ms)
+        inside, got = np.stack(counts.totals(at_ms)), stacked(moments.totals(at_ms))
         for w in range(len(WINDOWS)):
             for group in range(GROUPS):
                 held = vectors[(inside[w, : len(steps)] > 0) & (groups == group)] if steps else vectors
@@ -63,7 +64,7 @@ def test_a_pane_opened_again_after_it_was_closed_adds_to_it() -> None:
     for value in (1.0, 2.0, 6.0):
         add_moments(np.full((1, 2), value), None, *panes.open_pane(2))
         panes.close_before(5_000)
-    totals = panes.totals(5_000)
+    totals = stacked(panes.totals(5_000))
     assert totals.n[:, 0].tolist() == [3, 3]
     np.testing.assert_allclose(totals.mean[0, 0], 3.0)
     np.testing.assert_allclose(totals.second[0, 0], 14.0)
@@ -75,7 +76,7 @@ def test_what_is_older_than_the_ring_falls_out() -> None:
     panes.close_before(60_000)
     panes.open_pane(10).n[0] = 7
     panes.close_before(60_000)
-    assert panes.totals(59_000).n[:, 0].tolist() == [1, 8]
+    assert stacked(panes.totals(59_000)).n[:, 0].tolist() == [1, 8]
 
 
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
@@ -84,9 +85,10 @@ def test_asking_changes_nothing(covariance: Covariance) -> None:
     add_moments(np.random.default_rng(0).normal(size=(50, 2)), None, *panes.open_pane(0))
     panes.close_before(1_000)
     add_moments(np.random.default_rng(1).normal(size=(50, 2)), None, *panes.open_pane(1))
-    first, again = panes.totals(1_500), panes.totals(1_500)
+    first, again = (stacked(panes.totals(1_500)) for _ in range(2))
     assert first.second.shape == ((2, GROUPS, 2, 2) if covariance == "full" else (2, GROUPS, 2))
     for array, other in zip(first, again, strict=True):
         np.testing.assert_array_equal(array, other)
-    first.mean[:] = 99
-    assert panes.totals(1_500).mean.max() < 99
+    for moments in panes.totals(1_500):
+        moments.mean[:] = 99
+    assert stacked(panes.totals(1_500)).mean.max() < 99

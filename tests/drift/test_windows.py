@@ -4,14 +4,20 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kldrift.drift.counting.counts import CellCounts
 from kldrift.drift.counting.windows import SLICES, Panes, pane_ms, slice_ms
 from kldrift.records.specs import WindowSpec
+from kldrift.records.types import IntArray
 
 SHORT, LONG = WindowSpec("12s", 12_000), WindowSpec("60s", 60_000)
 
 
-def totals(panes: Panes, at_ms: int) -> list[int]:
-    return panes.totals(at_ms)[:, 0].tolist()
+def panes_of(*windows: WindowSpec, n_cells: int = 1) -> Panes[IntArray]:
+    return Panes(windows, CellCounts(n_cells))
+
+
+def totals(panes: Panes[IntArray], at_ms: int) -> list[int]:
+    return [int(counts[0]) for counts in panes.totals(at_ms)]
 
 
 def test_the_base_pane_divides_every_slice() -> None:
@@ -25,18 +31,18 @@ def test_a_sample_is_in_every_window_until_it_slides_out() -> None:
     # t    0        11 12          59 60
     # 12s  |#########|
     # 60s  |#######################|
-    panes = Panes([SHORT, LONG], 1)
+    panes = panes_of(SHORT, LONG)
     panes.open_pane(0)[0] += 5
     for at, expected in [(0, [5, 5]), (11_999, [5, 5]), (12_000, [0, 5]), (59_999, [0, 5]), (60_000, [0, 0])]:
         assert totals(panes, at) == expected
-        closed = Panes([SHORT, LONG], 1)
+        closed = panes_of(SHORT, LONG)
         closed.open_pane(0)[0] += 5
         closed.close_before(at)
         assert totals(closed, at) == expected
 
 
 def test_a_pane_opened_again_after_it_was_closed_adds_to_it() -> None:
-    panes = Panes([SHORT], 1)
+    panes = panes_of(SHORT)
     for _ in range(3):
         panes.open_pane(2)[0] += 1
         panes.close_before(5_000)
@@ -44,7 +50,7 @@ def test_a_pane_opened_again_after_it_was_closed_adds_to_it() -> None:
 
 
 def test_what_is_older_than_the_ring_falls_out() -> None:
-    panes = Panes([SHORT, LONG], 1)
+    panes = panes_of(SHORT, LONG)
     panes.open_pane(50)[0] += 1
     panes.close_before(60_000)
     panes.open_pane(10)[0] += 7
@@ -59,7 +65,7 @@ def test_what_is_older_than_the_ring_falls_out() -> None:
 def test_windows_are_the_sum_of_the_samples_in_them_however_panes_are_closed(
     samples: list[tuple[int, int]], every: int
 ) -> None:
-    panes = Panes([SHORT, LONG], 1)
+    panes = panes_of(SHORT, LONG)
     samples.sort()
     for i, (second, count) in enumerate(samples):
         panes.open_pane(second)[0] += count
@@ -75,8 +81,8 @@ def test_windows_are_the_sum_of_the_samples_in_them_however_panes_are_closed(
 
 
 def test_windows_hold_all_cells() -> None:
-    panes = Panes([SHORT], 3)
-    panes.open_pane(0)[0] += np.array([1, 2, 3])
-    panes.open_pane(1)[0] += np.array([10, 20, 30])
+    panes = panes_of(SHORT, n_cells=3)
+    panes.open_pane(0)[:] += np.array([1, 2, 3])
+    panes.open_pane(1)[:] += np.array([10, 20, 30])
     panes.close_before(1_000)
-    assert panes.totals(1_500).tolist() == [[11, 22, 33]]
+    assert [counts.tolist() for counts in panes.totals(1_500)] == [[11, 22, 33]]

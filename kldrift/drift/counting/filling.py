@@ -1,4 +1,4 @@
-"""Rows into counts and moments: of all features, in one group a segment, in the panes that their times lie in."""
+"""Rows to counts and moments of all features, in one group for each segment, in the panes that their times fall in."""
 
 from collections.abc import Mapping, Sequence
 
@@ -16,21 +16,21 @@ from kldrift.kernels.moments import add_moments
 from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
-#: Panes filled in one kernel call take at most so many counts (8 bytes each).
+#: Maximum number of counts (8 bytes each) over the panes that one kernel call fills.
 MAX_SLOT_COUNTS = 1 << 22
 
-#: Codes of a vector among its cells.
+#: The codes by which a vector counts among its cells.
 PRESENT, MISSING = 0, 2
 
 
 class Filling:
-    """Where the values of a monitor's features are counted.
+    """The cells of a monitor's features, and how to count rows in them.
 
     Parameters
     ----------
-    references : of the features
-    vocabularies : of those whose codes are not the reference's own, by index
-    segments : the groups that rows are counted in, if there are some
+    references : one for each feature
+    vocabularies : by index, for the features whose codes are not those of the reference
+    segments : the groups to count rows in, if the monitor has segments
     """
 
     def __init__(
@@ -46,28 +46,28 @@ class Filling:
         if segments is not None:
             bins.append(segments.row_bins)
         self.table: BinTable = make_bin_table(bins)
-        #: Groups in which rows are counted.
+        #: Number of groups that rows are counted in.
         self.n_slots = 1 if segments is None else segments.n_slots
-        #: Cells of one group: those of the features, and one that counts rows where there are segments.
+        #: Cells of one group: those of the features and, if there are segments, one that counts rows.
         self.row_cells = int(self.table.offsets[-1])
         self._n_features = len(references)
         self._vectors = {f: reference for f, reference in enumerate(references) if reference.dimensions}
         self._segments = segments
 
     def prepare(self, batch: SampleBatch) -> Rows:
-        """The batch as the kernels take it.
+        """Return the batch in the form that the kernels take.
 
         Raises
         ------
         ValueError
-            the batch was counted in other bins
+            the batch was counted in the bins of another monitor
         """
         columns = list(batch.columns)
         vectors: dict[int, FloatArray] = {}
         invalid = {f: bad_rows for f, bad_rows in batch.invalid if f < self._n_features}
         if batch.counts is not None:
             if batch.counts.layout is not self.table:
-                raise ValueError("expected counts of this monitor's bins, got those of others")
+                raise ValueError("expected counts in this monitor's bins, got counts in other bins")
             return Rows(batch.n_rows, (), {}, None, tuple(invalid.items()), batch.counts.values)
         for f, reference in self._vectors.items():
             values = np.asarray(columns[f], dtype=np.float64)
@@ -90,22 +90,22 @@ class Filling:
         invalid: IntArray,
         lateness_ms: int,
     ) -> None:
-        """Count the rows that are taken, each in its pane.
+        """Count each row that is taken in its pane.
 
         Parameters
         ----------
-        panes, taken : (n_rows,), the number of each row's pane, and whether it is counted
+        panes, taken : (n_rows,), the number of each row's pane and whether the row counts
         invalid : (n_features,) int64, added to
-        lateness_ms : panes that end so long before the clock are closed
+        lateness_ms : panes that ended this long before the clock, or longer, are closed
         """
         kept = np.flatnonzero(taken)
         if kept.size == 0:
             return
         first, last = int(panes[kept].min()), int(panes[kept].max())
-        if first == last:  # nearly always
+        if first == last:  # almost always
             self.fill_pane(counted, first, rows if kept.size == rows.n_rows else rows.without(~taken), invalid)
             return
-        # Rows in the order of their panes, so that a stretch of panes is a stretch of rows.
+        # Sort the rows by pane, so that a range of panes is a range of rows.
         order = kept[np.argsort(panes[kept], kind="stable")]
         if not np.array_equal(order, np.arange(rows.n_rows)):
             rows = rows.ordered(order)
@@ -119,7 +119,8 @@ class Filling:
             counts = np.zeros((b - a, self.n_slots * self.row_cells), dtype=np.int64)
             self._fill(stretch.in_panes(of_pane, self.n_slots), counts.reshape(-1, self.row_cells), invalid)
             for number, row in zip(numbers[a:b].tolist(), counts, strict=True):
-                counted.panes.open_pane(number)[0] += row
+                pane = counted.panes.open_pane(number)
+                pane += row
             if self._vectors:
                 for i in range(a, b):
                     self._fill_moments(counted, int(numbers[i]), rows.part(int(bounds[i]), int(bounds[i + 1])))
@@ -127,13 +128,13 @@ class Filling:
             counted.close_before(counted.clock_ms - lateness_ms)
 
     def fill_pane(self, counted: Counted, pane: int, rows: Rows, invalid: IntArray) -> None:
-        """Count rows in one pane."""
+        """Count all rows in one pane."""
         counts = counted.panes.open_pane(pane)
         self._fill(rows, counts.reshape(self.n_slots, self.row_cells), invalid)
         self._fill_moments(counted, pane, rows)
 
     def _fill(self, rows: Rows, counts: IntArray, invalid: IntArray) -> None:
-        """Fill `counts`, and take out again the invalid values, which the columns hold as missing."""
+        """Fill `counts`, then subtract the invalid values, which the columns hold as missing."""
         if rows.counts is not None:
             counts += rows.counts
             for feature, bad_rows in rows.invalid:
@@ -153,5 +154,5 @@ class Filling:
 
 
 def segment_codes(batch: SampleBatch) -> CodeArray:
-    """The column behind those of the features."""
+    """Return the segment of each row: the column after those of the features."""
     return np.asarray(batch.columns[-1], dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Rows on their way into counts: columns as the kernels take them, whole, in another order, or a part of them."""
+"""Rows on their way into counts: columns in the form that the kernels take, whole, reordered, or in part."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,10 +16,10 @@ class Rows:
     Parameters
     ----------
     columns : float64 values or int32 codes, (n_rows,) each
-    vectors : (n_rows, d) float64 by feature index, NaN throughout where missing
-    slots : (n_rows,) int32, the group of each row, -1 to leave it out; None: all in group 0
-    invalid : (feature index, rows) of values that the columns hold as missing, and that are not
-    counts : (n_cells,) of all rows, which are in one pane and group, in place of columns
+    vectors : (n_rows, d) float64 by feature index; a missing one is all NaN
+    slots : (n_rows,) int32, the group of each row, -1 to leave the row out; None: all rows are in group 0
+    invalid : (feature index, rows) of the invalid values, which the columns hold as missing
+    counts : (n_cells,) in place of columns: the counts of all rows, which belong to one pane and group
     """
 
     n_rows: int
@@ -30,13 +30,13 @@ class Rows:
     counts: IntArray | None = None
 
     def without(self, left_out: npt.NDArray[np.bool_]) -> "Rows":
-        """The same rows, some of them left out of every group."""
+        """Return the same rows, with some of them left out of every group."""
         slots = np.zeros(self.n_rows, dtype=np.int32) if self.slots is None else self.slots.copy()
         slots[left_out] = -1
         return replace(self, slots=slots)
 
     def ordered(self, order: IntArray) -> "Rows":
-        """The rows `order`, one behind the other."""
+        """Return the rows numbered `order`, in that order."""
         invalid = [(f, np.flatnonzero(np.isin(order, bad_rows))) for f, bad_rows in self.invalid]
         return Rows(
             order.size,
@@ -47,7 +47,7 @@ class Rows:
         )
 
     def part(self, start: int, stop: int) -> "Rows":
-        """The rows from `start` to before `stop`."""
+        """Return the rows from `start` up to but not including `stop`."""
         if start == 0 and stop == self.n_rows:
             return self
         inside = [(f, rows[(rows >= start) & (rows < stop)] - start) for f, rows in self.invalid]
@@ -60,5 +60,5 @@ class Rows:
         )
 
     def in_panes(self, panes: CodeArray, n_slots: int) -> "Rows":
-        """The rows in one group for each pane (its number, (n_rows,)) and group of before."""
+        """Return the rows with one group for each pair of a pane (number, (n_rows,)) and a present group."""
         return replace(self, slots=panes if self.slots is None else panes * np.int32(n_slots) + self.slots)
