@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from kldrift.drift.judging.states import State, feature_states
 from kldrift.pages.ranking import FeatureRow, counted, rank
-from kldrift.pages.reading import reading
+from kldrift.pages.reading import why_undecided
 from kldrift.pages.segments import SegmentRow, segment_rows
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
 
@@ -67,5 +67,4 @@ def _card(monitor: MonitorSnapshot, since: Mapping[str, Mapping[int, int]]) -> M
 
 def _why(monitor: MonitorSnapshot, f: int) -> str:
     """Say why a feature is undecided in its fullest window."""
-    w = int(monitor.samples[:, f].argmax())
-    return reading(monitor, f, w, None).partition(": ")[2]
+    return why_undecided(monitor, f, int(monitor.samples[:, f].argmax()))

@@ -1,73 +1,129 @@
-"""What a series says, in words for people: its state, why it is in it, and where its divergence sits."""
+"""A series in words: its state, the reason for it, and what changed."""
 
 import numpy as np
 
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.states import series_state
-from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.pages.charts.drawing import number, numbers
+from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.types import IntArray
 
 #: A window is judged from so many samples a bin on (statistics, section 4).
 _SAMPLES_PER_BIN = 10
 
-_PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "the shape of the rest"}
+_PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "a change of shape"}
+
+#: What the cells behind the bins are called on pages.
+SPECIAL_CELLS = {
+    "underflow": "below the bins",
+    "overflow": "above the bins",
+    "other": "rare in the reference",
+    "unseen": "not in the reference",
+    "missing": "missing",
+}
+#: Number of such cells that a numeric or categorical feature has; they come last.
+N_SPECIAL = 3
 
 
 def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation | None) -> str:
-    """Why a series is in its state, in one line for people."""
+    """Say in a sentence or two which state a series is in, why, and what changed."""
     info = monitor.features[f]
-    lower, state = float(monitor.lower[w, f]), series_state(monitor, w, f)
+    lower, upper = float(monitor.lower[w, f]), float(monitor.upper[w, f])
+    state = series_state(monitor, w, f)
     if state == "empty":
-        return "empty: no samples in this window"
+        return "No samples in this window yet."
     if state == "undecided":
-        return f"undecided: {_why_undecided(monitor, f, w)}"
+        return f"Undecided: {why_undecided(monitor, f, w)}."
     if state == "quiet":
-        why = f"lower bound {_figure(lower)} is not above the warning tolerance {info.warning:g}"
-        above = monitor.upper[w, f] > info.warning
-        return f"{why}, upper bound {_figure(monitor.upper[w, f])} is: no drift shown" if above else f"{why}: no drift"
+        if upper > info.warning:
+            return (
+                f"No certain drift: KL is between {_figure(lower)} and {_figure(upper)} nats, and a warning takes a"
+                f" lower bound above {info.warning:g}."
+            )
+        return f"No drift: KL is at most {_figure(upper)} nats, within the tolerance of {info.warning:g}."
     tolerance = getattr(info, state)
-    text = f"lower bound {_figure(lower)} is above the {state} tolerance {tolerance:g}: drift"
+    text = f"{state.capitalize()}: KL is at least {_figure(lower)} nats, above the tolerance of {tolerance:g}."
     if monitor.detected[f, 1 if state == "critical" else 0] == 0:
-        text += ", but no verdict: it may be chance"
-    if explanation is not None and np.isinf(explanation.kl):
-        cell = info.cells[int(np.argmax(explanation.contributions))]
-        text += f"; the divergence is infinite, since {cell!r} has no share in the reference"
-    elif explanation is not None and explanation.kl > 0:
-        part = max(_PARTS, key=lambda name: float(getattr(explanation, name)))
-        share = 100 * getattr(explanation, part) / explanation.kl
-        cell = info.cells[int(np.argmax(explanation.contributions))]
-        text += f"; {share:.0f} % of the divergence is {_PARTS[part]}, the largest contribution that of {cell!r}"
-    return text
+        text += " It may be chance: the verdict over all features does not confirm it."
+    return text if explanation is None else text + _what_changed(monitor, f, w, explanation)
+
+
+def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation) -> str:
+    info, own_cells = monitor.features[f], slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
+    largest = int(np.argmax(explanation.contributions))
+    label = cell_label(info, largest)
+    if np.isinf(explanation.kl):
+        return f" The divergence is infinite: {label} has no share in the reference."
+    if not explanation.kl > 0:
+        return ""
+    counts = monitor.counts[w, own_cells]
+    live = counts[largest] / counts.sum()
+    reference = float(monitor.reference_probabilities[w, own_cells][largest])
+    part = max(_PARTS, key=lambda name: float(getattr(explanation, name)))
+    share = 100 * getattr(explanation, part) / explanation.kl
+    return (
+        f" {share:.0f} % of the divergence comes from {_PARTS[part]}. The biggest contributor is {label}:"
+        f" {_percent(live)} of rows now, {_percent(reference)} in the reference."
+    )
+
+
+def cell_label(info: FeatureInfo, cell: int) -> str:
+    """Name a cell within a sentence: ``0.5 to 1.25``, ``values below 3``, ``'red'``, ``missing values``."""
+    name = info.cells[cell]
+    if cell >= len(info.cells) - N_SPECIAL:
+        return "missing values" if name == "missing" else f"values {SPECIAL_CELLS[name]}"
+    if info.edges is None:
+        return repr(name)
+    left, right = float(info.edges[cell]), float(info.edges[cell + 1])
+    if right == np.nextafter(left, np.inf):
+        return f"the value {_grouped(number(left, 10))}"
+    low, high = (_grouped(text) for text in numbers((left, right)))
+    if np.isinf(left):
+        return f"values below {high}" if np.isfinite(right) else "any value"
+    return f"values from {low} on" if np.isinf(right) else f"{low} to {high}"
+
+
+def _grouped(text: str) -> str:
+    """Group the digits of a number in threes: ``21654.6`` to ``21,654.6``."""
+    whole, point, rest = text.partition(".")
+    return f"{int(whole):,}{point}{rest}" if whole.lstrip("-").isdigit() and int(whole) else text
 
 
 def _figure(value: float) -> str:
     return "∞" if np.isinf(value) else f"{value:.3g}"
 
 
-def _why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+
+
+def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
+    """Say why a series has no verdict."""
+    if int(monitor.samples[w, f]) == 0:
+        return "no samples in this window yet"
     if (problem := monitor.features[f].problem) is not None:
         return problem
     rows = float(monitor.reference_rows[w, f])
     if rows == 0:
-        return "there is nothing yet to compare this window with"
+        return "there is nothing to compare this window with yet"
     # The noise floor is (B - 1) / 2N.
     needed = _SAMPLES_PER_BIN * (1 + 2 * monitor.effective_samples[w, f] * monitor.noise_floor[w, f])
     present = _judged_samples(monitor, f, w)
     if not np.isfinite(needed):
         return f"{present:,} samples are too few"
     if present < round(needed):
-        return f"{present:,} samples, needs {needed:,.0f}"
-    return f"{rows:,.0f} rows to compare it with, needs {needed:,.0f}"
+        return f"{present:,} samples so far, and a verdict needs {needed:,.0f}"
+    return f"the reference has {rows:,.0f} rows, and a verdict needs {needed:,.0f}"
 
 
 def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:
-    """Missing values are a cell like any other; a missing vector is none."""
+    """Count the samples behind a verdict: missing values are a cell like any other, missing vectors are not."""
     counts: IntArray = monitor.counts[w, monitor.offsets[f] : monitor.offsets[f + 1]]
     return int(counts.sum() if monitor.features[f].kind in ("numeric", "categorical") else counts[:-1].sum())
 
 
 def explanation_of(monitor: MonitorSnapshot, f: int, w: int) -> Explanation | None:
-    """None where there are no cells to explain by, no samples, or nothing that they are compared with."""
+    """Explain a series by its cells; None for vectors, empty windows, and windows with nothing to compare with."""
     kind = monitor.features[f].kind
     compared = monitor.samples[w, f] > 0 and not np.isnan(monitor.divergences[w, f]).all()
     if kind not in ("numeric", "categorical") or not compared:

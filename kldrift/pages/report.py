@@ -113,7 +113,6 @@ def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:
     small = Markup("")
     if cells:
         drawn, small = histogram(cells, label), thumbnail(cells, label)
-    words = reading(monitor, f, 0, explanation_of(monitor, f, 0))
     figures = [
         (each.title, float(monitor.divergences[0, f, DIVERGENCES.index(each.name)])) for each in OTHER_DIVERGENCES
     ]
@@ -121,7 +120,7 @@ def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:
         row,
         small,
         drawn,
-        words[:1].upper() + words[1:],
+        reading(monitor, f, 0, explanation_of(monitor, f, 0)),
         [(name, value) for name, value in figures if not math.isnan(value)],
         place < OPEN_SECTIONS and row.state in ("critical", "warning"),
     )

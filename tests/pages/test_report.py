@@ -85,7 +85,7 @@ def test_what_drifts_comes_first_and_is_open_and_every_link_leads_somewhere() ->
     assert ["open" in attributes for tag, attributes in found.elements if tag == "details"] == [True, False, False]
     text = " ".join(found.words)
     assert "1 of 3 features drifts: 1 critical." in text
-    assert "is above the critical tolerance 0.1: drift" in text
+    assert "above the tolerance of 0.1." in text
 
 
 def test_names_of_features_and_files_are_escaped() -> None:

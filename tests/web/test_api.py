@@ -2,14 +2,17 @@
 
 import json
 import math
+import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from prometheus_client.exposition import choose_encoder
 
+from kldrift.pages.reading import cell_label
 from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
-from tests.web.fakes import FakeReaders, Service, loans, segmented_loans, snapshot
+from tests.web.fakes import AGE, FakeReaders, Service, loans, segmented_loans, snapshot
 
 CITY = "home%2Fcity%2C%20%C3%BC%20100%25"
 
@@ -132,8 +135,8 @@ def test_a_feature_shows_what_its_figures_were_computed_from():
         "windows": ["5m", "1h"],
         "at_ms": 7,
         "state": "ready",
-        "reading": "lower bound 0.031 is above the warning tolerance 0.01: drift; 100 % of the divergence is"
-        " the shape of the rest, the largest contribution that of '[-inf, 0.5)'",
+        "reading": "Warning: KL is at least 0.031 nats, above the tolerance of 0.01. 100 % of the divergence comes from"
+        " a change of shape. The biggest contributor is values below 0.5: 20 % of rows now, 40 % in the reference.",
         "samples": 10,
         "ready": True,
         "problem": None,
@@ -239,51 +242,72 @@ def series(detected=(1.0, 0.0), **changes):
 @pytest.mark.parametrize(
     ("monitor", "expected"),
     [
-        (series(samples=0), "empty: no samples in this window"),
-        (series(lower=0.2, detected=(1, 1)), "lower bound 0.2 is above the critical tolerance 0.1: drift"),
-        (series(lower=0.02), "lower bound 0.02 is above the warning tolerance 0.01: drift"),
+        (series(samples=0), "No samples in this window yet."),
+        (series(lower=0.2, detected=(1, 1)), "Critical: KL is at least 0.2 nats, above the tolerance of 0.1."),
+        (series(lower=0.02), "Warning: KL is at least 0.02 nats, above the tolerance of 0.01."),
         (
             series(lower=0.2),
-            "lower bound 0.2 is above the critical tolerance 0.1: drift, but no verdict: it may be chance",
+            "Critical: KL is at least 0.2 nats, above the tolerance of 0.1. "
+            + "It may be chance: the verdict over all features does not confirm it.",
         ),
-        (series(lower=math.inf, detected=(1, 1)), "lower bound ∞ is above the critical tolerance 0.1: drift"),
+        (series(lower=math.inf, detected=(1, 1)), "Critical: KL is at least ∞ nats, above the tolerance of 0.1."),
         (
             series(lower=0.01),
-            "lower bound 0.01 is not above the warning tolerance 0.01, upper bound 0.9 is: no drift shown",
+            "No certain drift: KL is between 0.01 and 0.9 nats, and a warning takes a lower bound above 0.01.",
         ),
-        (series(lower=0.0, upper=0.009), "lower bound 0 is not above the warning tolerance 0.01: no drift"),
-        (series(ready=False), "undecided: 10 samples, needs 30"),
-        (series(ready=False, noise_floor=0, reference_rows=7), "undecided: 7 rows to compare it with, needs 10"),
-        (series(ready=False, noise_floor=math.nan), "undecided: 10 samples are too few"),
-        (series(ready=False, reference_rows=0), "undecided: there is nothing yet to compare this window with"),
+        (series(lower=0.0, upper=0.009), "No drift: KL is at most 0.009 nats, within the tolerance of 0.01."),
+        (series(ready=False), "Undecided: 10 samples so far, and a verdict needs 30."),
+        (
+            series(ready=False, noise_floor=0, reference_rows=7),
+            "Undecided: the reference has 7 rows, and a verdict needs 10.",
+        ),
+        (series(ready=False, noise_floor=math.nan), "Undecided: 10 samples are too few."),
+        (series(ready=False, reference_rows=0), "Undecided: there is nothing to compare this window with yet."),
     ],
 )
 def test_the_reading_says_why_a_series_is_in_its_state(monitor, expected):
     feature = strict_json(Service(readers=FakeReaders(monitor=monitor)).get("/api/v1/monitors/loans/features/age"))
-    assert feature["reading"].partition(";")[0] == expected
+    assert re.split(r" \d+ % of", feature["reading"])[0] == expected
 
 
 @pytest.mark.parametrize(
-    ("counts", "part", "cell"),
+    ("counts", "changed"),
     [
-        ([4, 4, 0, 0, 12], "98 % of the divergence is missing values", "missing"),
-        ([0, 1, 9, 0, 0], "96 % of the divergence is values without a bin of their own", "underflow"),
-        ([0, 9, 0, 0, 1], "96 % of the divergence is the shape of the rest", "[-inf, 0.5)"),
+        ([4, 4, 0, 0, 12], ("98 %", "missing values", "missing values", "60 %", "10 %")),
+        ([0, 1, 9, 0, 0], ("96 %", "values without a bin of their own", "values below the bins", "90 %", "1 %")),
+        ([0, 9, 0, 0, 1], ("96 %", "a change of shape", "values below 0.5", "0 %", "38 %")),
     ],
-)
-def test_the_reading_of_a_drift_says_where_it_sits(counts, part, cell):
+)  # fmt: skip
+def test_the_reading_of_a_drift_says_what_changed(counts, changed):
     cells, q = np.array(loans().counts), np.array(loans().reference_probabilities)
     cells[0, :5], q[0, :5] = counts, [0.38, 0.5, 0.01, 0.01, 0.1]
     drifting = FakeReaders(monitor=loans(counts=cells, reference_probabilities=q))
     text = strict_json(Service(readers=drifting).get("/api/v1/monitors/loans/features/age"))["reading"]
-    assert text.partition("; ")[2] == f"{part}, the largest contribution that of {cell!r}"
+    share, part, cell, now, before = changed
+    assert text.endswith(
+        f"0.01. {share} of the divergence comes from {part}. The biggest contributor is {cell}:"
+        f" {now} of rows now, {before} in the reference."
+    )
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "label"),
+    [
+        (-np.inf, np.inf, "any value"), (-np.inf, 1000, "values below 1,000"), (12.5, np.inf, "values from 12.5 on"),
+        (21654.6, 32455.7, "21,655 to 32,456"), (0.3, 0.30000001, "0.3 to 0.30000001"), (-1, 0, "-1 to 0"),
+        (5.0, np.nextafter(5.0, 6), "the value 5"),
+    ],
+)  # fmt: skip
+def test_a_bin_within_a_sentence(left, right, label):
+    info = replace(AGE, edges=np.array([left, right]), cells=("", "underflow", "overflow", "missing"))
+    assert cell_label(info, 0) == label
 
 
 def test_the_reading_names_a_problem_of_the_reference_and_counts_present_vectors():
     service = Service()
-    assert service.get(f"/api/v1/monitors/loans/features/{CITY}").json()["reading"] == "undecided: too short"
+    assert service.get(f"/api/v1/monitors/loans/features/{CITY}").json()["reading"] == "Undecided: too short."
     latent = service.get("/api/v1/monitors/loans/features/latent").json()
-    assert latent["reading"] == "undecided: 7 samples, needs 170"
+    assert latent["reading"] == "Undecided: 7 samples so far, and a verdict needs 170."
 
 
 # --- segments --------------------------------------------------------------------------------------

@@ -240,8 +240,8 @@ def test_a_feature_has_a_histogram_of_each_window_with_samples():
     service = Service(readers=FakeReaders(tracks=course(5)))
     found = page(service, "/monitors/loans/feature?name=age")
     assert found.tags["figure"] == 2
-    assert "lower bound 0.031 is above the warning tolerance 0.01: drift" in found.text
-    assert "empty: no samples in this window" in found.text
+    assert "Warning: KL is at least 0.031 nats, above the tolerance of 0.01." in found.text
+    assert "No samples in this window yet." in found.text
     labels = [attrs["aria-label"] for tag, attrs in found.found if tag == "svg" and attrs.get("role") == "img"]
     assert "age, 5m: shares of the live data and of the reference" in labels
     assert "KL divergence of age over 5m in the last 3h" in labels
@@ -276,7 +276,7 @@ def test_a_vector_has_no_histogram_but_its_dimensions():
     service = Service()
     found = page(service, "/monitors/loans/feature?name=latent")
     assert found.tags["figure"] == 0
-    assert "undecided: 7 samples, needs" in found.text
+    assert "Undecided: 7 samples so far, and a verdict needs" in found.text
     assert "Dimensions, 5m dimension KL, nats 0 0.5000 1 0.2500" in found.text
     assert "Dimensions," not in page(service, "/monitors/loans/feature?name=latent&window=1h").text  # empty
 
