@@ -33,7 +33,7 @@ def cells_of(monitor: MonitorSnapshot, f: int, w: int) -> list[Cell]:
         left, right = (float(edges[i]), float(edges[i + 1])) if edges is not None and i < n_own else (None, None)
         cells.append(
             Cell(
-                name if i < n_own else SPECIAL_CELLS[name],
+                name if i < n_own else SPECIAL_CELLS.get(name, name),
                 float(live[i]),
                 float(np.nan_to_num(reference[i])),
                 float(explanation.contributions[i]),

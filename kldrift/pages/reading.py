@@ -71,7 +71,7 @@ def cell_label(info: FeatureInfo, cell: int) -> str:
     """Name a cell within a sentence: ``0.5 to 1.25``, ``values below 3``, ``'red'``, ``missing values``."""
     name = info.cells[cell]
     if cell >= len(info.cells) - N_SPECIAL:
-        return "missing values" if name == "missing" else f"values {SPECIAL_CELLS[name]}"
+        return "missing values" if name == "missing" else f"values {SPECIAL_CELLS.get(name, name)}"
     if info.edges is None:
         return repr(name)
     left, right = float(info.edges[cell]), float(info.edges[cell + 1])

@@ -264,7 +264,7 @@ def test_the_filter_with_the_keyboard_alone(browser: Browser, streams: dict[str,
     with Watched(browser, streams["electricity"], viewport=SIZES["wide"]) as watched:
         page = watched.open("/monitors/electricity")
         page.keyboard.press("Tab")
-        expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+        expect(page.get_by_role("link", name="Skip to content")).to_be_focused()
         page.keyboard.press("Enter")
         expect(page.locator("main")).to_be_focused()
         search = page.get_by_role("searchbox", name="Feature")
@@ -282,7 +282,7 @@ def test_the_filter_with_the_keyboard_alone(browser: Browser, streams: dict[str,
         page.keyboard.press("Tab")
         expect(page.get_by_role("combobox", name="State")).to_be_focused()
         page.keyboard.press("c")  # critical
-        expect(page.get_by_text("No feature is like that.")).to_be_visible()
+        expect(page.get_by_text("No features match this filter.")).to_be_visible()
         assert urlsplit(page.url).query == "q=PRICE&state=critical"
         page.reload()
         expect(search).to_have_value("PRICE")
@@ -361,7 +361,7 @@ def test_new_figures_come_without_a_reload(browser: Browser, tmp_path: Path) -> 
         client.process.terminate()
         client.process.wait(20)
         expect(page.locator("#fresh.stale")).to_have_text(
-            "no answer from the daemon; what you see is old", timeout=30_000
+            "no answer from the daemon; this page is out of date", timeout=30_000
         )
         expect(page.locator(".card").first).to_contain_text("critical")
         assert watched.wrong

@@ -14,6 +14,8 @@ from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
 from tests.web.fakes import AGE, FakeReaders, Service, loans, segmented_loans, snapshot
 
+CHANCE = " It may be chance: the verdict over all features does not confirm it."
+
 CITY = "home%2Fcity%2C%20%C3%BC%20100%25"
 
 
@@ -247,8 +249,7 @@ def series(detected=(1.0, 0.0), **changes):
         (series(lower=0.02), "Warning: KL is at least 0.02 nats, above the tolerance of 0.01."),
         (
             series(lower=0.2),
-            "Critical: KL is at least 0.2 nats, above the tolerance of 0.1. "
-            + "It may be chance: the verdict over all features does not confirm it.",
+            f"Critical: KL is at least 0.2 nats, above the tolerance of 0.1.{CHANCE}",
         ),
         (series(lower=math.inf, detected=(1, 1)), "Critical: KL is at least ∞ nats, above the tolerance of 0.1."),
         (

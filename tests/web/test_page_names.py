@@ -167,7 +167,7 @@ def test_the_searched_text_stands_in_its_field_again():
     found = page(Service(), "/monitors/loans?q=" + quote('"><script>'))
     [search] = [attrs for tag, attrs in found.found if tag == "input" and attrs["type"] == "search"]
     assert search["value"] == '"><script>'
-    assert "No feature is like that." in found.text
+    assert "No features match this filter." in found.text
 
 
 # --- counts and history -----------------------------------------------------------------------------

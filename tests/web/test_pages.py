@@ -269,7 +269,7 @@ def test_a_reference_that_is_no_good_and_an_infinite_divergence():
     text = page(Service(), "/monitors/loans/feature?name=" + quote("home/city, ü 100%")).text
     assert "This reference supports no verdict: too short" in text
     assert "KL divergence ∞ –" in text
-    assert "known exactly; of" in text
+    assert "known exactly; made" in text
 
 
 def test_a_vector_has_no_histogram_but_its_dimensions():
@@ -298,7 +298,7 @@ def test_infinities_and_gaps_over_time():
 def test_the_overview_says_what_drifts_what_is_undecided_and_why():
     found = page(Service(), "/")
     assert "1 warning 2 undecided" in found.text
-    assert "2 not decided, and why" in found.text
+    assert "2 undecided, with the reasons" in found.text
     assert "too short" in found.text
     assert "series limit" in found.text
     assert "files down 3 no such file" in found.text
@@ -307,7 +307,7 @@ def test_the_overview_says_what_drifts_what_is_undecided_and_why():
 def test_a_daemon_that_is_not_ready_says_so():
     found = page(Service(readers=FakeReaders(ready=False, monitors=())), "/")
     assert "not ready kernels are being compiled" in found.text
-    assert "Nothing is evaluated yet: kernels are being compiled." in found.text
+    assert "Nothing has been evaluated yet: kernels are being compiled." in found.text
 
 
 def test_the_configuration_is_text():
@@ -335,7 +335,7 @@ def test_a_thousand_undecided_features_are_counted_and_the_first_are_listed():
     waiting = monitor("wide", features, ready=np.zeros((2, 1000), dtype=bool), detected=np.full((1000, 2), np.nan))
     answer = Service(readers=FakeReaders(monitor=waiting)).get("/", headers=HTML)
     found = Page(answer.text)
-    assert "1,000 not decided, and why" in found.text
+    assert "1,000 undecided, with the reasons" in found.text
     assert len(rows(found)) == 20
     assert "/monitors/wide?state=undecided" in found.links
 

@@ -1,5 +1,5 @@
-// Fetches the page again from time to time and puts the new content in place. Without this script pages work as well:
-// they are then loaded again as a whole.
+// Fetches the page every few seconds and replaces its content. Pages also work without this script: the browser then
+// reloads them.
 "use strict";
 
 const SECONDS = 5;
@@ -11,10 +11,10 @@ let running = null;
 
 const focusable = () => [...main.querySelectorAll("a, summary, [tabindex]")];
 
-/** Rows change places: a link is found again by where it leads, what else can have the focus by its number. */
+/** Rows change places, so a link is found again by its target, and anything else that can have the focus by its position. */
 const identity = (element) => element.getAttribute("href") ?? element.getAttribute("aria-label");
 
-/** What the user has changed must outlast a new content: open details, the scrolled tables, the focus. */
+/** What the user has changed must survive new content: open details, scrolled tables, the focus. */
 function kept() {
   const focused = document.activeElement;
   const inMain = main.contains(focused) && focused !== main && !focused.closest("form.filter");
@@ -35,7 +35,7 @@ function restore(before) {
   }
 }
 
-/** The filter stays as it is, whatever the user does in it: only what is around it is new. */
+/** The filter keeps whatever the user is typing; only the content around it is replaced. */
 function replace(next) {
   const own = main.querySelector("form.filter"), form = next.querySelector("form.filter");
   if (!own || !form) { main.replaceChildren(...next.childNodes); return; }
@@ -47,7 +47,7 @@ function replace(next) {
 
 function old(why) {
   fresh.classList.add("stale");
-  fresh.textContent = why + "; what you see is old";
+  fresh.textContent = why + "; this page is out of date";
 }
 
 async function update() {
@@ -56,7 +56,7 @@ async function update() {
   const patience = setTimeout(() => { own.abort(); old("no answer from the daemon"); }, PATIENCE * 1000);
   try {
     const response = await fetch(url, { headers: { Accept: "text/html" }, signal: own.signal });
-    if (!response.ok) { old("the daemon answers " + response.status); return; }
+    if (!response.ok) { old("the daemon answered " + response.status); return; }
     const next = new DOMParser().parseFromString(await response.text(), "text/html");
     const before = kept();
     const top = scrollY;
@@ -74,7 +74,7 @@ async function update() {
   }
 }
 
-/** The filter is a form; with this script it acts while one types. */
+/** The filter is a form; with this script it applies as the user types. */
 let typing = 0;
 function filter(form) {
   clearTimeout(typing);
