@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from kldrift.assembly.references import Notice, origin_of, reference_from_data, references_from_file, single_reference
-from kldrift.config.values import duration_text
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
@@ -12,6 +11,7 @@ from kldrift.drift.segments import Segmentation, segment_references
 from kldrift.errors import ReferenceProblem
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceData, ReferenceFile, ReferencePrevious
+from kldrift.records.texts import duration_text
 from kldrift.records.types import FloatArray
 
 

@@ -20,7 +20,7 @@ from kldrift.cli.compare import pick_monitor, write_report
 from kldrift.cli.tables import STYLES, console
 from kldrift.config.load import load_config
 from kldrift.config.records import Config
-from kldrift.config.values import duration_text, milliseconds
+from kldrift.config.values import milliseconds
 from kldrift.errors import ConfigError, DecodeError, SourceError
 from kldrift.offline.backtest.outcome import FeatureResult, Outcome, Rung, Target, length_text
 from kldrift.offline.backtest.proposal import parse_target
@@ -30,6 +30,7 @@ from kldrift.offline.backtest.run import Progress as Told
 from kldrift.offline.backtest.run import run_backtest
 from kldrift.pages.templating import instant, share
 from kldrift.records.specs import MonitorSpec, TimestampSpec
+from kldrift.records.texts import duration_text
 from kldrift.records.types import TimeUnit
 from kldrift.wire.timestamps import time_from_text
 

@@ -18,6 +18,7 @@ from kldrift.engine.observing import now_ms
 from kldrift.export.drift_metrics import MAX_SERIES, count_series
 from kldrift.records.snapshots import FeatureInfo
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
+from kldrift.records.texts import listed
 
 #: Features that a line names; the rest is counted.
 NAMED = 10
@@ -123,15 +124,12 @@ def _support(monitors: Sequence[Monitor]) -> list[str]:
     of_all = f"of {_counted(sum(len(monitor.features) for monitor in monitors), 'reference')}"
     lines = []
     if learned:
-        lines.append(f"{len(learned):,} {of_all} learned from the stream, undecided until then: {_named(learned)}")
+        lines.append(
+            f"{len(learned):,} {of_all} learned from the stream, undecided until then: {listed(learned, NAMED)}"
+        )
     if unusable:
-        lines.append(f"{len(unusable):,} {of_all} cannot support a verdict: {_named(unusable)}")
+        lines.append(f"{len(unusable):,} {of_all} cannot support a verdict: {listed(unusable, NAMED)}")
     return lines
-
-
-def _named(names: Sequence[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def _print_plan(monitor: Monitor, out: Console) -> None:

@@ -11,6 +11,7 @@ from kldrift.drift.judging.states import series_state
 from kldrift.export.exposition import value_labels
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
+from kldrift.records.texts import listed
 from kldrift.records.types import FloatArray
 
 STYLES = {
@@ -30,8 +31,8 @@ LEFT_OUT_FIRST = ("noise\nfloor", "missing", "upper\nbound", "new or\noutside", 
 #: Longer names of features are folded before anything is left out.
 FOLDED_WIDTH = 24
 
-#: Features that a line names, and segments that a table shows; the rest is counted.
-NAMED, SHOWN = 20, 50
+#: Segments that a table shows; the rest is counted.
+SHOWN = 50
 
 HEADINGS = {divergence.name: divergence.heading for divergence in KNOWN_DIVERGENCES}
 
@@ -109,7 +110,7 @@ def verdict_line(monitor: MonitorSnapshot) -> str:
     warning, critical = monitor.detected[order].T
     found = {"critical": order[critical == 1], "warning": order[(warning == 1) & (critical != 1)]}
     parts = [
-        f"{word}: {_named([monitor.features[i].name for i in features])}"
+        f"{word}: {listed(monitor.features[i].name for i in features)}"
         for word, features in found.items()
         if features.size
     ]
@@ -162,11 +163,6 @@ def segment_lines(monitor: MonitorSnapshot) -> list[str]:
 def _largest(lower: FloatArray) -> FloatArray:
     """The largest bound of each feature over its windows, (F,); -inf where all are undecided."""
     return np.asarray(np.where(np.isnan(lower), -np.inf, lower).max(axis=0))
-
-
-def _named(names: list[str]) -> str:
-    more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
 
 
 def print_snapshot(snapshot: DriftSnapshot, to: Console) -> None:

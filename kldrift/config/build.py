@@ -31,6 +31,7 @@ from kldrift.config.schema import (
 )
 from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.specs import (
+    LEARNED_ROWS,
     Bins,
     FeatureSpec,
     MonitorSpec,
@@ -47,8 +48,6 @@ from kldrift.records.specs import (
 )
 
 _PSEUDOCOUNTS = {"jeffreys": 0.5, "laplace": 1.0, "none": 0.0}
-#: Rows from which the bins of a `previous` reference are learned.
-_LEARNED_ROWS = 10_000
 
 
 def build_config(model: ConfigModel, document: Document, path: Path) -> Config:
@@ -155,7 +154,7 @@ def _reference(reference: MonitorReference | None, folder: Path) -> ReferenceSpe
     elif reference.file is not None:
         file = ReferenceFile(folder / reference.file)
     if reference.previous is not None:
-        return ReferencePrevious(reference.previous, reference.learn or _LEARNED_ROWS, file)
+        return ReferencePrevious(reference.previous, reference.learn or LEARNED_ROWS, file)
     if file is not None:
         return file
     if reference.learn is not None:

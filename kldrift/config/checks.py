@@ -13,12 +13,12 @@ from kldrift.config.choices import BESIDE_ANOTHER, BIN_METHODS, DISTRIBUTIONS, K
 from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
 from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
 from kldrift.config.values import SLICES, is_loopback, listen_address, milliseconds
+from kldrift.records.sources import PUSH
+from kldrift.records.specs import CRITICAL, WARNING
 from kldrift.records.types import Format
 
 _MIN_PANE_MS = 50
-#: The label of pushed samples, among those of the sources.
-_PUSH = "http"
-_TOLERANCES = {"warning": 0.01, "critical": 0.1}
+_TOLERANCES = {"warning": WARNING, "critical": CRITICAL}
 _MAX_FULL_DIMENSIONS = 512
 
 #: Suffixes that tell the format of a file, without .gz and .zst.
@@ -90,8 +90,8 @@ def _is_open(server: dict[str, Any]) -> bool:
 
 
 def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
-    if path[-1] == _PUSH:
-        yield Problem(path, f"a name other than {_PUSH}, which stands for what is pushed", "rename it", _PUSH)
+    if path[-1] == PUSH:
+        yield Problem(path, f"a name other than {PUSH}, which stands for what is pushed", "rename it", PUSH)
     file_path = source.get("path")
     unknown = isinstance(file_path, str) and format_of(file_path) is None
     if source.get("type") == "file" and "format" not in source and unknown:

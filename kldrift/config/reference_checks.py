@@ -6,7 +6,8 @@ from typing import Any
 
 from kldrift.config.choices import FAMILIES, FAMILIES_OF, FEATURE_REFERENCES, MONITOR_REFERENCES, Choice, chosen
 from kldrift.config.document import Path, Problem, is_number, mapping, sequence
-from kldrift.config.values import MIN_WINDOW_MS, SLICES, duration_text, milliseconds
+from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
+from kldrift.records.texts import duration_text
 
 #: Of the offset of a `previous` reference: the counts of so many slices are kept.
 _MAX_OFFSET_SLICES = 100_000

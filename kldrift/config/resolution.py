@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from kldrift.config.records import Config
-from kldrift.config.values import duration_text
+from kldrift.records.texts import duration_text
 
 #: With a thousand features the one in C takes a tenth of the time; not every build of PyYAML has it.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)

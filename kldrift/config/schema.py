@@ -45,7 +45,7 @@ from kldrift.config.values import (
     wanted,
 )
 from kldrift.records.divergences import DIVERGENCES
-from kldrift.records.specs import WindowSpec
+from kldrift.records.specs import CONFIDENCE, CRITICAL, MAX_CATEGORIES, WARNING, WindowSpec
 from kldrift.records.types import Correction, Covariance, Estimator, Family, Kind
 
 
@@ -246,14 +246,15 @@ class Drift(Mapped):
     """Tolerances of the Kullback-Leibler divergence, in nats, and how sure a verdict must be."""
 
     confidence: Annotated[float, Field(gt=0.5, le=1 - 1e-12)] = Field(
-        default=0.9999, description="of the bounds of a feature; verdicts have 1 - confidence as false discovery rate"
+        default=CONFIDENCE,
+        description="of the bounds of a feature; verdicts have 1 - confidence as false discovery rate",
     )
     correction: Annotated[Correction, *one_of(("bh", "by"), "corrections")] = Field(
         default="bh",
         description="for many features: bh (Benjamini-Hochberg) or by (Benjamini-Yekutieli, however they depend)",
     )
-    warning: Positive = Field(default=0.01, description="nats; below critical")
-    critical: Positive = Field(default=0.1, description="nats")
+    warning: Positive = Field(default=WARNING, description="nats; below critical")
+    critical: Positive = Field(default=CRITICAL, description="nats")
 
 
 class Feature(Mapped):
@@ -267,7 +268,7 @@ class Feature(Mapped):
         default=None, description="how a numeric feature is cut into bins; quantiles where absent"
     )
     max_categories: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=100, description="categories with a cell of their own; the rest is folded into other"
+        default=MAX_CATEGORIES, description="categories with a cell of their own; the rest is folded into other"
     )
     reference: FeatureReference | None = Field(default=None, description="in place of the monitor's reference")
     drift: DriftOverride | None = Field(default=None, description="in place of the monitor's tolerances")

@@ -12,19 +12,11 @@ from pydantic_core import PydanticCustomError
 
 from kldrift.config.document import nearest
 from kldrift.records.specs import WindowSpec
+from kldrift.records.texts import UNIT_MS
 
-_UNIT_MS = {
-    "y": 365 * 86_400_000,
-    "w": 7 * 86_400_000,
-    "d": 86_400_000,
-    "h": 3_600_000,
-    "m": 60_000,
-    "s": 1000,
-    "ms": 1,
-}
-_DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in _UNIT_MS))
+_DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in UNIT_MS))
 _DURATION_JSON = r"^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
-_LONGEST_MS = 10 * _UNIT_MS["y"]
+_LONGEST_MS = 10 * UNIT_MS["y"]
 
 _UNIT_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _SIZE = re.compile(rf"([0-9]{{1,12}}) ?({'|'.join(_UNIT_BYTES)})")
@@ -78,18 +70,9 @@ def milliseconds(text: Any) -> int | None:
         return None
     return sum(
         int(number) * factor
-        for number, factor in zip(match.groups(), _UNIT_MS.values(), strict=True)
+        for number, factor in zip(match.groups(), UNIT_MS.values(), strict=True)
         if number is not None
     )
-
-
-def duration_text(length_ms: int) -> str:
-    """Write a length as a duration, such as ``1h30m``."""
-    text = ""
-    for unit, factor in _UNIT_MS.items():
-        number, length_ms = divmod(length_ms, factor)
-        text += f"{number}{unit}" if number else ""
-    return text or "0"
 
 
 def duration(low_ms: int, low: str, high_ms: int = _LONGEST_MS, high: str = "10y") -> tuple[Any, ...]:

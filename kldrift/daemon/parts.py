@@ -10,12 +10,11 @@ from kldrift.engine.engine import Engine
 from kldrift.engine.history import History
 from kldrift.engine.observing import now_ms
 from kldrift.engine.pull import PullIntake
-from kldrift.engine.push import HTTP
 from kldrift.errors import KldriftError
 from kldrift.export.telemetry import Telemetry
 from kldrift.kernels.compilation import set_threads, warm_up
 from kldrift.records.snapshots import DriftSnapshot
-from kldrift.records.sources import SourceConfig
+from kldrift.records.sources import PUSH, SourceConfig
 from kldrift.sources.base import Surroundings
 from kldrift.state.base import NoStore, Store
 from kldrift.state.history import SqliteHistory
@@ -149,7 +148,7 @@ class Parts:
     def _configure(self, config: Config) -> None:
         self.telemetry.configure(
             [source.name for source in config.sources if self._feeds(config, source.name)],
-            [] if self._once else [HTTP],
+            [] if self._once else [PUSH],
             {monitor.name: [feature.name for feature in monitor.features] for monitor in config.monitors},
         )
 

@@ -16,11 +16,10 @@ from kldrift.errors import Busy, Uncommitted
 from kldrift.export.telemetry import Telemetry
 from kldrift.records.samples import Decoded, Receipt, RowError
 from kldrift.records.snapshots import AddResult
+from kldrift.records.sources import PUSH
 from kldrift.records.types import Format, IntArray
 from kldrift.state.base import KeyedAnswer, NoStore
 from kldrift.wire import decode, field_names
-
-HTTP = "http"
 
 #: Bodies are gathered into one decode until they are so many bytes, when its fixed cost is small beside it. With an
 #: eighth of it posts of 200 rows fell by a third, and Arrow gained nothing.
@@ -179,11 +178,11 @@ class PushIntake:
                 raise Busy(f"monitor {name} went away with a reload")
             bodies = [item.body for item in waiting]
             decoded = decode(body_format, bodies, monitor.schema, bins=monitor.bins)
-            report(self._telemetry, HTTP, decoded.bodies)
+            report(self._telemetry, PUSH, decoded.bodies)
             if self._unknown.due(name):
                 self._unknown.tell(monitor, field_names(body_format, waiting[0].body))
             work = Work(
-                source=HTTP,
+                source=PUSH,
                 stream="",
                 position=None,
                 parts=[(monitor, decoded.batch)] if decoded.batch.n_rows else [],
@@ -200,7 +199,7 @@ class PushIntake:
                 self._answer(waiting, decoded, results)
         except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
             if not isinstance(error, Busy):
-                self._telemetry.batch_failed(HTTP, error)
+                self._telemetry.batch_failed(PUSH, error)
             self._fail(waiting, error)
 
     def _keyed(self, waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> Sequence[KeyedAnswer]:

@@ -19,6 +19,7 @@ from kldrift.kernels.compilation import thread_count, warm_up
 from kldrift.records.samples import MAX_CHUNK_NUMBERS, BatchSchema, Decoded
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
+from kldrift.records.texts import listed
 from kldrift.wire import decode, decode_rows, parquet_rows
 
 #: The one window; all rows arrive at the same instant, so it holds them all however long it is.
@@ -26,9 +27,6 @@ WINDOW = WindowSpec("all", 3_600_000)
 
 #: References are counted so many features at a time, in threads: while one is sorted the next is read.
 FEATURES_AT_A_TIME = 25
-
-#: Columns that a message names; the rest is counted.
-NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +77,7 @@ def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None,
         raise ReferenceProblem(
             f"expected columns that can be compared, found none: {reference} has {_described(reference_columns)};"
             f" {live} has {_described(live_columns)}"
-            + ("" if given is None else f"; the monitor has {_named(f.name for f in given.features)}")
+            + ("" if given is None else f"; the monitor has {listed(f.name for f in given.features)}")
         )
     warm_up()
     notes: list[str] = []
@@ -148,13 +146,7 @@ def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> Monit
 
 
 def _described(columns: Mapping[str, FileColumn]) -> str:
-    return _named(f"{name} ({column.holds})" for name, column in columns.items())
-
-
-def _named(names: Iterator[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more
+    return listed(f"{name} ({column.holds})" for name, column in columns.items())
 
 
 # --- the reference ---------------------------------------------------------------------------------
@@ -224,7 +216,7 @@ def _tell(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], n
         notice(f"live data {path.name}: {n:,} row{'' if n == 1 else 's'} could not be read, left out: {reasons}")
     wrong = {name: n for name, n in invalid.items() if n}
     if wrong:
-        named = _named(f"{name} ({n:,})" for name, n in wrong.items())
+        named = listed(f"{name} ({n:,})" for name, n in wrong.items())
         notice(f"live data {path.name}: values of the wrong type, left out: {named}")
 
 

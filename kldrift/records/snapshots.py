@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.records.specs import CONFIDENCE
 from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray, Kind
 
 
@@ -121,7 +122,7 @@ class MonitorSnapshot:
     reference_probabilities: FloatArray
     reference_rows: FloatArray
     estimator: Estimator = "kldrift"
-    confidence: float = 0.9999
+    confidence: float = CONFIDENCE
     segment: str | None = None
     segments: "tuple[MonitorSnapshot, ...]" = ()
     segment_mix: FloatArray = field(default_factory=lambda: np.empty(0))

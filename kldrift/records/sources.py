@@ -20,6 +20,9 @@ from typing import ClassVar, Literal
 
 from kldrift.records.types import Format
 
+#: The label `source` of pushed samples; no source of the configuration may have this name.
+PUSH = "http"
+
 LagUnit = Literal["bytes", "records"]
 KafkaFormat = Literal["ndjson", "json", "arrow"]
 KafkaStart = Literal["earliest", "latest"]

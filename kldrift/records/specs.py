@@ -6,6 +6,12 @@ from typing import Literal
 
 from kldrift.records.types import Correction, Covariance, Estimator, Family, Kind, TimeUnit
 
+#: Defaults of the configuration.
+CONFIDENCE = 0.9999
+WARNING, CRITICAL = 0.01, 0.1  # nats
+MAX_CATEGORIES = 100
+LEARNED_ROWS = 10_000  # from which a `previous` reference takes its bins
+
 
 @dataclass(frozen=True, slots=True)
 class Bins:
@@ -77,7 +83,7 @@ class ReferencePrevious:
     """The same window, `offset_ms` earlier. Its bins come from a file, or from the first `learn` rows of the stream."""
 
     offset_ms: int
-    learn: int = 10_000
+    learn: int = LEARNED_ROWS
     bins: ReferenceData | ReferenceFile | None = None
 
 
@@ -95,10 +101,10 @@ class FeatureSpec:
     name: str
     kind: Kind
     bins: Bins = Bins()
-    max_categories: int = 100
+    max_categories: int = MAX_CATEGORIES
     reference: ReferenceSpec | None = None
-    warning: float = 0.01
-    critical: float = 0.1
+    warning: float = WARNING
+    critical: float = CRITICAL
     dimensions: int = 0
     covariance: Covariance = "diagonal"
     per_dimension: bool = False
@@ -163,5 +169,5 @@ class MonitorSpec:
     divergences: tuple[str, ...] = ("kl",)
     segments: SegmentSpec | None = None
     estimator: Estimator = "kldrift"
-    confidence: float = 0.9999
+    confidence: float = CONFIDENCE
     correction: Correction = "bh"

@@ -9,7 +9,7 @@ import pytest
 from kldrift.config.load import load_config, parse_config
 from kldrift.config.records import AuthConfig, EngineConfig, LogConfig, ServerConfig, TlsConfig
 from kldrift.config.schema import json_schema
-from kldrift.config.values import duration_text, milliseconds
+from kldrift.config.values import milliseconds
 from kldrift.errors import ConfigError
 from kldrift.records.sources import (
     Distribution,
@@ -34,6 +34,7 @@ from kldrift.records.specs import (
     TimestampSpec,
     WindowSpec,
 )
+from kldrift.records.texts import duration_text
 
 ROOT = Path(__file__).parents[2]
 HERE = Path("/etc/kldrift/kldrift.yaml")

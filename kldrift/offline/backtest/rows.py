@@ -2,7 +2,7 @@
 
 import threading
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -15,14 +15,12 @@ from kldrift.drift.monitor import CLOCK_SKEW_MS
 from kldrift.errors import SourceError
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleBatch
 from kldrift.records.specs import TimestampSpec
+from kldrift.records.texts import listed
 from kldrift.records.types import IntArray, Kind
 from kldrift.wire import decode, decode_rows, parquet_rows
 
 #: Rows that are handed on at a time; of a sorted Parquet file also those in memory.
 BATCH_ROWS = 1 << 17
-
-#: Columns that a message names; the rest is counted.
-NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +105,8 @@ def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, no
     columns = dict.fromkeys(name for path in paths for name in file_columns(path))
     if timestamp.field not in columns:
         raise SourceError(
-            f"{_named(map(str, paths))}: expected event times in the field {timestamp.field!r}, there is no such"
-            f" column; the columns are {_named(columns)}; give --timestamp FIELD"
+            f"{listed(map(str, paths))}: expected event times in the field {timestamp.field!r}, there is no such"
+            f" column; the columns are {listed(columns)}; give --timestamp FIELD"
         )
     rejected: Counter[str] = Counter()
     within = Span(span.start_ms, min(span.stop_ms, now_ms + CLOCK_SKEW_MS))
@@ -157,7 +155,7 @@ def _times_alone(timestamp: TimestampSpec) -> BatchSchema:
 
 
 def _no_rows(paths: Sequence[Path], timestamp: TimestampSpec, records: int, rejected: Mapping[str, int]) -> str:
-    where = _named(map(str, paths))
+    where = listed(map(str, paths))
     told = reasons(rejected)
     if records:
         return f"{where}: expected rows between --from and --to and before now, all {records:,} lie outside"
@@ -242,9 +240,3 @@ def _joined(batches: Sequence[SampleBatch]) -> SampleBatch:
         np.concatenate([times_of(batch) for batch in batches]),
         tuple((feature, np.concatenate(parts)) for feature, parts in sorted(invalid.items())),
     )
-
-
-def _named(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more

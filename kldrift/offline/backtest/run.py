@@ -1,13 +1,12 @@
 """A backtest from files to what is told of it."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from kldrift.assembly.monitors import build_monitor
-from kldrift.config.values import duration_text
 from kldrift.errors import KldriftError, SourceError
 from kldrift.kernels.compilation import warm_up
 from kldrift.offline.backtest.alarms import Bounds, episodes
@@ -17,12 +16,10 @@ from kldrift.offline.backtest.replay import Replay, replay
 from kldrift.offline.backtest.rows import History, Span, read_history, reasons
 from kldrift.records.snapshots import Track
 from kldrift.records.specs import MonitorSpec, ReferenceData, ReferencePrevious
+from kldrift.records.texts import duration_text, listed
 
 #: So many pages at the target rate are too few to tell tolerances apart.
 FEW_PAGES = 3
-
-#: Features that a note names; the rest is counted.
-NAMED = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +60,7 @@ def run_backtest(
     if len(absent) == len(spec.features):
         raise SourceError(
             f"{', '.join(map(str, paths))}: expected columns with the features of monitor {spec.name}"
-            f" ({_listed(absent)}), there are only {_listed(history.columns)}"
+            f" ({listed(absent)}), there are only {listed(history.columns)}"
         )
     warm_up()
     notes: list[str] = []
@@ -118,7 +115,7 @@ def _caveats(
     notes = []
     never = [feature.name for feature in features if feature.undecided == 1]
     if 0 < len(never) < len(features):
-        notes.append(f"never decided, so that no drift of theirs would be seen: {_listed(never)}")
+        notes.append(f"never decided, so that no drift of theirs would be seen: {listed(never)}")
     lengths = {window.name: window.duration_ms for window in spec.windows}
     early = sum(alarm.begin_ms < history.first_ms + lengths[alarm.window] for alarm in alarms)
     if early:
@@ -208,21 +205,21 @@ def _alarms_of(played: Replay, segment: str | None, track: Track, w: int, f: int
 def _notes(spec: MonitorSpec, history: History, played: Replay, absent: Sequence[str], now_ms: int) -> list[str]:
     notes = []
     if absent:
-        notes.append(f"not in the data, counted as missing as the daemon would: {_listed(absent)}")
+        notes.append(f"not in the data, counted as missing as the daemon would: {listed(absent)}")
     if told := reasons(history.rejected):
         notes.append(f"rows left out: {told}")
     wrong = {info.name: n for info, n in zip(played.features, played.invalid.tolist(), strict=True) if n}
     if wrong:
-        notes.append(f"values of the wrong type, left out: {_listed(f'{name} ({n:,})' for name, n in wrong.items())}")
+        notes.append(f"values of the wrong type, left out: {listed(f'{name} ({n:,})' for name, n in wrong.items())}")
     if history.backwards:
         notes.append(f"the rows were not in order of time ({history.backwards:,} go backwards): they were sorted")
     longer = [w.name for w in spec.windows if w.duration_ms > history.last_ms - history.first_ms + played.every_ms]
     if longer:
-        notes.append(f"longer than the history, so never full: window {_listed(longer)}")
+        notes.append(f"longer than the history, so never full: window {listed(longer)}")
     shorter = [w.name for w in spec.windows if w.duration_ms < played.every_ms]
     if shorter:
         step = duration_text(played.every_ms)
-        notes.append(f"shorter than a step of {step}: window {_listed(shorter)}; what lies between steps is not seen")
+        notes.append(f"shorter than a step of {step}: window {listed(shorter)}; what lies between steps is not seen")
     return notes + _reference_notes(spec, history, now_ms)
 
 
@@ -262,9 +259,3 @@ def _shown(path: Path) -> str:
 
 def _day(ms: int) -> str:
     return str(np.datetime64(ms, "ms").astype("datetime64[D]"))
-
-
-def _listed(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = f" and {len(listed) - NAMED:,} more" if len(listed) > NAMED else ""
-    return ", ".join(listed[:NAMED]) + more

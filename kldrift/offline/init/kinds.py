@@ -9,6 +9,7 @@ import polars as pl
 from kldrift.config.document import quoted, shortened
 from kldrift.datafiles.sample import Column
 from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges
+from kldrift.records.specs import MAX_CATEGORIES
 from kldrift.records.types import FloatArray, Kind
 from kldrift.wire.columns import vectors_from_texts
 from kldrift.wire.plan import Vector
@@ -18,8 +19,6 @@ from kldrift.wire.rows import parse
 FEW_LEVELS = 20
 #: Whole numbers with up to so many levels have a bin each, given so many rows a level.
 DISCRETE_LEVELS, ROWS_PER_LEVEL = 50, 50
-#: Categories with a cell of their own, as is the default of the configuration.
-MAX_CATEGORIES = 100
 #: A column of text is one of categories when so much of it is in values that are frequent enough for a cell.
 FREQUENT_SHARE = 0.5
 #: So few values are listed.

@@ -141,14 +141,6 @@ def duration_words(length_ms: int) -> str:
     return f"{length_ms / SECOND:g} seconds"
 
 
-def duration_text(length_ms: int) -> str:
-    """A length in the largest unit that it is whole in, as Prometheus reads it: ``90m``."""
-    for unit_ms, unit in ((DAY, "d"), (HOUR, "h"), (MINUTE, "m"), (SECOND, "s")):
-        if length_ms and length_ms % unit_ms == 0:
-            return f"{length_ms // unit_ms}{unit}"
-    return f"{length_ms}ms"
-
-
 def humanized_duration(seconds: int) -> str:
     """Whole seconds as ``humanizeDuration`` of Prometheus' templates writes them."""
     minutes, s = divmod(seconds, 60)

@@ -13,13 +13,13 @@ from kldrift.provisioning.alerts.rule import (
     RuleOptions,
     Watched,
     ages,
-    duration_text,
     duration_words,
     humanized_duration,
     promql_text,
 )
-from kldrift.records.sources import SourceConfig
+from kldrift.records.sources import PUSH, SourceConfig
 from kldrift.records.specs import MonitorSpec
+from kldrift.records.texts import duration_text
 
 
 def intake_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
@@ -77,7 +77,7 @@ def daemon_labels(options: RuleOptions) -> dict[str, str]:
 
 def source_name(watched: Watched | None) -> str:
     """A source of the configuration, for unit tests."""
-    return watched.sources[0].name if watched and watched.sources else "http" if watched else "scores"
+    return watched.sources[0].name if watched and watched.sources else PUSH if watched else "scores"
 
 
 def _absent_monitor(monitor: MonitorSpec, watched: Watched, options: RuleOptions) -> Alert:
@@ -108,7 +108,7 @@ and on ()
 
 def _silent_daemon(limit_ms: int, options: RuleOptions) -> Alert:
     of = options.selector
-    source = {**daemon_labels(options), "source": "http"}
+    source = {**daemon_labels(options), "source": PUSH}
 
     def case(title: str, last: str) -> Case:
         series = (
@@ -165,7 +165,7 @@ def _silent_source(limit_ms: int, source: SourceConfig | None, options: RuleOpti
 
     def case(title: str, last: str) -> Case:
         series = (
-            ("kldrift_last_sample_timestamp_seconds", {**labels, "source": "http"}, "0+60"),
+            ("kldrift_last_sample_timestamp_seconds", {**labels, "source": PUSH}, "0+60"),
             ("kldrift_last_sample_timestamp_seconds", labels, last),
             ("kldrift_source_up", labels, "1"),
         )

@@ -12,9 +12,9 @@ from kldrift.provisioning.alerts.rule import (
     Case,
     Group,
     RuleOptions,
-    duration_text,
     selector,
 )
+from kldrift.records.texts import duration_text
 
 WIDTH = 118
 
