@@ -34,8 +34,7 @@ def check_command(path: Path) -> None:
         monitors = build_monitors(config.monitors, now_ms(), warnings.append)
     out = console()
     out.print(
-        f"listens on {config.server.listen_host}:{config.server.listen_port},"
-        f" computes divergences every {config.engine.tick_ms / 1000:g} s",
+        f"listens on {config.server.listen}, computes divergences every {config.engine.tick_ms / 1000:g} s",
         highlight=False,
     )
     out.print(f"lets in: {let_in}", highlight=False)

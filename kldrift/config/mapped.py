@@ -1,14 +1,22 @@
 """The base of every mapping of the configuration file."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ValidatorFunctionWrapHandler
 
 from kldrift.config.document import suggestion
+from kldrift.config.records import key_of
 from kldrift.config.values import wanted
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 class Mapped(BaseModel):
@@ -52,3 +60,38 @@ class Mapped(BaseModel):
         if key in cls.elsewhere:
             return wanted(*cls.elsewhere[key])
         return wanted("a known key", suggestion(key, list(cls.model_fields), "known keys"), "kldrift_key")
+
+    def to_record(self, record: type[Record], folder: Path, leave: tuple[str, ...] = (), **values: Any) -> Record:
+        """Build a record whose fields are named after the keys (see `key_of`).
+
+        Parameters
+        ----------
+        folder : relative paths are taken from here
+        leave : keys that the record does not hold as they are
+        values : fields that are not plainly the value of a key
+
+        Raises
+        ------
+        TypeError
+            the record has no field for a key, or there is no value for a field
+        """
+        named = {key_of(field.name): field for field in fields(record)}
+        taken: dict[str, Any] = {}
+        for key, value in self:
+            field = named.get(key)
+            if field is None:
+                taken |= {} if key in leave else {key: value}
+            elif field.name not in values:
+                taken[field.name] = _converted(value, field.type, folder)
+        return record(**taken, **values)
+
+
+def _converted(value: Any, wanted_type: Any, folder: Path) -> Any:
+    """Turn a value of the file into one for a record's field of type `wanted_type`, or of that type or None."""
+    kinds = get_args(wanted_type) or (wanted_type,)
+    if isinstance(value, Mapped):
+        record = next(kind for kind in kinds if isinstance(kind, type) and is_dataclass(kind))
+        return value.to_record(record, folder)
+    if isinstance(value, str) and Path in kinds:
+        return folder / value
+    return tuple(value) if isinstance(value, list) else value

@@ -1,16 +1,41 @@
-"""What the configuration file says, as frozen records; each component gets its own one, never the whole `Config`."""
+"""The configuration as frozen records, one for each mapping of the file.
+
+A field has the name of its key with the unit behind it: the key `tick` is the field `tick_ms`.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from kldrift.records.sources import SourceConfig
 from kldrift.records.specs import MonitorSpec
 
+_UNITS = ("_ms", "_bytes")
+
+
+def key_of(field: str) -> str:
+    """Return the key of the file that a record's field holds."""
+    return next((field.removesuffix(unit) for unit in _UNITS if field.endswith(unit)), field)
+
+
+class Address(NamedTuple):
+    """A host without brackets, and a port; 0 lets the system choose one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
 
 @dataclass(frozen=True, slots=True)
 class TlsConfig:
-    """Files of the server's certificate and its key (encrypted: with its password), and of the clients' authority."""
+    """Files for HTTPS: the server's certificate and key, and optionally the authority that signs client certificates.
+
+    Parameters
+    ----------
+    key_password_file : holds the password of an encrypted key
+    """
 
     certificate: Path
     key: Path
@@ -20,87 +45,83 @@ class TlsConfig:
 
 @dataclass(frozen=True, slots=True)
 class AuthConfig:
-    """Files of those who are let in; at least one."""
+    """Files that list who is let in; at least one of them is given."""
 
     tokens_file: Path | None = None
     users_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class GuardConfig:
-    """How many connections there may be, and how long each may take.
-
-    Parameters
-    ----------
-    max_connections : in all; fewer where the system allows fewer open files
-    max_client_connections : of one client
-    max_client_bytes : of bodies of one client that are not answered yet; None for a quarter of the engine's queue
-    header_ms, body_ms, idle_ms, write_ms : see `kldrift.web.guard.Timeouts`
-    """
-
-    max_connections: int = 4096
-    max_client_connections: int = 1024
-    max_client_bytes: int | None = None
-    header_ms: int = 10_000
-    body_ms: int = 30_000
-    idle_ms: int = 75_000
-    write_ms: int = 30_000
-
-
-@dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """Where and how the HTTP server listens.
+    """The HTTP server. Nothing in it changes while it runs, though the files of `tls` and `auth` are read again.
 
     Parameters
     ----------
-    listen_host : an address or a host name, without brackets
-    listen_port : 0 lets the system choose
-    insecure : a non-loopback address was asked for, knowing that nobody is kept out
-    max_body_bytes : the largest gzip or zstd body as sent
-    max_expanded_bytes : the largest body, decompressed or sent plain
-    tls : None for HTTP without it
-    auth : None where everyone may do everything
-    guard : limits on connections
+    insecure : accept an address that other machines can reach, although nobody is kept out
+    max_body_bytes : largest compressed body, as sent
+    max_expanded_bytes : largest body once decompressed, or sent uncompressed
+    max_connections : in total; fewer if the system allows fewer open files
+    max_client_connections : per client
+    max_client_pending_bytes : bodies of one client still waiting for an answer; None for a quarter of the engine's
+        queue
+    header_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms : see `kldrift.web.guard.Timeouts`
+    tls : None for plain HTTP
+    auth : None if everyone may do everything
     """
 
-    listen_host: str = "127.0.0.1"
-    listen_port: int = 9867
-    insecure: bool = False
-    max_body_bytes: int = 16 * 2**20
-    max_expanded_bytes: int = 64 * 2**20
-    tls: TlsConfig | None = None
-    auth: AuthConfig | None = None
-    guard: GuardConfig = GuardConfig()
+    CHANGES_WHILE_RUNNING: ClassVar[frozenset[str]] = frozenset()
+
+    listen: Address
+    insecure: bool
+    max_body_bytes: int
+    max_expanded_bytes: int
+    max_connections: int
+    max_client_connections: int
+    max_client_pending_bytes: int | None
+    header_timeout_ms: int
+    body_timeout_ms: int
+    idle_timeout_ms: int
+    write_timeout_ms: int
+    tls: TlsConfig | None
+    auth: AuthConfig | None
 
 
 @dataclass(frozen=True, slots=True)
 class EngineConfig:
-    """The one thread that counts and compares. `threads` is that of the kernels; None for one a core."""
+    """The thread that counts and compares. `threads` is the number of kernel threads; None for one per core."""
 
-    tick_ms: int = 10_000
-    threads: int | None = None
-    queue_bytes: int = 256_000_000
+    CHANGES_WHILE_RUNNING: ClassVar[frozenset[str]] = frozenset({"tick_ms"})
+
+    tick_ms: int
+    threads: int | None
+    queue_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class StateConfig:
-    """Where counts, positions and answers are kept; `path` None: nowhere."""
+    """Where counts, source positions and answers are kept; `path` is None if nothing is kept."""
+
+    CHANGES_WHILE_RUNNING: ClassVar[frozenset[str]] = frozenset()
 
     path: Path | None = None
-    commit_ms: int = 1000
+    commit_interval_ms: int = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class LogConfig:
     """How the log is written."""
 
-    format: Literal["logfmt", "json"] = "logfmt"
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    CHANGES_WHILE_RUNNING: ClassVar[frozenset[str]] = frozenset()
+
+    format: Literal["logfmt", "json"]
+    level: Literal["debug", "info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole, valid configuration. `warnings` are worth a line in the log, but no reason to stop."""
+    """A complete, valid configuration. `warnings` deserve a line in the log but are no reason to stop."""
+
+    CHANGES_WHILE_RUNNING: ClassVar[frozenset[str]] = frozenset({"sources", "monitors", "warnings"})
 
     server: ServerConfig
     engine: EngineConfig

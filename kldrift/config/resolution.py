@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from kldrift.config.records import Config
+from kldrift.config.records import Address, Config, key_of
+from kldrift.config.values import size_text
 from kldrift.records.texts import duration_text
 
 #: With a thousand features the one in C takes a tenth of the time; not every build of PyYAML has it.
@@ -40,16 +41,21 @@ def _of_kind(feature: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Records as mappings without what is not set, milliseconds as durations."""
+    """Return records as mappings of the keys that are set."""
+    if isinstance(value, Address | Path):
+        return str(value)
     if is_dataclass(value):
         found = {field.name: getattr(value, field.name) for field in fields(value)}
-        return {
-            name.removesuffix("_ms"): duration_text(each) if name.endswith("_ms") else _plain(each)
-            for name, each in found.items()
-            if each is not None and each != ()
-        }
+        return {key_of(name): _text_of(name, each) for name, each in found.items() if each is not None and each != ()}
     if isinstance(value, Mapping):
         return {str(name): _plain(each) for name, each in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
-    return str(value) if isinstance(value, Path) else value
+    return value
+
+
+def _text_of(field: str, value: Any) -> Any:
+    """Return the value of a record's field, with its unit if it has one."""
+    if field.endswith("_ms"):
+        return duration_text(value)
+    return size_text(value) if field.endswith("_bytes") else _plain(value)

@@ -21,6 +21,7 @@ from kldrift.config.choices import (
     json_schema_of,
 )
 from kldrift.config.mapped import Mapped
+from kldrift.config.records import Address
 from kldrift.config.source_schema import Source
 from kldrift.config.values import (
     Count,
@@ -72,7 +73,7 @@ class Server(Mapped):
     """The HTTP server."""
 
     listen: Listen = Field(
-        default=("127.0.0.1", 9867), description="address and port for ingest, /metrics, health, API and pages"
+        default=Address("127.0.0.1", 9867), description="address and port for ingest, /metrics, health, API and pages"
     )
     insecure: bool = Field(
         default=False, description="allow a non-loopback address without auth and without tls.client_ca"

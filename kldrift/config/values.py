@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from kldrift.config.document import nearest
+from kldrift.config.records import Address
 from kldrift.records.specs import WindowSpec
 from kldrift.records.texts import UNIT_MS
 
@@ -75,6 +76,12 @@ def milliseconds(text: Any) -> int | None:
     )
 
 
+def size_text(n_bytes: int) -> str:
+    """Write a number of bytes as a size, such as ``16MiB``."""
+    factor, unit = max((factor, unit) for unit, factor in _UNIT_BYTES.items() if n_bytes % factor == 0)
+    return f"{n_bytes // factor}{unit}"
+
+
 def duration(low_ms: int, low: str, high_ms: int = _LONGEST_MS, high: str = "10y") -> tuple[Any, ...]:
     """Annotations of a duration in milliseconds within bounds."""
 
@@ -106,7 +113,7 @@ def size(low: int, low_text: str, high: int = 2**40, high_text: str = "1024GiB")
     return PlainValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"})
 
 
-def listen_address(value: Any) -> tuple[str, int] | None:
+def listen_address(value: Any) -> Address | None:
     """Host and port of ``127.0.0.1:9867``, ``[::1]:9867`` or ``:9867`` (every address); None if it is neither."""
     if not isinstance(value, str):
         return None
@@ -115,12 +122,12 @@ def listen_address(value: Any) -> tuple[str, int] | None:
         return None
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        return (host, int(port)) if _address(host) is not None and ":" in host else None
+        return Address(host, int(port)) if _address(host) is not None and ":" in host else None
     if host and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", host):
         return None
     if re.fullmatch(r"[0-9.]+", host) and _address(host) is None:
         return None
-    return host or "0.0.0.0", int(port)  # noqa: S104 # refused elsewhere unless `insecure` says so
+    return Address(host or "0.0.0.0", int(port))  # noqa: S104 # refused elsewhere unless `insecure` says so
 
 
 def is_loopback(host: str) -> bool:
@@ -136,7 +143,7 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
         return None
 
 
-def _listen(value: Any) -> tuple[str, int]:
+def _listen(value: Any) -> Address:
     address = listen_address(value)
     if address is None:
         raise wanted("an address and a port such as 127.0.0.1:9867", 'write both, an IPv6 address as "[::1]:9867"')
@@ -259,9 +266,7 @@ Name = Annotated[str, PlainValidator(_name), WithJsonSchema({"type": "string", "
 FeatureName = Annotated[
     str, PlainValidator(_feature_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200})
 ]
-Listen = Annotated[
-    tuple[str, int], PlainValidator(_listen), WithJsonSchema({"type": "string", "pattern": ":[0-9]{1,5}$"})
-]
+Listen = Annotated[Address, PlainValidator(_listen), WithJsonSchema({"type": "string", "pattern": ":[0-9]{1,5}$"})]
 Threads = Annotated[
     int | None,
     PlainValidator(_threads),

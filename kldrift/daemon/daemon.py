@@ -18,10 +18,11 @@ from typing import TypeVar
 
 from kldrift import __version__
 from kldrift.config.load import load_config
-from kldrift.config.records import Config, GuardConfig
+from kldrift.config.records import Config, ServerConfig
 from kldrift.config.resolution import resolved
 from kldrift.daemon.entry import Entry
 from kldrift.daemon.parts import Parts
+from kldrift.daemon.reload import RESTART, changes_that_need_a_restart
 from kldrift.daemon.service_manager import Notifier
 from kldrift.engine.observing import now_ms
 from kldrift.engine.push import PushIntake
@@ -71,30 +72,30 @@ class Daemon:
         self._building: list[threading.Thread] = []
         self._manager = Notifier(os.environ, telemetry.config_warning)
         self._entry = Entry(config.server, telemetry)
-        server, guard = config.server, config.server.guard
+        server = config.server
         limits = Limits(
             encoded_bytes=server.max_body_bytes,
             body_bytes=server.max_expanded_bytes,
-            client_bytes=guard.max_client_bytes or config.engine.queue_bytes // 4,
+            client_bytes=server.max_client_pending_bytes or config.engine.queue_bytes // 4,
         )
         self._server = WebServer(
             App(self, self, telemetry.http_answered, limits, self._entry.access),
-            bind(config.server.listen_host, config.server.listen_port),
+            bind(server.listen.host, server.listen.port),
             grace_seconds=GRACE_SECONDS,
-            guard=self._guard(guard),
+            guard=self._guard(server),
             tls=None if self._entry.tls is None else self._entry.tls.context,
         )
 
-    def _guard(self, config: GuardConfig) -> Guard:
+    def _guard(self, config: ServerConfig) -> Guard:
         """As configured, with no more connections than there may be open files."""
         before, after = raise_open_files(config.max_connections + RESERVED)
         connections = max(1, min(config.max_connections, after - RESERVED))
         self._telemetry.open_files(before, after, connections, config.max_connections)
         timeouts = Timeouts(
-            header=config.header_ms / 1000,
-            body=config.body_ms / 1000,
-            idle=config.idle_ms / 1000,
-            write=config.write_ms / 1000,
+            header=config.header_timeout_ms / 1000,
+            body=config.body_timeout_ms / 1000,
+            idle=config.idle_timeout_ms / 1000,
+            write=config.write_timeout_ms / 1000,
         )
         return Guard(timeouts, connections, config.max_client_connections, self._telemetry)
 
@@ -293,20 +294,9 @@ class Daemon:
             return [f"not ready: {self._not_ready}; try again later"]
         try:
             config = load_config(self._path)
-            old = self._parts.config
-            fixed = [
-                f"{self._path.name}: {key}: cannot change while running; restart the daemon"
-                for key, a, b in (
-                    ("server", old.server, config.server),
-                    ("state", old.state, config.state),
-                    ("log", old.log, config.log),
-                    ("engine.threads", old.engine.threads, config.engine.threads),
-                    ("engine.queue", old.engine.queue_bytes, config.engine.queue_bytes),
-                )
-                if a != b
-            ]
+            fixed = changes_that_need_a_restart(self._parts.config, config)
             if fixed:
-                return fixed
+                return [f"{self._path.name}: {key}: {RESTART}" for key in fixed]
             if self._parts.engine is not None and self._parts.engine.cannot_store:
                 return ["the state cannot be written now, and counting waits for it; load again when it can"]
             use_entry = self._entry.load()

@@ -59,7 +59,7 @@ class Parts:
             self.telemetry,
             now_ms,
             self._store,
-            state.commit_ms,
+            state.commit_interval_ms,
             on_evaluated=(lambda _: None) if self.history is None else self.history.record,
         )
         self.engine.start()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kldrift.config.load import load_config, parse_config
-from kldrift.config.records import AuthConfig, EngineConfig, LogConfig, ServerConfig, TlsConfig
+from kldrift.config.records import Address, AuthConfig, EngineConfig, LogConfig, ServerConfig, TlsConfig
 from kldrift.config.schema import json_schema
 from kldrift.config.values import milliseconds
 from kldrift.errors import ConfigError
@@ -85,9 +85,23 @@ def source(line: str):
 
 def test_the_file_of_the_contract():
     config = parse_config(CONTRACT, HERE)
-    assert config.server == ServerConfig("127.0.0.1", 9867, False, 2**24, 2**26)
-    assert config.engine == EngineConfig(10_000, None, 256_000_000)
-    assert config.log == LogConfig("logfmt", "info")
+    assert config.server == ServerConfig(
+        listen=Address("127.0.0.1", 9867),
+        insecure=False,
+        max_body_bytes=2**24,
+        max_expanded_bytes=2**26,
+        max_connections=4096,
+        max_client_connections=1024,
+        max_client_pending_bytes=None,
+        header_timeout_ms=10_000,
+        body_timeout_ms=30_000,
+        idle_timeout_ms=75_000,
+        write_timeout_ms=30_000,
+        tls=None,
+        auth=None,
+    )
+    assert config.engine == EngineConfig(tick_ms=10_000, threads=None, queue_bytes=256_000_000)
+    assert config.log == LogConfig(format="logfmt", level="info")
     assert config.sources == (
         KafkaSourceConfig("scores", ("localhost:9092",), "scores", "kldrift", "ndjson", "earliest"),
         FileSourceConfig("files", "/etc/kldrift/data/*.ndjson", "ndjson", True),
@@ -386,7 +400,7 @@ def test_sizes(written, n_bytes):
 def test_listen(listen, insecure, host, port):
     text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: '{listen}'\n  insecure: {str(insecure).lower()}")
     server = parse_config(text, HERE).server
-    assert (server.listen_host, server.listen_port, server.insecure) == (host, port, insecure)
+    assert (*server.listen, server.insecure) == (host, port, insecure)
 
 
 def test_files_of_the_server_are_relative_to_the_configuration():

@@ -5,19 +5,31 @@ from pathlib import Path
 import pytest
 
 from kldrift.config.load import parse_config
-from kldrift.config.records import GuardConfig
+from kldrift.config.records import ServerConfig
 from kldrift.errors import ConfigError
 
 HERE = Path("kldrift.yaml")
 MONITORS = "monitors: {loans: {reference: {data: a.csv}, features: {x: {kind: numeric}}}}\n"
 
 
-def guard(keys: str = "") -> GuardConfig:
-    return parse_config(f"server: {{{keys}}}\n{MONITORS}", HERE).server.guard
+def guard(keys: str = "") -> ServerConfig:
+    return parse_config(f"server: {{{keys}}}\n{MONITORS}", HERE).server
 
 
-def test_the_defaults_are_those_of_the_record():
-    assert guard() == GuardConfig()
+def limits(server: ServerConfig) -> tuple[int | None, ...]:
+    return (
+        server.max_connections,
+        server.max_client_connections,
+        server.max_client_pending_bytes,
+        server.header_timeout_ms,
+        server.body_timeout_ms,
+        server.idle_timeout_ms,
+        server.write_timeout_ms,
+    )
+
+
+def test_the_defaults_are_those_that_are_documented() -> None:
+    assert limits(guard()) == (4096, 1024, None, 10_000, 30_000, 75_000, 30_000)
 
 
 def test_each_key_goes_where_it_belongs():
@@ -25,7 +37,7 @@ def test_each_key_goes_where_it_belongs():
         "max_connections: 100, max_client_connections: 50, max_client_pending: 1MB, "
         "header_timeout: 1s, body_timeout: 2s, idle_timeout: 3s, write_timeout: 4s"
     )
-    assert guard(keys) == GuardConfig(100, 50, 1_000_000, 1000, 2000, 3000, 4000)
+    assert limits(guard(keys)) == (100, 50, 1_000_000, 1000, 2000, 3000, 4000)
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,7 @@ def test_an_expanded_value_never_shows_in_a_message():
 def test_the_process_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("KLDRIFT_TEST_PORT", "9901")
     config = parse_config('server: {listen: "127.0.0.1:${KLDRIFT_TEST_PORT}"}\n' + MINIMAL, HERE)
-    assert config.server.listen_port == 9901
+    assert config.server.listen.port == 9901
 
 
 def test_a_long_value_is_cut():

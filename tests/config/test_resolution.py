@@ -26,7 +26,7 @@ def test_defaults_are_filled_in_and_paths_absolute(tmp_path: Path) -> None:
     found = yaml.safe_load(text)
     assert "sources" not in found
     assert found["engine"]["tick"] == "10s"
-    assert found["server"]["listen_port"] == 9867
+    assert found["server"]["listen"] == "127.0.0.1:9867"
     assert found["state"]["path"] == str(tmp_path / "s.db")
     assert list(found["monitors"]) == ["m"]
     assert found["monitors"]["m"]["features"] == {
@@ -77,3 +77,16 @@ def test_the_shipped_configurations_can_be_shown(path: Path) -> None:
     config = load_config(path)
     found = yaml.safe_load(resolved(config))
     assert list(found["monitors"]) == [monitor.name for monitor in config.monitors]
+
+
+def test_keys_have_the_names_and_units_of_the_file(tmp_path: Path) -> None:
+    text = (
+        "server: {listen: '[::1]:9868', max_body: 16MiB, header_timeout: 5s}\nengine: {queue: 256MB}\n"
+        "state: {path: s.db, commit_interval: 250ms}\n"
+        "monitors: {m: {reference: {learn: 1000}, features: {x: {kind: numeric}}}}"
+    )
+    found = yaml.safe_load(shown(tmp_path, text))
+    assert found["server"]["listen"] == "[::1]:9868"
+    assert (found["server"]["max_body"], found["server"]["header_timeout"]) == ("16MiB", "5s")
+    assert found["engine"] == {"tick": "10s", "queue": "256MB"}
+    assert found["state"]["commit_interval"] == "250ms"

@@ -328,7 +328,7 @@ def test_the_configuration_is_valid() -> None:
     assert config.server.auth is not None
     assert config.server.auth.tokens_file == Path("/run/secrets/tokens")
     assert str(config.state.path).startswith(of("VOLUME")[0])
-    assert f"{config.server.listen_port}" in of("EXPOSE")
+    assert f"{config.server.listen.port}" in of("EXPOSE")
 
 
 def test_the_health_check_sees_a_daemon_come_and_go(container: Container) -> None:

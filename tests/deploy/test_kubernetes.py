@@ -91,7 +91,7 @@ def test_ports_are_those_of_the_container_the_image_and_the_configuration(
     manifests: dict[str, Manifest], container: Manifest
 ) -> None:
     [port] = container["ports"]
-    assert load_config(FOLDER / "base" / "kldrift.yaml").server.listen_port == port["containerPort"]
+    assert load_config(FOLDER / "base" / "kldrift.yaml").server.listen.port == port["containerPort"]
     assert f"\nEXPOSE {port['containerPort']}\n" in DOCKERFILE
     [service] = manifests["Service"]["spec"]["ports"]
     assert service["targetPort"] == port["name"]
