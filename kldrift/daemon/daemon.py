@@ -26,11 +26,9 @@ from kldrift.daemon.reload import RESTART, changes_that_need_a_restart
 from kldrift.daemon.service_manager import Notifier
 from kldrift.engine.observing import now_ms
 from kldrift.engine.push import PushIntake
-from kldrift.errors import Busy, ConfigError, ReferenceProblem
+from kldrift.errors import ConfigError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
-from kldrift.records.samples import Receipt
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
-from kldrift.records.types import Format
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.guard import Guard, Timeouts
@@ -78,8 +76,9 @@ class Daemon:
             body_bytes=server.max_expanded_bytes,
             client_bytes=server.max_client_pending_bytes or config.engine.queue_bytes // 4,
         )
+        self._app = App(None, self, telemetry.http_answered, limits, self._entry.access)
         self._server = WebServer(
-            App(self, self, telemetry.http_answered, limits, self._entry.access),
+            self._app,
             bind(server.listen.host, server.listen.port),
             grace_seconds=GRACE_SECONDS,
             guard=self._guard(server),
@@ -132,6 +131,7 @@ class Daemon:
             assert engine is not None
             self._push = PushIntake(engine, self._telemetry, loop, now_ms)
             self._push.start()
+            self._app.take_samples(self._push)
             self._parts.start_sources()
             self._telemetry.reload_succeeded(now_ms())
             self._telemetry.ready(self._server.port, time.time() - self._started_ms / 1000)
@@ -185,29 +185,6 @@ class Daemon:
             self._telemetry.stopped(self._parts.engine.rows_counted)
 
     # --- what the web layer asks for -------------------------------------------------------------
-
-    def monitors(self) -> Collection[str]:
-        """Names of the monitors that samples can be sent to."""
-        if self._push is None:
-            return {monitor.name for monitor in self._parts.config.monitors}
-        return self._push.monitors()
-
-    @property
-    def honours_keys(self) -> bool:
-        """Whether idempotency keys are remembered."""
-        return self._parts.config.state.path is not None
-
-    def submit(
-        self,
-        monitor: str,
-        format: Format,  # noqa: A002
-        body: bytes,
-        key: str | None = None,
-    ) -> "asyncio.Future[Receipt]":
-        """Queue a body."""
-        if self._push is None:
-            raise Busy(f"{self._not_ready}; send the samples again later")
-        return self._push.submit(monitor, format, body, key)
 
     def snapshot(self) -> DriftSnapshot:
         """The divergences as of the last tick."""

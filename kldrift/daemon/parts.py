@@ -54,12 +54,12 @@ class Parts:
             self.history = History(SqliteHistory(state.path), self.telemetry, now_ms)
         self.engine = Engine(
             monitors,
-            engine.tick_ms,
-            engine.queue_bytes,
-            self.telemetry,
-            now_ms,
-            self._store,
-            state.commit_interval_ms,
+            tick_ms=engine.tick_ms,
+            queue_bytes=engine.queue_bytes,
+            telemetry=self.telemetry,
+            clock_ms=now_ms,
+            store=self._store,
+            commit_ms=state.commit_interval_ms,
             on_evaluated=(lambda _: None) if self.history is None else self.history.record,
         )
         self.engine.start()

@@ -32,7 +32,7 @@ class App:
 
     def __init__(
         self,
-        ingest: Ingest,
+        ingest: Ingest | None,
         readers: Readers,
         on_request: OnRequest,
         limits: Limits | None = None,
@@ -43,6 +43,10 @@ class App:
         self._readers = readers
         self._on_request = on_request
         self._api: ASGIApp = api(readers)
+
+    def take_samples(self, ingest: Ingest) -> None:
+        """Hand posted samples to `ingest` from now on; until then posts are answered with 503."""
+        self._ingest.ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, and count it."""

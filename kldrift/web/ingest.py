@@ -53,8 +53,8 @@ class IngestEndpoint:
     With ``?ack=received`` the answer is 202, at once: for callers that cannot wait, and can lose a post.
     """
 
-    def __init__(self, ingest: Ingest, limits: Limits) -> None:
-        self._ingest = ingest
+    def __init__(self, ingest: Ingest | None, limits: Limits) -> None:
+        self.ingest = ingest
         self._bodies = Bodies(limits)
         self._encoded_bytes = min(limits.encoded_bytes, limits.body_bytes)
 
@@ -71,7 +71,10 @@ class IngestEndpoint:
         monitor = _monitor_name(raw_path)
         if scope["method"] != "POST":
             raise Problem(405, f"expected POST, got {scope['method']}; post the samples here", [(b"allow", b"POST")])
-        monitors = self._ingest.monitors()
+        ingest = self.ingest
+        if ingest is None:
+            raise Problem(503, "the daemon is starting; send the samples again later", [(b"retry-after", b"1")])
+        monitors = ingest.monitors()
         if monitor not in monitors:
             raise unknown("monitor", monitor, monitors)
         headers: dict[bytes, bytes] = dict(scope["headers"])
@@ -96,7 +99,7 @@ class IngestEndpoint:
             key = _key(headers[b"idempotency-key"]) if b"idempotency-key" in headers else None
             query: bytes = scope.get("query_string") or b""
             no_wait = query != b"" and _wants_no_wait(query)
-            answer_to_come = self._ingest.submit(monitor, format_, body, key)
+            answer_to_come = ingest.submit(monitor, format_, body, key)
             if no_wait:
                 asyncio.ensure_future(answer_to_come).add_done_callback(_look_away)
                 await _send_received(send)
@@ -116,7 +119,7 @@ class IngestEndpoint:
             raise Problem(400, receipt.unreadable)
         about_key = b""
         if key is not None:
-            about_key = (b"replayed" if receipt.replayed else b"") if self._ingest.honours_keys else b"unused"
+            about_key = (b"replayed" if receipt.replayed else b"") if ingest.honours_keys else b"unused"
         if receipt.errors:
             start, answer = _answer(receipt, about_key)
         else:

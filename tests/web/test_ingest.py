@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from kldrift.errors import Busy
 from kldrift.records.samples import Receipt, RowError
+from kldrift.web.app import App
 from kldrift.web.body import Limits
 from tests.web.fakes import FakeIngest, Service, call_app
 
@@ -163,6 +164,17 @@ def test_a_full_intake_is_503_with_retry_after():
     assert answer.headers["retry-after"] == "7"
     assert answer.json() == {"error": "the queue is full; send it again later"}
     assert service.held_bytes == 0
+
+
+def test_samples_are_refused_with_503_until_the_daemon_takes_them():
+    service = Service()
+    service.app = App(None, service.readers, lambda *_: None)
+    refused = service.post()
+    assert refused.status_code == 503
+    assert refused.headers["retry-after"] == "1"
+    service.app.take_samples(service.ingest)
+    assert service.post().status_code == 200
+    assert len(service.ingest.bodies) == 1
 
 
 def test_an_error_of_our_own_is_500_in_json_and_logged(caplog):
