@@ -1,4 +1,4 @@
-"""The commands and their arguments; each imports what it needs when it is called, so that `--help` is quick."""
+"""The commands and their arguments. Each imports what it needs only when called, so that `--help` is quick."""
 
 import sys
 from collections.abc import Iterator
@@ -8,21 +8,39 @@ from typing import Annotated, Literal
 
 import typer
 
-#: Panels of `kldrift --help`, in the order in which they are met.
-START, RUN, LOOK, CONNECT = "To start with", "The daemon", "Data at rest", "Prometheus and Grafana"
+#: Panels of `kldrift --help`, in the order in which a new user needs them.
+START, RUN, LOOK, CONNECT = "Getting started", "The daemon", "Data at rest", "Prometheus and Grafana"
 HERE = "This installation"
 
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=True,
-    help="Watches feature streams for drift: Kullback-Leibler divergence from a reference, for Prometheus.",
-    epilog="First steps:  kldrift demo  shows a drift in half a minute.  With data of your own:  kldrift init"
-    " reference.parquet,  kldrift check -c kldrift.yaml,  kldrift run -c kldrift.yaml;  then send rows, or give it a"
+    help="Monitors feature streams for drift: Kullback-Leibler divergence from a reference, for Prometheus.",
+    epilog="First steps:  kldrift demo  shows drift within half a minute.  With your own data:  kldrift init"
+    " reference.parquet,  kldrift check -c kldrift.yaml,  kldrift run -c kldrift.yaml;  then send rows, or configure a"
     " source, and open http://127.0.0.1:9867.",
 )
-reference_app = typer.Typer(no_args_is_help=True, help="Make and show reference files.")
+reference_app = typer.Typer(no_args_is_help=True, help="Build and show reference files.")
 app.add_typer(reference_app, name="reference", rich_help_panel=LOOK)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from kldrift import __version__
+
+        print(f"kldrift {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """The options of `kldrift` itself."""
+
 
 FailOn = Literal["warning", "critical"]
 ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configuration file (YAML).")]
@@ -30,7 +48,7 @@ ConfigOption = Annotated[Path, typer.Option("--config", "-c", help="The configur
 
 @contextmanager
 def exit_codes() -> Iterator[None]:
-    """Turn errors into their words on stderr and an exit code: 2 for configuration and references, else 1."""
+    """Print errors to stderr and turn them into an exit code: 2 for the configuration and references, else 1."""
     from kldrift.errors import ConfigError, KldriftError, ReferenceProblem
 
     try:
@@ -41,7 +59,7 @@ def exit_codes() -> Iterator[None]:
     except KldriftError as error:
         print(error, file=sys.stderr)  # noqa: T201
         raise typer.Exit(1) from None
-    except OSError as error:  # stdout is full or gone, a file vanished: nothing that a traceback would help with
+    except OSError as error:  # stdout is full or closed, a file vanished: a traceback would not help
         print(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}", file=sys.stderr)  # noqa: T201
         raise typer.Exit(1) from None
     except KeyboardInterrupt:
@@ -50,11 +68,11 @@ def exit_codes() -> Iterator[None]:
 
 @app.command(rich_help_panel=START)
 def demo(
-    port: Annotated[int, typer.Option(help="Where to listen, on 127.0.0.1; 0 takes a free port.")] = 9867,
-    drift_after: Annotated[str, typer.Option(help="When the stream begins to drift.")] = "30s",
-    duration: Annotated[str | None, typer.Option(help="Stop after this time (default: at Ctrl-C).")] = None,
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1; 0 takes a free one.")] = 9867,
+    drift_after: Annotated[str, typer.Option(help="When the stream starts to drift.")] = "30s",
+    duration: Annotated[str | None, typer.Option(help="Stop after this long (default: on Ctrl-C).")] = None,
 ) -> None:
-    """Run a daemon on a stream that drifts after a while."""
+    """Run a daemon on a synthetic stream that starts to drift after a while."""
     from kldrift.cli.demo import demo_command
 
     with exit_codes():
@@ -63,15 +81,15 @@ def demo(
 
 @app.command(rich_help_panel=START)
 def init(
-    data: Annotated[Path, typer.Argument(help="Rows that were normal: Parquet, CSV or NDJSON (.gz and .zst as well).")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The configuration to write.")] = Path("kldrift.yaml"),
-    monitor: Annotated[str | None, typer.Option(help="The monitor's name (default: from that of the file).")] = None,
-    force: Annotated[bool, typer.Option("--force", help="Write over a file that is there.")] = False,
+    data: Annotated[Path, typer.Argument(help="Known-good rows: Parquet, CSV or NDJSON, also .gz and .zst.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Output file; - for stdout.")] = Path("kldrift.yaml"),
+    monitor: Annotated[str | None, typer.Option(help="Name of the monitor (default: from the file name).")] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     live: Annotated[
         str | None, typer.Option(help="Live files to follow, such as 'logs/*.ndjson' (default: rows are pushed).")
     ] = None,
 ) -> None:
-    """Write a starting configuration from data, each guess explained beside it."""
+    """Write a starting configuration from data, with a reason beside each guess."""
     from kldrift.cli.init import init_command
 
     with exit_codes():
@@ -80,9 +98,9 @@ def init(
 
 @app.command(rich_help_panel=START)
 def check(config: ConfigOption) -> None:
-    """Validate a configuration and its references without starting; print what would be watched.
+    """Validate a configuration and its references without starting; print what would be monitored.
 
-    All problems are told at once, each with its line. Exit codes: 0 valid, 2 not.
+    All problems are reported at once, each with its line. Exit codes: 0 valid, 2 invalid.
     """
     from kldrift.cli.check import check_command
 
@@ -104,20 +122,19 @@ def schema() -> None:
 def run(
     config: ConfigOption,
     once: Annotated[
-        bool, typer.Option("--once", help="Read the sources to their end, print the divergences, exit.")
+        bool, typer.Option("--once", help="Read the sources to the end, print the divergences and exit.")
     ] = False,
 ) -> None:
     """Run the daemon (or, with --once, one pass over the sources).
 
-    It takes samples by HTTP and from the sources of the configuration, and answers with pages, an API and /metrics
-    where `server.listen` says, http://127.0.0.1:9867 by default. SIGHUP loads the configuration again, SIGTERM stops
-    in order.
+    It takes samples over HTTP and from the configured sources, and serves pages, an API and /metrics at
+    `server.listen`, http://127.0.0.1:9867 by default. SIGHUP reloads the configuration, SIGTERM stops cleanly.
 
-    Exit codes: 0 stopped, 2 bad configuration or reference, 1 failure.
+    Exit codes: 0 stopped, 2 invalid configuration or reference, 1 failure.
     """
     from kldrift.daemon.allocator import give_back_early
 
-    give_back_early()  # before polars comes in
+    give_back_early()  # before polars is imported
 
     from kldrift.cli.run import run_command
 
@@ -127,20 +144,20 @@ def run(
 
 @app.command(rich_help_panel=LOOK)
 def compare(
-    reference: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON (.gz and .zst as well).")],
-    live: Annotated[Path, typer.Argument(help="What is compared with it.")],
+    reference: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON, also .gz and .zst.")],
+    live: Annotated[Path, typer.Argument(help="Data to compare with it, in the same formats.")],
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Take features, bins and tolerances from this configuration.")
+        Path | None, typer.Option("--config", "-c", help="Use the features, bins and tolerances of this configuration.")
     ] = None,
-    monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report with plots, one file that needs no other.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the table.")] = False,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 where any feature drifts so much.")] = None,
+    monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors to use.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained report with plots; - for stdout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
+    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 if any feature drifts this much.")] = None,
 ) -> None:
-    """Compare two files: by how much the second drifts from the first, feature by feature.
+    """Compare two files: how far the second has drifted from the first, feature by feature.
 
-    Without a configuration every column that both files have is compared, of the kind that its values suggest:
-    numbers, categories, or vectors.
+    Without a configuration, every column that both files have is compared; its values decide whether it holds numbers,
+    categories or vectors.
     """
     from kldrift.cli.compare import compare_command
 
@@ -150,26 +167,26 @@ def compare(
 
 @app.command(rich_help_panel=LOOK)
 def backtest(
-    data: Annotated[list[Path], typer.Argument(help="History: Parquet, CSV or NDJSON (.gz and .zst as well).")],
+    data: Annotated[list[Path], typer.Argument(help="History: Parquet, CSV or NDJSON, also .gz and .zst.")],
     config: ConfigOption,
-    monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors.")] = None,
-    target: Annotated[str, typer.Option(help="Pages that are bearable: 1/month, 0.5/week, 1/day.")] = "1/month",
+    monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors to use.")] = None,
+    target: Annotated[str, typer.Option(help="Acceptable rate of pages: 1/month, 0.5/week, 1/day.")] = "1/month",
     every: Annotated[
         str | None,
         typer.Option(
-            help="Evaluate so often: 10m, or `tick` for engine.tick (default: a twelfth of the smallest window; until"
-            " one is over, the counts of that window only grow)."
+            help="Time between evaluations: 10m, or `tick` for engine.tick (default: a twelfth of the shortest window,"
+            " the interval at which old counts leave it)."
         ),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a report with plots, one file that needs no other.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON in place of the tables.")] = False,
-    first: Annotated[str | None, typer.Option("--from", help="Leave out rows before this time (ISO 8601).")] = None,
-    before: Annotated[str | None, typer.Option("--to", help="Leave out rows from this time on.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a self-contained report with plots; - for stdout.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the tables.")] = False,
+    first: Annotated[str | None, typer.Option("--from", help="Skip rows before this time (ISO 8601).")] = None,
+    before: Annotated[str | None, typer.Option("--to", help="Skip rows from this time on.")] = None,
     timestamp: Annotated[
-        str | None, typer.Option(help="The field of the event times, FIELD or FIELD:UNIT (default: the monitor's).")
+        str | None, typer.Option(help="Field with the event time, FIELD or FIELD:UNIT (default: the monitor's).")
     ] = None,
 ) -> None:
-    """Replay history: how often would it have paged, and which tolerance would page as seldom as you like?
+    """Replay history: how often would it have paged, and which tolerance meets your target?
 
     kldrift backtest -c kldrift.yaml last-year.parquet --target 1/month --html backtest.html
     """
@@ -181,12 +198,12 @@ def backtest(
 
 @reference_app.command("build")
 def reference_build(
-    data: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON (.gz and .zst as well).")],
+    data: Annotated[Path, typer.Argument(help="Parquet, CSV or NDJSON, also .gz and .zst.")],
     config: ConfigOption,
-    monitor: Annotated[str, typer.Option("--monitor", "-m", help="The monitor whose features are counted.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The reference file to write (JSON).")],
+    monitor: Annotated[str, typer.Option("--monitor", "-m", help="The monitor whose features to count.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="The reference file to write (JSON); - for stdout.")],
 ) -> None:
-    """Count a reference from data and write it to a file that can be reviewed."""
+    """Count a reference from data and write it to a file you can review."""
     from kldrift.cli.reference import build_command
 
     with exit_codes():
@@ -207,10 +224,10 @@ def reference_show(
 
 @app.command(rich_help_panel=HERE)
 def bench(
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="Measure with this configuration.")] = None,
-    seconds: Annotated[float, typer.Option(help="About how long each figure is measured.")] = 1.0,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="The configuration to measure with.")] = None,
+    seconds: Annotated[float, typer.Option(help="Roughly how long to measure each figure.")] = 1.0,
 ) -> None:
-    """Measure what this machine sustains, with a configuration or with 50 numeric features."""
+    """Measure what this machine sustains with a configuration, or with 50 numeric features."""
     from kldrift.cli.bench import bench_command
 
     with exit_codes():
@@ -220,23 +237,24 @@ def bench(
 @app.command(rich_help_panel=CONNECT)
 def rules(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Make them for this configuration; without it, for any.")
+        Path | None, typer.Option("--config", "-c", help="Generate them for this configuration; without it, for any.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file, or a folder for kldrift.rules.yml (default: stdout).")
+        Path | None,
+        typer.Option("--output", "-o", help="A file, or a folder for kldrift.rules.yml; - for stdout (default)."),
     ] = None,
     tests: Annotated[
-        bool, typer.Option("--tests", help="Write unit tests for promtool beside them (kldrift.rules.test.yml).")
+        bool, typer.Option("--tests", help="Also write unit tests for promtool (kldrift.rules.test.yml).")
     ] = False,
     job: Annotated[
-        str | None, typer.Option(help="The scrape job, for all rules (default: kldrift, where one needs it).")
+        str | None, typer.Option(help="Scrape job for all rules (default: kldrift, in the rules that need one).")
     ] = None,
     runbook_url: Annotated[str | None, typer.Option(help="A page with a section for each alert.")] = None,
-    warning: Annotated[str, typer.Option(help="The label severity of what can wait.")] = "warning",
-    critical: Annotated[str, typer.Option(help="The label severity of what cannot.")] = "critical",
-    stale_after: Annotated[str, typer.Option(help="The age from which a reference is worth a question.")] = "90d",
+    warning: Annotated[str, typer.Option(help="Severity label of what can wait.")] = "warning",
+    critical: Annotated[str, typer.Option(help="Severity label of what cannot.")] = "critical",
+    stale_after: Annotated[str, typer.Option(help="Age at which a reference counts as stale.")] = "90d",
 ) -> None:
-    """Write alerting rules for Prometheus, and unit tests for them.
+    """Write alerting rules for Prometheus, optionally with unit tests.
 
     kldrift rules -c kldrift.yaml -o /etc/prometheus/rules --tests
     """
@@ -251,17 +269,17 @@ def rules(
 @app.command(rich_help_panel=CONNECT)
 def dashboard(
     config: Annotated[
-        Path | None, typer.Option("--config", "-c", help="Leave out what this configuration cannot fill.")
+        Path | None, typer.Option("--config", "-c", help="Leave out panels that this configuration cannot fill.")
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A folder; it is made if it is not there.")
+        Path | None, typer.Option("--output", "-o", help="A folder, created if needed; - for stdout, with --board.")
     ] = None,
-    board: Annotated[str | None, typer.Option(help="Only one: fleet, monitor, feature or daemon.")] = None,
+    board: Annotated[str | None, typer.Option(help="Write only this one: fleet, monitor, feature or daemon.")] = None,
     datasource: Annotated[
-        str | None, typer.Option(help="The Prometheus of Grafana that is chosen at first (default: Grafana's default).")
+        str | None, typer.Option(help="Data source selected initially (default: Grafana's default).")
     ] = None,
 ) -> None:
-    """Write dashboards for Grafana: the fleet, a monitor, a feature, the daemon itself.
+    """Write Grafana dashboards: the fleet, a monitor, a feature and the daemon itself.
 
     kldrift dashboard -c kldrift.yaml -o /var/lib/grafana/dashboards
     """
@@ -273,7 +291,7 @@ def dashboard(
 
 @app.command(rich_help_panel=HERE)
 def version() -> None:
-    """Print the versions of kldrift and of what its figures depend on."""
+    """Print the version of kldrift and of the packages that its results depend on."""
     import platform
     from importlib.metadata import version as version_of
 

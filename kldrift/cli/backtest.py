@@ -16,8 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from kldrift import __version__
-from kldrift.cli.compare import pick_monitor, write_report
-from kldrift.cli.tables import STYLES, console
+from kldrift.cli.compare import pick_monitor, print_report_path, refuse_two_outputs, write_report
+from kldrift.cli.output import messages
+from kldrift.cli.tables import STYLES
 from kldrift.config.load import load_config
 from kldrift.config.records import Config
 from kldrift.config.values import milliseconds
@@ -59,6 +60,7 @@ def backtest_command(
     data: Sequence[Path], config_path: Path, monitor: str | None, asked: Asked, html: Path | None, as_json: bool
 ) -> None:
     """Replay, and tell in the ways that are asked for."""
+    refuse_two_outputs(html, as_json)
     config = load_config(config_path)
     spec = _with_timestamp(pick_monitor(config.monitors, monitor, config_path), asked.timestamp, config_path)
     target, span = _target(asked.target), _span(asked.first, asked.before)
@@ -76,9 +78,8 @@ def backtest_command(
     if as_json:
         print(json.dumps(backtest_json(outcome), ensure_ascii=False, allow_nan=False))  # noqa: T201
         return
-    _print(outcome, console())
-    if html is not None:
-        Console(stderr=True).print(f"report: {html}", markup=False, highlight=False, soft_wrap=True)
+    _print(outcome, messages(html))
+    print_report_path(html)
 
 
 # --- what is asked for -------------------------------------------------------------------------------

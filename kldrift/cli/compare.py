@@ -1,10 +1,8 @@
 """``kldrift compare``. What only some of its answers need is imported for those: half of the time is the start."""
 
 import json
-import os
 import time
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,8 @@ from rich.console import Console
 from rich.text import Text
 
 from kldrift import __version__
-from kldrift.cli.tables import console, drift_table, verdict_line
+from kldrift.cli.output import STDOUT, messages, write_whole
+from kldrift.cli.tables import drift_table, verdict_line
 from kldrift.config.load import load_config
 from kldrift.errors import ConfigError, SourceError
 from kldrift.offline.compare import Comparison, compare_files
@@ -38,6 +37,7 @@ def compare_command(
     fail_on: Severity | None,
 ) -> None:
     """Compare, tell in the ways that are asked for, and fail where asked for."""
+    refuse_two_outputs(html, as_json)
     given = _given(config, monitor)
     err = Console(stderr=True)
     with err.status(f"comparing {live.name} with {reference.name}"):  # shows on a terminal only
@@ -50,9 +50,8 @@ def compare_command(
     if as_json:
         print(json.dumps(comparison_json(comparison)))  # noqa: T201
     else:
-        _print(comparison, console())
-        if html is not None:
-            err.print(f"report: {html}", markup=False, highlight=False, soft_wrap=True)
+        _print(comparison, messages(html))
+        print_report_path(html)
     if fail_on is not None and drifts(comparison.monitor, fail_on):
         raise typer.Exit(DRIFT)
 
@@ -135,16 +134,32 @@ def _report(comparison: Comparison) -> str:
     )
 
 
+def refuse_two_outputs(html: Path | None, as_json: bool) -> None:
+    """Refuse a report and JSON that would both go to standard output.
+
+    Raises
+    ------
+    ConfigError
+        they would
+    """
+    if html == STDOUT and as_json:
+        raise ConfigError(
+            ["--html -: expected a file beside --json, because both would go to standard output; give --html FILE"]
+        )
+
+
 def write_report(path: Path, text: str) -> None:
-    """Write the report; what stood there before stays if that fails."""
-    part = path.with_name(f"{path.name}.part")
-    try:
-        if path.exists() and not path.is_file():  # a pipe, /dev/stdout
-            path.write_text(text, encoding="utf-8", errors="replace")
-            return
-        part.write_text(text, encoding="utf-8", errors="replace")
-        os.replace(part, path)  # noqa: PTH105
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ConfigError([f"--html {path}: expected a place to write to, got {error.strerror}"]) from None
+    """Write an HTML report.
+
+    Raises
+    ------
+    ConfigError
+        the file cannot be written; an existing one is left as it was
+    """
+    write_whole(path, text, "report", "--html")
+
+
+def print_report_path(path: Path | None) -> None:
+    """Say where a report is."""
+    if path is not None and path != STDOUT:
+        Console(stderr=True).print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)

@@ -1,10 +1,10 @@
 """``kldrift dashboard``."""
 
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from kldrift.cli.output import STDOUT, write_whole
 from kldrift.cli.rules import watched_of
 from kldrift.config.load import load_config
 from kldrift.errors import ConfigError
@@ -17,15 +17,16 @@ def dashboard_command(config: Path | None, output: Path | None, board: str | Non
     names = {name.removesuffix(".json").removeprefix("kldrift-"): name for name in made}
     if board is not None and board not in names:
         raise ConfigError([f"dashboard: --board: expected one of {', '.join(names)}, got {board!r}; take one of these"])
-    if output is None:
+    if output is None or output == STDOUT:
         if board is None:
+            boards = ", ".join(names)
             raise ConfigError(
-                [f"dashboard: expected --output, got none; name a folder, or one --board of {', '.join(names)}"]
+                [f"dashboard: expected a folder as --output, got none; give one, or a single --board of {boards}"]
             )
-        sys.stdout.write(made[names[board]])
+        write_whole(STDOUT, made[names[board]], "dashboard")
         return
     output.mkdir(parents=True, exist_ok=True)
     err = Console(stderr=True)
     for name in made if board is None else [names[board]]:
-        (output / name).write_text(made[name], encoding="utf-8")
+        write_whole(output / name, made[name], "dashboard")
         err.print(f"wrote {output / name}", markup=False, highlight=False, soft_wrap=True)

@@ -7,14 +7,13 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import orjson
 from rich.console import Console
 
-from kldrift.cli.tables import console
+from kldrift.cli.output import STDOUT, messages, shown, write_whole
 from kldrift.config.checks import format_of
 from kldrift.config.load import parse_config
 from kldrift.config.values import NAME
@@ -69,7 +68,7 @@ def init_command(data: Path, output: Path, monitor: str | None, force: bool, liv
     command = f"kldrift init {shlex.quote(str(data))}" + (f" --live {shlex.quote(live)}" if live else "")
     text, n_written = write_document(plan, Place(command, name, _relative(data, output), source))
     parse_config(text, output)  # what is written can be loaded
-    _write(output, text, force)
+    write_whole(output, text, "configuration", replace=force)
     for note in (*plan.notes, *notes):
         err.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     _print_next(plan, output, name, n_written, source is not None)
@@ -142,6 +141,8 @@ def _live(
 
 
 def _refuse_output(output: Path, force: bool) -> None:
+    if output == STDOUT:
+        return
     if output.is_dir():
         raise ConfigError([f"{output}: expected a file to write, got a directory; give -o {output}/kldrift.yaml"])
     if output.exists() and not force:
@@ -150,41 +151,18 @@ def _refuse_output(output: Path, force: bool) -> None:
         raise ConfigError([f"{output}: expected a folder to write to, {output.parent} is none; make it first"])
 
 
-def _write(output: Path, text: str, force: bool) -> None:
-    """Write the file whole: a failure leaves what was there."""
-    target = output.resolve()
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        if output.exists() and not output.is_file():  # a device or a pipe
-            output.write_text(text, encoding="utf-8")
-            return
-        with part.open("x", encoding="utf-8") as file:
-            file.write(text)
-        if force:
-            part.replace(target)
-        else:  # a file that came in the meantime is not written over
-            os.link(part, target)
-            part.unlink()
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ConfigError(
-            [f"{output}: expected to write the configuration, got {error.strerror}; nothing was changed, give -o FILE"]
-        ) from None
-
-
 # --- what comes next ------------------------------------------------------------------------------
 
 
 def _print_next(plan: Plan, output: Path, monitor: str, n_written: int, has_source: bool) -> None:
-    out, file = console(), shlex.quote(str(output))
+    out, file = messages(output), shlex.quote("kldrift.yaml" if output == STDOUT else str(output))
     kinds = Counter(str(guess.kind) for guess in plan.features[:n_written])
     listed = ", ".join(f"{n:,} {kind}" for kind, n in kinds.items())
     lines = [
-        f"{output}: monitor {monitor} watches {n_written:,} of {_counted(len(plan.sample.columns))} ({listed})"
+        f"{shown(output)}: monitor {monitor} watches {n_written:,} of {_counted(len(plan.sample.columns))} ({listed})"
         " over windows of " + ", ".join(plan.windows),
         "",
-        "Read it, then:",
+        f"Read it, save it as {file}, then:" if output == STDOUT else "Read it, then:",
         f"  kldrift check -c {file}",
         f"  kldrift run -c {file}",
     ]

@@ -1,7 +1,5 @@
 """``kldrift reference build`` and ``show``."""
 
-import os
-from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -10,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kldrift.assembly.references import reference_from_data
+from kldrift.cli.output import messages, shown, write_whole
 from kldrift.cli.tables import console
 from kldrift.config.load import load_config
 from kldrift.drift.references.file import dump_references, load_references
@@ -53,9 +52,10 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
             progress.update(task, at=some[0].name)
             built += reference_from_data(data, some, created_ms)[0]
             progress.advance(task, len(some))
-    write_whole(output, dump_references(built))
-    console().print(
-        f"{output}: {len(built)} features, {built[0].rows:,.0f} rows, made from {built[0].source}",
+    write_whole(output, dump_references(built), "reference")
+    n = len(built)
+    messages(output).print(
+        f"{shown(output)}: {n:,} feature{'' if n == 1 else 's'}, {built[0].rows:,.0f} rows, from {built[0].source}",
         highlight=False,
         markup=False,
     )
@@ -67,33 +67,6 @@ def _is_counted(feature: FeatureSpec) -> bool:
     if isinstance(given, ReferencePrevious):
         return given.bins is not None
     return feature.kind != "posterior" and not isinstance(given, ReferenceInline | ReferenceFamily | ReferenceLearn)
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file in one piece: it is there whole, or as it was. A device or a pipe is written to as it is.
-
-    Raises
-    ------
-    ReferenceProblem
-        the folder cannot be written to, or the disk is full
-    """
-    target = path.resolve() if path.is_file() else path  # a link stays one
-    part = target.with_name(f".{target.name}.{os.getpid()}.part")
-    try:
-        if path.exists() and not path.is_file():  # putting a file in its place would do away with it
-            path.write_text(text, encoding="utf-8")
-            return
-        with part.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(target)
-    except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ReferenceProblem(
-            f"{path}: expected to write the reference, got {error.strerror}; nothing was changed, choose another place"
-        ) from None
 
 
 def show_command(path: Path, feature: str | None) -> None:

@@ -1,10 +1,10 @@
 """``kldrift rules``."""
 
-import sys
 from pathlib import Path
 
 from rich.console import Console
 
+from kldrift.cli.output import STDOUT, write_whole
 from kldrift.config.load import load_config
 from kldrift.config.records import Config
 from kldrift.config.values import milliseconds
@@ -25,9 +25,9 @@ GENERIC = "Alerts of kldrift; kldrift.rules.test.yml shows each one firing and e
 
 def rules_command(config: Path | None, output: Path | None, tests: bool, options: RuleOptions) -> None:
     """Write the rules to stdout or a file, the tests to a file beside it."""
-    if tests and output is None:
+    if tests and output in (None, STDOUT):
         raise ConfigError(
-            ["rules: expected --output with --tests, got none; a file of tests names the rules file beside it"]
+            ["rules: expected a file as --output with --tests, got none; the tests name the rules file beside them"]
         )
     watched = None if config is None else watched_of(load_config(config))
     groups = rule_groups(watched, options)
@@ -39,8 +39,8 @@ def rules_command(config: Path | None, output: Path | None, tests: bool, options
         text = rules_text(
             groups, options, f"Alerts of kldrift, made by `kldrift rules` for {_shown(config.name)}.", notes
         )
-    if output is None:
-        sys.stdout.write(text)
+    if output is None or output == STDOUT:
+        write_whole(STDOUT, text, "rules")
         return
     rules_path = output / NAME if output.is_dir() else output
     written = [(rules_path, text)]
@@ -48,7 +48,7 @@ def rules_command(config: Path | None, output: Path | None, tests: bool, options
         written.append((_tests_path(rules_path), unit_tests_text(groups, options, rules_path.name)))
     err = Console(stderr=True)
     for path, content in written:
-        path.write_text(content, encoding="utf-8")
+        write_whole(path, content, "rules")
         err.print(f"wrote {path}", markup=False, highlight=False, soft_wrap=True)
 
 

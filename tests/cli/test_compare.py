@@ -325,7 +325,7 @@ def test_a_file_may_be_named_by_any_bytes(folder: Path) -> None:
         (("reference.parquet", "live.parquet", "-m", "loans"), "add -c FILE"),
         (("reference.parquet", "live.parquet", "-c", "kldrift.yaml"), "it has loans, other"),
         (("reference.parquet", "live.parquet", "-c", "kldrift.yaml", "-m", "x"), "-m x: expected a monitor"),
-        (("reference.parquet", "live.parquet", "--html", "absent/out.html"), "expected a place to write to"),
+        (("reference.parquet", "live.parquet", "--html", "absent/out.html"), "expected to write the report"),
     ],
 )
 def test_wrong_arguments_are_told_in_words(folder: Path, arguments: tuple[str, ...], words: str) -> None:

@@ -1,16 +1,12 @@
 """``kldrift reference``: made, shown, used, and refused in words."""
 
-import errno
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
 
-from kldrift.cli.reference import write_whole
-from kldrift.errors import ReferenceProblem
 from tests.e2e.processes import kldrift
 
 CONFIG = """
@@ -83,50 +79,6 @@ def test_a_monitor_whose_reference_is_not_there_does_not_start(folder: Path) -> 
         assert done.returncode == 2
         assert "monitors.loans: " in done.stderr
         assert "loans.json" in done.stderr
-
-
-@pytest.mark.parametrize("reason", [errno.ENOSPC, errno.EACCES, errno.EIO])
-def test_a_full_disk_leaves_the_old_file_as_it_was(
-    reason: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def refuse(_: int) -> None:
-        raise OSError(reason, os.strerror(reason))
-
-    path = tmp_path / "r.json"
-    path.write_text("old")
-    monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(ReferenceProblem, match=os.strerror(reason)):
-        write_whole(path, "new")
-    assert path.read_text() == "old"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_a_folder_that_is_a_file_is_said() -> None:
-    with pytest.raises(ReferenceProblem, match="expected to write the reference, got"):
-        write_whole(Path(__file__) / "r.json", "new")
-
-
-def test_a_reference_is_not_put_in_the_place_of_a_pipe(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    try:
-        write_whole(path, "whole")
-        assert os.read(reader, 100) == b"whole"
-    finally:
-        os.close(reader)
-    assert path.is_fifo()
-    with pytest.raises(ReferenceProblem, match="No space left on device"):
-        write_whole(Path("/dev/full"), "whole")
-
-
-def test_a_link_to_a_reference_stays_one(tmp_path: Path) -> None:
-    path, link = tmp_path / "r.json", tmp_path / "link"
-    path.write_text("old")
-    link.symlink_to(path)
-    write_whole(link, "new")
-    assert link.is_symlink()
-    assert path.read_text() == "new"
 
 
 def test_a_vector_is_built_and_used_and_what_is_no_data_left_out(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_without_a_configuration_the_shipped_rules_are_printed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["--tests"], 2, "expected --output with --tests"),
+        (["--tests"], 2, "expected a file as --output with --tests"),
         (["-c", "nowhere.yaml"], 2, "nowhere.yaml: expected a readable file"),
         (["--stale-after", "soon"], 2, "--stale-after: expected a duration such as 90d, got soon"),
         (["--stale-after", "0"], 2, "--stale-after: expected a duration such as 90d, got 0"),

@@ -273,7 +273,11 @@ def test_one_board_is_printed() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        ([], 2, "expected --output, got none; name a folder, or one --board of fleet, monitor, feature, daemon"),
+        (
+            [],
+            2,
+            "expected a folder as --output, got none; give one, or a single --board of fleet, monitor,",
+        ),
         (["--board", "x"], 2, "--board: expected one of fleet, monitor, feature, daemon, got 'x'"),
         (["-c", "nowhere.yaml", "-o", "."], 2, "nowhere.yaml: expected a readable file"),
         (["-o", "file"], 1, "File exists: file"),
