@@ -78,7 +78,11 @@ def test_without_a_configuration_the_shipped_rules_are_printed() -> None:
         (["-c", "nowhere.yaml"], 2, "nowhere.yaml: expected a readable file"),
         (["--stale-after", "soon"], 2, "--stale-after: expected a duration such as 90d, got soon"),
         (["--stale-after", "0"], 2, "--stale-after: expected a duration such as 90d, got 0"),
-        (["-o", "nowhere/rules.yml"], 1, "No such file or directory: nowhere/rules.yml"),
+        (
+            ["-o", "nowhere/rules.yml"],
+            2,
+            "nowhere/rules.yml: expected to write the rules, got No such file or directory",
+        ),
     ],
     ids=["tests to stdout", "no such file", "no duration", "no time", "no such folder"],
 )
