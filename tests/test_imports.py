@@ -41,7 +41,7 @@ ALLOWED = {
 LOOSE = {"__init__", "__main__", "errors"}
 
 #: The parts of `drift`, from the top down: none imports one above it.
-DRIFT = ("monitor", "counting", "segments", "judging", "references", "rest")
+DRIFT = ("monitor", "counting", "segments", "judging", "references", "kinds", "rest")
 
 #: single modules that a part may import besides: pure functions of what stands in a snapshot
 BESIDES = {

@@ -8,11 +8,11 @@ from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.family import family_reference
 from kldrift.drift.references.file import by_name, load_references
-from kldrift.drift.references.inline import inline_reference
+from kldrift.drift.references.given import fixed_reference, inline_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.drift.references.vector import given_vector_reference, posterior_reference, vector_reference
 from kldrift.errors import ReferenceProblem
+from kldrift.records.kinds import KINDS
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import (
     FeatureSpec,
@@ -40,10 +40,10 @@ def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_
     ReferenceProblem
         there is none, or it cannot be had
     """
-    if feature.kind == "posterior":
-        return posterior_reference(feature, created_ms)
+    if KINDS[feature.kind].always_against:
+        return fixed_reference(feature, created_ms)
     if isinstance(given, ReferenceInline):
-        return inline_reference(feature.name, feature.kind, given, created_ms)
+        return inline_reference(feature.name, given, created_ms)
     if isinstance(given, ReferenceLearn):
         return to_learn(feature, given.rows)
     if isinstance(given, ReferencePrevious):
@@ -59,13 +59,7 @@ def _family_reference(feature: FeatureSpec, given: ReferenceFamily, created_ms: 
     if given.fit is not None:
         table = read_columns(given.fit, [(feature.name, feature.kind)])
         column, source = table.columns[0], _source(given.fit, table.sha256)
-    if feature.kind != "vector":
-        return family_reference(feature, given, column, created_ms, source)
-    if column is None:
-        parameters = dict(given.parameters)
-        return given_vector_reference(feature, parameters["mean"], parameters["std"], created_ms)
-    assert not isinstance(column, CategoricalColumn)
-    return vector_reference(feature, column, created_ms, source)
+    return family_reference(feature, given, column, created_ms, source)
 
 
 def _source(path: Path, sha256: str) -> str:
@@ -83,17 +77,9 @@ def reference_from_data(
             f"reference {path.name}: {table.n_rejected} rows could not be read and were left out,"
             f" {n_invalid} values of the wrong type were counted as missing"
         )
-    source = _source(path, table.sha256)
-    binned = [i for i, feature in enumerate(features) if feature.kind != "vector"]
-    counted = build_references([features[i] for i in binned], [table.columns[i] for i in binned], created_ms, source)
-    built: dict[int, FeatureReference] = dict(zip(binned, counted, strict=True))
-    for i, feature in enumerate(features):
-        column = table.columns[i]
-        if feature.kind == "vector" and not isinstance(column, CategoricalColumn):
-            built[i] = vector_reference(feature, column, created_ms, source)
-    references = tuple(built[i] for i in range(len(features)))
+    references = build_references(features, table.columns, created_ms, _source(path, table.sha256))
     for reference in references:
-        if reference.categories == ():
+        if reference.shape.categories == ():
             notice(
                 f"reference {path.name}: {reference.name}: no category is frequent enough for a bin of its own"
                 f" ({MIN_CELL_COUNT} rows), so that only new ones can be seen; is it an identifier? remove it"
@@ -114,8 +100,8 @@ def references_from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[F
             raise ReferenceProblem(
                 f"{path}: {feature.name}: expected kind {feature.kind}, got {reference.kind}; build it again"
             )
-        edges = feature.bins.edges
-        if edges is not None and reference.edges is not None and tuple(reference.edges.tolist()) != edges:
+        edges, counted = feature.bins.edges, reference.shape.edges
+        if edges is not None and counted is not None and tuple(counted.tolist()) != edges:
             raise ReferenceProblem(
                 f"{path}: {feature.name}: expected the edges of the configuration, the file has others; build it again"
             )

@@ -24,7 +24,7 @@ from kldrift.export.drift_metrics import MAX_SERIES
 from kldrift.offline.init.document import Place, write_document
 from kldrift.offline.init.kinds import named
 from kldrift.offline.init.proposal import Plan, make_plan
-from kldrift.records.types import Kind
+from kldrift.records.kinds import Kind
 
 #: Columns left out that a message names.
 NAMED = 10

@@ -46,8 +46,9 @@ from kldrift.config.values import (
     wanted,
 )
 from kldrift.records.divergences import DIVERGENCES
+from kldrift.records.kinds import Kind
 from kldrift.records.specs import CONFIDENCE, CRITICAL, MAX_CATEGORIES, WARNING, WindowSpec
-from kldrift.records.types import Correction, Covariance, Estimator, Family, Kind
+from kldrift.records.types import Correction, Covariance, Estimator, Family
 
 
 class TlsFiles(Mapped):

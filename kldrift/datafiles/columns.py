@@ -15,8 +15,9 @@ import orjson
 import polars as pl
 
 from kldrift.errors import DecodeError, SourceError
+from kldrift.records.kinds import Kind
 from kldrift.records.sources import FileSourceConfig
-from kldrift.records.types import Format, Kind
+from kldrift.records.types import Format
 from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
 from kldrift.wire import parquet_rows

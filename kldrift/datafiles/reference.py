@@ -12,8 +12,9 @@ import zstandard
 
 from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 from kldrift.errors import ReferenceProblem
+from kldrift.records.kinds import Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
-from kldrift.records.types import FloatArray, Kind
+from kldrift.records.types import FloatArray
 from kldrift.wire import columns
 from kldrift.wire.parquet import READ_ERRORS, reason
 from kldrift.wire.plan import Vector

@@ -13,7 +13,7 @@ from kldrift.drift.counting.moment_windows import GroupMoments, group, merged_gr
 from kldrift.drift.counting.windows import Panes
 from kldrift.drift.entries import below
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
-from kldrift.drift.references.learned import Learning, joined, learned_reference, split, vocabulary_of
+from kldrift.drift.references.learned import Learning, joined, learned_reference, split
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.stored import reference_from_bytes, reference_to_bytes, texts_from_bytes, texts_to_bytes
 from kldrift.drift.segments import Segmentation, Segments
@@ -58,7 +58,11 @@ class Monitor:
         )
         self.layout = (bins, spec.windows, spec.timestamp, spec.segments, _history_ms(references))
         self._segments = None if spec.segments is None else Segments(spec, segmentation or Segmentation())
-        self._vocabularies = {f: made for f, r in enumerate(references) if (made := vocabulary_of(r)) is not None}
+        self._vocabularies = {
+            f: made
+            for f, reference in enumerate(references)
+            if reference.learn and (made := reference.shape.new_vocabulary()) is not None
+        }
         self._learning = Learning({f: reference.learn for f, reference in enumerate(references) if reference.learn})
         self._awaited = tuple(references)  # as they were given, learned or not
         self._compare_with(references)
@@ -120,9 +124,7 @@ class Monitor:
 
     def _make_schema(self) -> BatchSchema:
         columns = [
-            reference.schema
-            if f not in self._vocabularies
-            else FeatureSchema(reference.name, reference.kind, vocabulary=self._vocabularies[f])
+            reference.shape.schema(reference.name, self._vocabularies.get(f))
             for f, reference in enumerate(self._references)
         ]
         if self._segments is not None and self.spec.segments is not None:
@@ -136,9 +138,9 @@ class Monitor:
     def _moment_panes(self) -> dict[int, Panes[Moments]]:
         n_groups = self._filling.n_slots
         return {
-            f: Panes(self.spec.windows, GroupMoments(n_groups, reference.n_moments, feature.covariance == "full"))
-            for f, (reference, feature) in enumerate(zip(self._references, self.spec.features, strict=True))
-            if reference.dimensions
+            f: Panes(self.spec.windows, GroupMoments(n_groups, moments.size, moments.full))
+            for f, reference in enumerate(self._references)
+            if (moments := reference.shape.moments) is not None
         }
 
     # --- samples in ------------------------------------------------------------------------------

@@ -11,13 +11,13 @@ import numpy as np
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
 from kldrift.drift.judging.explanation import segment_mix, segment_within
 from kldrift.drift.judging.verdicts import verdicts
+from kldrift.drift.kinds.base import Column, Values
 from kldrift.drift.references.data import count_panes
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.drift.references.vector import vector_reference
 from kldrift.kernels.bin_table import CategoryBins
 from kldrift.records.samples import CategoricalColumn, Vocabulary
 from kldrift.records.snapshots import MonitorSnapshot
-from kldrift.records.specs import FeatureSpec, MonitorSpec
+from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: The segment of rows whose value has no segment of its own, or that have none.
@@ -41,17 +41,16 @@ class Segmentation:
 
 
 def segment_references(
-    specs: Sequence[FeatureSpec],
     references: Sequence[FeatureReference],
-    columns: Sequence[FloatArray | CategoricalColumn | None],
+    columns: Sequence[Column | None],
     by: CategoricalColumn,
     limit: int,
 ) -> Segmentation:
-    """The references of each segment: the bins of the whole, the counts of its own rows.
+    """Build the references of each segment: the cells of the whole, the counts of its own rows.
 
     Parameters
     ----------
-    specs, references : of the features, over all rows
+    references : of the features, over all rows
     columns : the data of each feature; None where its reference is not of this data, but holds for every segment
     by : the segment of each row; missing ones are *other*
     limit : segments of their own
@@ -64,44 +63,26 @@ def segment_references(
     slots[own] = np.arange(len(own))
     slot_of_row = slots[by.codes]
     names = tuple(by.values[i] for i in own)
-    coded = [
-        None if column is None else _coded(reference, column)
-        for reference, column in zip(references, columns, strict=True)
-    ]
+    values = {
+        f: reference.shape.values(column)
+        for f, (reference, column) in enumerate(zip(references, columns, strict=True))
+        if column is not None
+    }
     made: dict[str, Sequence[FeatureReference]] = {}
     for slot, name in enumerate((*names, OTHER)):
         rows = np.flatnonzero(slot_of_row == slot)
         if rows.size:
-            made[name] = _of_rows(specs, references, coded, rows)
+            made[name] = _of_rows(references, {f: column[rows] for f, column in values.items()})
     return Segmentation(names, np.bincount(slot_of_row, minlength=len(own) + 1), made)
 
 
-def _coded(reference: FeatureReference, column: FloatArray | CategoricalColumn) -> FloatArray | CodeArray:
-    """A column of the data in the codes of the reference's schema."""
-    if not isinstance(column, CategoricalColumn):
-        return column
-    schema = reference.schema
-    codes = {text: code for code, text in enumerate(schema.categories)}
-    recode = [codes.get(text, schema.unseen_code) for text in column.values]
-    return np.array([*recode, schema.missing_code], dtype=np.int32)[column.codes]
-
-
-def _of_rows(
-    specs: Sequence[FeatureSpec],
-    references: Sequence[FeatureReference],
-    coded: Sequence[FloatArray | CodeArray | None],
-    rows: IntArray,
-) -> tuple[FeatureReference, ...]:
+def _of_rows(references: Sequence[FeatureReference], values: Mapping[int, Values]) -> tuple[FeatureReference, ...]:
+    """The references with the values of some rows in the place of their own."""
     made = list(references)
-    columns = {f: column[rows] for f, column in enumerate(coded) if column is not None}
-    binned = [f for f in columns if not references[f].dimensions]
-    panes = count_panes([references[f].bins for f in binned], [columns[f] for f in binned])
-    for f, feature_panes in zip(binned, panes, strict=True):
-        made[f] = replace(references[f], panes=feature_panes, overdispersion=None)
-    for f in columns.keys() - set(binned):
-        made[f] = vector_reference(
-            specs[f], columns[f].astype(np.float64), references[f].created_ms, references[f].source
-        )
+    fitted = {f: references[f].shape.fitted(column) for f, column in values.items()}
+    panes = count_panes([shape for shape, _ in fitted.values()], list(values.values()))
+    for (f, (shape, flaw)), feature_panes in zip(fitted.items(), panes, strict=True):
+        made[f] = replace(references[f], shape=shape, panes=feature_panes, overdispersion=None, flaw=flaw)
     return tuple(made)
 
 

@@ -9,9 +9,10 @@ import numpy as np
 
 from kldrift.export.exposition import Family
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES, Divergence
+from kldrift.records.kinds import Kind
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
-from kldrift.records.types import FloatArray, IntArray, Kind
+from kldrift.records.types import FloatArray, IntArray
 
 #: What a family has a series for, beside the monitor. `identity` is a feature as well, with the labels of
 #: `kldrift_reference_info`; `mix` is a window of all features.

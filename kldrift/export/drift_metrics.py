@@ -15,9 +15,10 @@ import numpy.typing as npt
 
 from kldrift.export.drift_families import DRIFT_FAMILIES, DriftFamily, Per, SeriesShape, is_segmented
 from kldrift.export.exposition import Family, label_set, sample_lines, value_labels, value_texts
+from kldrift.records.kinds import Kind
 from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
-from kldrift.records.types import FloatArray, IntArray, Kind
+from kldrift.records.types import FloatArray, IntArray
 
 #: Series of a scrape beyond which segments, then families, then features are left out.
 MAX_SERIES = 50_000

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.records.kinds import Kind
 from kldrift.records.specs import TimestampSpec
-from kldrift.records.types import CodeArray, IntArray, Kind
+from kldrift.records.types import CodeArray, IntArray
 
 
 class Vocabulary:

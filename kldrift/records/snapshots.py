@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.records.kinds import Kind
 from kldrift.records.specs import CONFIDENCE
-from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray, Kind
+from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from kldrift.records.types import Correction, Covariance, Estimator, Family, Kind, TimeUnit
+from kldrift.records.kinds import Kind
+from kldrift.records.types import Correction, Covariance, Estimator, Family, TimeUnit
 
 #: Defaults of the configuration.
 CONFIDENCE = 0.9999

@@ -10,7 +10,6 @@ Float32Array = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 
-Kind = Literal["numeric", "categorical", "vector", "posterior"]
 TimeUnit = Literal["iso8601", "s", "ms", "us", "ns"]
 Format = Literal["ndjson", "json", "csv", "parquet", "arrow"]
 Severity = Literal["warning", "critical"]

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from kldrift.records.kinds import Kind
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.records.specs import TimestampSpec
-from kldrift.records.types import Kind
 
 #: A batch may not need more than this, whatever the body claims: rows of ``{}`` or a column of nulls cost a sender
 #: almost nothing and the receiver eight bytes a number.

@@ -15,8 +15,8 @@ import zstandard
 
 from kldrift.datafiles.reference import read_columns
 from kldrift.errors import ReferenceProblem
+from kldrift.records.kinds import Kind
 from kldrift.records.samples import CategoricalColumn
-from kldrift.records.types import Kind
 
 FEATURES: list[tuple[str, Kind]] = [("c", "categorical"), ("x", "numeric")]
 ROWS = [{"x": 1.5, "c": "red"}, {"x": None, "c": "blue"}, {"x": 3.0, "c": None}, {"x": -1.0, "c": "red"}]

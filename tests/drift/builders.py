@@ -7,9 +7,11 @@ import numpy.typing as npt
 
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
+from kldrift.drift.references.family import family_reference
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.records.samples import CategoricalColumn, SampleBatch
-from kldrift.records.specs import FeatureSpec, MonitorSpec, Smoothing, TimestampSpec, WindowSpec
+from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceFamily, Smoothing, TimestampSpec, WindowSpec
+from kldrift.records.types import FloatArray
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -26,6 +28,17 @@ def categorical(values: Sequence[str | None]) -> CategoricalColumn:
 def reference(*columns: tuple[FeatureSpec, object]) -> tuple[FeatureReference, ...]:
     specs = [spec for spec, _ in columns]
     return build_references(specs, [column for _, column in columns], 1_700_000_000_000, "test")  # type: ignore[misc]
+
+
+def vector_reference(spec: FeatureSpec, values: FloatArray, created_ms: int = 0, source: str = "r") -> FeatureReference:
+    """The normal distribution nearest to the vectors."""
+    return build_references([spec], [values], created_ms, source)[0]
+
+
+def normal_reference(spec: FeatureSpec, mean: float, std: float, created_ms: int = 0) -> FeatureReference:
+    """A normal distribution of vectors that is known exactly."""
+    given = ReferenceFamily("normal", (("mean", mean), ("std", std)))
+    return family_reference(spec, given, None, created_ms, "normal")
 
 
 def edges_spec(name: str = "x", edges: Sequence[float] = (0, 1, 2, 3)) -> FeatureSpec:

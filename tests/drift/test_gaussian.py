@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import norm
 
-from kldrift.drift.judging.gaussian_bounds import bound_gaussian, dimension_kl
-from kldrift.drift.judging.posterior import bound_mean, posterior_kl
+from kldrift.drift.kinds.gaussian import GaussianReference, degrees_of_freedom
+from kldrift.drift.kinds.gaussian_bounds import bound_gaussian, dimension_kl
+from kldrift.drift.kinds.posterior import Posterior, bound_mean, posterior_kl
 from kldrift.drift.normal_kl import gaussian_kl, gaussian_kl_diagonal, kl_from_standard_normal
-from kldrift.drift.references.gaussian import GaussianReference, degrees_of_freedom
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bounds import BOUNDS, bound_statistics
 from kldrift.kernels.moments import Moments, add_moments, zero_moments
@@ -553,7 +553,7 @@ def test_the_mean_over_samples_has_the_interval_of_a_mean() -> None:
     np.testing.assert_allclose(10 ** got["log10_p_critical"], 0.5)
     assert (got["noise_floor"], got["effective_samples"]) == (0, 400)
     assert set(got) == {*BOUNDS, "kl", "plug_in"}
-    np.testing.assert_allclose(dimension_kl(moments, None)[0], values[:, :2].mean(axis=0))
+    np.testing.assert_allclose(Posterior(2).dimension_kl(moments)[0], values[:, :2].mean(axis=0))
 
 
 def constant_moments(value: float, n: int) -> Moments:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scipy.special import rel_entr
 
+from kldrift.drift.kinds.categorical import MAX_LEARNED_VALUES
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
-from kldrift.drift.references.learned import MAX_LEARNED_VALUES, to_learn
+from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.smoothing import smooth_counts
 from kldrift.records.samples import SampleBatch, Vocabulary

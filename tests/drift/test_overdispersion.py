@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from scipy.signal import lfilter
 from scipy.stats import chi2, norm, t
 
+from kldrift.drift.kinds.categorical import Categorical
+from kldrift.drift.kinds.numeric import Numeric
 from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.overdispersion import UNMEASURED, Overdispersion, OverdispersionTable, measure_panes
 from kldrift.drift.references.reference import FeatureReference
@@ -198,19 +200,19 @@ def test_a_reference_is_measured_in_the_order_of_its_values():
     cells = np.zeros((64, 3 + 3), dtype=np.int64)  # three bins, underflow, overflow, missing
     cells[:, 0] = cells[:, 3] = np.where(low, 40, 10)
     cells[:, 1] = cells[:, 2] = np.where(low, 10, 40)
-    reference = FeatureReference("x", "numeric", np.array([0.0, 1.0, 2.0, 3.0]), categories=None, panes=cells)
+    reference = FeatureReference("x", Numeric(np.array([0.0, 1.0, 2.0, 3.0])), cells)
     in_order = cells[:, [3, 0, 1, 2, 4, 5]]
     expected = measure_panes(in_order, ordered=True)
     np.testing.assert_array_equal(measure_reference(reference).lambda_, expected.lambda_)
     assert expected.lambda_[0] > measure_panes(cells, ordered=True).lambda_[0]
-    categorical = FeatureReference("x", "categorical", None, categories=("a", "b", "c"), panes=cells)
+    categorical = FeatureReference("x", Categorical(("a", "b", "c")), cells)
     np.testing.assert_array_equal(measure_reference(categorical).lambda_, measure_panes(cells, ordered=False).lambda_)
 
 
 def test_a_reference_known_exactly_or_given_as_totals_is_not_measured():
-    edges = np.array([0.0, 1.0])
-    known = FeatureReference("x", "numeric", edges, None, panes=None, probabilities=np.array([1.0, 0, 0, 0]))
-    totals = FeatureReference("x", "numeric", edges, None, panes=np.array([[5, 0, 0, 5]]))
+    shape = Numeric(np.array([0.0, 1.0]))
+    known = FeatureReference("x", shape, panes=None, probabilities=np.array([1.0, 0, 0, 0]))
+    totals = FeatureReference("x", shape, panes=np.array([[5, 0, 0, 5]]))
     assert not measure_reference(known).measured
     assert not measure_reference(totals).measured
 
@@ -233,7 +235,8 @@ def test_measured_overdispersion_keeps_autocorrelated_windows_quiet():
         return int((out[:, 0, BOUNDS.index("lower")] > 0.005).sum())
 
     assert alarms(UNMEASURED) > 40
-    assert alarms(measure_reference(FeatureReference("x", "numeric", None, None, panes=pad(reference)))) == 0
+    shape = Numeric(np.arange(y.size + 1, dtype=np.float64))
+    assert alarms(measure_reference(FeatureReference("x", shape, panes=pad(reference)))) == 0
 
 
 def pad(panes):

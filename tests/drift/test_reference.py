@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from kldrift.drift.references.data import MAX_FOLDED
+from kldrift.drift.kinds.categorical import MAX_FOLDED, Categorical
 from kldrift.drift.references.file import by_name, dump_references, load_references
-from kldrift.drift.references.inline import inline_reference
+from kldrift.drift.references.given import inline_reference
 from kldrift.errors import ReferenceProblem
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import Bins, FeatureSpec, ReferenceInline, Smoothing
@@ -37,8 +37,9 @@ def test_a_reference_shorter_than_64_rows_has_a_pane_for_each() -> None:
 def test_categories_are_ordered_by_count_and_limited() -> None:
     column = categorical(["a"] * 10 + ["b"] * 30 + ["c"] * 20 + ["d"] * 9)
     (built,) = reference((FeatureSpec("c", "categorical", max_categories=2), column))
-    assert built.categories == ("b", "c")
-    assert built.folded == ("a", "d")
+    assert isinstance(built.shape, Categorical)
+    assert built.shape.categories == ("b", "c")
+    assert built.shape.folded == ("a", "d")
     assert built.counts is not None
     assert built.counts.tolist() == [30, 20, 19, 0, 0]
 
@@ -47,16 +48,16 @@ def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -
     n = MAX_FOLDED + 50
     column = CategoricalColumn(tuple(f"id{i}" for i in range(n)), np.arange(n, dtype=np.int32))
     (built,) = reference((FeatureSpec("id", "categorical"), column))
-    assert built.open_ended
-    assert len(built.folded) == MAX_FOLDED
+    assert isinstance(built.shape, Categorical)
+    assert built.shape.open_ended
+    assert len(built.shape.folded) == MAX_FOLDED
     assert built.counts is not None
     assert built.counts.tolist() == [n, 0, 0]  # any further value is *other*, none is *unseen*
-    lookup = built.bins.lookup  # type: ignore[union-attr]
-    assert lookup[built.schema.unseen_code] == 0
+    assert built.shape.bins().lookup[built.shape.schema("id").unseen_code] == 0
 
 
 def test_smoothing_is_the_textbooks() -> None:
-    given = inline_reference("c", "categorical", ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0)
+    given = inline_reference("c", ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0)
     assert given.smoothed(Smoothing()).tolist() == pytest.approx([90.5 / 102.5, 10.5 / 102.5, *[0.5 / 102.5] * 3])
     assert given.smoothed(Smoothing("none", 0, 0)).tolist() == [0.9, 0.1, 0, 0, 0]
     assert given.smoothed(Smoothing("laplace", 1, 0)).tolist() == pytest.approx([91 / 105, 11 / 105, *[1 / 105] * 3])
@@ -65,7 +66,7 @@ def test_smoothing_is_the_textbooks() -> None:
 
 
 def test_a_known_distribution_is_infinitely_long_and_never_makes_an_infinite_divergence() -> None:
-    known = inline_reference("c", "categorical", ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0)
+    known = inline_reference("c", ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0)
     assert known.rows == np.inf
     assert known.smoothed(Smoothing("none", 0, 0)).tolist() == [0.5, 0.5, 0, 0, 0]
     smoothed = known.smoothed(Smoothing())

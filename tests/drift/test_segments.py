@@ -33,7 +33,7 @@ def segmented(limit: int = 20, shares: Mapping[str, float] | None = SHARES, seed
     segmentation = Segmentation()
     if shares:
         by = categorical(rng.choice(list(shares), n, p=list(shares.values())).tolist())
-        segmentation = segment_references(spec.features, references, [x], by, limit)
+        segmentation = segment_references(references, [x], by, limit)
     return Monitor(spec, references, segmentation)
 
 

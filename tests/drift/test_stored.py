@@ -8,12 +8,11 @@ import pytest
 
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.learned import to_learn
-from kldrift.drift.references.vector import given_vector_reference
 from kldrift.drift.segments import Segmentation
 from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
-from tests.drift.builders import HOUR, MINUTE, edges_spec, reference
+from tests.drift.builders import HOUR, MINUTE, edges_spec, normal_reference, reference
 
 NOW = 1_700_000_000_000 // HOUR * HOUR
 WINDOWS = (WindowSpec("5m", 5 * MINUTE), WindowSpec("1h", HOUR), WindowSpec("24h", 24 * HOUR))
@@ -30,7 +29,7 @@ def everything() -> Monitor:
     """Segments, a vector, a reference to be learned, and one that is the window a day before."""
     references = [
         *reference((edges_spec(), np.random.default_rng(0).uniform(0, 3, 2_000))),
-        given_vector_reference(VECTOR, 0.0, 1.0, 0),
+        normal_reference(VECTOR, 0.0, 1.0),
         to_learn(COLOUR, 700),
         to_learn(replace(VECTOR, name="learned"), 900),
         replace(reference((edges_spec("before"), np.random.default_rng(1).uniform(0, 3, 900)))[0], offset_ms=24 * HOUR),

@@ -6,19 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kldrift.drift.judging.posterior import posterior_kl
+from kldrift.drift.kinds.posterior import posterior_kl
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.normal_kl import gaussian_kl_diagonal
 from kldrift.drift.references.file import dump_references, load_references
+from kldrift.drift.references.given import fixed_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.drift.references.vector import given_vector_reference, posterior_reference, vector_reference
 from kldrift.drift.segments import Segmentation
 from kldrift.errors import ReferenceProblem
 from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
 from kldrift.records.types import FloatArray
-from tests.drift.builders import HOUR, MINUTE
+from tests.drift.builders import HOUR, MINUTE, normal_reference, vector_reference
 
 NOW = 1_700_000_000_000 // HOUR * HOUR
 D = 4
@@ -37,7 +37,7 @@ def rows(values: FloatArray, **changes: object) -> SampleBatch:
 
 
 def standard() -> FeatureReference:
-    return given_vector_reference(SPEC, 0.0, 1.0, NOW)
+    return normal_reference(SPEC, 0.0, 1.0, NOW)
 
 
 def test_a_vector_has_the_closed_form_of_its_window_less_the_bias() -> None:
@@ -109,7 +109,7 @@ def test_panes_and_batches_may_be_cut_anyhow() -> None:
     for pieces in (1, 4, 50):
         watched = monitor(
             SPEC,
-            given_vector_reference(SPEC, 1e9, 1.0, NOW),
+            normal_reference(SPEC, 1e9, 1.0, NOW),
             timestamp=TimestampSpec("ts", "ms"),
             allowed_lateness_ms=HOUR,
         )
@@ -126,7 +126,7 @@ def test_panes_and_batches_may_be_cut_anyhow() -> None:
 def test_a_segment_has_the_vectors_of_its_rows() -> None:
     rng = np.random.default_rng(6)
     spec = MonitorSpec("m", (SPEC, LATENT), WINDOWS, segments=SegmentSpec("s", 2))
-    watched = Monitor(spec, [standard(), posterior_reference(LATENT, NOW)], Segmentation())
+    watched = Monitor(spec, [standard(), fixed_reference(LATENT, NOW)], Segmentation())
     vocabulary = watched.schema.features[-1].vocabulary
     assert isinstance(vocabulary, Vocabulary)
     values, latent = rng.normal(size=(3_000, D)), rng.normal(size=(3_000, 4))
@@ -149,7 +149,7 @@ def test_a_segment_has_the_vectors_of_its_rows() -> None:
 def test_a_posterior_is_the_kl_term_of_the_autoencoder() -> None:
     rng = np.random.default_rng(7)
     mean, log_variance = rng.normal(0, 0.1, (1_000, 2)), rng.normal(-0.05, 0.1, (1_000, 2))
-    watched = monitor(LATENT, posterior_reference(LATENT, NOW))
+    watched = monitor(LATENT, fixed_reference(LATENT, NOW))
     watched.add(rows(np.concatenate([mean, log_variance], axis=1)), "s", NOW)
     snapshot = watched.evaluate(NOW)
     terms = 0.5 * (mean**2 + np.exp(log_variance) - 1 - log_variance)
@@ -166,7 +166,7 @@ def test_a_posterior_without_a_finite_kl_is_invalid() -> None:
     values[3, 2] = 800.0
     values[4] = np.nan
     values[5] = np.nan
-    watched = monitor(LATENT, posterior_reference(LATENT, NOW))
+    watched = monitor(LATENT, fixed_reference(LATENT, NOW))
     assert watched.add(rows(values, invalid=((0, np.array([5])),)), "s", NOW).invalid.tolist() == [2]
     snapshot = watched.evaluate(NOW)
     assert snapshot.samples[0, 0] == 198
@@ -185,6 +185,15 @@ def test_a_vectors_reference_can_be_learned() -> None:
     expected = monitor(SPEC, vector_reference(SPEC, values[:1_000], NOW, ""))
     expected.add(rows(values[1_000:]), "s", NOW)
     np.testing.assert_array_equal(snapshot.divergences, expected.evaluate(NOW).divergences)
+
+
+def test_a_vector_whose_reference_is_not_learned_yet_says_so_and_has_no_divergence_in_any_dimension() -> None:
+    watched = monitor(SPEC, to_learn(SPEC, 1_000))
+    watched.add(rows(np.random.default_rng(8).normal(size=(900, D))), "s", NOW)
+    snapshot = watched.evaluate(NOW)
+    assert snapshot.features[0].problem == "still learning from the first 1,000 rows of the stream"
+    assert snapshot.per_dimension[0].shape == (len(WINDOWS), D)
+    assert np.isnan(snapshot.per_dimension[0]).all()
 
 
 @pytest.mark.parametrize(

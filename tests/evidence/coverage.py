@@ -110,7 +110,7 @@ def as_shipped(rng: Generator, repetitions: int, measured: bool) -> Coverage:
             monitored = watch(specs, list(rng.standard_normal((n_features, REFERENCE_SAMPLES))))
             if not measured:
                 monitored = replace(monitored, overdispersion=OverdispersionTable([UNMEASURED] * n_features))
-            edges = np.stack([r.edges for r in monitored.references if r.edges is not None])
+            edges = np.stack([r.shape.edges for r in monitored.references if r.shape.edges is not None])
             q = shifted_probabilities(edges, 0.0)
             for n in WINDOW_SAMPLES:
                 for shift in SHIFTS:

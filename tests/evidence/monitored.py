@@ -105,7 +105,7 @@ class Monitored:
 def watch(specs: Sequence[FeatureSpec], columns: Sequence[FloatArray | CategoricalColumn]) -> Monitored:
     """A monitor of features whose references are counted from `columns`."""
     references = build_references(specs, columns, 0, "evidence")
-    table = make_bin_table([reference.bins for reference in references])
+    table = make_bin_table([reference.shape.bins() for reference in references])
     held = np.concatenate([reference.counts for reference in references if reference.counts is not None]) > 0
     always = np.ones(held.size, dtype=np.bool_)
     for back in range(1, STRUCTURAL_CELLS + 1):
@@ -123,12 +123,7 @@ def watch(specs: Sequence[FeatureSpec], columns: Sequence[FloatArray | Categoric
 
 def live_column(reference: FeatureReference, column: FloatArray | CategoricalColumn) -> FloatArray | CodeArray:
     """A column as a decoder hands it over: categories as the codes of the reference's schema."""
-    if not isinstance(column, CategoricalColumn):
-        return column
-    schema = reference.schema
-    known = {category: code for code, category in enumerate(schema.categories)}
-    codes = [known.get(value, schema.unseen_code) for value in column.values]
-    return np.array([*codes, schema.missing_code], dtype=np.int32)[column.codes]
+    return reference.shape.values(column)
 
 
 def sliding(panes: IntArray, length: int, first: int) -> IntArray:

@@ -16,8 +16,8 @@ from kldrift.datafiles.sample import read_sample
 from kldrift.errors import ReferenceProblem
 from kldrift.offline.init.document import Place, scalar, value, write_document
 from kldrift.offline.init.proposal import Plan, make_plan
+from kldrift.records.kinds import Kind
 from kldrift.records.sources import FileSourceConfig
-from kldrift.records.types import Kind
 
 NASTY = [
     "no", "on", "~", "null", "12", "1e5", ".inf", "0x1f", "1:30", "<<", "- a", "a: b", "a #b", "{x}", "[x]", "&a", "*a",

@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from kldrift.drift.counting.counts import Counted
 from kldrift.drift.counting.rows import Rows
-from kldrift.drift.judging.posterior import posterior_kl
+from kldrift.drift.kinds.vector import presence
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segments
 from kldrift.kernels.bin_table import BinTable, make_bin_table
@@ -18,9 +18,6 @@ from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: Maximum number of counts (8 bytes each) over the panes that one kernel call fills.
 MAX_SLOT_COUNTS = 1 << 22
-
-#: The codes by which a vector counts among its cells.
-PRESENT, MISSING = 0, 2
 
 
 class Filling:
@@ -39,10 +36,7 @@ class Filling:
         vocabularies: Mapping[int, Vocabulary],
         segments: Segments | None,
     ) -> None:
-        bins = [
-            reference.bins if f not in vocabularies else reference.bins_of(vocabularies[f])
-            for f, reference in enumerate(references)
-        ]
+        bins = [reference.shape.bins(vocabularies.get(f)) for f, reference in enumerate(references)]
         if segments is not None:
             bins.append(segments.row_bins)
         self.table: BinTable = make_bin_table(bins)
@@ -51,7 +45,9 @@ class Filling:
         #: Cells of one group: those of the features and, if there are segments, one that counts rows.
         self.row_cells = int(self.table.offsets[-1])
         self._n_features = len(references)
-        self._vectors = {f: reference for f, reference in enumerate(references) if reference.dimensions}
+        self._vectors = {
+            f: moments for f, reference in enumerate(references) if (moments := reference.shape.moments) is not None
+        }
         self._segments = segments
 
     def prepare(self, batch: SampleBatch) -> Rows:
@@ -69,15 +65,14 @@ class Filling:
             if batch.counts.layout is not self.table:
                 raise ValueError("expected counts in this monitor's bins, got counts in other bins")
             return Rows(batch.n_rows, (), {}, None, tuple(invalid.items()), batch.counts.values)
-        for f, reference in self._vectors.items():
+        for f, moments in self._vectors.items():
             values = np.asarray(columns[f], dtype=np.float64)
-            vectors[f] = values
-            if reference.kind == "posterior":
-                vectors[f] = posterior_kl(values)
+            vectors[f] = moments.rows(values)
+            if vectors[f] is not values:
                 overflown = np.flatnonzero(np.isnan(vectors[f][:, 0]) & ~np.isnan(values[:, 0]))
                 if overflown.size:
                     invalid[f] = np.union1d(invalid.get(f, np.empty(0, dtype=np.int64)), overflown)
-            columns[f] = np.where(np.isnan(vectors[f][:, 0]), np.int32(MISSING), np.int32(PRESENT))
+            columns[f] = presence(vectors[f])
         groups = None if self._segments is None else self._segments.slots(segment_codes(batch))
         return Rows(batch.n_rows, tuple(columns), vectors, groups, tuple(invalid.items()))
 

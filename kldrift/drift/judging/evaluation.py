@@ -7,19 +7,19 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.drift.judging.gaussian_bounds import bound_gaussian, dimension_kl
 from kldrift.drift.judging.other_estimators import estimate
-from kldrift.drift.judging.posterior import bound_mean
 from kldrift.drift.judging.verdicts import verdicts
+from kldrift.drift.kinds.base import SAMPLES_PER_BIN
 from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.overdispersion import OverdispersionTable
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.drift.references.support import SAMPLES_PER_BIN, problem_of, samples_needed
+from kldrift.drift.references.support import problem_of
 from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.moments import Moments
 from kldrift.records.divergences import KL, N_DIVERGENCES
+from kldrift.records.kinds import KINDS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -76,7 +76,6 @@ class Evaluation:
 
     def __init__(self, spec: MonitorSpec, references: Sequence[FeatureReference]) -> None:
         self._spec = spec
-        self._references = tuple(references)
         self.offsets: IntArray = np.concatenate([[0], np.cumsum([len(r.cells) for r in references])]).astype(np.int64)
         q = np.concatenate([reference.smoothed(spec.smoothing) for reference in references])
         held = np.concatenate([_held(reference) for reference in references])
@@ -89,14 +88,14 @@ class Evaluation:
         self._z_quantile = NormalDist().inv_cdf(1 - self._alpha / len(spec.windows))
         self._previous = [(f, reference.offset_ms) for f, reference in enumerate(references) if reference.offset_ms]
         self._moving = np.array([reference.offset_ms > 0 for reference in references])
-        self._vector = np.array([reference.dimensions > 0 for reference in references])
-        self._vectors = [f for f, reference in enumerate(references) if reference.dimensions]
+        self._vectors = {f: made for f, r in enumerate(references) if (made := r.shape.moments) is not None}
+        self._binned = np.array([reference.shape.moments is None for reference in references])
         #: there is nothing to compare with: still to be learned, or it turned out to be no use
         self._blank = np.array([reference.learn > 0 or reference.flaw is not None for reference in references])
-        self._needed = np.array([samples_needed(reference) for reference in references])
-        kinds = [reference.kind for reference in references]
-        self._numeric = np.array([kind == "numeric" for kind in kinds])
-        self._categorical = np.array([kind == "categorical" for kind in kinds])
+        self._needed = np.array([reference.shape.samples_needed for reference in references])
+        outside = np.array([KINDS[reference.kind].outside for reference in references])
+        self._has_range = outside == "out_of_range_ratio"
+        self._has_unseen = outside == "unseen_ratio"
         self.features = tuple(
             self._feature_info(f, reference, q[self.offsets[f] : self.offsets[f + 1]])
             for f, reference in enumerate(references)
@@ -107,8 +106,8 @@ class Evaluation:
         return FeatureInfo(
             name=reference.name,
             kind=reference.kind,
-            edges=reference.edges,
-            categories=reference.categories,
+            edges=reference.shape.edges,
+            categories=reference.shape.categories,
             cells=reference.cells,
             reference_counts=reference.counts,
             reference_probabilities=q,
@@ -137,12 +136,19 @@ class Evaluation:
         nothing = self._blank | (compared.rows == 0)
         divergences[np.broadcast_to(nothing, samples.shape)] = np.nan
         per_dimension: dict[int, FloatArray] = {}
-        for f in self._vectors:
-            self._evaluate_vector(f, totals.moments[f], divergences, bounds, per_dimension)
-            present[:, f] = totals.moments[f].n
+        for f, shape in self._vectors.items():
+            moments = totals.moments[f]
+            found = shape.bound(moments, self._z_quantile, self._thresholds[f])
+            for name, values in bounds.items():
+                values[:, f] = found.get(name, np.nan)
+            divergences[:, f] = np.nan
+            divergences[:, f, KL] = found.get("kl", np.nan)
+            present[:, f] = moments.n
+            if self._spec.features[f].per_dimension:
+                per_dimension[f] = shape.dimension_kl(moments)
         kl = divergences[:, :, KL].copy()
         if self._spec.estimator != "kldrift":
-            binned = ~(nothing | self._vector)
+            binned = self._binned & ~nothing
             divergences[:, :, KL] = np.where(binned, self._estimates(counts, totals), kl)
         ready = (present >= needed) & self._usable & ~nothing
         if self._previous:  # how many rows there are to compare with depends on the window
@@ -173,8 +179,8 @@ class Evaluation:
             ready=ready,
             detected=verdicts(p_values, self._alpha, self._spec.correction),
             missing_ratio=flow[2],
-            unseen_ratio=np.where(self._categorical, flow[1], np.nan),
-            out_of_range_ratio=np.where(self._numeric, flow[0] + flow[1], np.nan),
+            unseen_ratio=np.where(self._has_unseen, flow[1], np.nan),
+            out_of_range_ratio=np.where(self._has_range, flow[0] + flow[1], np.nan),
             counts=counts,
             reference_probabilities=np.broadcast_to(compared.q, counts.shape),
             reference_rows=np.broadcast_to(compared.rows, samples.shape),
@@ -217,7 +223,7 @@ class Evaluation:
         for f, offset_ms in self._previous:
             cells = slice(self.offsets[f], self.offsets[f + 1])
             reference[:, cells] = totals.earlier[offset_ms][:, cells]
-        return estimate(self._spec.estimator, counts, reference, self.offsets, self._numeric)
+        return estimate(self._spec.estimator, counts, reference, self.offsets, self._has_range)
 
     def _bound(self, counts: IntArray, samples: IntArray, compared: _Compared, out: FloatArray) -> None:
         """What `kernels.bounds` says of every series."""
@@ -236,31 +242,6 @@ class Evaluation:
                 self._thresholds,
                 out[windows],
             )
-
-    def _evaluate_vector(
-        self,
-        f: int,
-        moments: Moments,
-        divergences: FloatArray,
-        bounds: Mapping[str, FloatArray],
-        per_dimension: dict[int, FloatArray],
-    ) -> None:
-        """Put what the moments of a vector or posterior say in the place of what its cells say."""
-        reference = self._references[f]
-        divergences[:, f] = np.nan
-        if reference.kind == "posterior":
-            found = bound_mean(moments.n, moments.mean, moments.second, self._z_quantile, self._thresholds[f])
-        elif reference.gaussian is not None:
-            found = bound_gaussian(
-                moments.n, moments.mean, moments.second, reference.gaussian, self._z_quantile, self._thresholds[f]
-            )
-        else:
-            found = {}
-        for name, values in bounds.items():
-            values[:, f] = found.get(name, np.nan)
-        divergences[:, f, KL] = found.get("kl", np.nan)
-        if self._spec.features[f].per_dimension:
-            per_dimension[f] = dimension_kl(moments, reference.gaussian)
 
 
 def _alike(compared: _Compared, n_windows: int) -> list[tuple[slice, int]]:

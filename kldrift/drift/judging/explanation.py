@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import KldriftError
-from kldrift.records.types import FloatArray, IntArray, Kind
+from kldrift.records.kinds import KINDS, Kind
+from kldrift.records.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
     ----------
     Cover & Thomas (2006), section 2.5 (chain rule).
     """
-    if kind not in ("numeric", "categorical"):
+    if not KINDS[kind].histogram:
         raise KldriftError(f"expected a numeric or categorical feature, got a {kind}; only counts have contributions")
     if counts.shape != q.shape or counts.ndim != 1:
         raise KldriftError(f"expected counts and probabilities of the same cells, got {counts.shape} and {q.shape}")

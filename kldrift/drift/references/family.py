@@ -6,6 +6,10 @@ from typing import Any
 import numpy as np
 
 from kldrift.drift.binning import MAX_DISCRETE_VALUES, MIN_CELL_COUNT, QUANTILES, numeric_edges
+from kldrift.drift.kinds import SHAPES
+from kldrift.drift.kinds.base import Shape
+from kldrift.drift.kinds.categorical import Categorical
+from kldrift.drift.kinds.numeric import Numeric
 from kldrift.drift.references.data import build_references, count_panes
 from kldrift.drift.references.fitting import (
     BERNOULLI_CATEGORIES,
@@ -15,8 +19,10 @@ from kldrift.drift.references.fitting import (
     member_of,
     zeros_and_ones,
 )
+from kldrift.drift.references.given import known_vectors
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
+from kldrift.records.kinds import KINDS
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import Bins, FeatureSpec, ReferenceFamily
 from kldrift.records.types import FloatArray
@@ -57,24 +63,29 @@ def family_reference(
         the feature, its bins, the parameters or the data do not suit the family; its name is the caller's to add
     """
     _check_kind(spec, given, column)
+    shape = SHAPES[spec.kind].preliminary(spec)
     if column is None:
         parameters = check_parameters(given.family, given.parameters)
+        if shape.moments is not None:
+            return known_vectors(
+                spec.name, shape.moments.known(**dict(parameters)), created_ms, given.family, parameters
+            )
         return _reference(spec, given.family, parameters, None, created_ms, source)
+    if given.family == "categorical" or shape.moments is not None:  # the likeliest member is what the data show
+        try:
+            (built,) = build_references([spec], [column], created_ms, source)
+        except ReferenceProblem as problem:  # one of several features there, with its name
+            raise ReferenceProblem(str(problem).removeprefix(f"{spec.name}: ")) from None
+        return built
     try:
-        if given.family != "categorical":
-            return _fitted(spec, given, column, created_ms, source)
+        return _fitted(spec, given, column, created_ms, source)
     except ReferenceProblem as problem:
         raise ReferenceProblem(f"{problem} (reference {source})") from None
-    try:
-        (built,) = build_references([spec], [column], created_ms, source)
-    except ReferenceProblem as problem:  # one of several features there, with its name
-        raise ReferenceProblem(str(problem).removeprefix(f"{spec.name}: ")) from None
-    return replace(built, family=given.family)
 
 
 def _check_kind(spec: FeatureSpec, given: ReferenceFamily, column: FloatArray | CategoricalColumn | None) -> None:
-    kinds = {"categorical": ("categorical",), "bernoulli": ("numeric", "categorical")}.get(given.family, ("numeric",))
-    if spec.kind not in kinds:
+    if given.family not in KINDS[spec.kind].families:
+        kinds = [kind for kind, traits in KINDS.items() if given.family in traits.families]
         raise ReferenceProblem(
             f"expected a {' or '.join(kinds)} feature for the family {given.family}, got a {spec.kind} one;"
             " give it another reference"
@@ -94,12 +105,12 @@ def _fitted(
 ) -> FeatureReference:
     values = zeros_and_ones(column) if isinstance(column, CategoricalColumn) else column
     parameters = fit_parameters(given.family, values[np.isfinite(values)])
-    shape = _reference(spec, given.family, parameters, values, created_ms, source)
+    made = _reference(spec, given.family, parameters, values, created_ms, source)
     codes: Any = np.ascontiguousarray(values, dtype=np.float64)
-    if shape.edges is None:
-        codes = np.where(np.isnan(values), shape.schema.missing_code, 1 - values).astype(np.int32)
-    (panes,) = count_panes([shape.bins], [codes])
-    return replace(shape, panes=panes)
+    if made.shape.categories is not None:
+        codes = np.where(np.isnan(values), made.shape.schema(spec.name).missing_code, 1 - values).astype(np.int32)
+    (panes,) = count_panes([made.shape], [codes])
+    return replace(made, panes=panes)
 
 
 def _reference(
@@ -111,9 +122,10 @@ def _reference(
     source: str,
 ) -> FeatureReference:
     """A member of a family over the cells of the feature, without counts."""
-    edges = None
+    shape: Shape = SHAPES[spec.kind].preliminary(spec)
     with np.errstate(all="ignore"):  # what cannot be computed is NaN, and refused
-        if spec.kind == "categorical":
+        if shape.categories is not None:
+            shape = Categorical(BERNOULLI_CATEGORIES)
             p = parameters[0][1]
             cells = np.array([p, 1 - p, 0.0, 0.0])
         else:
@@ -121,6 +133,7 @@ def _reference(
             edges = _edges(spec.bins, family, member, values)
             cells = _cell_probabilities(member, edges)
             _check_resolution(member, edges)
+            shape = Numeric(edges)
         missing = 0.0
         if values is not None:
             missing = float(np.mean(np.isnan(values)))
@@ -129,14 +142,11 @@ def _reference(
             cells[-2:] += infinite
     return FeatureReference(
         name=spec.name,
-        kind=spec.kind,
-        edges=edges,
-        categories=BERNOULLI_CATEGORIES if edges is None else None,
+        shape=shape,
         panes=None,
         probabilities=np.append(cells, missing),
         created_ms=created_ms,
         source=source,
-        family=family,
         parameters=parameters,
     )
 

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.drift.entries import below
+from kldrift.drift.kinds import SHAPES
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.drift.references.vector import PRESENT_CELL, vector_reference
 from kldrift.errors import ReferenceProblem
 from kldrift.records.samples import CategoricalColumn, SampleBatch, Vocabulary
 from kldrift.records.snapshots import AddResult
@@ -18,9 +18,6 @@ from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import FloatArray, IntArray
 
 Column = FloatArray | npt.NDArray[np.int32]
-
-#: Distinct values of a category that are told apart while its reference is learned.
-MAX_LEARNED_VALUES = 100_000
 
 
 class Learning:
@@ -101,26 +98,16 @@ def _joined_columns(parts: Sequence[Column]) -> Column:
     return np.concatenate([np.asarray(part) for part in parts])
 
 
-def vocabulary_of(reference: FeatureReference) -> Vocabulary | None:
-    """The vocabulary that a category's values are told apart by until, and after, its reference is learned."""
-    if reference.learn == 0 or reference.kind != "categorical":
-        return None
-    return Vocabulary(MAX_LEARNED_VALUES)
-
-
 def to_learn(spec: FeatureSpec, rows: int, offset_ms: int = 0) -> FeatureReference:
-    """What stands in for a reference until it is learned: cells, but nothing to compare with."""
-    n_cells = 4 if spec.kind == "numeric" or spec.dimensions else 3
+    """Return what stands in for a reference until it is learned: cells, but nothing to compare with."""
+    shape = SHAPES[spec.kind].preliminary(spec)
+    n_cells = len(shape.cells)
     return FeatureReference(
         name=spec.name,
-        kind=spec.kind,
-        edges=np.array([-np.inf, np.inf]) if spec.kind == "numeric" else None,
-        categories=None if spec.kind == "numeric" else (PRESENT_CELL,) if spec.dimensions else (),
+        shape=shape,
         panes=None,
         probabilities=np.full(n_cells, 1 / n_cells),
         source=f"the first {rows:,} rows of the stream",
-        dimensions=spec.dimensions,
-        full_covariance=spec.covariance == "full",
         learn=rows,
         offset_ms=offset_ms,
     )
@@ -129,7 +116,7 @@ def to_learn(spec: FeatureSpec, rows: int, offset_ms: int = 0) -> FeatureReferen
 def learned_reference(
     spec: FeatureSpec, awaited: FeatureReference, column: Column, vocabulary: Vocabulary | None, now_ms: int
 ) -> FeatureReference:
-    """The reference that the rows make; one that supports no verdict where they make none."""
+    """Return the reference that the rows make, or one that supports no verdict where they make none."""
     source = awaited.source
     data: FloatArray | CategoricalColumn
     if vocabulary is None:
@@ -140,10 +127,7 @@ def learned_reference(
             flaw = f"more than {vocabulary.limit:,} different values among {source}: is it an identifier? remove it"
             return replace(awaited, learn=0, flaw=flaw)
     try:
-        if spec.dimensions:
-            made = vector_reference(spec, data, now_ms, source)  # type: ignore[arg-type]
-        else:
-            made = build_references([spec], [data], now_ms, source)[0]
+        (made,) = build_references([spec], [data], now_ms, source)
     except ReferenceProblem as problem:
         return replace(awaited, learn=0, flaw=str(problem))
     return replace(made, offset_ms=awaited.offset_ms)

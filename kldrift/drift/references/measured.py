@@ -5,16 +5,13 @@ from kldrift.drift.references.reference import FeatureReference
 
 
 def measure_reference(reference: FeatureReference) -> Overdispersion:
-    """The overdispersion of a reference, as stored in it or measured now.
+    """Return the overdispersion of a reference, as stored in it or measured now.
 
-    Unmeasured where the reference is known exactly or given as totals.
+    A reference that is known exactly, or given as totals, has none to measure.
     """
     if reference.overdispersion is not None:
         return reference.overdispersion
     if reference.panes is None:
         return UNMEASURED
-    panes = reference.panes
-    if reference.kind == "numeric":  # underflow lies below the bins
-        n_cells = panes.shape[1]
-        panes = panes[:, [n_cells - 3, *range(n_cells - 3), n_cells - 2, n_cells - 1]]
-    return measure_panes(panes, ordered=reference.kind == "numeric")
+    order = reference.shape.cell_order
+    return measure_panes(reference.panes if order is None else reference.panes[:, order], ordered=order is not None)

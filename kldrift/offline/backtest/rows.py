@@ -13,10 +13,11 @@ import numpy as np
 from kldrift.datafiles.columns import file_columns, file_format, line_source
 from kldrift.drift.monitor import CLOCK_SKEW_MS
 from kldrift.errors import SourceError
+from kldrift.records.kinds import Kind
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleBatch
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.texts import listed
-from kldrift.records.types import IntArray, Kind
+from kldrift.records.types import IntArray
 from kldrift.wire import decode, decode_rows, parquet_rows
 
 #: Rows that are handed on at a time; of a sorted Parquet file also those in memory.

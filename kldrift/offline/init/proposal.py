@@ -10,7 +10,7 @@ import polars as pl
 from kldrift.datafiles.sample import Column, Sample
 from kldrift.offline.init.kinds import FEW_LEVELS, Guess, guess_feature, named
 from kldrift.offline.init.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
-from kldrift.records.types import Kind
+from kldrift.records.kinds import Kind
 
 #: Series of a monitor with so many features of each kind, so many windows, and these divergences.
 CountSeries = Callable[[Mapping[Kind, int], int, Sequence[str]], int]

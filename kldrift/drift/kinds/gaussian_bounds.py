@@ -2,13 +2,13 @@
 
 import numpy as np
 
+from kldrift.drift.kinds.gaussian import GaussianReference
 from kldrift.drift.normal_kl import (
     cholesky,
     marginal_kl,
     whiten,
     whitened_kl,
 )
-from kldrift.drift.references.gaussian import GaussianReference
 from kldrift.kernels.bounds import BOUNDS, bound_statistics
 from kldrift.kernels.moments import Moments
 from kldrift.records.types import FloatArray, IntArray
@@ -118,15 +118,12 @@ def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
     return np.asarray(np.maximum((x @ matrix * x).sum(axis=-1), 0.0))
 
 
-def dimension_kl(moments: Moments, reference: GaussianReference | None) -> FloatArray:
-    """Plug-in KL of each dimension for itself, (..., d), nats; NaN where there are too few samples.
+def dimension_kl(moments: Moments, reference: GaussianReference) -> FloatArray:
+    """Return the plug-in KL of each dimension by itself, (..., d), nats; NaN where there are fewer than 2 samples.
 
-    Each has a null bias of 1/N. They add up to the KL where the covariance is diagonal. Without a reference the moments
-    are those of `posterior_kl`, and the mean of each dimension is what is asked for.
+    Each has a null bias of 1/N. They add up to the KL where the covariance is diagonal.
     """
     n = moments.n[..., np.newaxis]
-    if reference is None:
-        return np.where(n > 0, moments.mean[..., :-1], np.nan)
     full = reference.kind == "full"
     second = np.diagonal(moments.second, axis1=-2, axis2=-1) if full else moments.second
     variances = np.diagonal(reference.covariance) if full else reference.covariance

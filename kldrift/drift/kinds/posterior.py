@@ -1,10 +1,54 @@
-"""The KL term of a variational autoencoder, and how sure its mean is."""
+"""Posteriors of variational autoencoders: the mean over the samples of their KL from N(0, I), and how sure it is."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
 
 import numpy as np
 
+from kldrift.drift.kinds.base import Column
+from kldrift.drift.kinds.vector import Vector
+from kldrift.errors import ReferenceProblem
+from kldrift.kernels.moments import Moments
+from kldrift.records.kinds import KINDS, Kind
+from kldrift.records.samples import FeatureSchema, Vocabulary
+from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import FloatArray, IntArray
+
+#: The mean of a posterior's KL is close to normal, even far out in its tails, only from this many samples on.
+MIN_MEAN_SAMPLES = 100
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Posterior(Vector):
+    """Posteriors q(z|x) of `dimensions` means and as many log variances; each sample is compared with N(0, I)."""
+
+    kind: ClassVar[Kind] = "posterior"
+
+    @classmethod
+    def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
+        raise ReferenceProblem(f"a posterior is compared with {KINDS[cls.kind].always_against}, not with data")
+
+    def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
+        return FeatureSchema(name, "vector", dimensions=2 * self.dimensions)
+
+    @property
+    def samples_needed(self) -> int:
+        return MIN_MEAN_SAMPLES
+
+    @property
+    def size(self) -> int:
+        return self.dimensions + 1
+
+    def rows(self, values: FloatArray) -> FloatArray:
+        return posterior_kl(values)
+
+    def bound(self, live: Moments, z_quantile: float, thresholds: FloatArray) -> Mapping[str, FloatArray]:
+        return bound_mean(live.n, live.mean, live.second, z_quantile, thresholds)
+
+    def dimension_kl(self, live: Moments) -> FloatArray:
+        return np.where(live.n[..., np.newaxis] > 0, live.mean[..., :-1], np.nan)
 
 
 def posterior_kl(values: FloatArray) -> FloatArray:

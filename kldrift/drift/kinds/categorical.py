@@ -1,0 +1,118 @@
+"""Categorical features: a cell for each frequent category, then other, unseen and missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from kldrift.drift.binning import CATEGORICAL_FLOW, MIN_CELL_COUNT, categorical_cells
+from kldrift.drift.kinds.base import Column, Values, constant_problem, require_values
+from kldrift.kernels.bin_table import CategoryBins
+from kldrift.records.kinds import Kind
+from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
+from kldrift.records.specs import FeatureSpec
+from kldrift.records.types import FloatArray, IntArray
+
+#: Maximum number of rare categories whose names are kept, so that each can be told from a value never seen before. A
+#: reference with more of them counts every further value as *other*.
+MAX_FOLDED = 10_000
+
+#: Maximum number of distinct values told apart while a reference is learned.
+MAX_LEARNED_VALUES = 100_000
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Categorical:
+    """Categories, counted one by one.
+
+    Parameters
+    ----------
+    categories : those with a cell of their own
+    folded : rare ones that share the cell *other*
+    open_ended : the reference has more rare categories than are kept by name: any further value is *other*, none
+        *unseen*
+    """
+
+    categories: tuple[str, ...]
+    folded: tuple[str, ...] = ()
+    open_ended: bool = False
+
+    kind: ClassVar[Kind] = "categorical"
+    edges: ClassVar[None] = None
+    cell_order: ClassVar[None] = None
+    samples_needed: ClassVar[int] = 0
+    moments: ClassVar[None] = None
+
+    @classmethod
+    def preliminary(cls, spec: FeatureSpec) -> Self:
+        return cls(())
+
+    @classmethod
+    def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
+        assert isinstance(column, CategoricalColumn)
+        present = column.codes[column.codes >= 0]
+        require_values(present.size)
+        counts = np.bincount(present, minlength=len(column.values))
+        order = sorted(range(len(column.values)), key=lambda i: (-counts[i], column.values[i]))
+        own = [i for i in order if counts[i] >= MIN_CELL_COUNT][: spec.max_categories]
+        own_set = set(own)
+        folded = [i for i in order if i not in own_set and counts[i] > 0]
+        return cls(
+            categories=tuple(column.values[i] for i in own),
+            folded=tuple(column.values[i] for i in folded[:MAX_FOLDED]),
+            open_ended=len(folded) > MAX_FOLDED,
+        )
+
+    @classmethod
+    def from_json(cls, name: str, item: Mapping[str, Any]) -> Self:
+        return cls(tuple(item["categories"]), tuple(item["other"]), bool(item["other_is_open"]))
+
+    def to_json(self) -> dict[str, Any]:
+        return {"categories": self.categories, "other": self.folded, "other_is_open": self.open_ended}
+
+    def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
+        if vocabulary is not None:
+            return FeatureSchema(name, "categorical", vocabulary=vocabulary)
+        return FeatureSchema(name, "categorical", (*self.categories, *self.folded))
+
+    def new_vocabulary(self) -> Vocabulary:
+        return Vocabulary(MAX_LEARNED_VALUES)
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return categorical_cells(self.categories)
+
+    def bins(self, vocabulary: Vocabulary | None = None) -> CategoryBins:
+        own = len(self.categories)
+        unknown = own if self.open_ended else own + 1
+        if vocabulary is None:  # the codes are those of the categories, frequent ones first
+            lookup = np.full(own + len(self.folded) + 2, own, dtype=np.int32)
+            lookup[:own] = np.arange(own)
+            lookup[-2] = unknown
+        else:
+            cells = dict.fromkeys(self.folded, own) | {text: cell for cell, text in enumerate(self.categories)}
+            lookup = np.full(vocabulary.limit + 2, unknown, dtype=np.int32)
+            for code, text in enumerate(vocabulary.texts):
+                lookup[code] = cells.get(text, unknown)
+        lookup[-1] = own + 2
+        return CategoryBins(lookup, own + len(CATEGORICAL_FLOW))
+
+    def identity(self) -> list[object]:
+        return [self.kind, None, self.categories, self.folded, self.open_ended]
+
+    def estimated(self) -> list[object]:
+        return []
+
+    def values(self, column: Column) -> Values:
+        assert isinstance(column, CategoricalColumn)
+        schema = self.schema("")
+        codes = {text: code for code, text in enumerate(schema.categories)}
+        recode = [codes.get(text, schema.unseen_code) for text in column.values]
+        return np.array([*recode, schema.missing_code], dtype=np.int32)[column.codes]
+
+    def fitted(self, values: Values) -> tuple[Self, None]:
+        return self, None
+
+    def problem(self, held: FloatArray | IntArray) -> str | None:
+        return constant_problem(self.cells, held)

@@ -1,0 +1,96 @@
+"""Numeric features: bins between edges, then underflow, overflow and missing."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from kldrift.drift.binning import NUMERIC_FLOW, numeric_cells, numeric_edges
+from kldrift.drift.kinds.base import Column, Values, constant_problem, require_values
+from kldrift.kernels.bin_table import NumericBins
+from kldrift.records.kinds import Kind
+from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
+from kldrift.records.specs import FeatureSpec
+from kldrift.records.types import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Numeric:
+    """Numbers, counted in bins.
+
+    Parameters
+    ----------
+    edges : (n_bins + 1,) float64, strictly increasing; the outer ones may be infinite
+    """
+
+    edges: FloatArray
+
+    kind: ClassVar[Kind] = "numeric"
+    categories: ClassVar[None] = None
+    samples_needed: ClassVar[int] = 0
+    moments: ClassVar[None] = None
+
+    @classmethod
+    def preliminary(cls, spec: FeatureSpec) -> Self:
+        return cls(np.array([-np.inf, np.inf]))
+
+    @classmethod
+    def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
+        assert not isinstance(column, CategoricalColumn)
+        present = column[~np.isnan(column)]
+        require_values(present.size)
+        return cls(numeric_edges(spec.bins, present))
+
+    @classmethod
+    def from_json(cls, name: str, item: Mapping[str, Any]) -> Self:
+        edges = np.array([float(edge) for edge in item["edges"]], dtype=np.float64)
+        if edges.size < 2 or not np.all(np.diff(edges) > 0):
+            raise ValueError(f"{name}: expected strictly increasing edges")
+        return cls(edges)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"edges": [_edge_to_json(edge) for edge in self.edges.tolist()]}
+
+    def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
+        return FeatureSchema(name, "numeric")
+
+    def new_vocabulary(self) -> None:
+        return None
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        return numeric_cells(self.edges)
+
+    @property
+    def cell_order(self) -> IntArray:
+        n_bins = self.edges.size - 1
+        return np.array([n_bins, *range(n_bins), n_bins + 1, n_bins + 2])  # underflow lies below the bins
+
+    def bins(self, vocabulary: Vocabulary | None = None) -> NumericBins:
+        return NumericBins(self.edges)
+
+    def identity(self) -> list[object]:
+        return [self.kind, [float(edge).hex() for edge in self.edges], None, (), False]
+
+    def estimated(self) -> list[object]:
+        return []
+
+    def values(self, column: Column) -> Values:
+        assert not isinstance(column, CategoricalColumn)
+        return np.ascontiguousarray(column, dtype=np.float64)
+
+    def fitted(self, values: Values) -> tuple[Self, None]:
+        return self, None
+
+    def problem(self, held: FloatArray | IntArray) -> str | None:
+        if not np.any(held[: -len(NUMERIC_FLOW)] > 0):
+            return (
+                "no value of the reference lies within the bins;"
+                " give edges or a range that overlap with it, or use quantile bins"
+            )
+        return constant_problem(self.cells, held)
+
+
+def _edge_to_json(edge: float) -> float | str:
+    return edge if np.isfinite(edge) else ("+Inf" if edge > 0 else "-Inf")

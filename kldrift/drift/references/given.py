@@ -1,0 +1,50 @@
+"""References that take no data: written in the configuration, or fixed for all features of a kind."""
+
+import numpy as np
+
+from kldrift.drift.kinds import SHAPES
+from kldrift.drift.kinds.base import Shape
+from kldrift.drift.kinds.categorical import Categorical
+from kldrift.drift.kinds.numeric import Numeric
+from kldrift.drift.references.reference import FeatureReference
+from kldrift.kernels.bin_table import STRUCTURAL_CELLS
+from kldrift.records.kinds import KINDS
+from kldrift.records.specs import FeatureSpec, ReferenceInline
+
+
+def inline_reference(name: str, given: ReferenceInline, created_ms: int) -> FeatureReference:
+    """Return a reference written in the configuration: counts (a sample) or probabilities (known exactly)."""
+    panes = probabilities = None
+    if given.counts is not None:
+        panes = np.array([[*given.counts, *[0] * STRUCTURAL_CELLS]], dtype=np.int64)
+    else:
+        assert given.probabilities is not None
+        probabilities = np.array([*given.probabilities, *[0.0] * STRUCTURAL_CELLS]) / sum(given.probabilities)
+    shape: Shape
+    if given.edges is not None:
+        shape = Numeric(np.asarray(given.edges, dtype=np.float64))
+    else:
+        assert given.categories is not None
+        shape = Categorical(given.categories)
+    return FeatureReference(name, shape, panes, probabilities, created_ms=created_ms)
+
+
+def fixed_reference(spec: FeatureSpec, created_ms: int) -> FeatureReference:
+    """Return the reference of a feature whose kind is always compared with the same distribution."""
+    shape = SHAPES[spec.kind].preliminary(spec)
+    return known_vectors(spec.name, shape, created_ms, KINDS[spec.kind].always_against)
+
+
+def known_vectors(
+    name: str, shape: Shape, created_ms: int, source: str, parameters: tuple[tuple[str, float], ...] = ()
+) -> FeatureReference:
+    """Return the reference of vectors from a distribution known exactly, in which none is missing."""
+    return FeatureReference(
+        name=name,
+        shape=shape,
+        panes=None,
+        probabilities=np.array([1.0, *[0.0] * STRUCTURAL_CELLS]),
+        created_ms=created_ms,
+        source=source,
+        parameters=parameters,
+    )
