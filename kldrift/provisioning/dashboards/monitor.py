@@ -1,6 +1,6 @@
 """One monitor: its features side by side, and its segments."""
 
-from kldrift.provisioning.dashboards.panel import NATS, Board, Panel, Query, Section, Variable
+from kldrift.provisioning.dashboards.panel import NATS, Board, Need, Panel, Query, Variable
 from kldrift.provisioning.dashboards.shared import (
     ANY_IS_WARNING,
     FEATURE_UID,
@@ -10,6 +10,8 @@ from kldrift.provisioning.dashboards.shared import (
     RELOADED,
     TIMES_TOLERANCE,
     drift_marks,
+    lines,
+    section,
     stat,
 )
 
@@ -33,10 +35,168 @@ def largest(metric: str, n: int) -> str:
     return f"{series} and on (job, instance, feature) topk({n}, max_over_time({series}[$__range] @ end()))"
 
 
+def of_features(
+    title: str, metric: str, description: str, unit: str = NATS, width: int = 12, needs: Need | None = None
+) -> Panel:
+    """A line for each of the ten features with the largest values of a metric."""
+    query = Query(largest(metric, 10), "{{feature}}")
+    return lines(f"{title}, the ten largest", description, query, unit=unit, width=width, needs=needs)
+
+
 def by_feature(metric: str, aggregate: str = "max", matchers: str = WHOLE) -> str:
     """A column of the features' table."""
     return f"{aggregate} by (monitor, feature) ({metric}{{{matchers}}})"
 
+
+NOW = section(
+    "Now",
+    stat("Features", f"count(kldrift_window_ready{{{WHOLE}}})", "Features watched over this window."),
+    stat(
+        "Drift",
+        f'sum(kldrift_drift_detected{{severity="warning",segment="",{MATCHERS}}}) or vector(0)',
+        "Features that drift by the verdict over all windows, at the warning tolerance.",
+        ANY_IS_WARNING,
+    ),
+    stat(
+        "Critical",
+        f'sum(kldrift_drift_detected{{severity="critical",segment="",{MATCHERS}}}) or vector(0)',
+        "The same at the critical tolerance.",
+        GOOD_ZERO,
+    ),
+    stat(
+        "Undecided",
+        f"count(kldrift_window_ready{{{WHOLE}}} == 0) or vector(0)",
+        "Features that this window cannot judge.",
+        ANY_IS_WARNING,
+    ),
+    stat("Samples", f"max(kldrift_window_samples{{{WHOLE}}})", "Of the feature with the most in the window."),
+    stat(
+        "Oldest reference",
+        f"time() - min(kldrift_reference_created_timestamp_seconds{{{MATCHERS}}})",
+        "Its age. Nothing where references move on with time.",
+        unit="s",
+    ),
+)
+
+FEATURES = section(
+    "Features",
+    Panel(
+        "table",
+        "Features by lower bound",
+        (
+            Query(f"max by (monitor, feature) ({RATIO})", "bound / tolerance"),
+            Query(by_feature("kldrift_kl_divergence_lower_nats"), "lower bound"),
+            Query(by_feature("kldrift_kl_divergence_nats"), "KL"),
+            Query(by_feature("kldrift_kl_divergence_upper_nats"), "upper bound"),
+            Query(by_feature("kldrift_kl_noise_floor_nats"), "noise floor"),
+            Query(by_feature("kldrift_window_samples"), "samples"),
+            Query(by_feature("kldrift_missing_ratio"), "missing"),
+            Query(by_feature("kldrift_unseen_ratio"), "unseen", "categorical"),
+            Query(by_feature("kldrift_out_of_range_ratio"), "out of range", "numeric"),
+        ),
+        "The lower bound is what remains of the divergence after chance; the tolerance is the warning's.",
+        width=24,
+        height=11,
+        units=dict.fromkeys(("lower bound", "KL", "upper bound", "noise floor"), NATS)
+        | dict.fromkeys(("missing", "unseen", "out of range"), "percentunit"),
+        sorted_by="bound / tolerance",
+        steps=TIMES_TOLERANCE,
+        link=("The feature", FEATURE_UID, ("monitor", "feature")),
+    ),
+    Panel(
+        "status-history",
+        "Lower bound / warning tolerance, the 40 features that were worst",
+        (
+            Query(
+                f"({RATIO}) and on (job, instance, feature) topk(40, max_over_time("
+                f"kldrift_kl_divergence_lower_nats{{{WHOLE}}}[$__range] @ end()))",
+                "{{feature}}",
+            ),
+        ),
+        "Green within the warning tolerance, red from ten times of it. No colour: not decided then.",
+        width=24,
+        height=12,
+        steps=TIMES_TOLERANCE,
+    ),
+    of_features(
+        "Lower bounds",
+        "kldrift_kl_divergence_lower_nats",
+        "A line above its feature's tolerance is a drift; a gap is a time without a verdict.",
+    ),
+    of_features(
+        "Divergences",
+        "kldrift_kl_divergence_nats",
+        "The estimates themselves, chance included: small windows have large ones without any drift.",
+    ),
+)
+
+DATA_QUALITY = section(
+    "Data quality",
+    of_features("Missing", "kldrift_missing_ratio", "Absent, null or of the wrong type.", unit="percentunit", width=8),
+    of_features(
+        "Unseen",
+        "kldrift_unseen_ratio",
+        "Categories that the reference never had.",
+        unit="percentunit",
+        width=8,
+        needs="categorical",
+    ),
+    of_features(
+        "Out of range",
+        "kldrift_out_of_range_ratio",
+        "Below or above all bins.",
+        unit="percentunit",
+        width=8,
+        needs="numeric",
+    ),
+    lines(
+        "Rows",
+        "Late rows came later than allowed_lateness, and are in no window.",
+        Query(f"sum(rate(kldrift_samples_counted_total{{{MATCHERS}}}[$__rate_interval]))", "counted"),
+        Query(f"sum(rate(kldrift_samples_late_total{{{MATCHERS}}}[$__rate_interval]))", "late"),
+        unit="cps",
+    ),
+    lines(
+        "Values of the wrong type, the ten most frequent",
+        "They count as missing.",
+        Query(f"topk(10, sum by (feature) (rate({INVALID}[$__rate_interval])))", "{{feature}}"),
+        unit="cps",
+    ),
+)
+
+BY_SEGMENT = section(
+    "Segments",
+    Panel(
+        "table",
+        "Segments by their worst feature",
+        (
+            Query(f"max by (segment) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})", "worst lower bound"),
+            Query(f"sum by (segment) ({VERDICTS})", "drifting"),
+            Query(f"max by (segment) (kldrift_window_samples{{{SEGMENTS}}})", "samples"),
+        ),
+        "Each segment's rows against the reference's rows of the same segment.",
+        units={"worst lower bound": NATS},
+        sorted_by="worst lower bound",
+    ),
+    lines(
+        "Worst lower bound of each segment",
+        "The largest over the features.",
+        Query(f"max by (segment) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})", "{{segment}}"),
+        unit=NATS,
+    ),
+    lines(
+        "Mix of the segments",
+        "How far the shares of the segments have moved from the reference's.",
+        Query(f"kldrift_segment_mix_divergence_nats{{{WINDOW}}}", "mix"),
+        unit=NATS,
+    ),
+    of_features(
+        "Within the segments",
+        "kldrift_within_segments_divergence_nats",
+        "How far each feature has moved within the segments, weighted by their shares.",
+    ),
+    needs="segments",
+)
 
 MONITOR = Board(
     MONITOR_UID,
@@ -49,210 +209,5 @@ MONITOR = Board(
         Variable("segment", "Segment", f'kldrift_window_ready{{{MATCHERS},segment!=""}}', ".+", needs="segments"),
     ),
     (RELOADED, drift_marks(MATCHERS)),
-    (
-        Section(
-            "Now",
-            (
-                stat("Features", f"count(kldrift_window_ready{{{WHOLE}}})", "Features watched over this window."),
-                stat(
-                    "Drift",
-                    f'sum(kldrift_drift_detected{{severity="warning",segment="",{MATCHERS}}}) or vector(0)',
-                    "Features that drift by the verdict over all windows, at the warning tolerance.",
-                    ANY_IS_WARNING,
-                ),
-                stat(
-                    "Critical",
-                    f'sum(kldrift_drift_detected{{severity="critical",segment="",{MATCHERS}}}) or vector(0)',
-                    "The same at the critical tolerance.",
-                    GOOD_ZERO,
-                ),
-                stat(
-                    "Undecided",
-                    f"count(kldrift_window_ready{{{WHOLE}}} == 0) or vector(0)",
-                    "Features that this window cannot judge.",
-                    ANY_IS_WARNING,
-                ),
-                stat(
-                    "Samples", f"max(kldrift_window_samples{{{WHOLE}}})", "Of the feature with the most in the window."
-                ),
-                stat(
-                    "Oldest reference",
-                    f"time() - min(kldrift_reference_created_timestamp_seconds{{{MATCHERS}}})",
-                    "Its age. Nothing where references move on with time.",
-                    unit="s",
-                ),
-            ),
-        ),
-        Section(
-            "Features",
-            (
-                Panel(
-                    "table",
-                    "Features by lower bound",
-                    (
-                        Query(f"max by (monitor, feature) ({RATIO})", "bound / tolerance"),
-                        Query(by_feature("kldrift_kl_divergence_lower_nats"), "lower bound"),
-                        Query(by_feature("kldrift_kl_divergence_nats"), "KL"),
-                        Query(by_feature("kldrift_kl_divergence_upper_nats"), "upper bound"),
-                        Query(by_feature("kldrift_kl_noise_floor_nats"), "noise floor"),
-                        Query(by_feature("kldrift_window_samples"), "samples"),
-                        Query(by_feature("kldrift_missing_ratio"), "missing"),
-                        Query(by_feature("kldrift_unseen_ratio"), "unseen", "categorical"),
-                        Query(by_feature("kldrift_out_of_range_ratio"), "out of range", "numeric"),
-                    ),
-                    "The lower bound is what remains of the divergence after chance; the tolerance is the warning's.",
-                    width=24,
-                    height=11,
-                    units={
-                        "lower bound": NATS,
-                        "KL": NATS,
-                        "upper bound": NATS,
-                        "noise floor": NATS,
-                        "missing": "percentunit",
-                        "unseen": "percentunit",
-                        "out of range": "percentunit",
-                    },
-                    sorted_by="bound / tolerance",
-                    steps=TIMES_TOLERANCE,
-                    link=("The feature", FEATURE_UID, ("monitor", "feature")),
-                ),
-                Panel(
-                    "status-history",
-                    "Lower bound / warning tolerance, the 40 features that were worst",
-                    (
-                        Query(
-                            f"({RATIO}) and on (job, instance, feature) topk(40, max_over_time("
-                            f"kldrift_kl_divergence_lower_nats{{{WHOLE}}}[$__range] @ end()))",
-                            "{{feature}}",
-                        ),
-                    ),
-                    "Green within the warning tolerance, red from ten times of it. No colour: not decided then.",
-                    width=24,
-                    height=12,
-                    steps=TIMES_TOLERANCE,
-                ),
-                Panel(
-                    "timeseries",
-                    "Lower bounds, the ten largest",
-                    (Query(largest("kldrift_kl_divergence_lower_nats", 10), "{{feature}}"),),
-                    "A line above its feature's tolerance is a drift; a gap is a time without a verdict.",
-                    NATS,
-                    minimum=0,
-                ),
-                Panel(
-                    "timeseries",
-                    "Divergences, the ten largest",
-                    (Query(largest("kldrift_kl_divergence_nats", 10), "{{feature}}"),),
-                    "The estimates themselves, chance included: small windows have large ones without any drift.",
-                    NATS,
-                    minimum=0,
-                ),
-            ),
-        ),
-        Section(
-            "Data quality",
-            (
-                Panel(
-                    "timeseries",
-                    "Missing, the ten largest",
-                    (Query(largest("kldrift_missing_ratio", 10), "{{feature}}"),),
-                    "Absent, null or of the wrong type.",
-                    "percentunit",
-                    width=8,
-                    minimum=0,
-                ),
-                Panel(
-                    "timeseries",
-                    "Unseen, the ten largest",
-                    (Query(largest("kldrift_unseen_ratio", 10), "{{feature}}"),),
-                    "Categories that the reference never had.",
-                    "percentunit",
-                    width=8,
-                    minimum=0,
-                    needs="categorical",
-                ),
-                Panel(
-                    "timeseries",
-                    "Out of range, the ten largest",
-                    (Query(largest("kldrift_out_of_range_ratio", 10), "{{feature}}"),),
-                    "Below or above all bins.",
-                    "percentunit",
-                    width=8,
-                    minimum=0,
-                    needs="numeric",
-                ),
-                Panel(
-                    "timeseries",
-                    "Rows",
-                    (
-                        Query(f"sum(rate(kldrift_samples_counted_total{{{MATCHERS}}}[$__rate_interval]))", "counted"),
-                        Query(f"sum(rate(kldrift_samples_late_total{{{MATCHERS}}}[$__rate_interval]))", "late"),
-                    ),
-                    "Late rows came later than allowed_lateness, and are in no window.",
-                    "cps",
-                    minimum=0,
-                ),
-                Panel(
-                    "timeseries",
-                    "Values of the wrong type, the ten most frequent",
-                    (
-                        Query(
-                            f"topk(10, sum by (feature) (rate({INVALID}[$__rate_interval])))",
-                            "{{feature}}",
-                        ),
-                    ),
-                    "They count as missing.",
-                    "cps",
-                    minimum=0,
-                ),
-            ),
-        ),
-        Section(
-            "Segments",
-            (
-                Panel(
-                    "table",
-                    "Segments by their worst feature",
-                    (
-                        Query(
-                            f"max by (segment) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})", "worst lower bound"
-                        ),
-                        Query(
-                            f"sum by (segment) ({VERDICTS})",
-                            "drifting",
-                        ),
-                        Query(f"max by (segment) (kldrift_window_samples{{{SEGMENTS}}})", "samples"),
-                    ),
-                    "Each segment's rows against the reference's rows of the same segment.",
-                    units={"worst lower bound": NATS},
-                    sorted_by="worst lower bound",
-                ),
-                Panel(
-                    "timeseries",
-                    "Worst lower bound of each segment",
-                    (Query(f"max by (segment) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})", "{{segment}}"),),
-                    "The largest over the features.",
-                    NATS,
-                    minimum=0,
-                ),
-                Panel(
-                    "timeseries",
-                    "Mix of the segments",
-                    (Query(f"kldrift_segment_mix_divergence_nats{{{WINDOW}}}", "mix"),),
-                    "How far the shares of the segments have moved from the reference's.",
-                    NATS,
-                    minimum=0,
-                ),
-                Panel(
-                    "timeseries",
-                    "Within the segments, the ten largest",
-                    (Query(largest("kldrift_within_segments_divergence_nats", 10), "{{feature}}"),),
-                    "How far each feature has moved within the segments, weighted by their shares.",
-                    NATS,
-                    minimum=0,
-                ),
-            ),
-            needs="segments",
-        ),
-    ),
+    (NOW, FEATURES, DATA_QUALITY, BY_SEGMENT),
 )

@@ -1,6 +1,8 @@
 """What several dashboards have in common."""
 
-from kldrift.provisioning.dashboards.panel import Annotation, Panel, Query, Variable
+from collections.abc import Mapping
+
+from kldrift.provisioning.dashboards.panel import Annotation, Need, Panel, Query, Section, Variable
 
 FLEET_UID, MONITOR_UID, FEATURE_UID, DAEMON_UID = (
     "kldrift-fleet",
@@ -47,6 +49,27 @@ def stat(
 ) -> Panel:
     """A single number."""
     return Panel("stat", title, (Query(expr),), description, unit, width=4, height=4, steps=steps, words=words)
+
+
+def lines(
+    title: str,
+    description: str,
+    *queries: Query,
+    unit: str = "short",
+    width: int = 12,
+    maximum: float | None = None,
+    dashed: Mapping[str, str] | None = None,
+    needs: Need | None = None,
+) -> Panel:
+    """Return a panel of lines over time, from zero up."""
+    return Panel(
+        "timeseries", title, queries, description, unit, width, minimum=0, maximum=maximum, dashed=dashed, needs=needs
+    )
+
+
+def section(title: str, *panels: Panel, needs: Need | None = None) -> Section:
+    """Return panels below a heading."""
+    return Section(title, panels, needs)
 
 
 INSTANCE = Variable("instance", "Daemon", "kldrift_build_info", ".*")
