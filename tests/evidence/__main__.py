@@ -4,12 +4,13 @@ import sys
 import time
 
 from tests.evidence import alarms, coverage, employment
+from tests.evidence.summary import summary
 from tests.evidence.table import RESULTS, parts
 
-TITLE = """# Evidence that the alerting rule works
+TITLE = """# How often kldrift is wrong
 
-Written by `python -m tests.evidence`; each part also prints its own. `test_quick.py` holds a fast cut of it to these
-figures. What the symbols mean is in the docstrings of `kernels/bounds.py` and `drift/references/overdispersion.py`."""
+Written by `python -m tests.evidence`; each part also prints its own. `test_quick.py` checks a fast version of these
+figures. The symbols are explained in the docstrings of `kernels/bounds.py` and `drift/references/overdispersion.py`."""
 
 
 def main() -> None:
@@ -23,7 +24,7 @@ def main() -> None:
         began = time.monotonic()
         sections.append(section().rstrip())
         print(f"{name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    RESULTS.write_text(parts(TITLE, *sections), encoding="utf-8")
+    RESULTS.write_text(parts(TITLE, summary("\n\n".join(sections)), *sections), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -61,6 +61,7 @@ def equal_masses(count: int) -> Bins:
 DEFAULT, CATEGORICAL = "16 bins (the default)", "10 categories"
 #: Rules on the samples themselves are under this name.
 SAMPLES = "no bins"
+SAMPLES_HEADING = "Rules that need no bins"
 BINNINGS: Mapping[str, Bins | None] = {
     DEFAULT: Bins(),
     "10 bins of equal mass": equal_masses(10),
@@ -292,7 +293,7 @@ def section(
         "### False alarms: streams in which nothing happens",
     ]
     for name in (*BINNINGS, SAMPLES):
-        heading = "Rules that need no bins" if name == SAMPLES else name
+        heading = SAMPLES_HEADING if name == SAMPLES else name
         text += [f"#### {heading}", _rate_table({stream: groups[name] for stream, groups in quiet.items()})]
     text += ["### Beside the prototype", PROTOTYPE_TEXT, prototype_table(quiet, found)]
     text += ["### Where it breaks: strong autocorrelation", LONGER_TEXT]
@@ -301,7 +302,7 @@ def section(
     text += [_rate_table({stream: groups[DEFAULT] for stream, groups in long.items()})]
     text += ["### Time to detect", DETECT_TEXT]
     for name in [*(n for n, bins in BINNINGS.items() if bins), SAMPLES]:
-        heading = "Rules that need no bins" if name == SAMPLES else name
+        heading = SAMPLES_HEADING if name == SAMPLES else name
         text += [f"#### {heading}", _delay_table({s: groups[name] for s, groups in found.items()}, list(CHANGES))]
     text += [
         "#### 10 categories",
@@ -332,38 +333,41 @@ def prototype_table(
 
 
 INTRODUCTION = """\
-A tick a pane of 100 samples; a reference of 10,000 samples, the stretch of the same process before the stream begins.
-kldrift alarms when the lower bound of any of nine windows of 1, 2, 4 … 256 panes is above the tolerance, at alpha =
-1e-4 a tick shared by the nine: 1 alarm in 10,000 ticks is what it promises at a drift as large as the tolerance. 0.005
-nats is what the prototype was measured at, 0.01 the shipped warning. The others judge one window of n samples, with the
-same bins and smoothing. JS distance is the square root of the divergence in nats; the G-test takes the reference as
-exact. All streams are normal: independent, autoregressive AR(r), or with a day of 2,500 samples, in which the mean goes
-up and down by half a σ or a second population at 2 σ goes from 10 to 50 %. Categories are 1 : 1/2 : 1/3 … 1/10."""
+A tick is a pane of 100 samples. The reference is 10,000 samples, the stretch of the same process before the stream
+begins. kldrift raises an alarm when the lower bound of any of nine windows of 1, 2, 4 … 256 panes is above the
+tolerance, at alpha = 1e-4 per tick, shared by the nine. It promises 1 alarm in 10,000 ticks when the drift is exactly
+as large as the tolerance. The prototype was measured at 0.005 nats; 0.01 is the shipped warning. The other rules
+judge one window of n samples, with the same bins and smoothing. JS distance is the square root of the divergence in
+nats; the G-test treats the reference as exact. All streams are normal: independent; autoregressive, AR(r); or with a
+day of 2,500 samples, over which either the mean rises and falls by half a σ, or a second population at 2 σ grows from
+10 to 50 %. The categories have shares 1 : 1/2 : 1/3 … 1/10."""
 PROTOTYPE_TEXT = """\
-Alarmed ticks per 10,000, then median samples to detect. A stream has 400,000 ticks here: 0.03 is one, 0.20 are eight.
-Independent, weakly dependent and seasonal streams are as quiet as they were, but for single ticks, far fewer than the 1
-in 10,000 that alpha allows. AR(.9) has two to three times the prototype's 0.1 where bins are not many, a fifth to a
-third of what alpha allows. AR(.98) has fewer alarms than it had, except for the categories, and with the default bins
-still more than alpha allows (below). With the default bins changes are found as soon as they were, or sooner."""
+Alarmed ticks per 10,000, then median samples to detect. A stream has 400,000 ticks here, so 0.03 is one tick and 0.20
+are eight. Independent, weakly dependent and seasonal streams are as quiet as before except for single ticks, far
+fewer than the 1 in 10,000 that alpha allows. With few bins, AR(.9) has two to three times the prototype's 0.1, which
+is a fifth to a third of what alpha allows. AR(.98) has fewer alarms than before except for categories, and with the
+default bins still more than alpha allows (see below). With the default bins, changes are found as soon as before, or
+sooner."""
 LONGER_TEXT = """\
-Of AR(.98) the means of 10,000 samples vary as those of 100 independent ones, and the spread is measured on no more than
-16 blocks of 625 samples: now and then it comes out much too small, though a quantile of Student's t allows for it, and
-all ticks of that reference suffer. With the default bins and with categories the alarms are more than the 1 in 10,000
-that alpha promises; with 10 or 64 bins of equal mass they are not. A longer reference brings them below it, 16 bins:"""
+In AR(.98) the mean of 10,000 samples varies like the mean of 100 independent ones, and the spread is measured on at
+most 16 blocks of 625 samples. Now and then it comes out much too small, even though a quantile of Student's t allows
+for that, and every tick of that reference suffers. With the default bins and with categories there are more alarms
+than the 1 in 10,000 that alpha promises; with 10 or 64 bins of equal mass there are not. A longer reference brings
+them below it. With 16 bins:"""
 LONG_TEXT = """\
-A mean that goes up and down by half a σ in a day; the columns say how many days the 10,000 samples of the reference
-cover. The spread is measured on blocks of up to a sixteenth of the reference. Where the reference holds whole days that
-is enough, even for a single one; of less than a day it knows nothing of the rest, which then *is* another distribution:
-every rule says so, kldrift as well, and it is right about the reference that it was given. Make references of whole
-seasons."""
+The mean rises and falls by half a σ within a day; the columns say how many days the 10,000 samples of the reference
+cover. The spread is measured on blocks of up to a sixteenth of the reference. Where the reference holds whole days,
+even a single one, that is enough. A reference of less than a day knows nothing of the rest, which then *is* another
+distribution: every rule says so, kldrift included, and it is right about the reference it was given. Make references
+of whole seasons."""
 DETECT_TEXT = """\
-The change comes at once, when all windows are full of quiet samples; samples from there to the first alarm, looked for
-during 25,600 samples; `never`: less than half of the changes were found. Fast detection is no merit where the tables
-above show alarms all the time: there 100 is the first tick that was looked at. The rule pays for its silence where
-samples depend on each other. Of AR(.9) 10,000 samples are worth some 500, too few to tell 0.25 σ from chance with most
-references, and the uncertainty of the spread that was measured comes on top; already of AR(.5) a shift of 0.25 σ takes
-some four times the samples that it takes when they are independent. The spread of a rare new category is taken to be
-that of the common ones."""
+The change comes at once, when all windows are full of quiet samples. Counted are the samples from there to the first
+alarm, within 25,600 samples; `never` means that less than half of the changes were found. Fast detection is no merit
+where the tables above show alarms all the time: there, 100 is simply the first tick that was looked at. The rule pays
+for its silence where samples depend on each other. In AR(.9), 10,000 samples are worth some 500 independent ones.
+With most references that is too few to tell 0.25 σ from chance, and the uncertainty of the measured spread comes on
+top. Already in AR(.5), a shift of 0.25 σ takes some four times as many samples as when they are independent. The
+spread of a rare new category is taken to be that of the common ones."""
 
 
 if __name__ == "__main__":

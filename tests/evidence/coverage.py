@@ -179,17 +179,17 @@ def section(repetitions: int = 10_000, references: int = 2000) -> str:
 
 
 INTRODUCTION = f"""\
-A normal feature whose mean has moved by so many σ, a reference of {REFERENCE_SAMPLES:,} samples, 2.5 % on each side,
-one window. Truth: the KL of the exact bin probabilities after the shift from those before, not of the sampled
-reference. A cell is the coverage in percent, and in brackets how often the interval lay above the truth and below it.
-Asked: 93 to 97; bold where it is not. Without a shift the truth is 0, which no upper bound lies below: 97.5 is right
-there. Of 64 bins a window of 200 samples is undecided (n < 10 B), and its interval is never shown."""
+A normal feature whose mean has moved by a number of σ, a reference of {REFERENCE_SAMPLES:,} samples, 2.5 % on each
+side, one window. The truth is the KL of the exact bin probabilities after the shift from those before it, not from
+the sampled reference. A cell is the coverage in percent and, in brackets, how often the interval lay above and below
+the truth. We ask for 93 to 97; a cell outside is bold. Without a shift the truth is 0, which no upper bound is below,
+so 97.5 is right there. With 64 bins a window of 200 samples is undecided (n < 10 B) and its interval is never shown."""
 READING = """\
-The bounds themselves hold what they promise, for bins known beforehand as for bins that were cut at the reference's own
-quantiles. As shipped they do too: where there is a shift, and a verdict, {lowest:.1f} to {highest:.1f} %. The spread of
-the worst of all cuts, on 64, 32 and 16 blocks, is above that of independent samples by chance alone (1.3 to 1.5 times),
-so it counts only where one cut would spread as much in one reference of 200. With many cuts some references pass all
-the same, and their intervals are longer than they need be."""
+The bounds themselves keep their promise, for bins known beforehand and for bins cut at the reference's own quantiles.
+So they do as shipped: where there is a shift and a verdict, {lowest:.1f} to {highest:.1f} %. The worst spread of all
+cuts, into 64, 32 and 16 blocks, exceeds that of independent samples by chance alone (1.3 to 1.5 times), so it counts
+only where one cut would spread as much in one reference of 200. With many cuts some references pass all the same, and
+their intervals are longer than necessary."""
 
 if __name__ == "__main__":
     print(section())

@@ -188,7 +188,7 @@ def control_text(control: Sequence[Sequence[Drift]]) -> str:
     moved = [drift for drift in found if drift.moved]
     kl, upper = (1e3 * max(values) for values in ([d.kl for d in found], [d.upper for d in found]))
     return (
-        f"The rows of 2015 shuffled and split in halves, {len(control)} times: {len(alarms)} alarms in {len(found)}"
+        f"The rows of 2015, shuffled and split in half {len(control)} times: {len(alarms)} alarms in {len(found)}"
         f" comparisons, {len(moved)} lower bounds above 0; the largest KL is {kl:.2f}, the largest upper bound"
         f" {upper:.2f} millinats."
     )
@@ -201,7 +201,7 @@ def verdict_text(by_window: Mapping[str, Sequence[Drift]]) -> str:
     moved = sorted({drift.feature for drift in found if drift.moved})
     highest = max(found, key=lambda drift: drift.lower)
     return (
-        f"Beyond its tolerance: {', '.join(beyond) or 'none'}. Moved for certain, lower bound above 0:"
+        f"Beyond their tolerance: {', '.join(beyond) or 'none'}. Certainly moved (lower bound above 0):"
         f" {', '.join(moved) or 'none'}; the largest lower bound is {1e3 * highest.lower:.2f} millinats"
         f" ({highest.feature}), the tolerances {1e3 * highest.warning:g} and {1e3 * highest.critical:g}."
     )
@@ -223,7 +223,7 @@ def section(seeds: int = 20) -> str:
         f"### The cells that account for the largest divergences, {newest}",
         CELLS_TEXT,
         markdown_table(
-            ["feature", "KL, millinats", "cells that carry most of it: share in 2015 → then"],
+            ["feature", "KL, millinats", "cells that contribute most: share in 2015 → then"],
             [[drift.feature, f"{1e3 * drift.kl:.2f}", drift.explained()] for drift in largest],
         ),
         READING,
@@ -235,20 +235,20 @@ def section(seeds: int = 20) -> str:
 
 
 INTRODUCTION = """\
-Data: NannyML's `employment_MA` (US census, 68,785 rows of 2015 as the reference, 208,892 of 2016 to 2018), features and
-tolerances of `config/examples/employment.yaml`, one window a comparison, 99.99 % confidence a side. The rows have no
-time finer than the year. KL [lower, upper] in millinats; bold where the lower bound is above 0: chance does not explain
-it, whatever its size."""
-CELLS_TEXT = "Each cell's part is p ln(p / q) − p + q, at least 0; they sum to the KL."
+NannyML's `employment_MA`: US census, 68,785 rows of 2015 as the reference, 208,892 rows of 2016 to 2018. Features and
+tolerances are those of `config/examples/employment.yaml`, each comparison is one window, and the confidence is 99.99
+% per side. The rows have no time finer than the year. KL [lower, upper] is in millinats; it is bold where the lower
+bound is above 0, which means that chance does not explain it, whatever its size."""
+CELLS_TEXT = "The contribution of a cell is p ln(p / q) − p + q. It is never negative, and they sum to the KL."
 READING = """\
-Read plainly: nothing drifts by as much as the shipped warning of 10 millinats. What has moved for certain moves slowly,
-from year to year: of the answers on ancestry, code 4 grows and code 1 shrinks, by some four points of a hundred in
-three years; there are fewer people in their forties and more from 63 on; schooling 21 and 22 gain. Of military service
-the last year has just left zero. The model's prediction and its probability do not follow. The dearest cells are not
-the largest: a code of 1 % that grows by half carries a sixth of the drift of ancestry."""
+In plain words: nothing drifts by as much as the shipped warning of 10 millinats. What has certainly moved moves
+slowly, from year to year. Among the answers on ancestry, code 4 grows and code 1 shrinks by some four percentage
+points in three years; there are fewer people in their forties and more from 63 on; schooling 21 and 22 gain. Military
+service has only just left zero in the last year. The model's prediction and its probability do not follow. The cells
+that contribute most are not the largest: a code of 1 % that grows by half carries a sixth of the drift of ancestry."""
 IN_ORDER_TEXT = """\
-The first half of 2015 as the reference and the second half as the stream, in the order of the file, in which members of
-a household follow one another: hence fewer effective samples than the 17,196 of independent rows."""
+The first half of 2015 as the reference and the second half as the stream, in the order of the file. There, members of
+a household follow one another, hence fewer effective samples than the 17,196 of independent rows."""
 
 if __name__ == "__main__":
     print(section())

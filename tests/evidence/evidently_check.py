@@ -29,7 +29,7 @@ def evidently_text(rng: Generator) -> str:
     try:
         python = environment(peer, requirements()[peer])
     except NotInstalled as reason:
-        return f"Evidently could not be installed here ({reason}): its rule is from its published formula, unchecked."
+        return f"Evidently could not be installed here ({reason}): its rule follows its published formula, unchecked."
     reference = rng.standard_normal(REFERENCE_SAMPLES)
     live = rng.standard_normal((N_WINDOWS, N_SAMPLES)) + np.linspace(0, 0.3, N_WINDOWS)[:, np.newaxis]
     with tempfile.TemporaryDirectory() as directory:
@@ -53,6 +53,7 @@ def evidently_text(rng: Generator) -> str:
     off = float(np.abs(np.array(theirs["large"][1:]) - distance).max())
     off_p = float(np.abs(np.array(theirs["small"][1:]) - p_value).max())
     return (
-        f"Checked against an installed Evidently {theirs['version']} on {N_WINDOWS - 1} windows: its default scores and"
-        f" ours differ by at most {off:.0e} (distance) and {off_p:.4f} (p-value: its is exact here, ours asymptotic)."
+        f"Checked against an installed Evidently {theirs['version']} on {N_WINDOWS - 1} windows: its default"
+        f" scores and ours differ by at most {off:.0e} (distance) and {off_p:.4f} (p-value: Evidently's is exact here,"
+        " ours asymptotic)."
     )

@@ -7,16 +7,22 @@ import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from kldrift.records.specs import Bins
-from tests.evidence import alarms, coverage, employment
+from tests.evidence import alarms, coverage, employment, summary
 from tests.evidence.alarms import CATEGORICAL, DEFAULT
 from tests.evidence.rules import RAW_WINDOWS, TOLERANCES, critical_ks, kldrift_rule
 from tests.evidence.sample_distances import kolmogorov_smirnov, ranks_in, wasserstein
 from tests.evidence.streams import Stream, autoregressive, daily_mean, daily_mixture
+from tests.evidence.table import RESULTS
 
 #: However slow the machine: what is held are figures, not seconds.
 pytestmark = pytest.mark.timeout(0)
 
 LOWEST, SHIPPED = (f"**kldrift**, lower bound > {tolerance:g}" for tolerance in TOLERANCES)
+
+
+def test_the_summary_says_what_the_tables_say() -> None:
+    text = RESULTS.read_text(encoding="utf-8")
+    assert summary.written(text) == text
 
 
 @pytest.mark.parametrize(
