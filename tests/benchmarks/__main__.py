@@ -1,4 +1,4 @@
-"""Every benchmark, as one table for the README.
+"""Every benchmark, as one table.
 
 python -m tests.benchmarks [--quick]     (in full ten minutes of load on one daemon, and Evidently on a million rows)
 
