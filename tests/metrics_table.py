@@ -7,7 +7,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from kldrift.export.drift_families import DRIFT_FAMILIES, DriftFamily, Per
 from kldrift.export.drift_metrics import _LAST_EVALUATION
 from kldrift.export.self_metrics import _VALUES_INVALID, SelfMetrics
-from kldrift.records.types import DIVERGENCES
+from kldrift.records.divergences import DIVERGENCES, KL
 from tests.conftest import ROOT
 
 DOCUMENT = ROOT / "deploy" / "metrics.md"
@@ -36,7 +36,7 @@ def condition_of(family: DriftFamily) -> str:
         return "monitors with `segments`"
     if family.per == "dimension":
         return "features with `per_dimension`"
-    if family.divergence not in (None, DIVERGENCES[0]):
+    if family.divergence not in (None, DIVERGENCES[KL]):
         return f"`divergences: [{family.divergence}]`"
     return f"{family.kind} features" if family.kind else ""
 
