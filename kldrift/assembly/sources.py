@@ -1,5 +1,6 @@
 """Build sources from their records."""
 
+from functools import partial
 from typing import assert_never
 
 from kldrift.records.sources import (
@@ -14,14 +15,14 @@ from kldrift.sources.file import FileSource
 from kldrift.sources.kafka import KafkaSource
 from kldrift.sources.stdin import StdinSource
 from kldrift.sources.synthetic import SyntheticSource
-from kldrift.wire import parquet_rows
+from kldrift.wire import count_rows
 
 
 def build_source(config: SourceConfig, surroundings: Surroundings) -> Source:
     """Build the source that a record describes."""
     match config:
         case FileSourceConfig():
-            return FileSource(config, surroundings, count_rows=parquet_rows)
+            return FileSource(config, surroundings, count_rows=partial(count_rows, config.format))
         case KafkaSourceConfig():
             return KafkaSource(config, surroundings)
         case StdinSourceConfig():

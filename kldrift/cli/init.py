@@ -14,16 +14,16 @@ import orjson
 from rich.console import Console
 
 from kldrift.cli.output import STDOUT, messages, shown, write_whole
-from kldrift.config.checks import format_of
 from kldrift.config.load import parse_config
 from kldrift.config.values import NAME
-from kldrift.datafiles.sample import COMPRESSIONS, DataFormat, column_names, read_sample
+from kldrift.datafiles.sample import column_names, read_sample
 from kldrift.errors import ConfigError, ReferenceProblem
 from kldrift.export.drift_families import DRIFT_FAMILIES, SeriesShape
 from kldrift.export.drift_metrics import MAX_SERIES
 from kldrift.offline.init.document import Place, write_document
 from kldrift.offline.init.kinds import named
 from kldrift.offline.init.proposal import Plan, make_plan
+from kldrift.records.formats import COMPRESSIONS, FORMATS, Format, format_of, stem_of
 from kldrift.records.kinds import Kind
 
 #: Columns left out that a message names.
@@ -37,7 +37,6 @@ MAX_SHOWN = 1500
 FIRST_ROWS = 1000
 
 _PACKED = {".gz": ("gzip", "gzip -dc"), ".zst": ("zstd", "zstd -dc")}
-_MEDIA: Mapping[DataFormat, str] = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
 
 
 def init_command(data: Path, output: Path, monitor: str | None, force: bool, live: str | None) -> None:
@@ -81,10 +80,7 @@ def _count_series(kinds: Mapping[Kind, int], n_windows: int, divergences: Sequen
 
 def _monitor_name(data: Path) -> str:
     """A monitor's name from that of the file: letters, digits, _, . and -."""
-    stem = data.name
-    while Path(stem).suffix.lower() in (*COMPRESSIONS, ".csv", ".parquet", ".pq", ".ndjson", ".jsonl"):
-        stem = Path(stem).stem
-    stem = re.sub(r"[_.-](reference|baseline|train(ing)?)$", "", stem, flags=re.IGNORECASE)
+    stem = re.sub(r"[_.-](reference|baseline|train(ing)?)$", "", stem_of(data), flags=re.IGNORECASE)
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-")[:64]
     if not stem:
         return "data"
@@ -113,13 +109,11 @@ def _relative(path: Path, output: Path) -> str:
 # --- live files -----------------------------------------------------------------------------------
 
 
-def _live(
-    pattern: str, output: Path, data_format: DataFormat
-) -> tuple[tuple[str, DataFormat], list[str] | None, list[str]]:
+def _live(pattern: str, output: Path, data_format: Format) -> tuple[tuple[str, Format], list[str] | None, list[str]]:
     """Path and format of the live files, the fields of the first one if there is one, and what is odd about them."""
     live_format = format_of(pattern)
     notes = []
-    if live_format is None or live_format not in ("csv", "ndjson", "parquet"):
+    if live_format is None:
         live_format = data_format
         notes.append(f"--live {pattern}: its name tells no format: taken for {data_format}, as the data")
     path = Path(pattern)
@@ -183,7 +177,7 @@ def _counted(n_columns: int) -> str:
 def _curl(plan: Plan, url: str) -> str:
     """A post that is answered 200: the data itself, of a large file its first rows; of Parquet a row as JSON."""
     sample = plan.sample
-    media = _MEDIA.get(sample.format)
+    media = next(iter(FORMATS[sample.format].media_types), None)
     if media is None:
         row = _row(plan)
         body = "--data-binary @live.ndjson" if row is None or len(row) > MAX_SHOWN else f"-d {shlex.quote(row)}"

@@ -13,16 +13,14 @@ from kldrift.config.choices import BESIDE_ANOTHER, BIN_METHODS, DISTRIBUTIONS, K
 from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
 from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
 from kldrift.config.values import SLICES, is_loopback, listen_address, milliseconds
+from kldrift.records.formats import format_of, formats_from
 from kldrift.records.sources import PUSH
 from kldrift.records.specs import CRITICAL, WARNING
-from kldrift.records.types import Format
+from kldrift.records.texts import either
 
 _MIN_PANE_MS = 50
 _TOLERANCES = {"warning": WARNING, "critical": CRITICAL}
 _MAX_FULL_DIMENSIONS = 512
-
-#: Suffixes that tell the format of a file, without .gz and .zst.
-FORMATS: Mapping[str, Format] = {".ndjson": "ndjson", ".jsonl": "ndjson", ".csv": "csv", ".parquet": "parquet"}
 
 
 def check(document: Document) -> None:
@@ -58,12 +56,6 @@ def warnings(document: Document) -> tuple[str, ...]:
     return (exposed, *unused) if clear else unused
 
 
-def format_of(path: str) -> Format | None:
-    """Tell the format of a file by its suffix."""
-    bare = path.removesuffix(".gz").removesuffix(".zst")
-    return next((name for suffix, name in FORMATS.items() if bare.endswith(suffix)), None)
-
-
 def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
     """A synthetic feature's distribution after the drift: another one, or its own with some parameters changed."""
     if override.get("distribution", base.get("distribution")) == base.get("distribution"):
@@ -95,7 +87,7 @@ def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
     file_path = source.get("path")
     unknown = isinstance(file_path, str) and format_of(file_path) is None
     if source.get("type") == "file" and "format" not in source and unknown:
-        expected = "ndjson, csv or parquet where the suffix of the path does not tell"
+        expected = f"{either(formats_from('file'))}, because the name of the file does not say which"
         yield Problem((*path, "format"), expected, "add the key")
     if source.get("type") == "kafka":
         yield from _distinct((*path, "brokers"), sequence(source.get("brokers")))

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import ConfigDict, Field, PlainValidator, ValidationError, WithJsonSchema, WrapValidator
 from pydantic_core import InitErrorDetails
 
-from kldrift.config.checks import format_of, merged
+from kldrift.config.checks import merged
 from kldrift.config.choices import BESIDE_ANOTHER, DISTRIBUTIONS, PROTOCOLS, json_schema_of
 from kldrift.config.mapped import Mapped
 from kldrift.config.values import (
@@ -21,16 +21,15 @@ from kldrift.config.values import (
     Text,
     by_shape,
     duration,
-    listed,
     listen_address,
     one_of,
     wanted,
     wanted_word,
 )
+from kldrift.records.formats import Format, Transport, format_of, formats_from, why_not_from
 from kldrift.records.sources import (
     Distribution,
     FileSourceConfig,
-    KafkaFormat,
     KafkaMechanism,
     KafkaProtocol,
     KafkaSecurity,
@@ -39,11 +38,8 @@ from kldrift.records.sources import (
     StdinSourceConfig,
     SyntheticSourceConfig,
 )
+from kldrift.records.texts import either
 
-_HTTP_ONLY = {
-    "json": "json bodies come over HTTP and Kafka only",
-    "arrow": "arrow streams come over HTTP and Kafka only",
-}
 _TOPIC = "[A-Za-z0-9._-]{1,249}"
 
 
@@ -66,14 +62,18 @@ def _topic() -> tuple[Any, ...]:
     return PlainValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{_TOPIC}$"})
 
 
+def _one_format(transport: Transport) -> tuple[Any, ...]:
+    return one_of(formats_from(transport), "formats", why_not_from(transport))
+
+
 class FileSource(Mapped):
     """Files that match a pattern; .gz and .zst are decompressed."""
 
     type: Literal["file"] = Field(description="the type of the source")
     path: Text = Field(description="the path of the files, with * and ? as wildcards, relative to this file")
-    format: Annotated[
-        Literal["ndjson", "csv", "parquet"] | None, *one_of(("ndjson", "csv", "parquet"), "formats", _HTTP_ONLY)
-    ] = Field(default=None, description="ndjson, csv or parquet; told by the suffix of the path where absent")
+    format: Annotated[Format | None, *_one_format("file")] = Field(
+        default=None, description=f"{either(formats_from('file'))}; by default what the name of the file says"
+    )
     follow: bool = Field(default=False, description="wait for more lines and more files; else read to the end once")
 
     def record(self, name: str, folder: Path) -> FileSourceConfig:
@@ -89,10 +89,9 @@ class StdinSource(Mapped):
     """Standard input."""
 
     type: Literal["stdin"] = Field(description="the type of the source")
-    format: Annotated[
-        Literal["ndjson", "csv"],
-        *one_of(("ndjson", "csv"), "formats", {**_HTTP_ONLY, "parquet": "parquet cannot be read as a stream"}),
-    ] = Field(default="ndjson", description="ndjson or csv")
+    format: Annotated[Format, *_one_format("stdin")] = Field(
+        default="ndjson", description=either(formats_from("stdin"))
+    )
 
     def record(self, name: str, folder: Path) -> StdinSourceConfig:  # noqa: ARG002 - it has no paths
         """Return the record."""
@@ -142,14 +141,7 @@ class KafkaSource(Mapped):
         default=None,
         description="a name of this daemon alone in the group: restarted, even killed, it goes on at once",
     )
-    format: Annotated[
-        KafkaFormat,
-        *one_of(
-            get_args(KafkaFormat),
-            "formats",
-            {"csv": "a record of csv has no header", "parquet": "parquet cannot be read as a stream"},
-        ),
-    ] = Field(
+    format: Annotated[Format, *_one_format("kafka")] = Field(
         default="ndjson",
         description="of a value: ndjson (rows, a line each), json (a row or a list of rows) or arrow (an IPC stream)",
     )
@@ -269,14 +261,14 @@ _TYPES: Mapping[str, type[AnySource]] = {
 def _source(value: Any, _: Callable[[Any], Any]) -> AnySource:
     # Chosen by hand: the location in the errors of a pydantic union contains the tag, where it reads like a key.
     if not isinstance(value, dict):
-        raise wanted(f"a mapping with a type: {listed(list(_TYPES))}", "write key: value pairs")
+        raise wanted(f"a mapping with a type: {either(list(_TYPES))}", "write key: value pairs")
     kind = value.get("type")
     if isinstance(kind, str) and kind in _TYPES:
         return _TYPES[kind].model_validate(value)
     error = (
         wanted_word(kind, list(_TYPES), "types")
         if "type" in value
-        else wanted(f"the type of the source: {listed(list(_TYPES))}", "add the key")
+        else wanted(f"the type of the source: {either(list(_TYPES))}", "add the key")
     )
     raise ValidationError.from_exception_data("Source", [InitErrorDetails(type=error, loc=("type",), input=kind)])
 

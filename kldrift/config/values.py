@@ -13,7 +13,7 @@ from pydantic_core import PydanticCustomError
 from kldrift.config.document import nearest
 from kldrift.config.records import Address
 from kldrift.records.specs import WindowSpec
-from kldrift.records.texts import UNIT_MS
+from kldrift.records.texts import UNIT_MS, either
 
 _DURATION = re.compile("".join(rf"(?:([0-9]{{1,12}}){unit})?" for unit in UNIT_MS))
 _DURATION_JSON = r"^(0|([0-9]+y)?([0-9]+w)?([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?([0-9]+ms)?)$"
@@ -39,16 +39,11 @@ def wanted_word(
     """Make the error for a word that is not one of the `known`; `later` explains words that only the contract has."""
     if isinstance(word, str) and later and word in later:
         return wanted(
-            f"{listed(known)}, since {later[word]}", f"take one of these {plural}" if len(known) > 1 else "take it"
+            f"{either(known)}, since {later[word]}", f"take one of these {plural}" if len(known) > 1 else "take it"
         )
     near = nearest(word, list(known)) if isinstance(word, str) else None
     remedy = f"take one of these {plural}" if near is None else f"did you mean {near}?"
-    return wanted(listed(known), remedy)
-
-
-def listed(words: Sequence[str]) -> str:
-    """Return the words as a choice: ``a, b or c``."""
-    return f"{', '.join(words[:-1])} or {words[-1]}" if len(words) > 1 else words[0]
+    return wanted(either(known), remedy)
 
 
 def one_of(known: Sequence[str], plural: str, later: Mapping[str, str] | None = None) -> tuple[Any, ...]:

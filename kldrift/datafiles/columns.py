@@ -15,17 +15,13 @@ import orjson
 import polars as pl
 
 from kldrift.errors import DecodeError, SourceError
+from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
 from kldrift.records.kinds import Kind
 from kldrift.records.sources import FileSourceConfig
-from kldrift.records.types import Format
 from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
-from kldrift.wire import parquet_rows
+from kldrift.wire import TABLES, count_rows
 from kldrift.wire.parquet import READ_ERRORS, reason
-
-FORMATS: Final[dict[str, Format]] = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
-}  # fmt: skip
 
 #: Rows from which kinds are guessed where the file does not say.
 ROWS_LOOKED_AT: Final = 10_000
@@ -61,12 +57,9 @@ def file_format(path: Path) -> Format:
     SourceError
         it names no format
     """
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in (".gz", ".zst")]
-    found = FORMATS.get(suffixes[-1]) if suffixes else None
+    found = format_of(path)
     if found is None:
-        raise SourceError(
-            f"{path}: expected a file named .parquet, .csv, .ndjson or .jsonl (the last three also .gz, .zst)", "format"
-        )
+        raise SourceError(f"{path}: expected {EXPECTED_NAME}", "format")
     return found
 
 
@@ -82,10 +75,11 @@ def file_columns(path: Path) -> dict[str, FileColumn]:
     if not path.is_file():
         raise SourceError(f"{path}: expected a file, {'it is none' if path.exists() else 'there is none'}", "not_found")
     try:
-        if data_format == "parquet":
-            return _of_parquet(path)
+        info = FORMATS[data_format]
+        if not info.is_stream:
+            return _of_table(path, data_format)
         header, lines = _first_lines(path, data_format)
-        return _of_csv(header + lines) if data_format == "csv" else of_rows(_objects(lines))
+        return _of_csv(header + lines) if info.header else of_rows(_objects(lines))
     except READ_ERRORS as error:
         raise SourceError(f"{path}: cannot be read as {data_format}: {reason(error)}") from None
     except DecodeError as error:
@@ -111,10 +105,10 @@ def _first_lines(path: Path, data_format: Format) -> tuple[bytes, bytes]:
     raise SourceError(f"{path}: expected rows, got none", "empty")
 
 
-def _of_parquet(path: Path) -> dict[str, FileColumn]:
-    if parquet_rows(path) == 0:
+def _of_table(path: Path, data_format: Format) -> dict[str, FileColumn]:
+    if count_rows(data_format, path) == 0:
         raise SourceError(f"{path}: expected rows, got none", "empty")
-    return _of_frame(pl.scan_parquet(path, glob=False))
+    return _of_frame(TABLES[data_format](path))
 
 
 def _of_csv(data: bytes) -> dict[str, FileColumn]:

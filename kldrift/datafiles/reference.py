@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import polars as pl
@@ -12,17 +12,14 @@ import zstandard
 
 from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 from kldrift.errors import ReferenceProblem
+from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
 from kldrift.records.kinds import Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.types import FloatArray
-from kldrift.wire import columns
+from kldrift.wire import TABLES, columns
 from kldrift.wire.parquet import READ_ERRORS, reason
 from kldrift.wire.plan import Vector
 
-_FORMATS: Final[dict[str, Literal["parquet", "csv", "ndjson"]]] = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
-}  # fmt: skip
-_COMPRESSIONS: Final = (".gz", ".zst")
 _EXPECTED: Final[dict[Kind, str]] = {
     "numeric": "numbers",
     "categorical": "strings, numbers or booleans",
@@ -65,7 +62,7 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
 
     Parameters
     ----------
-    path : ``.parquet``, ``.csv`` or ``.ndjson`` (``.jsonl``), the last two also with ``.gz`` or ``.zst``
+    path : Parquet, CSV or NDJSON, the last two also compressed
     features : names and kinds, of a vector also its dimensions; several may be read from one column
 
     Raises
@@ -75,22 +72,19 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
         no vector at all; every column in question is named
     """
     schemas = [_schema(feature) for feature in features]
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in _COMPRESSIONS]
-    data_format = _FORMATS.get(suffixes[-1]) if suffixes else None
+    data_format = format_of(path)
     if data_format is None:
-        raise ReferenceProblem(
-            f"{path}: expected a file named .parquet, .csv, .ndjson or .jsonl (the last three also .gz, .zst)"
-        )
+        raise ReferenceProblem(f"{path}: expected {EXPECTED_NAME}")
     try:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         if path.stat().st_size == 0:
             raise ReferenceProblem(f"{path}: expected rows of reference data, got an empty file")
         n_rejected = 0
-        if data_format == "ndjson":
-            raw, n_rejected = read_ndjson_columns(path, schemas)
-        else:
+        if data_format in TABLES:
             raw = _read_frame(path, data_format, schemas)
+        else:
+            raw, n_rejected = read_ndjson_columns(path, schemas)
     except (*READ_ERRORS, EOFError, zstandard.ZstdError) as error:
         raise ReferenceProblem(f"{path}: cannot be read as {data_format}: {reason(error)}") from None
     n_rows = len(raw[0].values) if raw else 0
@@ -120,20 +114,15 @@ def _schema(feature: Feature) -> FeatureSchema:
     return FeatureSchema(feature[0], feature[1], dimensions=dimensions)
 
 
-def _read_frame(
-    path: Path, data_format: Literal["parquet", "csv"], features: Sequence[FeatureSchema]
-) -> list[RawColumn]:
-    if data_format == "parquet":
-        scan = pl.scan_parquet(path, glob=False)
-    else:
-        scan = pl.scan_csv(path, glob=False, infer_schema=False)
+def _read_frame(path: Path, data_format: Format, features: Sequence[FeatureSchema]) -> list[RawColumn]:
+    scan = TABLES[data_format](path)
     there = scan.collect_schema().names()
     names = list(dict.fromkeys(feature.name for feature in features))
     missing = [name for name in names if name not in there]
     if missing:
         raise missing_columns(path, missing, there)
     frame = scan.select(names).collect()
-    return [_raw(frame.get_column(feature.name), feature, data_format == "csv") for feature in features]
+    return [_raw(frame.get_column(feature.name), feature, FORMATS[data_format].header) for feature in features]
 
 
 def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool) -> RawColumn:

@@ -6,22 +6,18 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final
 
 import polars as pl
 import zstandard
 
 from kldrift.errors import ReferenceProblem
+from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
+from kldrift.wire import TABLES, parquet
 from kldrift.wire.columns import numbers_from_texts
 from kldrift.wire.ndjson import parse_lines
 from kldrift.wire.parquet import READ_ERRORS, reason
 from kldrift.wire.rows import category_text, kind_of
-
-DataFormat = Literal["parquet", "csv", "ndjson"]
-FORMATS: Final[dict[str, DataFormat]] = {
-    ".parquet": "parquet", ".pq": "parquet", ".csv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson",
-}  # fmt: skip
-COMPRESSIONS: Final = (".gz", ".zst")
 
 #: At most so many rows are looked at, of wide files fewer: so many values, but so many rows at least.
 MAX_ROWS, MAX_VALUES, MIN_ROWS = 100_000, 4_000_000, 1_000
@@ -67,18 +63,12 @@ class Sample:
     """
 
     path: Path
-    format: DataFormat
+    format: Format
     n_rows: int
     n_looked: int
     columns: tuple[Column, ...]
     first: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
-
-
-def format_by_name(path: Path) -> DataFormat | None:
-    """The format that a file's name tells."""
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSIONS]
-    return FORMATS.get(suffixes[-1]) if suffixes else None
 
 
 def read_sample(path: Path, max_rows: int = MAX_ROWS) -> Sample:
@@ -91,13 +81,14 @@ def read_sample(path: Path, max_rows: int = MAX_ROWS) -> Sample:
     """
     data_format = _checked_format(path)
     with _readable(path, data_format):
-        sample = _read_lines(path, max_rows) if data_format == "ndjson" else _read_frame(path, data_format, max_rows)
+        read = _read_frame if data_format in TABLES else _read_lines
+        sample = read(path, data_format, max_rows)
     if sample.n_rows == 0 or sample.n_looked == 0:
         raise ReferenceProblem(f"{path}: expected rows of data, got none; give a file with some thousand rows")
     return sample
 
 
-def column_names(path: Path, data_format: DataFormat) -> list[str]:
+def column_names(path: Path, data_format: Format) -> list[str]:
     """The columns of a file; of NDJSON the fields of its first rows.
 
     Raises
@@ -106,36 +97,33 @@ def column_names(path: Path, data_format: DataFormat) -> list[str]:
         it cannot be read
     """
     with _readable(path, data_format):
-        if data_format == "ndjson":
-            return _fields(parse_lines([b"\n".join(_picked_lines(path, MIN_ROWS, MIN_ROWS))]).rows)
-        return _scan(path, data_format).collect_schema().names()
+        if data_format in TABLES:
+            return TABLES[data_format](path).collect_schema().names()
+        return _fields(parse_lines([b"\n".join(_picked_lines(path, MIN_ROWS, MIN_ROWS))]).rows)
 
 
-def _checked_format(path: Path) -> DataFormat:
-    data_format = format_by_name(path)
+def _checked_format(path: Path) -> Format:
+    data_format = format_of(path)
     if path.is_dir():
         raise ReferenceProblem(f"{path}: expected a file, got a directory; give one of the files in it")
     if not path.exists():
         raise ReferenceProblem(f"{path}: expected a data file, got nothing there; check the path")
     if data_format is None:
-        raise ReferenceProblem(
-            f"{path}: expected a file named .parquet, .csv, .ndjson or .jsonl (the last three also .gz, .zst);"
-            " rename it, or convert it to one of these"
-        )
+        raise ReferenceProblem(f"{path}: expected {EXPECTED_NAME}; rename it, or convert it to one of these")
     if not path.is_file():
         raise ReferenceProblem(f"{path}: expected a file, which is read twice, got a pipe or a device; save it first")
     return data_format
 
 
 @contextmanager
-def _readable(path: Path, data_format: DataFormat) -> Iterator[None]:
+def _readable(path: Path, data_format: Format) -> Iterator[None]:
     """Turn what goes wrong in reading into words."""
     try:
         with path.open("rb") as file:
             head = file.read(4)
         if not head:
             raise ReferenceProblem(f"{path}: expected rows of data, got an empty file")
-        if head == b"PAR1" and data_format != "parquet":
+        if head == parquet.MAGIC and FORMATS[data_format].is_stream:
             raise ReferenceProblem(f"{path}: expected {data_format}, got a Parquet file; name it .parquet")
         yield
     except (*READ_ERRORS, EOFError, zstandard.ZstdError) as error:
@@ -147,16 +135,10 @@ def _readable(path: Path, data_format: DataFormat) -> Iterator[None]:
 # --- Parquet and CSV ------------------------------------------------------------------------------
 
 
-def _scan(path: Path, data_format: DataFormat) -> pl.LazyFrame:
-    if data_format == "parquet":
-        return pl.scan_parquet(path, glob=False)
-    return pl.scan_csv(path, glob=False, infer_schema=False)
-
-
-def _read_frame(path: Path, data_format: DataFormat, max_rows: int) -> Sample:
-    scan = _scan(path, data_format)
+def _read_frame(path: Path, data_format: Format, max_rows: int) -> Sample:
+    scan, has_header = TABLES[data_format](path), FORMATS[data_format].header
     names = scan.collect_schema().names()
-    notes = _refuse_header(path, names) if data_format == "csv" else []
+    notes = _refuse_header(path, names) if has_header else []
     if len(names) > MAX_COLUMNS:
         notes.append(f"it has {len(names):,} columns: only the first {MAX_COLUMNS:,} were looked at")
         names = names[:MAX_COLUMNS]
@@ -167,16 +149,16 @@ def _read_frame(path: Path, data_format: DataFormat, max_rows: int) -> Sample:
         frame = scan.collect()
     else:
         period, length = -(-n_rows // STRETCHES), limit // STRETCHES
-        if data_format == "parquet":  # only these rows are read
+        if not FORMATS[data_format].is_stream:  # only these rows are read
             frame = pl.concat([scan.slice(start, length) for start in range(0, n_rows, period)]).collect()
         else:
             at, numbers = "\0row", scan.with_row_index("\0row")
             frame = numbers.filter(pl.col(at) % period < length).drop(at).collect(engine="streaming")
     first = frame.row(0, named=True) if frame.height else {}
-    if data_format == "csv" and any("\0" in cell for cell in first.values() if cell):
+    if has_header and any("\0" in cell for cell in first.values() if cell):
         raise ReferenceProblem(f"{path}: expected comma separated text, got binary data")
-    make = _text_column if data_format == "csv" else _typed_column
-    first = {} if data_format == "csv" else first  # its cells have no types
+    make = _text_column if has_header else _typed_column
+    first = {} if has_header else first  # its cells have no types
     columns = tuple(make(series, names) for series in frame.get_columns())
     return Sample(path, data_format, n_rows, frame.height, columns, first, tuple(notes))
 
@@ -233,7 +215,7 @@ def _has_padded_codes(cells: pl.Series) -> bool:
 # --- NDJSON ---------------------------------------------------------------------------------------
 
 
-def _read_lines(path: Path, max_rows: int) -> Sample:
+def _read_lines(path: Path, data_format: Format, max_rows: int) -> Sample:
     n_lines = sum(1 for _ in _lines(path))
     first = parse_lines([next(_lines(path), b"")]).rows
     limit = _row_limit(len(first[0]) if first else 1, max_rows)
@@ -247,7 +229,7 @@ def _read_lines(path: Path, max_rows: int) -> Sample:
     if len(names) > MAX_COLUMNS:
         notes.append(f"its rows have {len(names):,} fields: only the first {MAX_COLUMNS:,} were looked at")
     columns = tuple(_json_column(name, [row.get(name) for row in parsed.rows]) for name in names[:MAX_COLUMNS])
-    return Sample(path, "ndjson", n_lines, len(parsed.rows), columns, dict(parsed.rows[0]), tuple(notes))
+    return Sample(path, data_format, n_lines, len(parsed.rows), columns, dict(parsed.rows[0]), tuple(notes))
 
 
 def _fields(rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 
 from kldrift.errors import KeyConflict
+from kldrift.records.formats import Format
 from kldrift.records.samples import Receipt, RowError
-from kldrift.records.types import Format
 from kldrift.state.base import KeyedAnswer, Store
 
 

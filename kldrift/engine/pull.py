@@ -15,10 +15,11 @@ from kldrift.engine.observing import UnknownFields, report
 from kldrift.engine.queue import Work
 from kldrift.errors import Busy, KldriftError, SourceError
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.formats import Format
 from kldrift.records.samples import Chunk, Decoded, RowRange
-from kldrift.records.types import Format, IntArray
+from kldrift.records.types import IntArray
 from kldrift.sources.base import Source
-from kldrift.wire import decode, decode_rows, field_names, file_field_names
+from kldrift.wire import decode, decode_rows, field_names
 
 #: Waits between two tries of a source that fails.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
@@ -174,7 +175,7 @@ class PullIntake:
         fed = [monitors[name] for name in self._feeds if name in monitors]
         if isinstance(chunk.payload, RowRange):
             rows = chunk.payload
-            return [(monitor, decode_rows(rows.path, rows.start, rows.stop, monitor.schema)) for monitor in fed]
+            return [(monitor, decode_rows(self._format, rows, monitor.schema)) for monitor in fed]
         return [(monitor, self._decode_bytes(chunk, chunk.payload, monitor)) for monitor in fed]
 
     def _decode_bytes(self, chunk: Chunk, payload: bytes, monitor: Monitor) -> Decoded:
@@ -204,13 +205,8 @@ class PullIntake:
                 report(self._telemetry, self.name, decoded.bodies)
             self._telemetry.bodies_decoded(self.name, path, decoded.bodies, chunk.offsets)
             if self._unknown.due(monitor.spec.name):
-                self._unknown.tell(monitor, self._fields(chunk))
+                self._unknown.tell(monitor, field_names(self._format, chunk.payload, chunk.header))
         self._telemetry.source_lag(self.name, chunk)
-
-    def _fields(self, chunk: Chunk) -> frozenset[str]:
-        if isinstance(chunk.payload, RowRange):
-            return file_field_names(chunk.payload.path)
-        return field_names(self._format, chunk.payload, chunk.header)
 
 
 def _timed(decoded: Decoded, times_ms: IntArray) -> Decoded:

@@ -14,10 +14,11 @@ from kldrift.engine.observing import UnknownFields, report
 from kldrift.engine.queue import Work
 from kldrift.errors import Busy, Uncommitted
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.formats import Format
 from kldrift.records.samples import Decoded, Receipt, RowError
 from kldrift.records.snapshots import AddResult
 from kldrift.records.sources import PUSH
-from kldrift.records.types import Format, IntArray
+from kldrift.records.types import IntArray
 from kldrift.state.base import KeyedAnswer, NoStore
 from kldrift.wire import decode, field_names
 

@@ -16,11 +16,12 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
 from kldrift.kernels.compilation import thread_count, warm_up
-from kldrift.records.samples import MAX_CHUNK_NUMBERS, BatchSchema, Decoded
+from kldrift.records.formats import FORMATS
+from kldrift.records.samples import MAX_CHUNK_NUMBERS, BatchSchema, Decoded, RowRange
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.records.texts import listed
-from kldrift.wire import decode, decode_rows, parquet_rows
+from kldrift.wire import count_rows, decode, decode_rows
 
 #: The one window; all rows arrive at the same instant, so it holds them all however long it is.
 WINDOW = WindowSpec("all", 3_600_000)
@@ -222,11 +223,11 @@ def _tell(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], n
 
 def _decoded(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
     data_format = file_format(path)
-    if data_format == "parquet":
+    if not FORMATS[data_format].is_stream:
         # Far larger pieces than of a stream: a range within a row group costs the decoding of what lies before it.
-        step, n_rows = max(1, MAX_CHUNK_NUMBERS // max(1, schema.row_numbers)), parquet_rows(path)
+        step, n_rows = max(1, MAX_CHUNK_NUMBERS // max(1, schema.row_numbers)), count_rows(data_format, path)
         for start in range(0, n_rows, step):
-            yield decode_rows(path, start, min(start + step, n_rows), schema)
+            yield decode_rows(data_format, RowRange(path, start, min(start + step, n_rows)), schema)
         return
     problems: list[str] = []
     source = line_source(path, data_format, lambda _, detail: problems.append(detail))

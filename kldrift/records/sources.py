@@ -18,13 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from kldrift.records.types import Format
+from kldrift.records.formats import FORMATS, Format
 
 #: The label `source` of pushed samples; no source of the configuration may have this name.
 PUSH = "http"
 
 LagUnit = Literal["bytes", "records"]
-KafkaFormat = Literal["ndjson", "json", "arrow"]
 KafkaStart = Literal["earliest", "latest"]
 KafkaProtocol = Literal["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]
 KafkaMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
@@ -61,7 +60,7 @@ class FileSourceConfig:
     @property
     def lag_unit(self) -> LagUnit:
         """Rows of a Parquet file are counted in advance; of any other file only the size is known."""
-        return "records" if self.format == "parquet" else "bytes"
+        return "records" if FORMATS[self.format].framing == "rows" else "bytes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +112,7 @@ class KafkaSourceConfig:
     brokers: tuple[str, ...]
     topic: str
     group: str
-    format: KafkaFormat
+    format: Format
     start: KafkaStart
     member: str | None = None
     security: KafkaSecurity | None = None
@@ -125,8 +124,8 @@ class KafkaSourceConfig:
 
     @property
     def body_format(self) -> Format:
-        """Arrow streams stay as they are; JSON of any shape is handed over one row a line."""
-        return "arrow" if self.format == "arrow" else "ndjson"
+        """JSON of any shape is handed over one row a line; other formats stay as they are."""
+        return "ndjson" if self.format == "json" else self.format
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Texts that the configuration, generated files and messages have in common."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 #: Units of a Prometheus duration in milliseconds, longest first.
 UNIT_MS = {
@@ -28,3 +28,8 @@ def listed(names: Iterable[str], most: int = 20) -> str:
     every = list(names)
     more = f" and {len(every) - most:,} more" if len(every) > most else ""
     return ", ".join(every[:most]) + more
+
+
+def either(names: Sequence[str], word: str = "or") -> str:
+    """Join names as in ``a, b or c``."""
+    return f"{', '.join(names[:-1])} {word} {names[-1]}" if len(names) > 1 else "".join(names)

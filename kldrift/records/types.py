@@ -11,7 +11,6 @@ IntArray = npt.NDArray[np.int64]
 CodeArray = npt.NDArray[np.int32]
 
 TimeUnit = Literal["iso8601", "s", "ms", "us", "ns"]
-Format = Literal["ndjson", "json", "csv", "parquet", "arrow"]
 Severity = Literal["warning", "critical"]
 Covariance = Literal["diagonal", "full"]
 Family = Literal[

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kldrift.errors import SourceError
+from kldrift.records.formats import FORMATS
 from kldrift.records.samples import MAX_CHUNK_NUMBERS, Chunk
 from kldrift.records.sources import FileSourceConfig
 from kldrift.sources.base import Position, Positions, Surroundings
@@ -75,7 +76,7 @@ class FileSource:
 
     Parameters
     ----------
-    count_rows : counts the rows of a Parquet file; raises `KldriftError` or `OSError` if it cannot
+    count_rows : counts the rows of a file that is read by row ranges; raises `KldriftError` or `OSError` if it cannot
     chunk_bytes : how much of a file to read at a time
     rows_per_chunk : rows of a `RowRange`; None: as many as fit in memory, given how much is read from each row
     max_record_bytes : longer records are skipped
@@ -97,11 +98,12 @@ class FileSource:
         rotated_wait_ms: int = 5_000,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
-        if config.format == "parquet" and count_rows is None:
-            raise ValueError("parquet files need count_rows")
+        info = FORMATS[config.format]
+        if info.framing == "rows" and count_rows is None:
+            raise ValueError(f"{config.format} files need count_rows")
         self.name = config.name
         self._pattern = config.path
-        self._header = config.format == "csv"
+        self._header = info.header
         self._follow = config.follow and not surroundings.once
         self._clock_ms = surroundings.clock_ms
         self._on_error = surroundings.on_error
@@ -109,7 +111,7 @@ class FileSource:
         self._rows_per_chunk = rows_per_chunk or max(
             1, min(_MAX_CHUNK_ROWS, MAX_CHUNK_NUMBERS // max(1, surroundings.row_numbers))
         )
-        self._count_rows = count_rows if config.format == "parquet" else None
+        self._count_rows = count_rows if info.framing == "rows" else None
         self._max_record_bytes = max_record_bytes
         self._poll_seconds = poll_seconds
         self._rotated_wait_ms = rotated_wait_ms

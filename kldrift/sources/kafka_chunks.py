@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from kldrift.records.formats import FORMATS
 from kldrift.records.samples import Chunk
 from kldrift.records.sources import KafkaSourceConfig
 from kldrift.sources.base import Surroundings
@@ -28,7 +29,8 @@ class ChunkMaker:
         self._format = config.format
         self._clock_ms = surroundings.clock_ms
         self._on_error = surroundings.on_error
-        self._max_bytes = 0 if config.format == "arrow" else chunk_bytes  # an Arrow stream is a chunk of its own
+        self._is_whole = FORMATS[config.body_format].framing == "body"  # then each record is a chunk of its own
+        self._max_bytes = 0 if self._is_whole else chunk_bytes
         self._lag = lag
 
     def chunks(self, partition: int, records: Records) -> list[Chunk]:
@@ -40,7 +42,7 @@ class ChunkMaker:
         next_offset = int(records.offsets[-1]) + 1
         payload, times_ms, offsets = b"", None, None
         now_ms = arrival_ms = self._clock_ms()
-        if self._format == "arrow":
+        if self._is_whole:
             payload = records.values[0] or b""
             empty = [] if payload else records.offsets.tolist()
             arrival_ms = int(records.times_ms[0]) if records.times_ms[0] >= 0 else now_ms

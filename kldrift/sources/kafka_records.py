@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from confluent_kafka import Message
 
-from kldrift.records.sources import KafkaFormat
+from kldrift.records.formats import Format
 from kldrift.records.types import IntArray
 
 _BLANK = b" \t\r\n"
@@ -86,7 +86,7 @@ def pieces(records: Records, max_bytes: int) -> Iterable[Records]:
         start = stop
 
 
-def lines_of(records: Records, body_format: KafkaFormat) -> tuple[Lines, list[int]]:
+def lines_of(records: Records, body_format: Format) -> tuple[Lines, list[int]]:
     """The rows of the values, one a line, and the offsets of records that hold none.
 
     Parameters

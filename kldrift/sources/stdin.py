@@ -7,6 +7,7 @@ import threading
 from collections.abc import Generator
 
 from kldrift.errors import SourceError
+from kldrift.records.formats import FORMATS
 from kldrift.records.samples import Chunk
 from kldrift.records.sources import StdinSourceConfig
 from kldrift.sources.base import Positions, Surroundings
@@ -47,7 +48,7 @@ class StdinSource:
         poll_seconds: float = 0.25,
     ) -> None:
         self.name = config.name
-        self._csv = config.format == "csv"
+        self._csv = FORMATS[config.format].header
         self._clock_ms = surroundings.clock_ms
         self._on_error = surroundings.on_error
         self._fd = fd

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from starlette.types import Message, Receive, Scope, Send
 
 from kldrift.errors import Busy, KeyConflict, StateError
+from kldrift.records.formats import MEDIA_TYPES, Format
 from kldrift.records.samples import Receipt
-from kldrift.records.types import Format
 from kldrift.web.answers import Headers, Problem, decoded_segment, encode, shown, unknown
 from kldrift.web.body import Bodies, Disconnected, Limits
 from kldrift.web.guard import client_of
@@ -16,14 +16,6 @@ from kldrift.web.ports import Ingest
 
 PREFIX = b"/v1/monitors/"
 
-_MEDIA_TYPES: dict[str, Format] = {
-    "application/x-ndjson": "ndjson",
-    "application/ndjson": "ndjson",
-    "application/jsonl": "ndjson",
-    "application/json": "json",
-    "text/csv": "csv",
-    "application/vnd.apache.arrow.stream": "arrow",
-}
 _CODINGS: dict[bytes, str | None] = {
     b"": None,
     b"identity": None,
@@ -202,13 +194,13 @@ def _monitor_name(raw_path: bytes) -> str:
 def _format(content_type: bytes) -> Format:
     """The format that a Content-Type names; 415 for any other, and for text that is not UTF-8."""
     value, *parameters = content_type.decode("latin-1").lower().split(";")
-    format_ = _MEDIA_TYPES.get(value.strip())
+    format_ = MEDIA_TYPES.get(value.strip())
     if format_ is None:
         raise Problem(
             415,
-            f"expected a Content-Type among {', '.join(_MEDIA_TYPES)}; got {shown(value) if value else 'none'}; "
+            f"expected a Content-Type among {', '.join(MEDIA_TYPES)}; got {shown(value) if value else 'none'}; "
             "set the header to what the body is",
-            [(b"accept", ", ".join(_MEDIA_TYPES).encode())],
+            [(b"accept", ", ".join(MEDIA_TYPES).encode())],
         )
     for parameter in parameters:
         name, _, charset = parameter.partition("=")

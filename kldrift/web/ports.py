@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from kldrift.records.formats import Format
 from kldrift.records.samples import Receipt
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
-from kldrift.records.types import Format
 
 
 @dataclass(frozen=True, slots=True)

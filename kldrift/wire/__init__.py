@@ -1,26 +1,63 @@
-"""Bytes to samples: NDJSON, JSON, CSV, Arrow IPC streams, Parquet.
+"""Bytes to samples.
 
-A bad value costs itself, a bad row its row, a bad body its body, and nothing else; each is counted and told.
+A bad value costs itself, a bad row its row, a bad body its body, and nothing else; each is counted and reported.
+
+Each format has a module here; `BODY_FORMATS` and `FILE_FORMATS` say which. What else the rest of kldrift needs to know
+about a format is in `kldrift.records.formats`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final, Protocol
 
+import polars as pl
+
+from kldrift.errors import DecodeError
 from kldrift.kernels.bin_table import BinTable
-from kldrift.records.samples import BatchSchema, Decoded
-from kldrift.records.types import Format
+from kldrift.records.formats import Format
+from kldrift.records.samples import BatchSchema, Decoded, RowRange
 from kldrift.wire import arrow, csv, json, ndjson, parquet
-from kldrift.wire.fields import field_names, file_field_names
-from kldrift.wire.plan import plan_for
-from kldrift.wire.tables import finish
+from kldrift.wire.parquet import READ_ERRORS
+from kldrift.wire.plan import Plan, plan_for
+from kldrift.wire.tables import Decoding, finish
 
-__all__ = [
-    "decode",
-    "decode_rows",
-    "field_names",
-    "file_field_names",
-    "parquet_rows",
-]
+
+class _BodyFormat(Protocol):
+    """A module for a format that comes as bytes."""
+
+    def decode(self, bodies: Sequence[bytes], plan: Plan, header: bytes, bins: BinTable | None, /) -> Decoding:
+        """Decode bodies; `header` and `bins` as for the function `decode` below, for formats that use them."""
+        ...
+
+    def field_names(self, body: bytes, header: bytes, /) -> Iterable[str]:
+        """Name the fields of the first record; none where finding out would cost much."""
+        ...
+
+
+class _FileFormat(Protocol):
+    """A module for a format whose files must be complete to be read."""
+
+    def decode(self, rows: RowRange, plan: Plan, /) -> Decoding:
+        """Decode some rows of a file, as one body."""
+        ...
+
+    def count_rows(self, path: Path, /) -> int:
+        """Count the rows of a file; raises `DecodeError` where it is not readable."""
+        ...
+
+    def scan(self, path: Path, /) -> pl.LazyFrame:
+        """Read a file lazily."""
+        ...
+
+
+BODY_FORMATS: Final[Mapping[Format, _BodyFormat]] = {"ndjson": ndjson, "json": json, "csv": csv, "arrow": arrow}
+FILE_FORMATS: Final[Mapping[Format, _FileFormat]] = {"parquet": parquet}
+
+#: How the files of a format are read as a table; the columns of those with a header are text.
+TABLES: Final[Mapping[Format, Callable[[Path], pl.LazyFrame]]] = {
+    "csv": csv.scan,
+    **{name: module.scan for name, module in FILE_FORMATS.items()},
+}
 
 
 def decode(
@@ -35,37 +72,39 @@ def decode(
 
     Parameters
     ----------
-    body_format : of the bytes; Parquet is not a stream of bytes, see `decode_rows`
-    header : the header line of CSV bodies that have none of their own (the later chunks of a file)
+    body_format : of the bytes; a format read by row ranges is not a stream of bytes, see `decode_rows`
+    header : the header line of bodies that have none of their own (the later chunks of a CSV file)
     bins : of the schema's columns: rows may be counted in them right away (`SampleBatch.counts`)
     """
     plan = plan_for(schema)
-    match body_format:
-        case "ndjson":
-            decoding = ndjson.decode(bodies, plan, bins)
-        case "json":
-            decoding = json.decode(bodies, plan, bins)
-        case "csv":
-            decoding = csv.decode(bodies, plan, header, bins)
-        case "arrow":
-            decoding = arrow.decode(bodies, plan)
-        case "parquet":
-            raise ValueError("Parquet is read by row ranges of a file: decode_rows")
-    return finish(decoding, plan)
+    return finish(BODY_FORMATS[body_format].decode(bodies, plan, header, bins), plan)
 
 
-def decode_rows(path: Path, start: int, stop: int, schema: BatchSchema) -> Decoded:
-    """Decode rows `start` to `stop` of a Parquet file into one batch, as one body."""
+def decode_rows(file_format: Format, rows: RowRange, schema: BatchSchema) -> Decoded:
+    """Decode some rows of a file into one batch, as one body."""
     plan = plan_for(schema)
-    return finish(parquet.decode(path, start, stop, plan), plan)
+    return finish(FILE_FORMATS[file_format].decode(rows, plan), plan)
 
 
-def parquet_rows(path: Path) -> int:
-    """Rows of a Parquet file.
+def count_rows(file_format: Format, path: Path) -> int:
+    """Count the rows of a file whose format is read by row ranges.
 
     Raises
     ------
     DecodeError
-        it is not a readable Parquet file
+        it is not a readable file of this format
     """
-    return parquet.rows(path)
+    return FILE_FORMATS[file_format].count_rows(path)
+
+
+def field_names(data_format: Format, payload: bytes | RowRange, header: bytes = b"") -> frozenset[str]:
+    """Name the fields of the first record, to see which of them nobody watches.
+
+    None are named where finding out would cost much, or the data is bad: the decoder says what is wrong with it.
+    """
+    try:
+        if isinstance(payload, RowRange):
+            return frozenset(FILE_FORMATS[data_format].scan(payload.path).collect_schema().names())
+        return frozenset(BODY_FORMATS[data_format].field_names(payload, header))
+    except (*READ_ERRORS, DecodeError):
+        return frozenset()

@@ -1,14 +1,15 @@
 """Arrow IPC streams to columns."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import DecodeError
+from kldrift.kernels.bin_table import BinTable
 from kldrift.records.types import FloatArray, IntArray
-from kldrift.wire.ipc import Values, read_stream
+from kldrift.wire.ipc import Values, read_stream, stream_fields
 from kldrift.wire.ipc_schema import ArrowType
 from kldrift.wire.plan import Category, Plan, Vector
 from kldrift.wire.rows import category_text
@@ -19,7 +20,7 @@ from kldrift.wire.vectors import invalid_lists, vectors_from_flat
 _TEXT: Final = ("utf8", "large_utf8", "utf8_view")
 
 
-def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
+def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", _bins: BinTable | None = None) -> Decoding:
     """Decode the bodies one by one: there is next to nothing to gain by taking them together."""
     wanted = {feature.name for feature in plan.schema.features}
     names = frozenset(wanted if plan.schema.timestamp is None else wanted | {plan.schema.timestamp.field})
@@ -38,6 +39,11 @@ def decode(bodies: Sequence[bytes], plan: Plan) -> Decoding:
             unreadable[i] = f"expected an Arrow IPC stream, got: {error}"
         counts.append(count)
     return Decoding(concatenate(tables, plan), counts, unreadable)
+
+
+def field_names(body: bytes, _header: bytes = b"") -> Iterable[str]:
+    """Name the columns."""
+    return stream_fields(body)
 
 
 def _decode_body(body: bytes, names: frozenset[str], plan: Plan, room: int) -> list[Table]:

@@ -5,8 +5,9 @@ vector is a JSON list (in quotes, as it has commas).
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -90,6 +91,20 @@ def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTa
         for i, count in zip(run, run_counts, strict=True):
             counts[i] = count
     return Decoding(concatenate(tables, plan), counts, unreadable)
+
+
+def field_names(body: bytes, header: bytes = b"") -> Iterable[str]:
+    """Name the columns."""
+    line = (header or body).partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
+    try:
+        return next(csv.reader([line]), [])
+    except csv.Error:  # the decoder says what is wrong with it
+        return ()
+
+
+def scan(path: Path) -> pl.LazyFrame:
+    """Read a file lazily, all cells as text; a name with ``*`` in it is a name, not a pattern."""
+    return pl.scan_csv(path, glob=False, infer_schema=False)
 
 
 def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int]]:

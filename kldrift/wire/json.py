@@ -1,11 +1,12 @@
 """JSON bodies: one row object, a list of row objects, or columns (lists of equal length by name)."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
+import orjson
 
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing.output import ROWS
@@ -37,12 +38,14 @@ from kldrift.wire.timestamps import times_from_values
 #: Lists below so many bytes are parsed before the kernel is prepared, which takes 30 µs (measured: they meet at 1 to
 #: 3 KB, rows of one number at 200 bytes).
 SCAN_BYTES: Final = 2_000
+#: A body has to be parsed whole to see its first row; the fields of larger ones are not looked up.
+MAX_NAMED_BYTES: Final = 1 << 20
 
 _BOM: Final = b"\xef\xbb\xbf"
 _EXPECTED: Final = "expected a JSON object, a list of objects, or columns (an object of lists)"
 
 
-def decode(bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) -> Decoding:
+def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinTable | None = None) -> Decoding:
     """Decode the bodies; the rows of neighbours go into columns together, those of a large list by the kernel.
 
     Parameters
@@ -85,6 +88,13 @@ def decode(bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) ->
             gathered.add(value if isinstance(value, list) else [value])
     tables += gathered.take()
     return Decoding(_join(tables, plan, bins), counts, unreadable)
+
+
+def field_names(body: bytes, _header: bytes = b"") -> Iterable[str]:
+    """Name the fields of the first row, or the columns; none of a large body."""
+    value = orjson.loads(body) if len(body) <= MAX_NAMED_BYTES else None
+    row = value[0] if isinstance(value, list) and value else value
+    return row if isinstance(row, dict) else ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,12 +1,13 @@
 """NDJSON: one JSON object a line."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
 from io import BytesIO
 from typing import Any, Final
 
 import numpy as np
+import orjson
 import polars as pl
 
 from kldrift.kernels.bin_table import BinTable
@@ -37,7 +38,7 @@ _BLANK: Final = b" \t\r"
 _BOM: Final = b"\xef\xbb\xbf"
 
 
-def decode(bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) -> Decoding:
+def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinTable | None = None) -> Decoding:
     """Decode the bodies by the kernel or in one call of polars, else body by body, piece by piece, row by row.
 
     Parameters
@@ -56,6 +57,12 @@ def decode(bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) ->
         if count == 0:
             unreadable.setdefault(i, "empty body: expected one JSON object on each line")
     return Decoding(decoding.table, decoding.counts, unreadable) if unreadable else decoding
+
+
+def field_names(body: bytes, _header: bytes = b"") -> Iterable[str]:
+    """Name the fields of the first line."""
+    row = orjson.loads(body.partition(b"\n")[0])
+    return row if isinstance(row, dict) else ()
 
 
 def _decode_gathered(bodies: Sequence[bytes], total: int, plan: Plan) -> Decoding:

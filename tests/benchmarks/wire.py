@@ -12,9 +12,9 @@ import numpy as np
 import orjson
 import polars as pl
 
+from kldrift.records.formats import Format
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.records.specs import TimestampSpec
-from kldrift.records.types import Format
 from kldrift.wire import decode
 
 N_FEATURES = 50

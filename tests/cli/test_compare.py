@@ -207,7 +207,7 @@ def test_rows_and_values_that_cannot_be_read_are_counted_and_told(reference: Pat
         ("cut.csv.gz", gzip.compress(b"amount\n" + b"%d\n" * 9000 % tuple(range(9000)))[:5000], "ends early"),
         ("no.ndjson", b"\x00\xff" * 99, "cannot be read as ndjson: none of its first lines is a JSON object"),
         ("no.parquet", b"PAR1" * 9, "Parquet file"),
-        ("no.txt", b"a", "expected a file named .parquet, .csv, .ndjson or .jsonl"),
+        ("no.txt", b"a", "expected a file named .ndjson, .jsonl, .csv, .parquet or .pq"),
     ],
 )
 def test_a_file_that_cannot_be_read_is_told_in_words(

@@ -234,7 +234,7 @@ def broken(folder: Path) -> None:
         ("really_parquet.csv", "got a Parquet file; name it .parquet"),
         ("semicolons.csv", "expected comma separated columns, got semicolons"),
         ("latin.csv", "save it as UTF-8"),
-        ("sheet.xlsx", "expected a file named .parquet, .csv"),
+        ("sheet.xlsx", "expected a file named .ndjson, .jsonl, .csv"),
         ("null.parquet", "expected a column to watch, got none of 2; nothing was written"),
         ("one.csv", "the time of a row"),
     ],

@@ -27,9 +27,9 @@ import numpy as np
 
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
+from kldrift.records.formats import Format
 from kldrift.records.samples import BatchSchema, BodyResult, Decoded, FeatureSchema, Vocabulary
 from kldrift.records.specs import TimestampSpec
-from kldrift.records.types import Format
 from kldrift.wire import csv, csv_scan, decode, json, json_scan, ndjson
 from kldrift.wire.plan import Plan, plan_for
 from kldrift.wire.tables import Decoding, finish
@@ -156,7 +156,7 @@ def check_kernel(body_format: Format, bodies: Sequence[bytes], schema: BatchSche
 def by_kernel(body_format: Format, bodies: Sequence[bytes], plan: Plan, bins: BinTable | None = None) -> Decoding:
     """However small the bodies are."""
     if body_format == "json":
-        return json.decode(bodies, plan, bins)
+        return json.decode(bodies, plan, bins=bins)
     if body_format == "csv":
         return csv.decode(bodies, plan, bins=bins)
     bodies = [body.removeprefix(_BOM) for body in bodies]

@@ -28,8 +28,8 @@ from kldrift.engine.engine import Engine
 from kldrift.engine.observing import now_ms
 from kldrift.engine.push import PushIntake
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.formats import Format
 from kldrift.records.samples import BodyResult
-from kldrift.records.types import Format
 from kldrift.web.app import App
 from kldrift.wire import decode, ndjson
 from tests.faults import fuzz, fuzz_http

@@ -8,7 +8,7 @@ import random
 import polars as pl
 import zstandard
 
-from kldrift.records.types import Format
+from kldrift.records.formats import Format
 
 ROWS = {
     "ts": ["2026-01-02T03:04:05Z", "2026-01-02T03:04:06.5+01:00", "2026-01-02 03:04:07Z", None, "soon"],

@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from kldrift.assembly.sources import build_source
+from kldrift.records.formats import Format
 from kldrift.records.samples import Chunk, RowRange
 from kldrift.records.sources import (
     Distribution,
@@ -23,7 +24,6 @@ from kldrift.records.sources import (
     StdinSourceConfig,
     SyntheticSourceConfig,
 )
-from kldrift.records.types import Format
 from kldrift.sources.base import Source, Surroundings
 from kldrift.sources.file import FileSource
 from kldrift.sources.kafka import KafkaSource

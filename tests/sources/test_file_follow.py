@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kldrift.errors import DecodeError
+from kldrift.records.formats import Format
 from kldrift.records.samples import Chunk, RowRange
 from kldrift.records.sources import FileSourceConfig
-from kldrift.records.types import Format
 from kldrift.sources.base import Surroundings
 from kldrift.sources.file import FileSource
 from tests.sources.timeline import Position, Timeline, chunks_of, last_positions, quiet, records, text

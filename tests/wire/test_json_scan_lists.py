@@ -51,7 +51,7 @@ def decoded_by(bodies: list[bytes], schema: BatchSchema, kernel: bool, bins: Bin
     plan = plan_for(schema)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(json, "SCAN_BYTES", 0 if kernel else 1 << 60)
-        return finish(json.decode(bodies, plan, bins), plan)
+        return finish(json.decode(bodies, plan, bins=bins), plan)
 
 
 def assert_agree(bodies: list[bytes], schema: BatchSchema) -> None:

@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 
 from kldrift.errors import DecodeError
-from kldrift.records.samples import BatchSchema, FeatureSchema
+from kldrift.records.samples import BatchSchema, FeatureSchema, RowRange
 from kldrift.records.specs import TimestampSpec
-from kldrift.wire import decode, decode_rows, parquet_rows
+from kldrift.wire import count_rows, decode, decode_rows
 
 SCHEMA = BatchSchema(
     (FeatureSchema("x", "numeric"), FeatureSchema("c", "categorical", ("red", "1", "1.5", "true"))),
@@ -28,8 +28,8 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_a_range_of_rows(path: Path) -> None:
-    assert parquet_rows(path) == 10
-    decoded = decode_rows(path, 2, 7, TIMED)
+    assert count_rows("parquet", path) == 10
+    decoded = decode_rows("parquet", RowRange(path, 2, 7), TIMED)
     np.testing.assert_array_equal(decoded.batch.columns[0], [np.nan, 4, 5, 1, 2])
     assert decoded.batch.columns[1].tolist() == [4, 1, 2, 0, 5]
     assert decoded.batch.event_ms is not None
@@ -39,8 +39,8 @@ def test_a_range_of_rows(path: Path) -> None:
 
 
 def test_ranges_together_are_the_file(path: Path) -> None:
-    whole = decode_rows(path, 0, 10, SCHEMA).batch
-    parts = [decode_rows(path, start, start + 4, SCHEMA).batch for start in (0, 4, 8)]
+    whole = decode_rows("parquet", RowRange(path, 0, 10), SCHEMA).batch
+    parts = [decode_rows("parquet", RowRange(path, start, start + 4), SCHEMA).batch for start in (0, 4, 8)]
     assert [part.n_rows for part in parts] == [4, 4, 2]
     for i in range(2):
         np.testing.assert_array_equal(np.concatenate([part.columns[i] for part in parts]), whole.columns[i])
@@ -60,7 +60,7 @@ def test_typed_columns_give_the_codes_of_json(tmp_path: Path, values: pl.Series,
     path = tmp_path / "typed.parquet"
     frame = pl.DataFrame({"c": values})
     frame.write_parquet(path)
-    assert decode_rows(path, 0, 99, SCHEMA).batch.columns[1].tolist() == codes
+    assert decode_rows("parquet", RowRange(path, 0, 99), SCHEMA).batch.columns[1].tolist() == codes
     if values.dtype != pl.Categorical:
         rows = frame.write_ndjson().encode()
         assert decode("ndjson", [rows], SCHEMA).batch.columns[1].tolist() == codes
@@ -70,13 +70,13 @@ def test_a_category_that_is_no_unicode_keeps_its_code_from_the_others(tmp_path: 
     path = tmp_path / "c.parquet"
     pl.DataFrame({"c": ["red", "blue", None]}).write_parquet(path)
     schema = BatchSchema((FeatureSchema("c", "categorical", ("\ud800", "red")),))
-    assert decode_rows(path, 0, 3, schema).batch.columns[0].tolist() == [1, 2, 3]
+    assert decode_rows("parquet", RowRange(path, 0, 3), schema).batch.columns[0].tolist() == [1, 2, 3]
 
 
 def test_other_types_are_invalid(tmp_path: Path) -> None:
     path = tmp_path / "typed.parquet"
     pl.DataFrame({"x": ["1", None, "2"], "c": [[1], None, [2]]}).write_parquet(path)
-    decoded = decode_rows(path, 0, 3, SCHEMA)
+    decoded = decode_rows("parquet", RowRange(path, 0, 3), SCHEMA)
     assert [(f, rows.tolist()) for f, rows in decoded.batch.invalid] == [(0, [0, 2]), (1, [0, 2])]
     assert decoded.bodies[0].errors[0].reason == "expected a number, got a value of type String"
 
@@ -84,7 +84,7 @@ def test_other_types_are_invalid(tmp_path: Path) -> None:
 def test_no_feature_among_the_columns(tmp_path: Path) -> None:
     path = tmp_path / "other.parquet"
     pl.DataFrame({"a": [1]}).write_parquet(path)
-    (body,) = decode_rows(path, 0, 1, SCHEMA).bodies
+    (body,) = decode_rows("parquet", RowRange(path, 0, 1), SCHEMA).bodies
     assert body.unreadable == f"{path}: no column is a feature: expected some of x, c, got a"
 
 
@@ -93,8 +93,8 @@ def test_what_is_no_parquet_file(tmp_path: Path) -> None:
     for content in (b"", b"PAR1", b"x,c\n1,red\n" * 10):
         path.write_bytes(content)
         with pytest.raises(DecodeError, match=r"^expected a Parquet file, got "):
-            parquet_rows(path)
-        (body,) = decode_rows(path, 0, 1, SCHEMA).bodies
+            count_rows("parquet", path)
+        (body,) = decode_rows("parquet", RowRange(path, 0, 1), SCHEMA).bodies
         assert "expected rows 0 to 1 of a Parquet file" in (body.unreadable or "")
     with pytest.raises(DecodeError):
-        parquet_rows(tmp_path / "absent.parquet")
+        count_rows("parquet", tmp_path / "absent.parquet")

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleBatch
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, RowRange, SampleBatch
 from kldrift.records.specs import TimestampSpec
 from kldrift.wire import csv, decode, decode_rows, ndjson
 from kldrift.wire.plan import MAX_BATCH_BYTES, plan_for
@@ -88,7 +88,7 @@ def by_arrow(vectors: list[Any], _: Path) -> Decoded:
 
 def by_parquet(vectors: list[Any], folder: Path) -> Decoded:
     frame_of(vectors).write_parquet(folder / "v.parquet")
-    return decode_rows(folder / "v.parquet", 0, len(vectors), SCHEMA)
+    return decode_rows("parquet", RowRange(folder / "v.parquet", 0, len(vectors)), SCHEMA)
 
 
 ways = pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_more_numbers_than_memory_allows_are_refused(dimensions: int, tmp_path: 
         decode("json", [b"[" + b"{}," * (n - 1) + b"{}]"], schema),
         decode("csv", [b"x\n" + b"1\n" * n], schema),
         decode("arrow", [stream(frame)], schema),
-        decode_rows(tmp_path / "x.parquet", 0, n, schema),
+        decode_rows("parquet", RowRange(tmp_path / "x.parquet", 0, n), schema),
     ):
         assert decoded.batch.n_rows == 0
         assert "to decode at once" in (decoded.bodies[0].unreadable or "")
@@ -301,7 +301,10 @@ def test_lists_of_every_type(inner: type[pl.DataType], fixed: bool, tmp_path: Pa
     dtype = pl.Array(inner, 3) if fixed else pl.List(inner)
     frame = pl.DataFrame({"x": [0.0, 1.0, 2.0], "v": pl.Series([[1, 2, 3], None, [4, None, 6]], dtype=dtype)})
     frame.write_parquet(tmp_path / "v.parquet")
-    for decoded in (decode("arrow", [stream(frame)], SCHEMA), decode_rows(tmp_path / "v.parquet", 0, 3, SCHEMA)):
+    for decoded in (
+        decode("arrow", [stream(frame)], SCHEMA),
+        decode_rows("parquet", RowRange(tmp_path / "v.parquet", 0, 3), SCHEMA),
+    ):
         np.testing.assert_array_equal(decoded.batch.columns[1], [[1, 2, 3], [NAN] * 3, [NAN] * 3])
         assert [(feature, rows.tolist()) for feature, rows in decoded.batch.invalid] == [(1, [2])]
 
@@ -319,7 +322,10 @@ def test_lists_of_every_type(inner: type[pl.DataType], fixed: bool, tmp_path: Pa
 def test_columns_of_another_type_are_invalid_where_they_have_values(values: pl.Series, tmp_path: Path) -> None:
     frame = pl.DataFrame({"x": [0.0, 1.0], "v": values})
     frame.write_parquet(tmp_path / "v.parquet")
-    for decoded in (decode("arrow", [stream(frame)], SCHEMA), decode_rows(tmp_path / "v.parquet", 0, 2, SCHEMA)):
+    for decoded in (
+        decode("arrow", [stream(frame)], SCHEMA),
+        decode_rows("parquet", RowRange(tmp_path / "v.parquet", 0, 2), SCHEMA),
+    ):
         assert np.isnan(decoded.batch.columns[1]).tolist() == [[True] * 3] * 2
         assert [(feature, rows.tolist()) for feature, rows in decoded.batch.invalid] == [(1, [0])]
         assert decoded.bodies[0].errors[0].reason.startswith("expected a list of 3 numbers, got ")

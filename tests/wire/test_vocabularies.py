@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kldrift.records.samples import BatchSchema, FeatureSchema, SampleBatch, Vocabulary
+from kldrift.records.samples import BatchSchema, FeatureSchema, RowRange, SampleBatch, Vocabulary
 from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode, decode_rows, ndjson
 from kldrift.wire.plan import plan_for
@@ -77,7 +77,7 @@ def _by_arrow(values: pl.Series, schema: BatchSchema) -> SampleBatch:
 
 def by_parquet(values: list[Any], schema: BatchSchema, folder: Path) -> SampleBatch:
     pl.DataFrame({"c": values}).write_parquet(folder / "c.parquet")
-    return decode_rows(folder / "c.parquet", 0, len(values), schema).batch
+    return decode_rows("parquet", RowRange(folder / "c.parquet", 0, len(values)), schema).batch
 
 
 Way = Callable[[list[Any], BatchSchema, Path], SampleBatch]
@@ -191,7 +191,7 @@ def test_typed_columns(way: Way, values: pl.Series, codes: list[int], texts: tup
         (column,) = _by_arrow(values, schema).columns
     else:
         pl.DataFrame({"c": values}).write_parquet(tmp_path / "c.parquet")
-        (column,) = decode_rows(tmp_path / "c.parquet", 0, len(values), schema).batch.columns
+        (column,) = decode_rows("parquet", RowRange(tmp_path / "c.parquet", 0, len(values)), schema).batch.columns
     assert column.tolist() == codes
     assert vocabulary.texts == texts
 

@@ -13,12 +13,13 @@ import numpy as np
 from kldrift.datafiles.columns import file_columns, file_format, line_source
 from kldrift.drift.monitor import CLOCK_SKEW_MS
 from kldrift.errors import SourceError
+from kldrift.records.formats import FORMATS
 from kldrift.records.kinds import Kind
-from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleBatch
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, RowRange, SampleBatch
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.texts import listed
 from kldrift.records.types import IntArray
-from kldrift.wire import decode, decode_rows, parquet_rows
+from kldrift.wire import count_rows, decode, decode_rows
 
 #: Rows that are handed on at a time; of a sorted Parquet file also those in memory.
 BATCH_ROWS = 1 << 17
@@ -183,10 +184,11 @@ def decoded_pieces(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
         it cannot be read
     """
     data_format = file_format(path)
-    if data_format == "parquet":
-        n_rows = parquet_rows(path)
+    if not FORMATS[data_format].is_stream:
+        n_rows = count_rows(data_format, path)
         for start in range(0, n_rows, BATCH_ROWS):
-            yield _readable(path, decode_rows(path, start, min(start + BATCH_ROWS, n_rows), schema))
+            rows = RowRange(path, start, min(start + BATCH_ROWS, n_rows))
+            yield _readable(path, decode_rows(data_format, rows, schema))
         return
     problems: list[str] = []
     source = line_source(path, data_format, lambda _, detail: problems.append(detail))
