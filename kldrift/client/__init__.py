@@ -1,4 +1,4 @@
-"""Log what a model sees, from its own process, without waiting: the standard library alone.
+"""Log what a model sees from its own process, without waiting. Needs only the standard library.
 
     from kldrift.client import Client
 
@@ -7,13 +7,13 @@
 
 `Client.log` copies the row into a bounded buffer and returns. A thread encodes the rows as NDJSON and posts them in
 batches, each with an ``Idempotency-Key``, until the daemon has answered: a daemon with a state counts every row once,
-whatever happens to connections, and to the daemon. What cannot be sent is counted, and told in the log
-``kldrift.client``; the model server never hears of it.
+whatever happens to the connection or to the daemon. Rows that cannot be sent are counted and reported in the log
+``kldrift.client``; the model server is never affected.
 
-Threads, asyncio and fork (gunicorn with ``--preload``, uvicorn with workers) need nothing special: a child begins with
-an empty buffer and a thread of its own, and the rows of the parent stay with the parent. At exit what waits is sent,
-for at most `exit_seconds`; where ``atexit`` is not run (``os._exit``, an uncaught SIGTERM, ``multiprocessing``'s
-children) call `Client.close` yourself. In asyncio `log` may be called as it is, `flush` and `close` belong in
+Threads, asyncio and fork (gunicorn with ``--preload``, uvicorn with workers) need nothing special: a child starts with
+an empty buffer and its own thread, and the rows of the parent stay with the parent. At exit, pending rows are sent for
+at most `exit_seconds`. Where ``atexit`` handlers do not run (``os._exit``, an uncaught SIGTERM, children of
+``multiprocessing``), call `Client.close` yourself. With asyncio, call `log` directly, but `flush` and `close` through
 ``asyncio.to_thread``.
 """
 

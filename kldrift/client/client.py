@@ -1,4 +1,4 @@
-"""What a model server calls."""
+"""The interface for model servers."""
 
 import atexit
 import os
@@ -19,27 +19,28 @@ class Client:
     Parameters
     ----------
     monitor : its name in the daemon's configuration
-    url : of the daemon; behind a proxy that maps it elsewhere with a path
-    token, token_file : a bearer token; without any credentials ``KLDRIFT_TOKEN``, from the environment
-    username, password, password_file : basic authentication; ``KLDRIFT_USERNAME`` and ``KLDRIFT_PASSWORD``
-    ca_file : authorities (PEM) that are trusted with the daemon's certificate; by default the system's
-    certificate, key : the client's own (PEM), where the daemon asks for one
-    batch_rows, interval_seconds : a batch is sent when it has so many rows, or is so old
-    max_rows, max_bytes : how much may wait in memory; beyond it new rows are dropped, and counted. Bytes are estimated
-        from the rows before
-    compress : gzip the bodies; worth it over a network, not to the machine itself
-    timeout_seconds : for the daemon to answer; then the batch is sent again
-    exit_seconds : how long the end of the process may be held up to send what waits
+    url : of the daemon; with a path if a proxy serves it under one
+    token, token_file : a bearer token; without any credentials, ``KLDRIFT_TOKEN`` from the environment
+    username, password, password_file : basic authentication; without any credentials, ``KLDRIFT_USERNAME`` and
+        ``KLDRIFT_PASSWORD`` from the environment
+    ca_file : authorities (PEM) to verify the daemon's certificate with; by default those of the system
+    certificate, key : the client's own (PEM), if the daemon asks for one
+    batch_rows, interval_seconds : a batch is sent once it has this many rows or is this old
+    max_rows, max_bytes : how much may wait in memory; beyond that, new rows are dropped and counted. Bytes are
+        estimated from earlier rows
+    compress : gzip the bodies; worthwhile over a network, not on the same machine
+    timeout_seconds : how long to wait for the daemon's answer before the batch is sent again
+    exit_seconds : how long the exit of the process may be delayed to send pending rows
 
     Raises
     ------
     ValueError
-        something of it cannot be used. Nothing else raises: whether a daemon is there is not asked
+        an argument cannot be used. Nothing else raises: the client does not check whether a daemon is there
 
     Notes
     -----
-    A row has the time at which it is counted unless the monitor has a ``timestamp`` and the row that field; rows that
-    wait for a daemon to come back should.
+    Unless the monitor has a ``timestamp`` and the row contains that field, a row counts at the time it reaches the
+    daemon. Rows that may have to wait for a daemon to come back should carry a timestamp.
     """
 
     def __init__(
@@ -94,18 +95,18 @@ class Client:
         _CLIENTS.add(self)
 
     def log(self, row: Mapping[str, object]) -> None:
-        """Have a row counted: feature → number, text, bool, None or, for vectors, a list or array.
+        """Log a row: feature → number, text, bool, None or, for vectors, a list or array.
 
         Never waits and never raises. The row is copied and may be changed afterwards; lists and arrays in it are not
-        copied and may not. numpy's numbers and arrays, dates and decimals are taken; NaN is missing; what JSON cannot
-        hold is missing too, and counted in `invalid`.
+        copied and must not be changed. numpy scalars and arrays, dates and decimals are accepted. NaN counts as
+        missing; so does a value that JSON cannot represent, which is also counted in `invalid`.
         """
         delivery = self._delivery
         rows = delivery.rows
         if len(rows) < delivery.room:
             try:
                 rows.append(dict(row))
-            except Exception as error:  # noqa: BLE001  # whatever is wrong with the row: it costs that row
+            except Exception as error:  # noqa: BLE001  # whatever is wrong with the row, only that row is lost
                 delivery.fail(1, f"expected a mapping of features, got {type(row).__name__} ({error})")
                 return
             if len(rows) >= self._batch_rows and delivery.bell.locked():
@@ -116,7 +117,7 @@ class Client:
             delivery.drop(1)
 
     def log_many(self, columns: Mapping[str, Iterable[object]]) -> None:
-        """Have many rows counted: feature → numpy array or list, all of one length; a matrix is a column of vectors.
+        """Log many rows: feature → numpy array or list, all of one length; a matrix is a column of vectors.
 
         Never waits and never raises; the columns are copied.
         """
@@ -126,23 +127,23 @@ class Client:
             names = list(columns)
             lengths = {len(column) for column in lists}
         except Exception as error:  # noqa: BLE001  # as in `log`
-            delivery.fail(1, f"expected columns, an array or list a feature, got {type(columns).__name__} ({error})")
+            delivery.fail(1, f"expected columns, one array or list per feature, got {type(columns).__name__} ({error})")
             return
         if len(lengths) > 1:
-            told = ", ".join(f"{len(column)} in {name!r}" for name, column in zip(names, lists, strict=True))
-            delivery.fail(max(lengths), f"expected columns of one length, got {told[:200]}")
+            found = ", ".join(f"{len(column)} in {name!r}" for name, column in zip(names, lists, strict=True))
+            delivery.fail(max(lengths), f"expected columns of one length, got {found[:200]}")
             return
         for values in zip(*lists, strict=True):
             self.log(dict(zip(names, values, strict=True)))
 
     def flush(self, timeout: float = 5.0) -> bool:
-        """Send what was logged until now, and wait until it is answered or given up. False when that takes longer."""
+        """Send what was logged so far and wait until it is answered or given up; False if that takes longer."""
         return self._delivery.flush(timeout)
 
     def close(self, timeout: float = 5.0) -> bool:
-        """Send what waits, for at most so many seconds, and end. False when something of it was not answered.
+        """Send pending rows for at most `timeout` seconds, then stop; False if some were not answered.
 
-        What is logged from then on is dropped.
+        Rows logged afterwards are dropped.
         """
         self._begin_close(timeout)
         return self._delivery.finish()
@@ -162,41 +163,41 @@ class Client:
 
     @property
     def sent(self) -> int:
-        """Rows that the daemon took."""
+        """Rows that the daemon accepted."""
         return self._delivery.counts.sent
 
     @property
     def rejected(self) -> int:
-        """Of them those that it did not count: malformed, or late."""
+        """Accepted rows that it did not count, because they were malformed or late."""
         return self._delivery.counts.rejected
 
     @property
     def failed(self) -> int:
-        """Rows that are given up: refused by the daemon, not rows at all, or unanswered when the client was closed."""
+        """Rows given up: refused by the daemon, not rows at all, or unanswered when the client was closed."""
         return self._delivery.counts.failed
 
     @property
     def dropped(self) -> int:
-        """Rows that there was no room for, or that came after the end."""
+        """Rows logged when the buffer was full, or after the client was closed."""
         return self._delivery.counts.dropped
 
     @property
     def pending(self) -> int:
-        """Rows that wait or are under way. Every row is in one of `sent`, `failed`, `dropped` and `pending`."""
+        """Rows waiting or in flight. Every row is in exactly one of `sent`, `failed`, `dropped` and `pending`."""
         return self._delivery.pending
 
     @property
     def invalid(self) -> int:
-        """Values that JSON could not hold."""
+        """Values that JSON cannot represent."""
         return self._delivery.counts.invalid
 
     @property
     def retries(self) -> int:
-        """Attempts that were not the last one of their batch."""
+        """Attempts after which their batch had to be sent again."""
         return self._delivery.counts.retries
 
     def _after_fork(self) -> None:
-        """In the child: an empty buffer, counts of 0, a thread when the first row comes."""
+        """Start afresh in the child: an empty buffer, counts of 0, and a thread once the first row comes."""
         parents = self._delivery
         self._delivery = self._new_delivery()
         if self._closed:
@@ -208,10 +209,10 @@ _CLIENTS: "weakref.WeakSet[Client]" = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    """At exit: all at the same time, so that it takes as long as the slowest."""
+    """Close all clients at exit, at the same time, so that this takes only as long as the slowest."""
     clients = list(_CLIENTS)
     for client in clients:
-        client._begin_close(client._exit_seconds)  # noqa: SLF001  # of this module
+        client._begin_close(client._exit_seconds)  # noqa: SLF001  # its own module
     for client in clients:
         client._delivery.finish()  # noqa: SLF001
 

@@ -1,4 +1,4 @@
-"""The background: a bounded buffer of rows, and the thread that sends them."""
+"""A bounded buffer of rows and the background thread that sends them."""
 
 import math
 import random
@@ -13,23 +13,23 @@ from kldrift.client.encoding import Batch, encode_row
 from kldrift.client.endpoint import Answer, Endpoint, Unreachable
 from kldrift.client.notices import Notices
 
-#: A batch ends at so many bytes of lines; the daemon takes 64 MiB.
+#: Size at which a batch is complete; the daemon accepts 64 MiB.
 BATCH_BYTES = 1 << 20
-#: Bytes of memory for each byte of a line: 50 floats in a dict are 3.5 KB and a line of 1.4 KB.
+#: Bytes of memory per byte of a line: 50 floats take 3.5 KB as a dict and 1.4 KB as a line.
 _MEMORY_RATIO = 2.5
-#: The thread steps back after so many seconds of encoding: else a server's thread that wants the interpreter waits
-#: for its switch interval, 5 ms. (Beside 5,000 rows of 50 a second, a thread that is to wake each millisecond on a busy
-#: machine did so 3 to 11 ms late at p99; without it, 15 to 18 ms.)
+#: The thread pauses after encoding for this long; otherwise a server's thread that wants the interpreter lock waits
+#: for the switch interval, 5 ms. (At 5,000 rows of 50 features per second on a busy machine, a thread that was to wake
+#: every millisecond did so 3 to 11 ms late at p99; without the pauses, 15 to 18 ms.)
 _ENCODE_SECONDS = 0.0002
-_STEP_BACK_SECONDS = 0.00005
-#: Pauses between attempts: doubled each time, and shortened by up to a half by chance.
+_YIELD_SECONDS = 0.00005
+#: Pauses between attempts: doubled each time, and randomly shortened by up to a half.
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.1, 30.0
 _LONGEST_PAUSE_AT_CLOSE_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
 class Limits:
-    """How much may wait, and what is sent together."""
+    """How much may wait, and how much is sent together."""
 
     batch_rows: int
     interval_seconds: float
@@ -39,7 +39,7 @@ class Limits:
 
 @dataclass
 class Counts:
-    """Of rows, but `invalid`: of values."""
+    """Numbers of rows, except for `invalid` (values) and `retries` (attempts)."""
 
     sent: int = 0
     rejected: int = 0
@@ -50,13 +50,13 @@ class Counts:
 
 
 class Delivery:
-    """Rows waiting, and their thread.
+    """The waiting rows and their thread.
 
-    `log` reads `rows`, `room` and `bell` and takes no lock. The bell is a lock that is held while there is nothing to
-    do: releasing it wakes the thread, never waits, and can be done from a signal handler.
+    `log` reads `rows`, `room` and `bell` without taking a lock. The bell is a lock that is held while there is nothing
+    to do: releasing it wakes the thread, never waits, and is safe in a signal handler.
 
-    `room` is how many rows may wait: none before the thread runs and after the end, so that one comparison finds out
-    all three. It follows the size of the rows that were encoded last.
+    `room` is the number of rows that may wait. It is 0 before the thread runs and after the client was closed, so one
+    comparison covers all three cases. It follows the size of the most recently encoded rows.
     """
 
     def __init__(self, endpoint: Endpoint, limits: Limits, notices: Notices, compress: bool) -> None:
@@ -66,7 +66,7 @@ class Delivery:
         self.bell.acquire()
         self.counts = Counts()
         self._endpoint, self._limits, self._notices, self._compress = endpoint, limits, notices, compress
-        # Reentrant: a signal handler may log within a `log` that just counts a dropped row.
+        # Reentrant: a signal handler may call `log` inside a `log` that is just counting a dropped row.
         self._changed = threading.Condition(threading.RLock())
         self._in_hand = 0
         self._settled = 0
@@ -79,9 +79,9 @@ class Delivery:
     # --- called by the threads that log --------------------------------------------------------------
 
     def start(self, row: Mapping[str, object]) -> bool:
-        """Have the thread run, with room for rows like the first one; False where it cannot any more."""
+        """Start the thread, with room for rows like the first one; False if it cannot run (any more)."""
         n_bytes = 2
-        with suppress(Exception):  # something other than a row: `log` will see
+        with suppress(Exception):  # not a row: `log` will notice
             n_bytes = len(encode_row(row)[0])
         with self._changed:
             if self._thread is None and not self._closing.is_set():
@@ -89,7 +89,7 @@ class Delivery:
                 try:
                     thread.start()
                 except RuntimeError as error:  # no more threads, or the interpreter is ending
-                    self._notices.warn("thread", f"rows are dropped, for no thread can be started: {error}")
+                    self._notices.warn("thread", f"rows are dropped, because no thread can be started: {error}")
                     return False
                 self._thread = thread
                 self._make_room(n_bytes)
@@ -97,30 +97,30 @@ class Delivery:
 
     def ring(self) -> None:
         """Wake the thread."""
-        with suppress(RuntimeError):  # another one did
+        with suppress(RuntimeError):  # another thread did
             self.bell.release()
 
     def drop(self, n_rows: int) -> None:
-        """Count rows that there was no room for."""
+        """Count rows that found no room."""
         with self._changed:
             self.counts.dropped += n_rows
-        why = "the client is closed" if self._closing.is_set() else f"{len(self.rows)} wait to be sent already"
+        why = "the client is closed" if self._closing.is_set() else f"{len(self.rows)} are already waiting to be sent"
         self._notices.warn("dropped", f"rows are dropped: {why}")
 
     def fail(self, n_rows: int, why: str) -> None:
-        """Count rows that never came so far as to wait."""
+        """Count rows that could not be put into the buffer."""
         with self._changed:
             self.counts.failed += n_rows
         self._notices.warn("failed", f"rows are lost: {why}")
 
     @property
     def pending(self) -> int:
-        """Rows that wait or are under way."""
+        """Number of rows waiting or in flight."""
         with self._changed:
             return self._in_hand + len(self.rows)
 
     def flush(self, timeout: float) -> bool:
-        """Send what was logged until now, and wait until it is settled; False when that takes longer."""
+        """Send what was logged so far and wait until it is settled; False if that takes longer."""
         with self._changed:
             target = self._settled + self._in_hand + len(self.rows)
             self._flush_to = max(self._flush_to, target)
@@ -128,7 +128,7 @@ class Delivery:
             return self._changed.wait_for(lambda: self._settled >= target, timeout)
 
     def close(self, timeout: float) -> None:
-        """Take no more rows; `finish` is to follow."""
+        """Accept no more rows; `finish` must follow."""
         with self._changed:
             self._deadline = time.monotonic() + timeout
             self.room = 0
@@ -136,7 +136,7 @@ class Delivery:
         self.ring()
 
     def finish(self) -> bool:
-        """Wait for the end, until the deadline of `close`; what is unanswered then has failed. Whether all was sent."""
+        """Wait until the deadline of `close`, then count unanswered rows as failed; True if there are none."""
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.0, self._deadline - time.monotonic()))
@@ -149,11 +149,11 @@ class Delivery:
             self.rows.clear()
             self._changed.notify_all()
         if left:
-            self._notices.warn("closed", f"{left} rows were not answered when the client was closed; they may be lost")
+            self._notices.warn("closed", f"{left} rows had no answer when the client was closed; they may be lost")
         return left == 0
 
     def abandon(self) -> None:
-        """After a fork, in the child: this is the parent's."""
+        """Release what belongs to the parent, in the child after a fork."""
         self._endpoint.forget()
 
     # --- the thread ------------------------------------------------------------------------------------
@@ -165,12 +165,12 @@ class Delivery:
                 if batch is None or not self._deliver(batch):
                     break
             except Exception as error:  # noqa: BLE001  # the thread must not end with rows still to come
-                self._notices.warn("error", f"rows are lost by a mistake of ours: {error!r}")
+                self._notices.warn("error", f"rows are lost because of a bug in the client: {error!r}")
                 self._settle(self._in_hand, failed=self._in_hand)
         self._endpoint.disconnect()
 
     def _next_batch(self) -> Batch | None:
-        """The next rows to send; None once closed and empty, or over."""
+        """Return the next rows to send; None once the client is closed and the buffer empty, or time is up."""
         limits = self._limits
         while True:
             self.bell.acquire(blocking=False)
@@ -188,7 +188,7 @@ class Delivery:
                 return None
 
     def _encoded(self, rows: list[Mapping[str, object]]) -> Batch:
-        """A batch of the first rows, as many as `BATCH_BYTES` hold; the others are put back."""
+        """Return a batch of the first rows, as many as fit into `BATCH_BYTES`; put the others back."""
         lines: list[bytes] = []
         n_bytes = n_invalid = 0
         since = time.perf_counter()
@@ -198,11 +198,13 @@ class Delivery:
             n_bytes += len(line)
             if problems:
                 n_invalid += len(problems)
-                self._notices.warn("invalid", f"expected what JSON can hold, got {problems[0]}; it counts as missing")
+                self._notices.warn(
+                    "invalid", f"expected a value that JSON can represent, got {problems[0]}; it counts as missing"
+                )
             if n_bytes >= BATCH_BYTES:
                 break
             if time.perf_counter() - since > _ENCODE_SECONDS:
-                time.sleep(_STEP_BACK_SECONDS)
+                time.sleep(_YIELD_SECONDS)
                 since = time.perf_counter()
         with self._changed:
             self.counts.invalid += n_invalid
@@ -212,13 +214,13 @@ class Delivery:
         return Batch(lines)
 
     def _make_room(self, line_bytes: float) -> None:
-        """As many rows may wait as `max_bytes` hold of those with such lines."""
+        """Set the number of rows that may wait to as many as fit into `max_bytes` with lines of this size."""
         if not self._closing.is_set():
             fitting = int(self._limits.max_bytes / (line_bytes * _MEMORY_RATIO))
             self.room = max(1, min(self._limits.max_rows, fitting))
 
     def _deliver(self, batch: Batch) -> bool:
-        """Send a batch until it is answered, in parts where it is too large; False when there is no time for it."""
+        """Send a batch until it is answered, in parts if it is too large; False if time runs out."""
         batches = [batch]
         while batches:
             batch = batches.pop()
@@ -230,15 +232,15 @@ class Delivery:
                 batches += reversed(batch.halves())
             elif answer.meaning == "counted":
                 self._settle(n_rows, sent=n_rows, rejected=answer.not_counted)
-                if answer.told:
-                    self._notices.warn("rejected", f"rows or values were not counted: {answer.told}")
+                if answer.detail:
+                    self._notices.warn("rejected", f"rows or values were not counted: {answer.detail}")
             else:
                 self._settle(n_rows, failed=n_rows)
-                self._notices.warn("refused", f"rows are lost: the daemon answered {answer.told}")
+                self._notices.warn("refused", f"rows are lost: the daemon answered {answer.detail}")
         return True
 
     def _answered(self, batch: Batch) -> Answer | None:
-        """The final answer to a batch, after as many attempts as it takes; None at the deadline of `close`."""
+        """Return the final answer to a batch, after as many attempts as it takes; None at the deadline of `close`."""
         body = batch.body(self._compress)
         pause = _FIRST_PAUSE_SECONDS
         while True:
@@ -250,17 +252,17 @@ class Delivery:
                 answer = self._endpoint.post(body, batch.key, left)
                 if answer.meaning != "later":
                     return answer
-                retry_after, told = answer.retry_after, f"the daemon answered {answer.told}"
+                retry_after, reason = answer.retry_after, f"the daemon answered {answer.detail}"
             except Unreachable as problem:
-                told = f"no answer: {problem}"
-            self._notices.warn("retry", f"{len(batch.lines)} rows are sent again later; {told}")
+                reason = f"no answer: {problem}"
+            self._notices.warn("retry", f"{len(batch.lines)} rows will be sent again; {reason}")
             with self._changed:
                 self.counts.retries += 1
             self._wait(pause * random.uniform(0.5, 1.0) if retry_after is None else retry_after, retry_after is None)  # noqa: S311
             pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     def _wait(self, seconds: float, may_shorten: bool) -> None:
-        """Pause; from `close` on for a quarter of a second at most, unless the daemon itself asked for longer."""
+        """Pause; after `close` for at most a quarter of a second, unless the daemon itself asked for longer."""
         end = time.monotonic() + seconds
         if may_shorten and self._closing.wait(seconds):
             end = min(end, time.monotonic() + _LONGEST_PAUSE_AT_CLOSE_SECONDS)
@@ -269,7 +271,7 @@ class Delivery:
         time.sleep(max(0.0, min(end, self._deadline) - time.monotonic()))
 
     def _settle(self, n_rows: int, sent: int = 0, rejected: int = 0, failed: int = 0) -> None:
-        """Count rows that have their answer."""
+        """Count rows that were answered."""
         with self._changed:
             if self._over:  # `finish` counted them
                 return

@@ -1,4 +1,4 @@
-"""Where batches are posted to: one connection, its credentials, and what an answer means."""
+"""Where batches are posted: one connection, its credentials, and what its answers mean."""
 
 import base64
 import codecs
@@ -14,48 +14,48 @@ from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import quote, urlsplit
 
-# What `socket.getaddrinfo` imports when it is first called. Were that in the thread, a fork meanwhile would leave the
-# child with the lock of an import that never ends, and its thread waiting for it.
+# `socket.getaddrinfo` imports this codec at its first call. If that happened in the thread, a fork at that moment would
+# leave the child with an import lock that is never released, and its thread waiting for it.
 codecs.lookup("idna")
 
-#: The daemon's answers are below 10 KiB; more is no answer of its.
+#: The daemon's answers are below 10 KiB; anything larger comes from something else.
 _MAX_ANSWER = 64 << 10
 _MAX_RETRY_AFTER_SECONDS = 300.0
 
-#: Worth another try: in the way now, perhaps not later. (401, 403: credentials are exchanged while a server runs.)
+#: Worth another attempt, because the cause may go away. (401, 403: credentials are rotated while a server runs.)
 _LATER = {401, 403, 408, 409, 425, 429}
 
 Meaning = Literal["counted", "later", "too_large", "refused"]
 
 
 class Unreachable(Exception):
-    """No answer: what went wrong, for the log."""
+    """No answer; the text says what went wrong, for the log."""
 
 
 class _Closed(Unreachable):
-    """The daemon closed the connection, perhaps before it saw the request."""
+    """The daemon closed the connection, possibly before it saw the request."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What the daemon said.
+    """The daemon's answer.
 
     Parameters
     ----------
-    not_counted : rows of the batch that it took but did not count: malformed, or late
-    retry_after : seconds, where it said so
-    told : for the log; where all was counted and no value was invalid, nothing
+    not_counted : rows of the batch that it accepted but did not count, because they were malformed or late
+    retry_after : seconds, if it asked for a pause
+    detail : for the log; empty if every row was counted and every value was valid
     """
 
     meaning: Meaning
     not_counted: int = 0
     retry_after: float | None = None
-    told: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True)
 class Credentials:
-    """A bearer token, or a user and a password; from a file, which is read again at each connection, or as they are."""
+    """A bearer token, or a user and a password, given directly or in a file that is read at each connection."""
 
     token: str | None = None
     token_file: str | os.PathLike[str] | None = None
@@ -64,11 +64,13 @@ class Credentials:
     password_file: str | os.PathLike[str] | None = None
 
     def or_environment(self, environment: Mapping[str, str]) -> "Credentials":
-        """``KLDRIFT_TOKEN``, or ``KLDRIFT_USERNAME`` and ``KLDRIFT_PASSWORD``, where nothing was given.
+        """Return these credentials; if none were given, those from ``KLDRIFT_TOKEN``, or from ``KLDRIFT_USERNAME`` and
+        ``KLDRIFT_PASSWORD``.
 
         Raises
         ------
         ValueError
+            the credentials contradict one another
         """
         if self == Credentials():
             token, username = environment.get("KLDRIFT_TOKEN"), environment.get("KLDRIFT_USERNAME")
@@ -84,17 +86,17 @@ class Credentials:
         return self
 
     def header(self) -> str | None:
-        """The value of ``Authorization``.
+        """Return the value of ``Authorization``, if there are credentials.
 
         Raises
         ------
         ValueError
-            a file that cannot be read, or something that no header can carry
+            a file cannot be read, or a header cannot carry the token
         """
         token = self.token if self.token_file is None else _secret("token_file", self.token_file)
         if token is not None:
             if not token or not token.isascii() or not token.isprintable():
-                raise ValueError("expected a token of printable ASCII characters; look at what it was read from")
+                raise ValueError("expected a token of printable ASCII characters; check where it was read from")
             return f"Bearer {token}"
         if self.username is None:
             return None
@@ -107,7 +109,7 @@ class Credentials:
 
 def _secret(what: str, path: str | os.PathLike[str]) -> str:
     try:
-        with open(path, encoding="utf-8") as file:  # noqa: PTH123  # whatever kind of path it is
+        with open(path, encoding="utf-8") as file:  # noqa: PTH123  # accepts any kind of path
             return file.read(_MAX_ANSWER).strip()
     except (OSError, ValueError) as error:
         raise ValueError(f"{what}: expected a readable text file, got {error}; correct the path or its mode") from None
@@ -115,21 +117,22 @@ def _secret(what: str, path: str | os.PathLike[str]) -> str:
 
 @dataclass(frozen=True)
 class Tls:
-    """Files of an HTTPS client, PEM; read again at each connection."""
+    """PEM files of an HTTPS client, read at each connection."""
 
     ca_file: str | os.PathLike[str] | None = None
     certificate: str | os.PathLike[str] | None = None
     key: str | os.PathLike[str] | None = None
 
     def context(self) -> ssl.SSLContext:
-        """The context of one connection.
+        """Return the context of one connection.
 
         Raises
         ------
         ValueError
+            a file cannot be used
         """
         if self.key is not None and self.certificate is None:
-            raise ValueError("expected a certificate with the key, got none; give certificate too")
+            raise ValueError("expected a certificate with the key, got none; pass certificate as well")
         file: object = self.ca_file
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -142,7 +145,7 @@ class Tls:
 
 
 def _no_password() -> str:
-    raise ValueError("a key that is encrypted; write it without a password and chmod 600 it")
+    raise ValueError("an encrypted key; store it without a password and chmod 600 it")
 
 
 class Endpoint:
@@ -151,14 +154,16 @@ class Endpoint:
     Raises
     ------
     ValueError
-        a URL that cannot be used
+        an argument cannot be used
     """
 
     def __init__(
         self, url: str, monitor: str, credentials: Credentials, tls: Tls, timeout_seconds: float, compress: bool
     ) -> None:
         if not isinstance(monitor, str) or not monitor:
-            raise ValueError(f"monitor: expected a monitor's name, got {monitor!r}; it stands in the daemon's file")
+            raise ValueError(
+                f"monitor: expected a monitor's name, got {monitor!r}; use one from the daemon's configuration"
+            )
         self._https, self._host, self._port, prefix = _address(url)
         self._path = f"{prefix}/v1/monitors/{quote(monitor, safe='')}/samples"
         self._credentials, self._tls = credentials, tls
@@ -171,12 +176,12 @@ class Endpoint:
         self._connection: http.client.HTTPConnection | None = None
 
     def post(self, body: bytes, key: str, seconds: float) -> Answer:
-        """One attempt, with no wait of more than `seconds` or the timeout.
+        """Make one attempt that waits no longer than `seconds` or the timeout, whichever is shorter.
 
         Raises
         ------
         Unreachable
-            no answer that can be understood; whether the rows were counted is not known
+            there was no intelligible answer; it is unknown whether the rows were counted
         """
         was_idle = self._connection is not None
         try:
@@ -205,7 +210,7 @@ class Endpoint:
             closed = isinstance(error, (ConnectionResetError, BrokenPipeError))
             raise (_Closed if closed else Unreachable)(f"{type(error).__name__}: {error}") from None
         if answer.meaning == "later":
-            self.disconnect()  # with the next connection credentials are read again
+            self.disconnect()  # the next connection reads the credentials again
         return answer
 
     def _connect(self, seconds: float) -> http.client.HTTPConnection:
@@ -218,14 +223,14 @@ class Endpoint:
         return http.client.HTTPConnection(self._host, self._port, timeout=seconds)
 
     def disconnect(self) -> None:
-        """Close the connection; the next post makes a new one."""
+        """Close the connection; the next post opens a new one."""
         connection, self._connection = self._connection, None
         if connection is not None:
             with suppress(OSError):
                 connection.close()
 
     def forget(self) -> None:
-        """After a fork, in the child: close its copy of the descriptor, and say nothing on the parent's connection."""
+        """Close the child's descriptor after a fork, without sending anything on the parent's connection."""
         connection, self._connection = self._connection, None
         if connection is not None and connection.sock is not None:
             with suppress(OSError):
@@ -240,42 +245,42 @@ def _address(url: str) -> tuple[bool, str, int, str]:
     except (ValueError, TypeError, AttributeError) as error:
         raise ValueError(f"{wanted}, got {url!r}: {error}; correct it") from None
     if parts.username is not None or parts.password is not None:
-        raise ValueError(f"{wanted}, got one with a user in it; give username and password_file instead")
+        raise ValueError(f"{wanted}, got one with a user in it; pass username and password_file instead")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
         raise ValueError(f"{wanted}, got {url!r}; correct it")
     https = parts.scheme == "https"
-    # The port is always given: http.client would look for one in an IPv6 address.
+    # The port is always explicit: http.client would look for one inside an IPv6 address.
     return https, parts.hostname, port or (443 if https else 80), quote(parts.path.rstrip("/"), safe="/%")
 
 
 def _meaning(status: int, content: bytes, retry_after: str | None) -> Answer:
-    """What is to be done about an answer.
+    """Interpret an answer.
 
     Raises
     ------
     ValueError
-        200 from something that is no kldrift
+        a success from something other than kldrift
     """
     text = content[:300].decode("utf-8", "replace").strip()
     if 200 <= status < 300:
         try:
             receipt = json.loads(content)
             not_counted = int(receipt["rejected"]) + int(receipt["late"])
-            return Answer("counted", not_counted, told=text if not_counted or receipt.get("errors") else "")
+            return Answer("counted", not_counted, detail=text if not_counted or receipt.get("errors") else "")
         except (ValueError, TypeError, KeyError):
             raise ValueError(
-                f"{status} with {text[:100]!r}, which is no answer of kldrift; is the url right?"
+                f"{status} with {text[:100]!r}, which is not an answer of kldrift; check the url"
             ) from None
-    told = f"{status} {text}"
+    detail = f"{status} {text}"
     if status == 413:
-        return Answer("too_large", told=told)
+        return Answer("too_large", detail=detail)
     if status in _LATER or status >= 500:
-        return Answer("later", retry_after=_seconds(retry_after), told=told)
-    return Answer("refused", told=told)
+        return Answer("later", retry_after=_seconds(retry_after), detail=detail)
+    return Answer("refused", detail=detail)
 
 
 def _seconds(retry_after: str | None) -> float | None:
-    """``Retry-After``: seconds, or a date (RFC 9110, section 10.2.3)."""
+    """Parse ``Retry-After``, which is a number of seconds or a date (RFC 9110, section 10.2.3)."""
     if retry_after is None:
         return None
     try:

@@ -1,4 +1,4 @@
-"""Warnings that do not fill the log."""
+"""Rate-limited warnings."""
 
 import logging
 import time
@@ -9,20 +9,20 @@ _EVERY_SECONDS = 60.0
 
 
 class Notices:
-    """Warnings of a kind at most once a minute, with how many were not said meanwhile."""
+    """Rate-limit warnings: at most one of each kind per minute, with a count of those suppressed."""
 
     def __init__(self, monitor: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._monitor = monitor
         self._clock = clock
-        self._said: dict[str, tuple[float, int]] = {}
+        self._logged: dict[str, tuple[float, int]] = {}  # time of the last one, number suppressed since
 
     def warn(self, kind: str, message: str) -> None:
-        """Log it, unless that kind was said within the last minute."""
+        """Log the message, unless one of its kind was logged within the last minute."""
         now = self._clock()
-        last, unsaid = self._said.get(kind, (-_EVERY_SECONDS, 0))
+        last, suppressed = self._logged.get(kind, (-_EVERY_SECONDS, 0))
         if now - last < _EVERY_SECONDS:
-            self._said[kind] = (last, unsaid + 1)
+            self._logged[kind] = (last, suppressed + 1)
             return
-        self._said[kind] = (now, 0)
-        more = f" ({unsaid} more like it since the last warning)" if unsaid else ""
+        self._logged[kind] = (now, 0)
+        more = f" ({suppressed} more of this kind since the last warning)" if suppressed else ""
         LOGGER.warning("monitor %s: %s%s", self._monitor, message, more)

@@ -83,7 +83,7 @@ def misbehaving(words: Iterable[str] = (), **more: Any) -> Iterator[Site]:
                 return
             if word[0].isdigit():
                 status, *pairs = word.split()
-                self.answer(int(status), b'{"error": "so I was told"}', dict(pair.split("=") for pair in pairs))
+                self.answer(int(status), b'{"error": "as scripted"}', dict(pair.split("=") for pair in pairs))
                 return
             if len(lines) > site.largest:
                 self.answer(413, b'{"error": "too large"}')

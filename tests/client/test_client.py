@@ -124,7 +124,7 @@ def test_what_another_try_cannot_mend_is_given_up_counted_and_said_once(
         assert client.flush()
         assert client.sent == 5
     assert [record.getMessage() for record in caplog.records] == [
-        f'monitor m: rows are lost: the daemon answered {status} {{"error": "so I was told"}}'
+        f'monitor m: rows are lost: the daemon answered {status} {{"error": "as scripted"}}'
     ]
 
 
@@ -153,7 +153,7 @@ def test_what_has_no_room_is_dropped_and_counted_and_memory_stays_bounded(caplog
     client.log({"n": 1})
     assert client.failed + client.dropped == 1001
     said = [record.getMessage() for record in caplog.records]
-    assert sum("wait to be sent already" in text for text in said) == 1
+    assert sum("are already waiting to be sent" in text for text in said) == 1
     assert any("ConnectionRefusedError" in text for text in said)
 
 
@@ -201,7 +201,9 @@ def test_nothing_that_is_logged_raises(site: Site, caplog: pytest.LogCaptureFixt
         assert client.flush()
         assert (client.sent, client.failed, client.invalid) == (4, 3 + 1 + 2, 3)
     assert site.rows() == [{"n": None}, {"n": 2}, {"n": None}, {"n": 1}]
-    assert any("expected what JSON can hold, got 'n': object" in record.getMessage() for record in caplog.records)
+    assert any(
+        "expected a value that JSON can represent, got 'n': object" in record.getMessage() for record in caplog.records
+    )
 
 
 @pytest.mark.parametrize(
