@@ -1,4 +1,4 @@
-"""What is in one file: lines (NDJSON, CSV), or rows of a format that is not a stream of bytes (Parquet, Arrow)."""
+"""The content of one file: lines (NDJSON, CSV), or rows of a format that is not a stream of bytes (Parquet)."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -13,21 +13,21 @@ from kldrift.sources.framing import first_record_end, read_records
 from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint
 
 _SKIP_BYTES = 1 << 20
-#: Decompression by the end of the name, or by the first bytes (a rotation may have added a number to the name).
+#: Compression by the suffix of the name, or by the first bytes (a rotation may have appended a number to the name).
 _ARCHIVES: dict[str, type[Gzip] | type[Zstandard]] = {".gz": Gzip, ".zst": Zstandard}
 _MAGIC: dict[bytes, type[Gzip] | type[Zstandard]] = {b"\x1f\x8b\x08": Gzip, b"\x28\xb5\x2f\xfd": Zstandard}
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a file keeps when it is renamed."""
+    """What stays the same when a file is renamed."""
 
     device: int
     inode: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> "Identity":
-        """The identity of the file that has this status."""
+        """Return the identity of the file with this status."""
         return cls(status.st_dev, status.st_ino)
 
     @property
@@ -38,7 +38,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole records of a file, where to go on after them, and what waits behind them."""
+    """Whole records of a file, the position after them, and how much is left behind them."""
 
     payload: bytes | RowRange
     position: Position
@@ -48,18 +48,18 @@ class Piece:
 
 
 class Content(Protocol):
-    """A file's records, read up to what is there now; a later call goes on from there."""
+    """The records of a file, read as far as it goes now; a later call continues from there."""
 
     def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:
-        """Yield what is new, None now and then while nothing comes of the work.
+        """Yield what is new, and None from time to time while the work yields nothing.
 
-        A file that was truncated or is another one than before begins anew.
+        A file that was truncated or replaced is read from its beginning.
 
         Parameters
         ----------
-        path : where the file is now
-        final : nothing more will be written: what is behind the last newline is a record as well
-        settled : nothing was written for a while: what is incomplete now is an error
+        path : the file's current path
+        final : nothing more will be written, so an incomplete last line is a record as well
+        settled : nothing was written for a while, so an archive or a Parquet file that is incomplete now is an error
 
         Raises
         ------
@@ -71,15 +71,15 @@ class Content(Protocol):
         ...
 
     def open_fd(self) -> int | None:
-        """The handle that is held on the file, if any."""
+        """Return the open handle on the file, if there is one."""
         ...
 
     def position(self) -> Position:
-        """Where the next read begins."""
+        """Return where the next read begins."""
         ...
 
     def close(self) -> None:
-        """Let go of the file; a later read opens it again."""
+        """Close the file; a later read opens it again."""
         ...
 
 
@@ -93,14 +93,14 @@ def _open(path: str, identity: Identity) -> int:
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if Identity.of(os.fstat(fd)) != identity:
         os.close(fd)
-        raise FileNotFoundError(2, "another file took its place just now", path)
+        raise FileNotFoundError(2, "the file was just replaced", path)
     return fd
 
 
 class LineContent:
     """Records that end with a newline, from a plain file, ``.gz`` or ``.zst``.
 
-    Nothing of an unfinished record is kept in memory: it is read again when the file has grown.
+    An unfinished record is not kept in memory: it is read again when the file has grown.
 
     Parameters
     ----------
@@ -108,8 +108,8 @@ class LineContent:
     position : where to begin
     csv : the first record is a header, and newlines within quotes do not end a record
     chunk_bytes : how much to read at a time
-    max_record_bytes : a longer record is passed over
-    on_error : told of what is passed over
+    max_record_bytes : longer records are skipped
+    on_error : called with each record that is skipped
     """
 
     def __init__(
@@ -129,25 +129,25 @@ class LineContent:
         self._fd: int | None = None
         self._reader: FileReader | None = None
         self._header: bytes | None = None
-        self._passing_over = False
+        self._skipping = False
         self._offset = int(position.get("offset", 0))
         self._mark = int(position.get("mark", self._offset))
         self._fingerprint = str(position.get("fingerprint", ""))
         self._complete = bool(position.get("complete", 0))
 
     def open_fd(self) -> int | None:
-        """The handle that is held on the file, if any."""
+        """Return the open handle on the file, if there is one."""
         return self._fd
 
     def position(self) -> Position:
-        """Offset in decompressed bytes; `mark` and `complete` for archives."""
+        """Return the offset in decompressed bytes; for archives also `mark` and `complete`."""
         position: dict[str, int | str] = {"offset": self._offset, "fingerprint": self._fingerprint}
         if self._mark != self._offset or self._complete:
             position |= {"mark": self._mark, "complete": int(self._complete)}
         return position
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._fd is not None:
             os.close(self._fd)
         self._fd = self._reader = None
@@ -158,7 +158,7 @@ class LineContent:
             self._fd = _open(path, self._identity)
         size = os.fstat(self._fd).st_size
         if size < self._mark or (self._mark and fingerprint(self._fd, self._mark) != self._fingerprint):
-            self._begin_anew()
+            self._start_over()
         if self._complete and size == self._mark:
             self.close()
             return
@@ -174,14 +174,14 @@ class LineContent:
         yield from self._read_on(reader, path, size)
         yield from self._at_end(reader, path, final, settled)
 
-    def _begin_anew(self) -> None:
+    def _start_over(self) -> None:
         self._offset = self._mark = 0
         self._fingerprint = ""
-        self._complete = self._passing_over = False
+        self._complete = self._skipping = False
         self._reader = self._header = None
 
     def _read_header(self, reader: FileReader, path: str, final: bool) -> bool:
-        """Read the first record; False when it is not there yet."""
+        """Read the first record; False if it is not complete yet."""
         want = min(_SKIP_BYTES, self._max_record_bytes)
         while True:
             n = reader.available(0, want)
@@ -200,15 +200,15 @@ class LineContent:
                 return False
             self._header = data[: end or n]
             self._offset = max(self._offset, len(self._header))
-            self._went_on(0, reader)
+            self._advance(0, reader)
             return True
 
     def _read_on(self, reader: FileReader, path: str, size: int) -> Iterator[Piece | None]:
-        """Yield records up to where the file ends, or ended when this began if it is being written to."""
+        """Yield records up to the end of the file; for a plain file, up to the end it had when this began."""
         want = self._chunk_bytes
         while True:
-            if self._passing_over:
-                if not self._pass_over(reader):
+            if self._skipping:
+                if not self._skip_record(reader):
                     return
                 yield None
                 continue
@@ -235,46 +235,46 @@ class LineContent:
                 else:
                     self._on_error(
                         "record_too_long",
-                        f"{path}: offset {self._offset}: expected a record of at most {want} bytes, found no end of"
-                        " line within them; the record is passed over",
+                        f"{path}: offset {self._offset}: expected a record of at most {want} bytes, but found"
+                        " no end of line within them; the record is skipped",
                     )
-                    self._passing_over = True
+                    self._skipping = True
 
     def _unclosed_line(self, reader: FileReader, n: int) -> bytes:
         data = reader.read(self._offset, n)
         return data[: data.find(b"\n") + 1]
 
-    def _pass_over(self, reader: FileReader) -> bool:
-        """Go forward to the end of the record; False at the end of the file."""
+    def _skip_record(self, reader: FileReader) -> bool:
+        """Skip to the end of the record; False at the end of the file."""
         data = reader.read(self._offset, reader.available(self._offset, _SKIP_BYTES))
         end = data.find(b"\n") + 1
-        self._passing_over = not end
-        self._went_on(end or len(data), reader)
+        self._skipping = not end
+        self._advance(end or len(data), reader)
         return bool(data)
 
     def _at_end(self, reader: FileReader, path: str, final: bool, settled: bool) -> Iterator[Piece]:
-        """Take what is behind the last newline where nothing can follow it."""
+        """Take an incomplete last line as a record if nothing can follow it."""
         archived = isinstance(reader, ArchiveReader)
         if isinstance(reader, ArchiveReader) and not reader.complete:
             if reader.problem:
                 raise reader.problem
             if settled:
                 raise SourceError(
-                    f"{path}: expected a whole archive, but it ends early; the records before were read; replace the"
-                    " file",
+                    f"{path}: expected a whole archive, but it ends early; the records before its end were read;"
+                    " replace the file",
                     "truncated",
                 )
             return
-        if (final or archived) and not self._passing_over:
+        if (final or archived) and not self._skipping:
             n = reader.available(self._offset, self._max_record_bytes)
             rest = reader.read(self._offset, n)
             if rest and (self._header is not None or not self._csv):
                 yield self._piece(rest, reader, reader.mark(self._offset + n))
         if archived:
-            self._went_on(0, reader)
+            self._advance(0, reader)
             self.close()
 
-    def _went_on(self, n: int, reader: FileReader) -> None:
+    def _advance(self, n: int, reader: FileReader) -> None:
         assert self._fd is not None, "a reader reads an open file"
         self._offset += n
         self._mark = reader.mark(self._offset)
@@ -282,23 +282,23 @@ class LineContent:
         self._fingerprint = fingerprint(self._fd, self._mark)
 
     def _piece(self, payload: bytes, reader: FileReader, size: int) -> Piece:
-        self._went_on(len(payload), reader)
+        self._advance(len(payload), reader)
         lag_bytes = max(0, size - self._offset) if isinstance(reader, PlainReader) else None
         return Piece(payload, self.position(), self._header or b"", lag_bytes)
 
 
 class RowContent:
-    """Rows of a file that is whole when it is there (Parquet, Arrow).
+    """Rows of a file that is complete as soon as it exists (Parquet).
 
-    A file that is written again begins anew: it is known by its size, its first and its last 1 KiB, where such
-    formats keep their index.
+    A file that was written again is read from its beginning. It is recognized by its size and by its first and last
+    1 KiB, where such formats keep their index.
 
     Parameters
     ----------
     identity : the file
     position : where to begin
-    count_rows : counts the rows of a file; raises `KldriftError` or `OSError` when it cannot
-    rows_per_piece : how many rows to hand over at a time
+    count_rows : counts the rows of a file; raises `KldriftError` or `OSError` if it cannot
+    rows_per_piece : number of rows to hand over at a time
     """
 
     def __init__(
@@ -312,18 +312,18 @@ class RowContent:
         self._fingerprint = str(position.get("fingerprint", ""))
 
     def open_fd(self) -> None:
-        """No handle is held: the rows are read by path."""
+        """Return None: rows are read by path, without an open handle."""
         return
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Do nothing: no handle is open."""
 
     def position(self) -> Position:
-        """The next row, and of which file."""
+        """Return the next row, with what recognizes the file."""
         return {"row": self._row, "size": self._size, "fingerprint": self._fingerprint}
 
-    def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:  # noqa: ARG002 - rows are whole
-        """Yield the rows not yet read; see `Content`."""
+    def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:  # noqa: ARG002 - rows are always complete
+        """Yield the rows that were not read yet; see `Content`."""
         fd = _open(path, self._identity)
         try:
             size = os.fstat(fd).st_size

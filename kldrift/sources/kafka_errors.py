@@ -1,11 +1,11 @@
-"""Which errors of the Kafka client mean what to a user."""
+"""What the errors of the Kafka client mean to a user."""
 
 from confluent_kafka import KafkaError
 
 from kldrift.errors import SourceError
 
 DENIED = {
-    KafkaError._AUTHENTICATION,  # noqa: SLF001 - the library's own codes begin with _
+    KafkaError._AUTHENTICATION,  # noqa: SLF001 - the codes of the library itself begin with _
     KafkaError._SSL,  # noqa: SLF001
     KafkaError.TOPIC_AUTHORIZATION_FAILED,
     KafkaError.GROUP_AUTHORIZATION_FAILED,
@@ -21,7 +21,7 @@ DOWN = {KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT, KafkaError._RESOLVE
 
 
 def source_error(name: str, error: KafkaError) -> SourceError:
-    """What a user is told of an error that ends the reading for now."""
+    """Return what to report to the user about an error that stops reading for now."""
     code, text = error.code(), error.str()
     if code in DENIED:
         return SourceError(f"{name}: the broker refuses us ({text}); check `security` and the access rights", "denied")

@@ -359,7 +359,7 @@ class Member:
                 f"{self._topic}/{partition}: the topic no longer holds our position"
                 f" {self._offsets.own.get(partition)}; continuing at the oldest record. Is its retention too short?",
             )
-            self._offsets.begin_anew(partition)
+            self._offsets.restart(partition)
             # not `seek`: a partition that failed has no position to move
             self._consumer.incremental_unassign([self._partition(partition)])
             self._consumer.incremental_assign([self._partition(partition, OFFSET_BEGINNING)])

@@ -1,7 +1,7 @@
 """From Kafka's records to the lines of a chunk.
 
-Where every value is one line that begins an object, which is the usual case, nothing is done a record beyond what the
-client library forces (its message objects): values, offsets and times are mapped and joined in C.
+In the usual case, every value is one line that begins an object. Then there is no work per record beyond what the
+client library requires (its message objects): values, offsets and times are mapped and joined in C.
 """
 
 from collections.abc import Iterable, Sequence
@@ -38,12 +38,12 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Lines:
-    """Rows as NDJSON, with what is known of each line.
+    """Rows as NDJSON, with the origin of each line.
 
     Parameters
     ----------
     payload : lines, each with its newline
-    offsets, times_ms : (n_lines,) int64, of the record that the line came from
+    offsets, times_ms : (n_lines,) int64, those of the record that the line came from
     """
 
     payload: bytes
@@ -52,7 +52,7 @@ class Lines:
 
 
 def by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
-    """The messages of each partition, in their order."""
+    """Group messages by partition, in their order."""
     found: dict[int, list[Message]] = {}
     for partition, run in groupby(messages, key=Message.partition):
         assert partition is not None  # a consumed message has one
@@ -64,7 +64,7 @@ def by_partition(messages: Iterable[Message]) -> dict[int, list[Message]]:
 
 
 def records_of(messages: Sequence[Message]) -> Records:
-    """What is used of the messages of one partition."""
+    """Return the values, offsets and times of one partition's messages."""
     n = len(messages)
     times = np.fromiter(chain.from_iterable(map(Message.timestamp, messages)), np.int64, 2 * n).reshape(n, 2)
     return Records(
@@ -75,7 +75,7 @@ def records_of(messages: Sequence[Message]) -> Records:
 
 
 def pieces(records: Records, max_bytes: int) -> Iterable[Records]:
-    """Cut where a piece would get larger than `max_bytes`; a larger record is a piece of its own (all, for 0)."""
+    """Cut records into pieces of at most `max_bytes`; a larger record is a piece of its own (with 0, each one is)."""
     sizes = np.fromiter((len(value or b"") for value in records.values), np.int64, len(records.values))
     ends = np.cumsum(sizes)
     start = 0
@@ -87,7 +87,7 @@ def pieces(records: Records, max_bytes: int) -> Iterable[Records]:
 
 
 def lines_of(records: Records, body_format: Format) -> tuple[Lines, list[int]]:
-    """The rows of the values, one a line, and the offsets of records that hold none.
+    """Return the rows of the values, one a line, and the offsets of records without rows.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def lines_of(records: Records, body_format: Format) -> tuple[Lines, list[int]]:
     values = [value for value in records.values if value]
     if len(values) == len(records.values) and set(map(itemgetter(0), values)) <= _BRACE:
         payload = b"\n".join([*values, b""])
-        # numpy: bytes.count looks at one byte at a time
+        # not bytes.count, which looks at one byte at a time
         if int(np.count_nonzero(np.frombuffer(payload, np.uint8) == 10)) == len(values):
             return Lines(payload, records.offsets, records.times_ms), []
     split = _json_lines if body_format == "json" else _ndjson_lines
@@ -120,6 +120,6 @@ def _json_lines(value: bytes) -> list[bytes]:
         try:
             return [orjson.dumps(row) for row in orjson.loads(text)]
         except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-            pass  # one bad row: the decoder says what is wrong with it
-    # A string of JSON holds no raw newline, so that one may become a space everywhere.
+            pass  # one bad row: the decoder reports what is wrong with it
+    # A JSON string holds no raw newline, so every newline may become a space.
     return [text.replace(b"\n", b" ")] if text else []

@@ -12,15 +12,16 @@ from kldrift.errors import SourceError
 
 _FINGERPRINT_BYTES = 1024
 _ARCHIVE_READ_BYTES = 64 << 10
-# A zstd decoder gives all that its input holds at once, up to 32 KiB for each byte: small bites bound that.
+# A zstd decoder returns everything that its input holds at once, up to 32 KiB for each byte: small bites bound that.
 _ZSTD_BITE_BYTES = 4 << 10
 _GZIP_BITE_BYTES = 1 << 20
 
 
 def fingerprint(fd: int, offset: int) -> str:
-    """What tells a file that grew behind `offset` from another one in its place: a hash of the first 1 KiB and of the
-    last 1 KiB before `offset`. The two together also notice a file that was truncated and written again past
-    `offset` under the same header.
+    """Return a hash of the first 1 KiB and of the last 1 KiB before `offset`.
+
+    It distinguishes a file that grew beyond `offset` from a different file in its place. The two parts together also
+    detect a file that was truncated and rewritten past `offset` under the same header.
     """
     head = os.pread(fd, min(offset, _FINGERPRINT_BYTES), 0)
     start = max(0, offset - _FINGERPRINT_BYTES)
@@ -28,58 +29,58 @@ def fingerprint(fd: int, offset: int) -> str:
 
 
 class FileReader(Protocol):
-    """An open file as `framing.Reader`, with what a position needs to know."""
+    """An open file as a `framing.Reader`, with what a position records."""
 
     def available(self, offset: int, n: int) -> int:
-        """How many of the `n` bytes from `offset` on are there now."""
+        """Return how many of the `n` bytes from `offset` exist now."""
         ...
 
     def read(self, offset: int, n: int) -> bytes:
-        """The `n` bytes from `offset` on."""
+        """Return the `n` bytes from `offset`."""
         ...
 
     def mark(self, offset: int) -> int:
-        """How many bytes of the file itself were taken to come to `offset`."""
+        """Return how many bytes of the file itself were consumed to reach `offset`."""
         ...
 
     def ended(self, offset: int) -> bool:
-        """Whether `offset` is known to be the end, behind which nothing can follow (of an archive)."""
+        """Return whether `offset` is known to be the end of an archive, so that nothing can follow."""
         ...
 
     def skip(self, offset: int) -> Iterator[None]:
-        """Go to `offset`, in steps short enough to look at a stop flag between them."""
+        """Move to `offset`, in steps short enough to check a stop flag between them."""
         ...
 
 
 class PlainReader:
-    """A file read as it is."""
+    """An uncompressed file."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     def available(self, offset: int, n: int) -> int:
-        """How many of the `n` bytes from `offset` on are there now."""
+        """Return how many of the `n` bytes from `offset` exist now."""
         return max(0, min(n, os.fstat(self._fd).st_size - offset))
 
     def read(self, offset: int, n: int) -> bytes:
-        """The `n` bytes from `offset` on; fewer when the file was truncated."""
+        """Return the `n` bytes from `offset`; fewer if the file was truncated."""
         return os.pread(self._fd, n, offset)
 
     def mark(self, offset: int) -> int:
-        """The offset itself."""
+        """Return the offset itself."""
         return offset
 
     def ended(self, offset: int) -> bool:  # noqa: ARG002 - it may always grow
-        """Never."""
+        """Return False: a plain file may always grow."""
         return False
 
-    def skip(self, offset: int) -> Iterator[None]:  # noqa: ARG002 - any offset is at hand
-        """Nothing to do."""
+    def skip(self, offset: int) -> Iterator[None]:  # noqa: ARG002 - any offset can be read
+        """Do nothing: any offset can be read."""
         return iter(())
 
 
 class Inflater(Protocol):
-    """One member (gzip) or frame (zstd) being decompressed."""
+    """One member (gzip) or frame (zstd) while it is decompressed."""
 
     @property
     def eof(self) -> bool: ...
@@ -88,7 +89,7 @@ class Inflater(Protocol):
     def unused_data(self) -> bytes: ...
 
     def bite(self, data: bytes) -> tuple[bytes, bytes]:
-        """Decompress a part of `data`: the bytes out of it, the input that is left."""
+        """Decompress a part of `data`; return the output and the rest of the input."""
         ...
 
 
@@ -105,11 +106,11 @@ class Gzip:
 
     @property
     def unused_data(self) -> bytes:
-        """Input behind its end."""
+        """Input after the end of the member."""
         return self._inflate.unused_data
 
     def bite(self, data: bytes) -> tuple[bytes, bytes]:
-        """Decompress up to 1 MiB."""
+        """Decompress up to 1 MiB of output."""
         return self._inflate.decompress(data, _GZIP_BITE_BYTES), self._inflate.unconsumed_tail
 
 
@@ -126,20 +127,20 @@ class Zstandard:
 
     @property
     def unused_data(self) -> bytes:
-        """Input behind its end."""
+        """Input after the end of the frame."""
         return self._inflate.unused_data
 
     def bite(self, data: bytes) -> tuple[bytes, bytes]:
-        """Decompress 4 KiB of input."""
+        """Decompress up to 4 KiB of input."""
         return self._inflate.decompress(data[:_ZSTD_BITE_BYTES]), data[_ZSTD_BITE_BYTES:]
 
 
 class ArchiveReader:
-    """A compressed file, decompressed as it is read; offsets count decompressed bytes and only go forward.
+    """A compressed file, decompressed as it is read; offsets count decompressed bytes and only move forward.
 
-    Holds the decompressed bytes from the last offset asked for on. An archive that is still being written goes on when
-    its file has grown. In a corrupt one, what comes before the damage (but for the last MiB at most) can be read; then
-    `problem` says what is wrong.
+    It holds the decompressed bytes from the last requested offset onwards. An archive that is still being written
+    continues once its file has grown. In a corrupt archive, everything before the damage can be read, except for the
+    last MiB at most; then `problem` says what is wrong.
 
     Parameters
     ----------
@@ -162,24 +163,24 @@ class ArchiveReader:
         self.problem: SourceError | None = None
 
     def available(self, offset: int, n: int) -> int:
-        """How many of the `n` bytes from `offset` on could be decompressed now."""
+        """Return how many of the `n` bytes from `offset` can be decompressed now."""
         self._forget(offset)
-        # One byte more than asked for finds the end with the last records, not after them.
+        # One byte more than requested finds the end together with the last records, not after them.
         while len(self._window) <= n and self._inflate():
             pass
         return min(n, len(self._window))
 
     def read(self, offset: int, n: int) -> bytes:
-        """The `n` decompressed bytes from `offset` on."""
+        """Return the `n` decompressed bytes from `offset`."""
         at = offset - self._start
         return bytes(memoryview(self._window)[at : at + n])
 
-    def mark(self, offset: int) -> int:  # noqa: ARG002 - the whole input is behind one offset
-        """How many compressed bytes were read."""
+    def mark(self, offset: int) -> int:  # noqa: ARG002 - all of the input was consumed for one offset
+        """Return how many compressed bytes were read."""
         return self._raw_offset
 
     def ended(self, offset: int) -> bool:
-        """Whether a member ended where the file ends, and `offset` is behind it."""
+        """Return whether the last member ends where the file ends, with `offset` after it."""
         return self.complete and offset >= self._start + len(self._window)
 
     def skip(self, offset: int) -> Iterator[None]:

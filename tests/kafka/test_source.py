@@ -14,7 +14,7 @@ from tests.kafka.topics import Reader, produce, rows
 
 PARTITIONS = 12
 N = 20_000
-GOES_ON = "it goes on at the oldest record; is its retention too short?"
+CONTINUES = "continuing at the oldest record. Is its retention too short?"
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_a_position_that_is_not_held_any_more_goes_on_at_the_oldest_record_and_s
         until(lambda: committed(kafka, topic, topic) == offsets(reader))
     assert reader.counts == Counter(range(2400, 3600))
     assert sorted(reader.errors) == sorted(
-        ("out_of_range", f"{topic}/{partition}: the topic does not hold our position 100, {GOES_ON}")
+        ("out_of_range", f"{topic}/{partition}: the topic no longer holds our position 100; {CONTINUES}")
         for partition in range(PARTITIONS)
     )
 

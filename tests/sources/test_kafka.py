@@ -163,7 +163,7 @@ def test_a_topic_that_was_made_anew_goes_on_from_its_beginning_whatever_was_comm
     settled: dict[str, dict[str, int | str]] = {"t/0": {"offset": 1000}}
     offsets = Offsets("t", {"t/0": {"offset": 1000}}, lambda: settled)
     offsets.begin(0, 1000, 1000)
-    offsets.begin_anew(0)
+    offsets.restart(0)
     assert offsets.new(0, records(b"a", b"b", first=0)).values == [b"a", b"b"]
     offsets.give(0, 2)
     assert offsets.to_commit([0]) == {}  # 1000 is from the topic before
