@@ -1,4 +1,4 @@
-"""From the configuration's records to monitors with their references."""
+"""Build monitors and their references from the records of the configuration."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -19,17 +19,17 @@ from kldrift.records.types import FloatArray
 def build_monitors(
     specs: Sequence[MonitorSpec], created_ms: int, notice: Notice = lambda _: None
 ) -> tuple[Monitor, ...]:
-    """A monitor for each specification, with its references.
+    """Build a monitor for each specification, with its references.
 
     Parameters
     ----------
-    created_ms : now; the age of a reference that is counted from data begins here
-    notice : told of what a reference left out
+    created_ms : the current time, from which the age of a reference counted from data is measured
+    notice : called with each part of a reference that was skipped
 
     Raises
     ------
     ReferenceProblem
-        every reference that cannot be had, one problem a line, each with its monitor
+        references could not be loaded; one problem a line, each with its monitor
     """
     monitors: list[Monitor] = []
     problems: list[str] = []
@@ -44,7 +44,7 @@ def build_monitors(
 
 
 def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _: None) -> Monitor:
-    """A monitor with its references; each file is read once for all features."""
+    """Build a monitor with its references; each file is read once for all features."""
     found: dict[str, FeatureReference] = {}
     data: dict[str, FloatArray | CategoricalColumn] = {}
     problems: list[str] = []
@@ -87,7 +87,7 @@ def _segmentation(
     data: Mapping[str, FloatArray | CategoricalColumn],
     notice: Notice,
 ) -> Segmentation | None:
-    """The references of the segments, where the monitor's reference is data that has the field they are made by."""
+    """Return the segments' references if the monitor's reference is data with the field that segments are made by."""
     if spec.segments is None:
         return None
     origin = origin_of(spec.reference)
@@ -98,7 +98,7 @@ def _segmentation(
     except ReferenceProblem:
         notice(
             f"monitors.{spec.name}: the reference {origin.path.name} does not say which segment ({spec.segments.by})"
-            " its rows belong to: every segment is compared with all of it"
+            " its rows belong to: every segment is compared with the whole reference"
         )
         return Segmentation()
     assert isinstance(by, CategoricalColumn)

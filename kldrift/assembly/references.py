@@ -1,4 +1,4 @@
-"""The reference of each feature, from whatever the configuration says it is made of."""
+"""Build the reference of each feature from what the configuration says it is made of."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,17 +28,17 @@ Notice = Callable[[str], None]
 
 
 def origin_of(given: ReferenceSpec | None) -> ReferenceSpec | None:
-    """The data or file that the bins come from."""
+    """Return the data or file that the bins come from."""
     return given.bins if isinstance(given, ReferencePrevious) else given
 
 
 def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_ms: int) -> FeatureReference:
-    """A reference that is no file with references of several features.
+    """Build a reference that does not come from a file shared by several features.
 
     Raises
     ------
     ReferenceProblem
-        there is none, or it cannot be had
+        no reference is configured, or it could not be loaded
     """
     if KINDS[feature.kind].always_against:
         return fixed_reference(feature, created_ms)
@@ -69,12 +69,12 @@ def _source(path: Path, sha256: str) -> str:
 def reference_from_data(
     path: Path, features: Sequence[FeatureSpec], created_ms: int, notice: Notice = lambda _: None
 ) -> tuple[tuple[FeatureReference, ...], tuple[FloatArray | CategoricalColumn, ...]]:
-    """Count the reference of some features in a data file; with the columns that were counted."""
+    """Count the references of features in a data file; return them with the columns that were counted."""
     table = read_columns(path, [(feature.name, feature.kind, feature.dimensions) for feature in features])
     n_invalid = sum(table.n_invalid)
     if n_invalid or table.n_rejected:
         notice(
-            f"reference {path.name}: {table.n_rejected} rows could not be read and were left out,"
+            f"reference {path.name}: {table.n_rejected} rows could not be read and were skipped,"
             f" {n_invalid} values of the wrong type were counted as missing"
         )
     references = build_references(features, table.columns, created_ms, _source(path, table.sha256))
@@ -82,12 +82,13 @@ def reference_from_data(
         if reference.shape.categories == ():
             notice(
                 f"reference {path.name}: {reference.name}: no category is frequent enough for a bin of its own"
-                f" ({MIN_CELL_COUNT} rows), so that only new ones can be seen; is it an identifier? remove it"
+                f" ({MIN_CELL_COUNT} rows), so every value looks new. If it is an identifier, remove the feature"
             )
     return references, table.columns
 
 
 def references_from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[FeatureReference, ...]:
+    """Load the references of features from a reference file and check that they fit the configuration."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -103,6 +104,7 @@ def references_from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[F
         edges, counted = feature.bins.edges, reference.shape.edges
         if edges is not None and counted is not None and tuple(counted.tolist()) != edges:
             raise ReferenceProblem(
-                f"{path}: {feature.name}: expected the edges of the configuration, the file has others; build it again"
+                f"{path}: {feature.name}: expected the edges of the configuration, but the file has others; build it"
+                " again"
             )
     return tuple(picked)

@@ -27,14 +27,14 @@ from kldrift.records.sources import SyntheticSourceConfig
 from kldrift.sources.base import Surroundings
 from kldrift.web.serve import new_event_loop
 
-#: Rows of the reference, drawn from the distributions that the stream begins with.
+#: Rows of the reference, drawn from the distributions at the beginning of the stream.
 REFERENCE_ROWS = 20_000
 
-#: Time between two lines of output where there is no terminal to draw a table on.
+#: Time between two lines of output if there is no terminal to draw a table on.
 LINES_MS = 5_000
 
 CONFIG = """\
-# Written by `kldrift demo`: a stream of made-up loan requests, and what it is compared with.
+# Written by `kldrift demo`: a stream of synthetic loan requests and its reference.
 server: {{listen: "127.0.0.1:{port}"}}
 state: none
 engine: {{tick: 2s}}
@@ -71,7 +71,7 @@ monitors:
 
 
 def demo_command(port: int, drift_after: str, duration: str | None) -> None:
-    """Write reference and configuration to a folder of their own, run the daemon, show what it sees."""
+    """Write a reference and a configuration to a temporary folder, run the daemon and show what it sees."""
     for given in (drift_after, duration):
         if given is not None and milliseconds(given) is None:
             raise ConfigError([f"demo: expected a duration such as 30s or 5m, got {given}"])
@@ -111,7 +111,7 @@ async def _run(config: Config, path: Path, drift_after: str, seconds: float | No
         f"  metrics        http://127.0.0.1:{daemon.port}/metrics\n"
         f"  API            http://127.0.0.1:{daemon.port}/api/v1/monitors/loans/features/amount?window=1m\n"
         f"  configuration  {path}\n"
-        "Ctrl-C ends it.",
+        "Press Ctrl-C to stop.",
         highlight=False,
         markup=False,
     )
@@ -127,7 +127,7 @@ async def _run(config: Config, path: Path, drift_after: str, seconds: float | No
 
 
 async def _show(daemon: Daemon, out: Console) -> None:
-    """The table at each evaluation; outside of a terminal a line now and then."""
+    """Show the table at each evaluation; without a terminal, print a line from time to time."""
     shown = 0
     with Live(console=out, auto_refresh=False, screen=False) if out.is_terminal else _Lines() as live:
         while True:

@@ -101,7 +101,7 @@ def test_a_reference_file_of_other_edges_or_kind_is_refused(tmp_path: Path) -> N
     assert monitor.features[0].edges.tolist() == [0, 1, 2, 3]
     head = "    reference: {file: r.json}\n    features:\n"
     (line,) = problems(head + "      x: {kind: numeric, bins: {edges: [0, 5]}}\n", tmp_path)
-    assert "expected the edges of the configuration, the file has others" in line
+    assert "expected the edges of the configuration, but the file has others" in line
     (line,) = problems(head + "      x: {kind: categorical}\n", tmp_path)
     assert "expected kind categorical, got numeric" in line
 
