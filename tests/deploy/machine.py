@@ -5,6 +5,7 @@ import pty
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,8 +72,9 @@ def installation(folder: Path) -> Path:
         "from kldrift.cli import main\nmain()\n"
     )
     command.chmod(0o755)
-    for parent in (folder, *folder.parents[:2]):  # pytest's are for one user
-        parent.chmod(0o755)
+    for parent in (folder, *folder.parents):
+        if Path(tempfile.gettempdir()) in parent.parents:  # pytest's are for one user
+            parent.chmod(0o755)
     return folder
 
 

@@ -1,7 +1,9 @@
 """The installed command as a process, as a user starts it; stopped by its own process id."""
 
+import itertools
 import json
 import os
+import random
 import re
 import signal
 import socket
@@ -11,17 +13,28 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 KLDRIFT = str(Path(sys.executable).with_name("kldrift"))
 
 
+_WORKER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_steps = itertools.count(random.SystemRandom().randrange(5_000))
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on loopback that nobody uses.
+
+    Each of the workers that run tests side by side has a range of its own, below the ports that the kernel hands to
+    clients (32768 on), so that nobody takes the port before the process that will listen on it has started.
+    """
+    while True:
+        port = 10_000 + _WORKER % 4 * 5_000 + next(_steps) % 5_000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def until(condition: Callable[[], object], seconds: float = 30, what: str = "the condition") -> Any:

@@ -8,7 +8,6 @@ from tests.faults import disk_errors
 from tests.faults.disk_starts import BAD_STARTS, run_starts
 from tests.faults.injection import FAULTS, untraceable
 from tests.kafka.broker import Broker
-from tests.kafka.conftest import kafka, kafka_jars  # noqa: F401 - fixtures: a broker
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -19,7 +18,7 @@ def tracing() -> None:
         pytest.skip(reason)
 
 
-def test_errors_of_the_disk_are_no_false_answer_and_no_loss(kafka: Broker, tmp_path: Path) -> None:  # noqa: F811
+def test_errors_of_the_disk_are_no_false_answer_and_no_loss(kafka: Broker, tmp_path: Path) -> None:
     kills: tuple[disk_errors.Kill, ...] = ("never", "never", "after", "within")
     rounds = list(zip(FAULTS, kills, strict=True))
     seen = disk_errors.run(rounds, 2, 50, tmp_path, kafka)

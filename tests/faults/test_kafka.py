@@ -8,10 +8,9 @@ from pathlib import Path
 
 from tests.faults import kafka_kills
 from tests.kafka.broker import Broker
-from tests.kafka.conftest import kafka, kafka_jars  # noqa: F401 - fixtures: a broker that may be stopped
 
 
-def test_records_are_counted_once_through_kills(kafka: Broker, tmp_path: Path) -> None:  # noqa: F811
+def test_records_are_counted_once_through_kills(kafka: Broker, tmp_path: Path) -> None:
     seen = kafka_kills.run(records=200_000, kills=4, per_second=30_000, seed=2, folder=tmp_path, kafka=kafka)
     assert seen["kills"] == 4
     assert seen["kills after something was stored"] > 0

@@ -1,5 +1,6 @@
 """A real Apache Kafka broker (KRaft, one node) on loopback, from its published jars."""
 
+import fcntl
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -48,8 +49,11 @@ def jars() -> str | None:
     for command in ("java", "mvn"):
         if shutil.which(command) is None and not (command == "mvn" and (JARS / "complete").exists()):
             return f"{command} (for a Kafka broker)"
-    if not (JARS / "complete").exists():
-        JARS.mkdir(parents=True, exist_ok=True)
+    JARS.mkdir(parents=True, exist_ok=True)
+    with (JARS / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # of workers side by side, one fetches them
+        if (JARS / "complete").exists():
+            return None
         (JARS / "pom.xml").write_text(_POM)
         command = ["mvn", "-q", "-B", "-f", str(JARS / "pom.xml"), _COPY, "-DincludeScope=runtime"]
         done = subprocess.run(
