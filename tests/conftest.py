@@ -82,15 +82,10 @@ def promtool() -> str:
 @pytest.fixture(scope="module")  # while it is open there is a running event loop, which other tests must not meet
 def browser() -> "Iterator[Browser]":
     """Debian's Chromium without a window."""
-    from playwright.sync_api import sync_playwright
+    from tests.browser import chromium
 
-    found = shutil.which("chromium")
-    if found is None:
-        absent("chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as opened:
         yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,11 +8,12 @@ import numpy as np
 import polars as pl
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
 
 from kldrift.config.load import load_config
-from tests.browser import chromium
+from tests.cli.command import kldrift
 from tests.conftest import ROOT
-from tests.e2e.processes import kldrift
+from tests.e2e.processes import kldrift as installed
 
 BEGIN_MS = 1_700_000_000_000
 N_ROWS = 6000
@@ -42,23 +43,28 @@ def table(n: int = N_ROWS) -> pl.DataFrame:
     )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def written(folder: Path) -> Path:
+    """A reference, rows, and a configuration."""
     rng = np.random.default_rng(0)
     n = 20_000
     pl.DataFrame(
         {"amount": rng.normal(size=n), "country": rng.choice(["de", "fr"], n), "steady": rng.normal(size=n)}
-    ).write_parquet(tmp_path / "reference.parquet")
-    table().write_parquet(tmp_path / "live.parquet")
-    (tmp_path / "kldrift.yaml").write_text(CONFIG)
-    return tmp_path
+    ).write_parquet(folder / "reference.parquet")
+    table().write_parquet(folder / "live.parquet")
+    (folder / "kldrift.yaml").write_text(CONFIG)
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return written(tmp_path)
 
 
 GIVEN = ("backtest", "-c", "kldrift.yaml", "live.parquet")
 
 
 def test_the_terminal_tells_of_alarms_and_proposes_tolerances(folder: Path) -> None:
-    done = kldrift(*GIVEN, cwd=folder)
+    done = installed(*GIVEN, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "loans: 6,000 rows of live.parquet, 2023-11-14 22:13 to 2023-11-19 02:12 UTC" in done.stdout
     assert "in 1,201 steps of 5m" in done.stdout
@@ -249,19 +255,25 @@ def test_the_electricity_market_end_to_end(shared_data: Path) -> None:
 # --- the report in a browser --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [320, 400, 1200])
-def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report's address."""
+    folder = written(tmp_path_factory.mktemp("report"))
     done = kldrift(*GIVEN, "--html", "out.html", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "report: out.html\n")
-    page_url = (folder / "out.html").as_uri()
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": width, "height": 900})
+    return (folder / "out.html").as_uri()
+
+
+@pytest.mark.parametrize("width", [320, 400, 1200])
+def test_the_report_fits_and_asks_for_nothing(browser: Browser, report: str, width: int) -> None:
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        page = context.new_page()
         requests: list[str] = []
         messages: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: messages.append(message.text))
-        page.goto(page_url)
-        assert requests == [page_url]
+        page.goto(report)
+        assert requests == [report]
         assert messages == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
         # alarms are marked where the feature has some
@@ -275,12 +287,13 @@ def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(folder: Path, scheme: str) -> None:
-    assert kldrift(*GIVEN, "--html", "out.html", cwd=folder).returncode == 0
-    with chromium() as browser:
-        # the checker is a script, which the report's own policy forbids
-        page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
-        page.goto((folder / "out.html").as_uri())
+def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(
+    browser: Browser, report: str, scheme: str
+) -> None:
+    # the checker is a script, which the report's own policy forbids
+    with browser.new_context(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True) as context:
+        page = context.new_page()
+        page.goto(report)
         page.evaluate("document.querySelectorAll('details').forEach(section => { section.open = true })")
         found = Axe().run(page).response["violations"]
         assert [(problem["id"], [node["html"][:200] for node in problem["nodes"]]) for problem in found] == []

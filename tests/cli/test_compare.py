@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 import zstandard
 from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser
 
 from kldrift.cli.compare import drifts
 from kldrift.config.load import load_config
@@ -18,8 +19,8 @@ from kldrift.datafiles.columns import file_columns
 from kldrift.errors import KldriftError, ReferenceProblem, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.offline.compare import Comparison, compare_files
-from tests.browser import chromium
-from tests.e2e.processes import kldrift
+from tests.cli.command import kldrift
+from tests.e2e.processes import kldrift as installed
 
 N_ROWS = 4000
 NOW_MS = 1_700_000_000_000
@@ -275,16 +276,21 @@ def test_kinds_follow_from_values(tmp_path: Path) -> None:
 # --- the command --------------------------------------------------------------------------------------
 
 
+def written(folder: Path) -> Path:
+    """A reference, rows that drift from it, and a configuration."""
+    write(table(0), folder / "reference.parquet")
+    write(table(1, 0.35), folder / "live.parquet")
+    (folder / "kldrift.yaml").write_text(CONFIG)
+    return folder
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    write(table(0), tmp_path / "reference.parquet")
-    write(table(1, 0.35), tmp_path / "live.parquet")
-    (tmp_path / "kldrift.yaml").write_text(CONFIG)
-    return tmp_path
+    return written(tmp_path)
 
 
 def test_the_terminal_shows_a_table_and_a_verdict(folder: Path) -> None:
-    done = kldrift("compare", "reference.parquet", "live.parquet", cwd=folder)
+    done = installed("compare", "reference.parquet", "live.parquet", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     assert "live.parquet (4,000 rows) against reference.parquet" in done.stdout
     assert "verdict (false discovery rate 0.01 %): warning: amount" in done.stdout
@@ -345,19 +351,25 @@ def test_a_monitor_s_features_that_a_file_lacks_are_named(folder: Path) -> None:
 # --- the report in a browser --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("width", [320, 400, 1200])
-def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The report's address."""
+    folder = written(tmp_path_factory.mktemp("report"))
     done = kldrift("compare", "reference.parquet", "live.parquet", "--html", "out.html", cwd=folder)
     assert done.returncode == 0, done.stderr
-    page_url = (folder / "out.html").as_uri()
-    with chromium() as browser:
-        page = browser.new_page(viewport={"width": width, "height": 900})
+    return (folder / "out.html").as_uri()
+
+
+@pytest.mark.parametrize("width", [320, 400, 1200])
+def test_the_report_fits_and_asks_for_nothing(browser: Browser, report: str, width: int) -> None:
+    with browser.new_context(viewport={"width": width, "height": 900}) as context:
+        page = context.new_page()
         requests: list[str] = []
         messages: list[str] = []
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: messages.append(message.text))
-        page.goto(page_url)
-        assert requests == [page_url]
+        page.goto(report)
+        assert requests == [report]
         assert messages == []
         assert page.evaluate("document.documentElement.scrollWidth") == width
         # a link of the table opens the section it leads to
@@ -366,13 +378,13 @@ def test_the_report_fits_and_asks_for_nothing(folder: Path, width: int) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(folder: Path, scheme: str) -> None:
-    done = kldrift("compare", "reference.parquet", "live.parquet", "--html", "out.html", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    with chromium() as browser:
-        # the checker is a script, which the report's own policy forbids
-        page = browser.new_page(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True)
-        page.goto((folder / "out.html").as_uri())
+def test_the_report_has_nothing_against_it_for_those_who_do_not_see_it_as_others_do(
+    browser: Browser, report: str, scheme: str
+) -> None:
+    # the checker is a script, which the report's own policy forbids
+    with browser.new_context(color_scheme="dark" if scheme == "dark" else "light", bypass_csp=True) as context:
+        page = context.new_page()
+        page.goto(report)
         page.evaluate("document.querySelectorAll('details').forEach(section => { section.open = true })")
         found = Axe().run(page).response["violations"]
         assert [(problem["id"], [node["html"][:200] for node in problem["nodes"]]) for problem in found] == []

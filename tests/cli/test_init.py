@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from click.testing import Result
-from typer.testing import CliRunner
 
-from kldrift.cli.app import app
 from kldrift.config.load import load_config
 from kldrift.records.sources import FileSourceConfig
-from tests.e2e.processes import Client, daemon, free_port, kldrift, until
+from tests.cli.command import kldrift
+from tests.e2e.processes import Client, daemon, free_port, until
+from tests.e2e.processes import kldrift as installed
 
 N = 6000
 
@@ -96,9 +95,9 @@ def test_a_row_of_parquet_data_is_shown_as_a_post(tmp_path: Path) -> None:
 
 def test_electricity_init_check_run_and_a_divergence(shared_data: Path, tmp_path: Path) -> None:
     data = str(shared_data / "electricity.csv.gz")
-    done = kldrift("init", data, "--live", data, cwd=tmp_path)
+    done = installed("init", data, "--live", data, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    checked = kldrift("check", "-c", "kldrift.yaml", cwd=tmp_path)
+    checked = installed("check", "-c", "kldrift.yaml", cwd=tmp_path)
     assert checked.returncode == 0, checked.stderr
     assert "ok: 1 monitor, 8 features" in checked.stdout
     assert "cannot support a verdict" not in checked.stdout
@@ -141,7 +140,7 @@ def test_employment_init_check_run_and_a_divergence(shared_data: Path, tmp_path:
     assert "employed: the live rows have no such field" in text
     assert "year: constant: always 2015" in text
     assert "id: whole numbers that only grow" in text
-    once = kldrift("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
+    once = installed("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
     assert once.returncode == 0, once.stderr
     assert "208,892 rows in" in once.stdout
     port = listening(tmp_path / "kldrift.yaml")
@@ -165,7 +164,7 @@ def test_of_data_too_large_for_a_post_the_first_rows_are(
     write(table(), tmp_path / name.removesuffix(".gz"))
     if name.endswith(".gz"):
         subprocess.run(["gzip", name.removesuffix(".gz")], check=True)
-    (line,) = [line for line in init(name).stdout.splitlines() if "curl" in line]
+    (line,) = [line for line in kldrift("init", name).stdout.splitlines() if "curl" in line]
     shown, _, post = line.rpartition(" | ")
     assert post.startswith("curl -H 'Content-Type: ")
     assert "Encoding" not in post
@@ -190,11 +189,6 @@ def test_a_wide_table_is_written_within_what_a_scrape_carries(tmp_path: Path) ->
 
 
 # --- what is refused ------------------------------------------------------------------------------
-
-
-def init(*arguments: str) -> Result:
-    """The command within this process: what it says and its exit code; a defect would be raised."""
-    return CliRunner().invoke(app, ["init", *arguments], catch_exceptions=False)
 
 
 def broken(folder: Path) -> None:
@@ -242,8 +236,8 @@ def broken(folder: Path) -> None:
 def test_bad_data_is_refused_in_words(data: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken(tmp_path)
     monkeypatch.chdir(tmp_path)
-    done = init(data)
-    assert done.exit_code == 2
+    done = kldrift("init", data)
+    assert done.returncode == 2
     assert words in done.stderr
     assert data in done.stderr
     assert not (tmp_path / "kldrift.yaml").exists()
@@ -271,18 +265,18 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     monkeypatch.chdir(tmp_path)
     write(table(), tmp_path / "t.csv")
     (tmp_path / "there.yaml").write_text("old")
-    done = init("t.csv", *arguments)
-    assert done.exit_code == 2
+    done = kldrift("init", "t.csv", *arguments)
+    assert done.returncode == 2
     assert words in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["t.csv", "there.yaml"]
     assert (tmp_path / "there.yaml").read_text() == "old"
-    assert init("t.csv", "-o", "there.yaml", "--force").exit_code == 0
+    assert kldrift("init", "t.csv", "-o", "there.yaml", "--force").returncode == 0
     assert load_config(tmp_path / "there.yaml").monitors
 
 
 def test_a_command_that_fails_shows_its_words_only(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
-    done = kldrift("init", "empty.csv", cwd=tmp_path)
+    done = installed("init", "empty.csv", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "empty.csv: expected rows of data, got an empty file\n"
 
@@ -307,7 +301,7 @@ def test_paths_are_relative_to_the_file_and_read_as_they_are(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     config = load_config(folder / "conf" / "k.yaml")
     assert config.monitors[0].name == "t_1"
-    once = kldrift("run", "--once", "-c", "conf/k.yaml", cwd=folder)
+    once = installed("run", "--once", "-c", "conf/k.yaml", cwd=folder)
     assert f"{N:,} rows in" in once.stdout, once.stderr
 
 
@@ -323,7 +317,7 @@ def test_live_files_that_are_still_to_come(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     write(table(), tmp_path / "t.ndjson")
-    done = init("t.ndjson", "--live", live)
+    done = kldrift("init", "t.ndjson", "--live", live)
     assert words in done.stderr
     (source,) = load_config(tmp_path / "kldrift.yaml").sources
     assert isinstance(source, FileSourceConfig)

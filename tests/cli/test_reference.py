@@ -7,7 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tests.e2e.processes import kldrift
+from tests.cli.command import kldrift
+from tests.e2e.processes import kldrift as installed
 
 CONFIG = """
 server: {listen: "127.0.0.1:0"}
@@ -31,7 +32,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
-    done = kldrift(
+    done = installed(
         "reference", "build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "loans.json", cwd=folder
     )
     assert done.returncode == 0, done.stderr
@@ -41,7 +42,7 @@ def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
     assert np.array(features[0]["panes"]).shape == (64, 19)
     assert np.array(features[0]["panes"]).sum() == 5000
 
-    done = kldrift("reference", "show", "loans.json", cwd=folder)
+    done = installed("reference", "show", "loans.json", cwd=folder)
     assert done.returncode == 0
     assert "amount" in done.stdout
     assert "5,000" in done.stdout
@@ -75,7 +76,7 @@ def test_what_cannot_be_done_is_said_and_exits_2(arguments: tuple[str, ...], wor
 
 def test_a_monitor_whose_reference_is_not_there_does_not_start(folder: Path) -> None:
     for command in (("check",), ("run",), ("run", "--once")):
-        done = kldrift(*command, "-c", "kldrift.yaml", cwd=folder)
+        done = installed(*command, "-c", "kldrift.yaml", cwd=folder)
         assert done.returncode == 2
         assert "monitors.loans: " in done.stderr
         assert "loans.json" in done.stderr
@@ -106,7 +107,7 @@ monitors:
     assert feature["name"] == "z"
     assert len(feature["mean"]) == 3
     assert kldrift("reference", "show", "r.json", cwd=tmp_path).returncode == 0
-    done = kldrift("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
+    done = installed("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     lines = [line for line in done.stdout.splitlines() if line.startswith("│ z ")]
     assert len(lines) == 3

@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.cli.command import kldrift
 from tests.conftest import ROOT
-from tests.e2e.processes import kldrift
+from tests.e2e.processes import kldrift as installed
 
 CONFIGS = [ROOT / "config/kldrift.yaml", *sorted((ROOT / "config/examples").glob("*.yaml"))]
 
@@ -66,7 +67,7 @@ def test_rules_know_the_sources(promtool: str, tmp_path: Path) -> None:
 
 
 def test_without_a_configuration_the_shipped_rules_are_printed() -> None:
-    done = kldrift("rules")
+    done = installed("rules")
     assert done.returncode == 0
     assert done.stdout == (ROOT / "deploy/prometheus/kldrift.rules.yml").read_text()
 

@@ -1,7 +1,6 @@
 """The pages as people see them: a real daemon on real data, in real headless Chromium."""
 
 import json
-import shutil
 import statistics
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -12,10 +11,9 @@ from urllib.parse import urljoin, urlsplit
 import numpy as np
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.benchmarks import pages as benchmark
-from tests.conftest import absent
 from tests.e2e.processes import Client, daemon, free_port, until
 from tests.e2e.test_real_data import listening_copy
 
@@ -61,17 +59,6 @@ AWKWARD_FEATURES = (
 )
 
 SIZES = {"wide": {"width": 1200, "height": 900}, "narrow": {"width": 400, "height": 800}}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        absent("chromium")
-    with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 def awkward_rows() -> bytes:

@@ -15,8 +15,9 @@ from kldrift.provisioning.dashboards import dashboards
 from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.sources import FileSourceConfig, KafkaSourceConfig
 from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, WindowSpec
+from tests.cli.command import kldrift
 from tests.conftest import ROOT
-from tests.e2e.processes import kldrift
+from tests.e2e.processes import kldrift as installed
 
 GRAFANA = ROOT / "deploy" / "grafana"
 SHIPPED = GRAFANA / "dashboards"
@@ -265,7 +266,7 @@ def test_dashboards_of_a_shipped_configuration_are_part_of_the_generic_ones(conf
 
 
 def test_one_board_is_printed() -> None:
-    done = kldrift("dashboard", "--board", "feature")
+    done = installed("dashboard", "--board", "feature")
     assert done.returncode == 0
     assert json.loads(done.stdout) == GENERIC["kldrift-feature.json"]
 
