@@ -19,16 +19,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, FloatRect
+from playwright.sync_api import Browser, FloatRect, sync_playwright
 from rich.console import Console
 from rich.text import Text
 
-from tests.browser import chromium
 from tests.conftest import ROOT
 from tests.e2e.processes import KLDRIFT, free_port, until
 
 PICTURES = ROOT / "deploy" / "pictures"
 FEATURE, OVERVIEW, TERMINAL = (PICTURES / name for name in ("feature.png", "overview.png", "terminal.svg"))
+
+CHROMIUM = "/usr/bin/chromium"
 
 #: Size of the pseudo-terminal.
 COLUMNS, ROWS = 100, 40
@@ -135,12 +136,14 @@ def main() -> None:
     PICTURES.mkdir(exist_ok=True)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    with demo(port) as terminal, chromium() as browser:
+    with demo(port) as terminal, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         until(lambda: drifting(url), 180, "the drift")
         threading.Event().wait(SETTLED_SECONDS)
         photograph(browser, f"{url}/monitors/loans/feature?name=amount&window=1m&span=15m", FEATURE, ".figures")
         photograph(browser, f"{url}/", OVERVIEW, "main")
         screen = terminal.screen()
+        browser.close()
     # the port is that of this run, the folder a temporary one: shown as a user meets them
     shown = re.sub(r"/\S*/kldrift-demo-\w+", "/tmp/kldrift-demo", screen.replace(f":{port}", ":9867"))
     TERMINAL.write_text(terminal_svg(shown))

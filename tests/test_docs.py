@@ -20,6 +20,7 @@ from kldrift.records.snapshots import DriftSnapshot
 from tests import metrics_table, pictures
 from tests.conftest import ROOT
 from tests.e2e.processes import KLDRIFT, Client, free_port, kldrift, until
+from tests.test_imports import ALLOWED
 
 DOCUMENTS = sorted(
     [
@@ -27,9 +28,8 @@ DOCUMENTS = sorted(
         *(path for folder in ("config", "deploy", "kldrift", "tests") for path in (ROOT / folder).rglob("*.md")),
     ]
 )
-README, CONFIG, PROMETHEUS, GRAFANA = (
-    ROOT / path for path in ("README.md", "config/README.md", "deploy/prometheus/README.md", "deploy/grafana/README.md")
-)
+README, CONFIG, ARCHITECTURE = (ROOT / path for path in ("README.md", "config/README.md", "kldrift/README.md"))
+PROMETHEUS, GRAFANA = (ROOT / "deploy" / name / "README.md" for name in ("prometheus", "grafana"))
 MOST_LINES = 150
 MOST_PICTURE_BYTES = 150_000
 
@@ -124,6 +124,19 @@ def test_links_lead_to_files_and_headings_that_are_there(path: Path) -> None:
         assert found.exists(), target
         if anchor:
             assert anchor in anchors(found), target
+
+
+def test_files_that_the_architecture_names_are_there() -> None:
+    text = ARCHITECTURE.read_text()
+    named = set(re.findall(r"\b((?:[a-z0-9_]+/)+[a-z0-9_]+\.[a-z]+)", re.sub(r"\]\([^)]*\)", "", text)))
+    assert len(named) > 30
+    missing = {name for name in named if not ((ARCHITECTURE.parent / name).exists() or (ROOT / name).exists())}
+    assert missing == set()
+
+
+def test_every_folder_has_a_row_in_the_architecture() -> None:
+    rows = set(re.findall(r"^\| `(\w+)/`", ARCHITECTURE.read_text(), re.MULTILINE))
+    assert rows == set(ALLOWED)
 
 
 def anchors(path: Path) -> set[str]:
