@@ -1,4 +1,4 @@
-"""Who is let in: bearer tokens and basic auth, with a scope for each kind of request."""
+"""Authentication and authorisation: bearer tokens and basic auth, with a scope for each kind of request."""
 
 import asyncio
 import base64
@@ -25,29 +25,29 @@ from kldrift.web.credentials import AccessScope, Credentials, load_credentials
 from kldrift.web.ingest import PREFIX
 from kldrift.web.secret_files import Warn
 
-#: Why a request was not let in; ``scope``: known, but without the right; ``busy``: too many passwords to check.
+#: Why a request was refused; ``scope``: valid credentials without the scope; ``busy``: too many passwords to check.
 Refusal = Literal["missing", "malformed", "token", "password", "scope", "busy"]
 REFUSALS: tuple[Refusal, ...] = ("missing", "malformed", "token", "password", "scope", "busy")
 
-#: Open to everyone: probes have no credentials, and learn only whether the daemon is well.
+#: Open to everyone: probes have no credentials, and these paths tell them only whether the daemon is healthy and ready.
 OPEN = frozenset((b"/-/healthy", b"/-/ready"))
 
 _MAX_CREDENTIALS_BYTES = 4096
-#: What bcrypt looks at, as htpasswd has it.
+#: bcrypt ignores everything after this many bytes, and so does htpasswd.
 _MAX_PASSWORD_BYTES = 72
-#: How long a password that was right is remembered after its last use: bcrypt takes 50 ms and more.
+#: How long a correct password is remembered after its last use; checking one with bcrypt takes 50 ms or more.
 _REMEMBERED_SECONDS = 3600.0
-#: Passwords that wait to be checked, of all clients and of one address.
+#: Maximum number of passwords waiting to be checked, in all and per client address.
 _MAX_WAITING = 32
 _MAX_WAITING_OF_CLIENT = 4
-#: How long a refusal is held back, so that one connection gets only so many a second: each costs the event loop some.
+#: Delay before a refusal is sent. Each one costs the event loop time, so this limits the rate per connection.
 _HOLD_SECONDS = 0.1
-#: Leaves the checking a tenth of a core that is busy otherwise: wrong passwords do not slow down the counting.
+#: On a busy core, leaves password checks about a tenth of the time, so that wrong passwords do not slow counting down.
 _NICENESS = 10
 
 
 def needed_scope(raw_path: bytes) -> AccessScope | None:
-    """The scope that a request for this percent-encoded path needs; None for what is open to everyone."""
+    """Return the scope needed for this percent-encoded path; None if it is open to everyone."""
     if raw_path.startswith(PREFIX):
         return "ingest"
     if raw_path in OPEN:
@@ -56,12 +56,12 @@ def needed_scope(raw_path: bytes) -> AccessScope | None:
 
 
 class _State:
-    """Credentials, and which passwords were found right: both change at once."""
+    """The credentials, and the passwords found to be correct: a reload replaces both at once."""
 
     def __init__(self, credentials: Credentials) -> None:
         self.credentials = credentials
         self.slowest = max(credentials.users.values(), key=lambda user: user.cost, default=None)
-        #: By user: keyed hash of the password, and until when it is remembered. No more than there are users.
+        #: By user: keyed hash of the password, and until when it is remembered. Never more entries than users.
         self.verified: dict[bytes, tuple[bytes, float]] = {}
         self.checking: dict[bytes, asyncio.Future[bool]] = {}
         schemes = [("Bearer", b'Bearer realm="kldrift"')] if credentials.tokens else []
@@ -71,15 +71,15 @@ class _State:
 
 
 class Access:
-    """Lets a request pass, or raises what it is answered with.
+    """Admits a request, or raises the error to answer it with.
 
     Parameters
     ----------
     tokens_file, users_file : at least one of them
-    on_refused : told the reason and the client's address
-    warn : told of files that others can read
+    on_refused : called with the reason and the client's address
+    warn : called for files that other users can read
     clock : seconds, monotonic
-    hold_seconds : how long a refusal waits
+    hold_seconds : delay before a refusal is sent
 
     Raises
     ------
@@ -104,22 +104,22 @@ class Access:
         self._hold_seconds = hold_seconds
         self._key = secrets.token_bytes(32)
         self._waiting: Counter[str] = Counter()
-        # One thread, however many passwords come: the others of a core or two are for the samples.
+        # One thread, however many passwords arrive: the rest of the machine is for the samples.
         self._thread = ThreadPoolExecutor(1, "passwords", _yield_to_others)
         self.load()()
 
     @property
     def files(self) -> Sequence[Path]:
-        """The files of tokens and users."""
+        """The tokens file and the users file, as far as configured."""
         return [path for path in (self._tokens_file, self._users_file) if path is not None]
 
     def load(self) -> Callable[[], None]:
-        """Read the files again; calling the result puts them to use.
+        """Read the files again; calling the result puts them into use.
 
         Raises
         ------
         ConfigError
-            a file cannot be used; the old credentials stay
+            a file cannot be used; the old credentials stay in use
         """
         state = _State(load_credentials(self._tokens_file, self._users_file, self._warn))
 
@@ -129,16 +129,16 @@ class Access:
         return use
 
     def close(self) -> None:
-        """Check no more passwords; requests that wait for it are cancelled."""
+        """Stop checking passwords; requests that wait for a check are cancelled."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
     async def admit(self, request: Scope, raw_path: bytes) -> None:
-        """Return if the request may pass.
+        """Return if the request is allowed.
 
         Raises
         ------
         Problem
-            401 without valid credentials, 403 with those of another scope, 503 when too many passwords wait
+            401 without valid credentials, 403 if they lack the scope, 503 if too many passwords are waiting
         """
         needed = needed_scope(raw_path)
         if needed is None:
@@ -167,19 +167,19 @@ class Access:
         elif scheme == b"basic" and self._state.credentials.users:
             who, scopes = await self._basic(request, credentials.strip())
         else:
-            self._refuse(request, "malformed", f"got another scheme; send an Authorization of {self._state.schemes}")
+            self._refuse(request, "malformed", f"got another scheme; use {self._state.schemes}")
         if needed not in scopes:
             self._on_refused("scope", _address(request))
             raise Problem(
                 403,
                 f"expected credentials with the scope {needed}, got those of {who} with {', '.join(sorted(scopes))}; "
-                "send others, or have the scope added to its line",
+                "use other credentials, or have the scope added to theirs",
             )
 
     def _bearer(self, request: Scope, token: bytes) -> tuple[str, frozenset[str]]:
         digest = hashlib.sha256(token).digest()
         found = None
-        # to the end, whichever it is: the time tells nothing about the tokens there are
+        # Always compare with every token, so that the time taken reveals nothing about them.
         for known in self._state.credentials.tokens:
             if hmac.compare_digest(known.digest, digest):
                 found = known
@@ -193,7 +193,7 @@ class Access:
         except binascii.Error:
             name = colon = password = b""
         if not colon or any(byte < 32 or byte == 127 for byte in name + password):
-            self._refuse(request, "malformed", "got no user and password in base64; send user:password encoded so")
+            self._refuse(request, "malformed", "got no base64 of user:password; encode the two that way")
         state = self._state
         user = state.credentials.users.get(name)
         if not await self._is_right(state, request, name, password[:_MAX_PASSWORD_BYTES]) or user is None:
@@ -201,7 +201,7 @@ class Access:
         return user.name, user.scopes
 
     async def _is_right(self, state: _State, request: Scope, name: bytes, password: bytes) -> bool:
-        """Whether the password is the user's; one that was right lately needs no bcrypt."""
+        """Return whether the password is the user's; a recently verified one needs no bcrypt."""
         key = hashlib.blake2b(name + b"\0" + password, key=self._key, digest_size=32).digest()
         known, until = state.verified.get(name, (b"", 0.0))
         now = self._clock()
@@ -217,16 +217,16 @@ class Access:
         return right
 
     def _check(self, state: _State, key: bytes, request: Scope, name: bytes, password: bytes) -> asyncio.Future[bool]:
-        """Begin to check a password in the thread for it."""
+        """Start checking a password in the password thread."""
         address = _address(request)
         if self._waiting[address] >= _MAX_WAITING_OF_CLIENT or self._waiting.total() >= _MAX_WAITING:
             self._on_refused("busy", address)
             raise Problem(
-                503, "too many passwords wait to be checked; ask again, or use a token", [(b"retry-after", b"1")]
+                503, "too many passwords are waiting to be checked; retry, or use a token", [(b"retry-after", b"1")]
             )
-        # for a user that does not exist it takes as long as for one that does
+        # An unknown user takes as long as a known one.
         user = state.credentials.users.get(name, state.slowest)
-        assert user is not None  # there is at least one, else nobody asks
+        assert user is not None  # basic auth is only offered if there is a user
         self._waiting[address] += 1
         checking = asyncio.get_running_loop().run_in_executor(self._thread, _fits, password, user.password_hash)
 
@@ -240,7 +240,7 @@ class Access:
         return checking
 
     def _refuse(self, request: Scope, reason: Refusal, got: str) -> NoReturn:
-        """401."""
+        """Count the refusal and answer 401."""
         self._on_refused(reason, _address(request))
         raise Problem(401, f"expected credentials, {got}", self._state.challenges)
 
@@ -255,7 +255,7 @@ def _address(request: Scope) -> str:
 
 
 def _yield_to_others() -> None:
-    """Let this thread come after the others (on Linux, where threads have a priority of their own)."""
+    """Lower the priority of this thread (on Linux, where each thread has its own)."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICENESS)

@@ -1,4 +1,4 @@
-"""Answers: JSON bodies, errors as JSON, and the words for a name that is not known."""
+"""Answers: JSON bodies, errors as JSON, and messages for unknown names."""
 
 import difflib
 import functools
@@ -12,9 +12,9 @@ from starlette.types import Send
 
 Headers = list[tuple[bytes, bytes]]
 
-#: Names listed in a "not known" message.
+#: Maximum number of names listed in a message about an unknown name.
 _LISTED = 10
-#: Names compared for the nearest one; a comparison costs some 10 µs.
+#: Maximum number of names compared to find the nearest one; a comparison costs about 10 µs.
 _COMPARED = 1000
 
 _JSON_HEADERS: Headers = [
@@ -25,13 +25,13 @@ _JSON_HEADERS: Headers = [
 
 
 class Problem(Exception):
-    """A request that is answered with an error.
+    """An error that a request is answered with.
 
     Parameters
     ----------
     status : the HTTP status, 4xx or 503
-    message : what was expected, what came, what to do
-    headers : more headers of the answer (``Allow``, ``Retry-After``)
+    message : what was expected, what was received, what to do
+    headers : additional headers (``Allow``, ``Retry-After``)
     """
 
     def __init__(self, status: int, message: str, headers: Headers | None = None) -> None:
@@ -42,7 +42,7 @@ class Problem(Exception):
 
 
 def encode(value: Any) -> bytes:
-    """JSON bytes of `value`; text that is not valid Unicode (a lone surrogate) is escaped, not refused."""
+    """Encode `value` as JSON; text that is not valid Unicode (a lone surrogate) is escaped, not refused."""
     try:
         return orjson.dumps(value)
     except orjson.JSONEncodeError:
@@ -50,7 +50,7 @@ def encode(value: Any) -> bytes:
 
 
 async def send_json(send: Send, status: int, body: bytes, headers: Headers | None = None) -> int:
-    """Send a whole JSON answer; returns its status."""
+    """Send a complete JSON answer and return its status."""
     start: Headers = [*_JSON_HEADERS, (b"content-length", b"%d" % len(body))]
     if headers:
         start += headers
@@ -60,17 +60,17 @@ async def send_json(send: Send, status: int, body: bytes, headers: Headers | Non
 
 
 async def send_problem(send: Send, problem: Problem) -> int:
-    """Send ``{"error": message}``; returns the status."""
+    """Send ``{"error": message}`` and return the status."""
     return await send_json(send, problem.status, encode({"error": problem.message}), problem.headers)
 
 
 def decoded_segment(raw: bytes | str) -> str:
-    """The text of a percent-encoded piece of a path.
+    """Decode a percent-encoded segment of a path.
 
     Raises
     ------
     Problem
-        404 when the bytes are not UTF-8: no name of ours can be meant.
+        404 if the bytes are not UTF-8: they cannot be one of our names
     """
     try:
         return unquote_to_bytes(raw).decode()
@@ -79,18 +79,18 @@ def decoded_segment(raw: bytes | str) -> str:
 
 
 def shown(value: bytes | str) -> str:
-    """`value` from a request, quoted and cut short for a message; what does not print is escaped."""
+    """Quote a value from a request for a message: shortened, with unprintable characters escaped."""
     text = value.decode("ascii", "backslashreplace") if isinstance(value, bytes) else value
     short = text if len(text) <= 80 else text[:80] + "…"
     return f"'{short}'" if short.isprintable() else ascii(short)
 
 
 def unknown(kind: str, name: str, known: Collection[str]) -> Problem:
-    """404: names the nearest known `kind` (``monitor``, ``feature``, ``window``), and the first known ones."""
+    """Make a 404 that suggests the nearest known `kind` (``monitor``, ``feature`` …) and lists the first ones."""
     return Problem(404, _unknown_message(kind, name[:200], tuple(known)))
 
 
-# A client that posts to a misspelt monitor does so at its full rate.
+# Cached, because a client that posts to a misspelt monitor does so at its full rate.
 @functools.lru_cache(maxsize=64)
 def _unknown_message(kind: str, name: str, known: tuple[str, ...]) -> str:
     if not known:

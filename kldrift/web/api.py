@@ -1,7 +1,6 @@
-"""Health, reload and the API: small JSON answers, routed by starlette.
+"""Health, reload and the API: small JSON answers, routed by Starlette.
 
-The routes match on the percent-encoded path (`app` hands it over), so that a name may hold any character,
-slashes included.
+Routes match the percent-encoded path (see `app`), so that a name may contain any character, including slashes.
 """
 
 from typing import Any
@@ -22,23 +21,23 @@ from kldrift.web.ports import Readers
 _ENDPOINTS = {
     "POST /v1/monitors/{monitor}/samples": "push samples: NDJSON, JSON, CSV or an Arrow IPC stream",
     "GET /metrics": "every metric, for Prometheus",
-    "GET /-/healthy": "200 while the daemon goes on, 503 where it hangs",
-    "GET /-/ready": "200 when samples are taken and figures given, else 503 with the reason",
-    "POST /-/reload": "load the configuration again",
+    "GET /-/healthy": "200 while the daemon is working, 503 if it hangs",
+    "GET /-/ready": "200 once samples are accepted and figures available, else 503 with the reason",
+    "POST /-/reload": "reload the configuration",
     "GET /api/v1/status": "sources, version, warnings",
     "GET /api/v1/monitors": "the monitors",
     "GET /api/v1/monitors/{monitor}?segment=US": "every feature and window of a monitor, or of one of its segments",
-    "GET /api/v1/monitors/{monitor}/features/{feature}?window=1h&segment=US": "one feature: why it is in its state,"
-    " where its divergence sits, bins and counts; format=csv: its cells; …/feature?name={feature} is the same",
+    "GET /api/v1/monitors/{monitor}/features/{feature}?window=1h&segment=US": "one feature: the reason for its state,"
+    " what changed, bins and counts; format=csv: its cells; …/feature?name={feature} is the same",
     "GET /api/v1/monitors/{monitor}/history/{feature}?window=1h&span=24h": "its divergence and bounds over time",
-    "GET /, /monitors/{monitor}, /monitors/{monitor}/feature?name={feature}, /configuration": "pages for people",
+    "GET /, /monitors/{monitor}, /monitors/{monitor}/feature?name={feature}, /configuration": "HTML pages",
 }
 
 
 def api(readers: Readers) -> Starlette:
-    """The application behind everything but ingest and metrics; the endpoints' names are the handler labels."""
+    """Build the application behind everything but ingest and metrics; endpoint names are the handler labels."""
 
-    # Not async: starlette runs it in a thread, for the sake of the page.
+    # Not async, so that Starlette runs it in a thread: the page takes a while.
     def index(request: Request) -> Response:
         if wants_page(request):
             return overview_page(request, readers)
@@ -46,21 +45,22 @@ def api(readers: Readers) -> Starlette:
 
     async def healthy(_request: Request) -> Response:
         if hung := readers.status().hung:
-            return _json({"error": f"hung: {hung}; start the daemon anew", "healthy": False}, 503)
+            return _json({"error": f"hung: {hung}; restart the daemon", "healthy": False}, 503)
         return _json({"healthy": True})
 
     async def ready(_request: Request) -> Response:
         status = readers.status()
         if status.ready:
             return _json({"ready": True})
-        return _json({"error": f"not ready: {status.reason}; ask again later", "ready": False}, 503)
+        return _json({"error": f"not ready: {status.reason}; retry later", "ready": False}, 503)
 
     async def reload(_request: Request) -> Response:
         problems = await readers.reload()
         if not problems:
             return _json({"reloaded": True})
         error = (
-            f"the new configuration was refused (problems: {len(problems)}) and the old one stays in use; correct it"
+            f"the new configuration was rejected (problems: {len(problems)}); the old one stays in use. Correct it"
+            " and reload again"
         )
         return _json({"error": error, "problems": problems}, 500)
 
@@ -80,7 +80,7 @@ def api(readers: Readers) -> Starlette:
         ]
         return _json({"evaluated_ms": snapshot.evaluated_ms, "monitors": listed})
 
-    # Not async: starlette runs it in a thread, and with 10,000 features it takes a tenth of a second.
+    # Not async, so that Starlette runs it in a thread: with 10,000 features it takes a tenth of a second.
     def monitor(request: Request) -> Response:
         return _json(monitor_json(named_monitor(readers, request)))
 
@@ -110,7 +110,7 @@ def api(readers: Readers) -> Starlette:
         return _json({"error": message}, status)
 
     def http_exception(request: Request, exception: Exception) -> Response:
-        """404 for a path and 405 for a method that starlette's routes do not have."""
+        """Answer 404 for an unknown path and 405 for an unsupported method."""
         assert isinstance(exception, HTTPException)  # registered for this type only
         allowed = ", ".join(sorted((exception.headers or {}).get("Allow", "").split(", ")))
         if exception.status_code == 405:
@@ -118,7 +118,7 @@ def api(readers: Readers) -> Starlette:
             response.headers["allow"] = allowed
             return response
         return error(
-            request, exception.status_code, f"nothing is at {shown(request.url.path)}; GET / lists what there is"
+            request, exception.status_code, f"nothing found at {shown(request.url.path)}; GET / lists the endpoints"
         )
 
     def problem(request: Request, exception: Exception) -> Response:
@@ -146,7 +146,7 @@ def api(readers: Readers) -> Starlette:
 
 
 def _feature_name(request: Request) -> str:
-    """From the path, or where it is not there from the query: no browser asks for a path that ends with ``..``."""
+    """Return the feature in the path, else in the query: browsers never request a path that ends with ``..``."""
     raw = request.path_params.get("feature")
     return request.query_params.get("name", "") if raw is None else decoded_segment(raw)
 
@@ -157,4 +157,4 @@ def _json(value: Any, status: int = 200) -> Response:
 
 
 async def _internal_error(_request: Request, _exception: Exception) -> Response:
-    return _json({"error": "an error of kldrift's own, written to its log; please report it"}, 500)
+    return _json({"error": "internal error in kldrift; see its log, and please report it"}, 500)

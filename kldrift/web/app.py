@@ -1,4 +1,4 @@
-"""The ASGI application: ingest and metrics by hand, all else through `api`."""
+"""The ASGI application: ingest and metrics are routed by hand, everything else through `api`."""
 
 import asyncio
 import logging
@@ -18,16 +18,16 @@ from kldrift.web.ports import Ingest, Readers
 
 logger = logging.getLogger(__name__)
 
-#: Called after each request: handler (a word from a bounded set), status, seconds. 499: the client went away.
+#: Called after each request with the handler (a word from a bounded set), the status (499: client gone) and seconds.
 OnRequest = Callable[[str, int, float], None]
 
 
 class App:
     """An ASGI application (HTTP only).
 
-    The handlers that `on_request` hears of are ``ingest``, ``metrics``, ``index``, ``healthy``, ``ready``,
-    ``reload``, ``status``, ``monitors``, ``monitor``, ``feature``, ``history``, ``monitor_page``, ``feature_page``,
-    ``configuration_page``, ``static_file`` and ``other``. Without `access` everyone may do everything.
+    The handlers passed to `on_request` are ``ingest``, ``metrics``, ``index``, ``healthy``, ``ready``, ``reload``,
+    ``status``, ``monitors``, ``monitor``, ``feature``, ``history``, ``monitor_page``, ``feature_page``,
+    ``configuration_page``, ``static_file`` and ``other``. Without `access`, everyone may do everything.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class App:
         self._ingest.ingest = ingest
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, and count it."""
+        """Answer one request and report it to `on_request`."""
         started = time.perf_counter()
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
-        # Ingest comes first and by hand: starlette's routing and Request would cost it a third of its rate.
+        # Ingest comes first and bypasses Starlette, whose routing and Request would cost it a third of its rate.
         handler = "ingest" if raw_path.startswith(PREFIX) else "metrics" if raw_path == b"/metrics" else "other"
         try:
             if self._access is not None:
@@ -67,14 +67,14 @@ class App:
         except Problem as problem:
             status = await send_problem(send, problem)
         except asyncio.CancelledError:
-            # The server stops and has waited long enough; whether the samples are committed is not known.
+            # The server is stopping and has waited long enough; the samples may or may not have been committed.
             status = await send_problem(
                 send,
-                Problem(503, "stopped before the answer was ready; ask again", [(b"retry-after", b"5")]),
+                Problem(503, "the daemon stopped before the answer was ready; retry", [(b"retry-after", b"5")]),
             )
-        except Exception:  # the last line of defence: one request fails, the daemon goes on
+        except Exception:  # the last line of defence: one request fails, the daemon keeps running
             logger.exception("request failed handler=%s", handler)
-            error = encode({"error": "an error of kldrift's own, written to its log; please report it"})
+            error = encode({"error": "internal error in kldrift; see its log, and please report it"})
             status = await send_json(send, 500, error)
         self._on_request(handler, status, time.perf_counter() - started)
 
@@ -99,7 +99,7 @@ class App:
         return 200
 
     async def _routed(self, scope: Scope, receive: Receive, send: Send) -> tuple[str, int]:
-        """Hand over to starlette; returns the handler's name and the status that it sent."""
+        """Pass the request to Starlette; return the name of the handler and the status it sent."""
         status = 0
 
         async def note_status(message: Message) -> None:
@@ -113,6 +113,6 @@ class App:
         except Exception:
             if not status:
                 raise
-            # starlette has answered 500 and raises what it answered for.
+            # Starlette has already answered 500 and raises the error again.
             logger.exception("request failed path=%s", scope["path"])
         return getattr(scope.get("endpoint"), "__name__", "other"), status

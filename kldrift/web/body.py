@@ -1,4 +1,4 @@
-"""Request bodies: received whole, decoded from gzip or zstd, never larger than the limits."""
+"""Request bodies: received in full, decoded from gzip or zstd, never larger than the limits."""
 
 import asyncio
 import io
@@ -13,30 +13,30 @@ from kldrift.web.answers import Problem
 MIB = 1 << 20
 
 _GZIP_SLICE = 64 * 1024
-#: A zstd block holds at most 128 KiB, so that eight of them are at most 1 MiB at a time.
+#: A zstd block expands to at most 128 KiB, so eight of them to at most 1 MiB at a time.
 _ZSTD_BLOCKS = 8
-#: Blocks are found in Python, half a microsecond each: after the first ones they hold so many bytes on average.
+#: Blocks are found in Python, half a microsecond each. After the first 16,384 they must average this many bytes.
 _ZSTD_FREE_BLOCKS, _ZSTD_BLOCK_BYTES = 16_384, 16
-#: What RFC 9659 lets a zstd content coding use.
+#: The largest window that RFC 9659 allows for the zstd content coding.
 _ZSTD_WINDOW = 8 * MIB
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
-#: Members (gzip) or frames (zstd) of one body; each costs a decoder, however little it holds.
+#: Maximum number of gzip members or zstd frames in a body; each costs a decoder, however small it is.
 _MAX_MEMBERS = 4096
-#: Bodies up to this are decoded on the event loop: at the allowed ratio that is 1.6 MB, a few milliseconds.
+#: Bodies up to this size are decoded on the event loop: at the allowed ratio that makes 1.6 MB, a few milliseconds.
 _INLINE_BYTES = 16 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How much one body, and all bodies together, may hold.
+    """How much memory one body, and all bodies together, may hold.
 
     Parameters
     ----------
-    encoded_bytes : a gzip or zstd body as sent
-    body_bytes : a body as decoded, or sent without a coding
-    ratio : decoded to encoded, at each point of the body where more than `ratio_from_bytes` are decoded
-    held_bytes : all bodies that wait to be received, decoded or committed
-    client_bytes : those of one client; a body that is its only one is always taken
+    encoded_bytes : a gzip or zstd body, as sent
+    body_bytes : a body after decoding, or sent without a coding
+    ratio : of decoded to encoded bytes, checked throughout the body once more than `ratio_from_bytes` are decoded
+    held_bytes : all bodies that are being received, decoded or committed
+    client_bytes : the bodies of one client; a client's only body is always accepted
     """
 
     encoded_bytes: int = 16 * MIB
@@ -48,21 +48,21 @@ class Limits:
 
 
 class Disconnected(Exception):
-    """The client went away before its body was whole; nobody's error."""
+    """The client went away before its body was complete; not an error."""
 
 
 class Bodies:
-    """Receives and decodes bodies, and keeps account of the memory that they hold."""
+    """Receives and decodes bodies, and accounts for the memory they hold."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.held_bytes = 0
-        self._of_client: dict[str, int] = {}  # of clients that have something held
-        # Each decoding may hold a whole body besides the accounted one; more than two do not run faster here.
+        self._of_client: dict[str, int] = {}  # clients that hold nothing have no entry
+        # A decoder may hold one more body than is accounted for; more than two at once would not be faster.
         self._decoding = asyncio.Semaphore(2)
 
     def check_declared(self, length: int | None, coding: str | None) -> None:
-        """Refuse a body by its Content-Length, before it is asked for.
+        """Refuse a body by its Content-Length, before receiving any of it.
 
         Raises
         ------
@@ -73,43 +73,43 @@ class Bodies:
             raise self._too_large(coding)
 
     def hold(self, client: str, size: int, own: int = 0) -> None:
-        """Account for `size` bytes more of a client, until `release`; `own` are held already by the same request.
+        """Account for `size` more bytes of a client, until `release`; the same request already holds `own` of them.
 
         Raises
         ------
         Problem
-            429 when the client would hold too much, 503 when all bodies together would; nothing is accounted for then
+            429 if the client would hold too much, 503 if all bodies together would; then nothing is accounted for
         """
         of_client = self._of_client.get(client, 0)
         if of_client > own and of_client + size > self.limits.client_bytes:
             raise Problem(
                 429,
-                f"expected at most {self.limits.client_bytes} bytes of one client at a time, {of_client} are not "
-                "answered yet; wait for their answers, then send this one again",
+                f"expected at most {self.limits.client_bytes} unanswered bytes per client, and {of_client} are still "
+                "unanswered; wait for their answers, then resend this body",
                 [(b"retry-after", b"1")],
             )
         if self.held_bytes + size > self.limits.held_bytes:
             raise Problem(
                 503,
-                f"bodies of {self.limits.held_bytes} bytes are waiting already; send this one again later",
+                f"bodies of {self.limits.held_bytes} bytes in all are already waiting; retry later",
                 [(b"retry-after", b"1")],
             )
         self._of_client[client] = of_client + size
         self.held_bytes += size
 
     def release(self, client: str, size: int) -> None:
-        """`size` bytes of a client are no longer held."""
+        """Stop accounting for `size` bytes of a client."""
         self.held_bytes -= size
         left = self._of_client.pop(client, 0) - size
         if left > 0:
             self._of_client[client] = left
 
     async def read(self, client: str, message: Message, receive: Receive, coding: str | None) -> bytes:
-        """The decoded body, which is then held: the caller gives its length back to `release`.
+        """Return the decoded body, which is accounted for until the caller passes its length to `release`.
 
         Parameters
         ----------
-        message : the first that `receive` gave
+        message : the first message from `receive`
         coding : ``gzip``, ``zstd`` or None
 
         Raises
@@ -134,7 +134,7 @@ class Bodies:
             self.release(client, encoded_size)
 
     async def _gather(self, client: str, message: Message, receive: Receive, coding: str | None) -> bytes:
-        """Every chunk, joined once."""
+        """Receive all chunks and join them once."""
         limit = self.limits.body_bytes if coding is None else self.limits.encoded_bytes
         chunks: list[bytes] = []
         size = 0
@@ -159,12 +159,12 @@ class Bodies:
 
 
 def decode(encoded: bytes, coding: str, limits: Limits) -> bytes:
-    """Undo a content coding, never holding more than the limits allow and a slice or two.
+    """Undo a content coding, holding at most a slice or two more than the limits allow.
 
     Raises
     ------
     Problem
-        413 when the body or its ratio is too large, 400 when it is corrupt or cut short
+        413 if the body or its ratio is too large, 400 if it is corrupt or truncated
     """
     body = _Decoded(coding, limits)
     try:
@@ -178,7 +178,7 @@ def decode(encoded: bytes, coding: str, limits: Limits) -> bytes:
 
 
 class _Decoded:
-    """A body that grows by decoding, checked at each step. (`BytesIO` gives it out without a copy.)"""
+    """A body that grows while it is decoded, checked at each step. (`BytesIO` returns it without a copy.)"""
 
     def __init__(self, coding: str, limits: Limits) -> None:
         self._coding = coding
@@ -187,7 +187,7 @@ class _Decoded:
         self._size = 0
 
     def add(self, piece: bytes, consumed: int) -> None:
-        """Append what was decoded from the first `consumed` bytes, together with what was before.
+        """Append a decoded piece; all pieces so far come from the first `consumed` bytes.
 
         Raises
         ------
@@ -201,14 +201,14 @@ class _Decoded:
         if self._size > max(limits.ratio_from_bytes, limits.ratio * consumed):
             raise Problem(
                 413,
-                f"expected a {self._coding} body that nowhere grows to more than {limits.ratio} times its bytes "
-                f"(beyond {limits.ratio_from_bytes} bytes), got {self._size} from the first {consumed}; "
-                "send it with less compression",
+                f"expected a {self._coding} body that expands at most {limits.ratio} times "
+                f"(beyond {limits.ratio_from_bytes} bytes), got {self._size} bytes from the first {consumed}; "
+                "use less compression",
             )
         self._buffer.write(piece)
 
     def whole(self) -> bytes:
-        """All of it."""
+        """Return the complete body."""
         return self._buffer.getvalue()
 
 
@@ -224,16 +224,16 @@ def _gunzip(encoded: bytes, body: _Decoded) -> None:
             if not fed:
                 fed = view[at : at + _GZIP_SLICE]
                 at += len(fed)
-            if not fed and len(piece) < MIB:  # else more may come out without more going in
-                raise _corrupt("gzip", "it is cut short")
+            if not fed and len(piece) < MIB:  # a full piece may be followed by more output without more input
+                raise _corrupt("gzip", "it is truncated")
             piece = member.decompress(fed, MIB)
             body.add(piece, at - len(member.unconsumed_tail) - len(member.unused_data))
         at -= len(member.unused_data)
         if at == len(encoded):
             return
-        if encoded[at] == 0:  # padding, which may only come last
+        if encoded[at] == 0:  # zero padding is allowed only at the end
             if encoded[at:].strip(b"\0"):
-                raise _corrupt("gzip", "something other than zeros follows its end")
+                raise _corrupt("gzip", "its end is followed by something other than zeros")
             return
     raise _corrupt("gzip", f"it has more than {_MAX_MEMBERS} members")
 
@@ -241,8 +241,8 @@ def _gunzip(encoded: bytes, body: _Decoded) -> None:
 def _unzstd(encoded: bytes, body: _Decoded) -> None:
     """Decode the zstd frames one after another.
 
-    The decoder of python-zstandard has no limit on its output, and its reader ends a cut frame without an error.
-    So the blocks are found here (RFC 8878, section 3.1.1) and fed a few at a time: each yields at most 128 KiB.
+    The decoder of python-zstandard does not limit its output, and its reader does not report a truncated frame.
+    Blocks are therefore found here (RFC 8878, section 3.1.1) and fed a few at a time: each yields at most 128 KiB.
     """
     view = memoryview(encoded)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW)
@@ -254,7 +254,7 @@ def _unzstd(encoded: bytes, body: _Decoded) -> None:
         if magic[1:] == b"\x2a\x4d\x18" and magic[0] & 0xF0 == 0x50:  # a skippable frame
             at += 8 + int.from_bytes(encoded[at + 4 : at + 8], "little")
             if at > len(encoded):
-                raise _corrupt("zstd", "it is cut short")
+                raise _corrupt("zstd", "it is truncated")
             continue
         if magic != _ZSTD_MAGIC:
             raise _corrupt("zstd", "a frame does not begin with zstd's magic number")
@@ -272,7 +272,7 @@ def _unzstd(encoded: bytes, body: _Decoded) -> None:
         while not last:
             for _ in range(_ZSTD_BLOCKS):
                 if at + 3 > len(encoded):
-                    raise _corrupt("zstd", "it is cut short")
+                    raise _corrupt("zstd", "it is truncated")
                 block = int.from_bytes(encoded[at : at + 3], "little")
                 last = bool(block & 1)
                 is_run = block >> 1 & 3 == 1  # one byte, repeated
@@ -282,7 +282,7 @@ def _unzstd(encoded: bytes, body: _Decoded) -> None:
                     at += 4 * parameters.has_checksum
                     break
             if at > len(encoded):
-                raise _corrupt("zstd", "it is cut short")
+                raise _corrupt("zstd", "it is truncated")
             body.add(frame.decompress(view[fed:at]), at)
             fed = at
             if n_blocks > _ZSTD_FREE_BLOCKS + at // _ZSTD_BLOCK_BYTES:
@@ -294,12 +294,12 @@ def _unzstd(encoded: bytes, body: _Decoded) -> None:
 
 def _too_large(limit: int, coding: str | None) -> Problem:
     what = f"{coding} body" if coding else "body"
-    return Problem(413, f"expected a {what} of at most {limit} bytes, got more; split it into several posts")
+    return Problem(413, f"expected a {what} of at most {limit} bytes, got more; split it into several requests")
 
 
 def _corrupt(coding: str, reason: str) -> Problem:
     return Problem(
         400,
-        f"expected a whole {coding} body, got one that cannot be decoded: {reason}; nothing of it was taken, "
+        f"expected a complete {coding} body, got one that cannot be decoded: {reason}; no samples were accepted, "
         "send it again",
     )

@@ -1,4 +1,4 @@
-"""Who may do what: the files of tokens and of users. A message names the line, never what stands there."""
+"""The files of tokens and users, and what each may do. Messages name the line, never its content."""
 
 import hashlib
 import re
@@ -14,16 +14,16 @@ from kldrift.web.secret_files import Warn, read_secret
 AccessScope = Literal["ingest", "read", "admin"]
 SCOPES: tuple[AccessScope, ...] = get_args(AccessScope)
 
-#: Every request is compared with each token, for about 0.1 µs.
+#: Every request is compared with every token, at about 0.1 µs each.
 _MAX_ENTRIES = 1000
-#: Too short for what `openssl rand -hex 32` gives: a token in the wrong column is no name.
+#: Shorter than the output of `openssl rand -hex 32`, so that a token in the wrong column is not taken for a name.
 _NAME = re.compile(r"[A-Za-z0-9_.@-]{1,40}")
 #: b64token of RFC 6750.
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]{16,512}=*")
 _DIGEST = re.compile(r"sha256:([0-9a-fA-F]{64})")
-#: The last character of the salt carries two bits only.
+#: The last character of the salt carries only two bits.
 _BCRYPT = re.compile(r"\$2[aby]\$([0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-#: 14 takes about a second; each more doubles it.
+#: Cost 14 takes about a second; each step doubles it.
 _COSTS = range(4, 15)
 _GOOD_COST = 10
 _COMMENT = re.compile(r"(^|\s)#.*")
@@ -31,7 +31,7 @@ _COMMENT = re.compile(r"(^|\s)#.*")
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A bearer token, by its SHA-256."""
+    """A bearer token, known by its SHA-256."""
 
     name: str
     scopes: frozenset[str]
@@ -50,14 +50,14 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """All that let somebody in; `users` by name."""
+    """All tokens, and the users by name."""
 
     tokens: tuple[Token, ...] = ()
     users: Mapping[bytes, User] = field(default_factory=dict)
 
 
 class _Problem(Exception):
-    """What is wrong with a line: expected …, got …; what to do."""
+    """A problem with a line: what was expected, what was found, what to do."""
 
 
 def load_credentials(tokens_file: Path | None, users_file: Path | None, warn: Warn) -> Credentials:
@@ -66,7 +66,7 @@ def load_credentials(tokens_file: Path | None, users_file: Path | None, warn: Wa
     Raises
     ------
     ConfigError
-        with every problem of both
+        with every problem in either file
     """
     problems: list[str] = []
     tokens: dict[bytes, Token] = {}
@@ -75,16 +75,17 @@ def load_credentials(tokens_file: Path | None, users_file: Path | None, warn: Wa
     def add_token(line: str) -> None:
         token = _token(line)
         if token.digest in tokens:
-            raise _Problem("expected each token once, got one of a line above again; make a new one")
+            raise _Problem("expected each token once, got the token of an earlier line; make a new one")
         tokens[token.digest] = token
 
     def add_user(line: str) -> None:
         user = _user(line)
         if user.name.encode() in users:
-            raise _Problem("expected each user once, got one of a line above again; remove one of the lines")
+            raise _Problem("expected each user once, got the user of an earlier line; remove one of the two")
         if user.cost < _GOOD_COST:
             warn(
-                f"{users_file}: the bcrypt cost of {user.name} is only {user.cost}; make it again with -C {_GOOD_COST}"
+                f"{users_file}: the bcrypt cost of {user.name} is only {user.cost};"
+                f" hash the password again with -C {_GOOD_COST}"
             )
         users[user.name.encode()] = user
 
@@ -96,7 +97,7 @@ def load_credentials(tokens_file: Path | None, users_file: Path | None, warn: Wa
 
 
 def _read(path: Path | None, key: str, form: str, add: Callable[[str], None], problems: list[str], warn: Warn) -> None:
-    """Give each line of the file to `add`."""
+    """Pass each line of the file to `add`."""
     if path is None:
         return
     try:
@@ -121,7 +122,7 @@ def _read(path: Path | None, key: str, form: str, add: Callable[[str], None], pr
 
 
 def _lines(text: str) -> Iterator[tuple[int, str]]:
-    """What is left of each line without comments, with its number."""
+    """Yield each line that is more than a comment, stripped of comments, with its number."""
     for number, line in enumerate(text.split("\n"), 1):
         if bare := _COMMENT.sub("", line).strip():
             yield number, bare
@@ -130,7 +131,7 @@ def _lines(text: str) -> Iterator[tuple[int, str]]:
 def _token(line: str) -> Token:
     parts = line.split()
     if len(parts) != 3:
-        raise _Problem(f"expected NAME SCOPES TOKEN, got {len(parts)} words; write these three with spaces between")
+        raise _Problem(f"expected NAME SCOPES TOKEN, got {len(parts)} words; separate the three by spaces")
     name, scopes, token = parts
     if digest := _DIGEST.fullmatch(token):
         return Token(_name(name), _scopes(scopes), bytes.fromhex(digest[1]))
@@ -154,7 +155,7 @@ def _user(line: str) -> User:
     if known is None:
         raise _Problem("expected a bcrypt hash, got something else; make it with: htpasswd -nBC 10 NAME")
     if (cost := int(known[1])) not in _COSTS:
-        raise _Problem(f"expected a bcrypt cost of {_COSTS[0]} to {_COSTS[-1]}, got {cost}; take 10 (htpasswd -C 10)")
+        raise _Problem(f"expected a bcrypt cost of {_COSTS[0]} to {_COSTS[-1]}, got {cost}; use 10 (htpasswd -C 10)")
     return User(_name(name), _scopes(scopes), password_hash.encode(), cost)
 
 
@@ -170,4 +171,6 @@ def _scopes(text: str) -> frozenset[str]:
     scopes = frozenset(text.split(","))
     if scopes <= set(SCOPES):
         return scopes
-    raise _Problem("expected scopes among ingest, read and admin, got something else; put commas between, no spaces")
+    raise _Problem(
+        "expected scopes among ingest, read and admin, got something else; separate them by commas, without spaces"
+    )

@@ -1,4 +1,4 @@
-"""What a snapshot says of a monitor and of one series, in numbers that JSON has: see `finite`."""
+"""Snapshots of monitors and series as JSON values; `finite` replaces the numbers that JSON lacks."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from kldrift.records.types import FloatArray
 
 
 def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
-    """Every feature and window of a monitor, or of one of its segments."""
+    """Return every feature and window of a monitor, or of one of its segments."""
     divergences = finite(monitor.divergences)
     columns = [
         (field, finite(getattr(monitor, field)))
@@ -67,7 +67,7 @@ def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
 
 
 def _segments(monitor: MonitorSnapshot) -> dict[str, Any] | None:
-    """The segments, largest first, and for each window their shares of the rows and how much the mix has changed."""
+    """Return the segments, largest first, with their shares of the rows and the divergence of the mix, by window."""
     if monitor.segment_mix.size == 0:
         return None
     rows = np.array([segment.samples.max(axis=1, initial=0) for segment in monitor.segments], dtype=np.int64)
@@ -88,7 +88,7 @@ def _segments(monitor: MonitorSnapshot) -> dict[str, Any] | None:
 
 
 def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
-    """Everything that the figures of one series were computed from, and where its divergence sits."""
+    """Return everything that the figures of one series were computed from, and what changed."""
     info = monitor.features[f]
     own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
     samples, ready = int(monitor.samples[w, f]), bool(monitor.ready[w, f])
@@ -141,13 +141,13 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
 
 
 def history_json(track: Track) -> dict[str, Any]:
-    """One series over time."""
+    """Return one series over time."""
     values = {name: finite(getattr(track, name)[:, 0, 0].astype(np.float64)) for name in ("kl", "lower", "upper")}
     return {"at_ms": track.at_ms.tolist(), **values}
 
 
 def counts_csv(monitor: MonitorSnapshot, f: int, w: int) -> str:
-    """The cells of one series: name, live count, reference count (empty where it is known exactly), smoothed q."""
+    """Return the cells of one series: name, live count, reference count (empty if known exactly), smoothed q."""
     info, own = monitor.features[f], slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
     live, q = monitor.counts[w, own].tolist(), monitor.reference_probabilities[w, own].tolist()
     reference = [""] * len(live) if info.reference_counts is None else info.reference_counts.tolist()
@@ -159,18 +159,18 @@ def counts_csv(monitor: MonitorSnapshot, f: int, w: int) -> str:
 
 
 def _no_formula(name: str) -> str:
-    """A spreadsheet would calculate what begins so; a bin ``[-1, 2)`` does not."""
+    """Quote a name that a spreadsheet would take for a formula; a bin such as ``[-1, 2)`` is not one."""
     return f"'{name}" if name[:1] in ("=", "+", "-", "@", "\t", "\r") else name
 
 
 def _verdicts(detected: FloatArray) -> list[dict[str, bool | None]]:
-    """(F, 2) verdicts: true, false, or null where undecided."""
+    """Return (F, 2) verdicts as true, false, or null where undecided."""
     words = {1.0: True, 0.0: False}
     return [{"warning": words.get(warning), "critical": words.get(critical)} for warning, critical in detected.tolist()]
 
 
 def finite(values: FloatArray | np.float64) -> Any:
-    """`values` as (nested lists of) numbers that JSON has: NaN is null, the infinities are "+Inf" and "-Inf"."""
+    """Convert numbers, in nested lists, for JSON: NaN becomes null, infinities become "+Inf" and "-Inf"."""
     if np.isfinite(values).all():
         return values.tolist()
     numbers = np.array(values, dtype=object)

@@ -1,7 +1,7 @@
-"""Who may connect, and how long a connection may take.
+"""Limits on connections: how many there may be, and how long each may take.
 
-One sweep a second looks at what every connection waits for and whether it still is what it was: a request costs
-nothing. (A timer that each request starts and stops takes 1 µs of the 27 that a one-row post takes.)
+One sweep per second checks what every connection is waiting for and for how long, so that a request costs nothing.
+(A timer started and stopped by each request would take 1 µs of the 27 µs of a one-row post.)
 """
 
 import functools
@@ -13,37 +13,37 @@ from typing import Literal, Protocol
 
 from kldrift.web.ports import GuardEvents
 
-#: What a connection waits for: the end of a head, more of a body, an answer of ours, a body that is answered already,
-#: a next request, a client that reads, one that goes away because it was refused.
+#: What a connection waits for: the end of the headers, more of a body, our answer, the rest of a body already answered,
+#: the next request, the client to read, a refused client to leave.
 Waiting = Literal["header", "body", "answer", "rest", "idle", "write", "refused"]
 
 SWEEP_SECONDS = 1.0
-#: A body that comes, or an answer that is read, by so many bytes has not stalled.
+#: A body or an answer that progresses by this many bytes has not stalled.
 PROGRESS_BYTES = 32 * 1024
 
-#: A process that was stopped, or a machine that slept, must not find every client late: a sweep counts no more.
+#: The longest time a sweep counts, so that after the process was stopped or the machine slept not every client is late.
 _LONGEST_STEP = 2 * SWEEP_SECONDS
-#: Connections that each client may have while only reserved ones are left: enough to scrape and to ask for health.
+#: Connections that each client may have once only reserved ones are left: enough to scrape and to probe.
 _RESERVED_EACH = 4
-#: Refused connections that may read their answer; more are closed at once.
+#: Maximum number of refused connections that may still read their answer; further ones are closed at once.
 _MAX_REFUSED = 64
-#: Answers that wait for their clients to read, all together; a scrape of 50,000 series is 4.5 MB.
+#: Maximum size of all answers that clients have yet to read; a scrape of 50,000 series is 4.5 MB.
 _MAX_UNSENT_BYTES = 64 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a connection may take, seconds; a sweep sees it up to two seconds later.
+    """How long a connection may take, in seconds; a sweep notices up to two seconds later.
 
     Parameters
     ----------
     header : from connecting, or from the first byte of a later request, to the end of the headers
-    body : for each further `PROGRESS_BYTES` of a body, or its end; also for the rest of a body answered before its end
-    body_total : for a whole body, however steadily it comes
-    answer : for the daemon to answer; then 503
+    body : for each further `PROGRESS_BYTES` of a body, or its end; also for the rest of a body answered early
+    body_total : for a complete body, however steadily it arrives
+    answer : for the daemon to answer; after that, 503
     idle : between two requests
     write : for the client to read each further `PROGRESS_BYTES` of an answer, or its end
-    refused : for a refused client to read why, before the connection is closed
+    refused : for a refused client to read the reason before the connection is closed
     """
 
     header: float = 10
@@ -55,36 +55,36 @@ class Timeouts:
     refused: float = 1
 
     def of(self, waiting: Waiting) -> float:
-        """How long it may be waited for that."""
+        """Return the time limit for a kind of waiting."""
         return self.body if waiting == "rest" else float(getattr(self, waiting))
 
 
 class Connection(Protocol):
-    """What the guard asks of a connection."""
+    """A connection as the guard sees it."""
 
-    #: Heads that were received whole.
+    #: Number of requests whose headers were received in full.
     n_requests: int
 
     def waits_for(self) -> Waiting:
-        """What it waits for now."""
+        """Return what the connection is waiting for now."""
         ...
 
     def progress_bytes(self, waiting: Waiting) -> int:
-        """A number that grows by the bytes of what is waited for."""
+        """Return a counter that grows by the bytes being waited for."""
         ...
 
     def unsent_bytes(self) -> int:
-        """Bytes written that the client has not taken."""
+        """Return the number of written bytes that the client has yet to read."""
         ...
 
     def evict(self, waiting: Waiting) -> None:
-        """End the connection, which has waited for too long."""
+        """End the connection, which has been waiting too long."""
         ...
 
 
 @dataclass(slots=True)
 class _Watch:
-    """What a connection was seen waiting for, since when, and how far it had come then."""
+    """What a connection was last seen waiting for, since when, and its progress then."""
 
     client: str
     waiting: Waiting
@@ -95,16 +95,16 @@ class _Watch:
 
 
 class Guard:
-    """Admits connections, and evicts those that take too long.
+    """Admits connections and evicts those that take too long.
 
-    A client is an IPv4 address or an IPv6 /64. The last eighth of the connections is reserved for clients that have
-    few: one client cannot keep Prometheus out, wherever that scrapes from.
+    A client is an IPv4 address or an IPv6 /64. The last eighth of the connections is reserved for clients with few of
+    them, so that no single client can keep Prometheus out, wherever it scrapes from.
 
     Parameters
     ----------
     max_connections : open at the same time
-    max_client_connections : of them from one client; high, for behind a load balancer all are one
-    events : hears of it
+    max_client_connections : from one client; high by default, since behind a load balancer all clients look like one
+    events : notified of refusals, evictions and the number of connections
     clock : monotonic, seconds
     """
 
@@ -127,15 +127,15 @@ class Guard:
         self._watched: dict[Connection, _Watch] = {}
         self._refused: dict[Connection, _Watch] = {}
         self._of_client: dict[str, int] = {}
-        self._unread: dict[Connection, None] = {}  # the longest unread first
+        self._unread: dict[Connection, None] = {}  # in the order in which they fell behind
 
     @property
     def n_connections(self) -> int:
-        """Connections that are open, without refused ones."""
+        """Number of open connections, without refused ones."""
         return len(self._watched)
 
     def admit(self, connection: Connection, host: str) -> bool:
-        """Whether the connection may stay; if not, it may tell its client why, until it is evicted."""
+        """Return whether the connection may stay; if not, it may tell its client why until it is evicted."""
         client = client_of(host)
         n_open = self._of_client.get(client, 0)
         if n_open >= self._max_client_connections:
@@ -158,7 +158,7 @@ class Guard:
             connection.evict("write")
 
     def gone(self, connection: Connection) -> None:
-        """The connection is closed."""
+        """Forget a closed connection."""
         self._unread.pop(connection, None)
         self._refused.pop(connection, None)
         watch = self._watched.pop(connection, None)
@@ -170,7 +170,7 @@ class Guard:
         self._tell_connections()
 
     def unread(self, connection: Connection) -> None:
-        """The client does not read as fast as it is answered; evict the slowest if too much waits in all."""
+        """Note that a client reads more slowly than it is answered; evict the slowest if too much is unread in all."""
         self._unread[connection] = None
         n_bytes = {waiting: waiting.unsent_bytes() for waiting in self._unread}
         total = sum(n_bytes.values())
@@ -181,11 +181,11 @@ class Guard:
             self._evict(slowest, "write")
 
     def read(self, connection: Connection) -> None:
-        """The client has caught up."""
+        """Note that the client has caught up."""
         self._unread.pop(connection, None)
 
     def sweep(self) -> None:
-        """Evict what has waited for too long."""
+        """Evict every connection that has been waiting too long."""
         self._now = self._time()
         self._swept_at = self._clock()
         for watched in (self._watched, self._refused):
@@ -193,7 +193,7 @@ class Guard:
                 self._look_at(connection, watch)
 
     def close(self) -> None:
-        """End refused connections at once; the server closes the others."""
+        """Close refused connections at once; the server closes the others."""
         for connection in list(self._refused):
             connection.evict("write")
 
@@ -231,7 +231,7 @@ class Guard:
 
 @functools.lru_cache(maxsize=4096)
 def client_of(host: str) -> str:
-    """The client behind an address: an IPv4 address (also when written in IPv6), or an IPv6 /64, which is one line."""
+    """Return the client behind an address: the IPv4 address (also if mapped to IPv6), or the /64 of an IPv6 address."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
     except ValueError:

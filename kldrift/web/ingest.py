@@ -23,10 +23,10 @@ _CODINGS: dict[bytes, str | None] = {
     b"x-gzip": "gzip",
     b"zstd": "zstd",
 }
-#: What a client that went away is counted as, as other servers do; nothing is sent.
+#: Status counted for a client that went away, as other servers do; nothing is sent.
 _CLIENT_CLOSED = 499
 
-#: What an answer says about the key of its post.
+#: Header of the answer that says what became of the idempotency key.
 _ABOUT_KEYS = {
     b"replayed": (b"idempotent-replayed", b"true"),
     b"unused": (b"idempotency-key-honoured", b"false"),
@@ -35,14 +35,14 @@ _MAX_KEY = 255
 
 
 class IngestEndpoint:
-    """Takes samples: 200 with the receipt once they are committed, else what to do about it.
+    """Accepts samples: 200 with the receipt once they are committed, otherwise an error that says what to do.
 
-    A post with an ``Idempotency-Key`` that comes again is answered as before, with ``Idempotent-Replayed: true``, and
-    not counted again; 409 while the first one is not answered yet, 422 for another body. Where nothing is stored, the
-    key is of no use: the answer says so in ``Idempotency-Key-Honoured: false``. (Refusing it would shut out clients
-    that always send one; keeping silent would let them believe in it.)
+    A repeated post with the same ``Idempotency-Key`` gets the same answer, with ``Idempotent-Replayed: true``, and is
+    not counted again; it gets 409 while the first one is in progress, and 422 if its body differs. Without a state the
+    key has no effect, which the answer says in ``Idempotency-Key-Honoured: false``. (Rejecting the key would shut out
+    clients that always send one; ignoring it silently would give them false confidence.)
 
-    With ``?ack=received`` the answer is 202, at once: for callers that cannot wait, and can lose a post.
+    With ``?ack=received`` the answer is 202 at once, for callers that cannot wait and can afford to lose a post.
     """
 
     def __init__(self, ingest: Ingest | None, limits: Limits) -> None:
@@ -50,15 +50,15 @@ class IngestEndpoint:
         self._bodies = Bodies(limits)
         self._encoded_bytes = min(limits.encoded_bytes, limits.body_bytes)
 
-    # In one piece, with what is the same at every post remembered: a one-row post takes the server some 27 µs,
-    # and every microsecond here costs 3 % of its rate (tests/benchmarks/http_handlers.py).
+    # One long function, with everything that repeats cached: a one-row post takes the server about 27 µs, so every
+    # microsecond here costs 3 % of its rate (tests/benchmarks/http_handlers.py).
     async def __call__(self, scope: Scope, raw_path: bytes, receive: Receive, send: Send) -> int:
-        """Answer one request; `raw_path` begins with `PREFIX`. Returns the status.
+        """Answer one request, whose `raw_path` begins with `PREFIX`, and return the status.
 
         Raises
         ------
         Problem
-            to be answered by the caller
+            for the caller to answer
         """
         monitor = _monitor_name(raw_path)
         if scope["method"] != "POST":
@@ -130,7 +130,7 @@ def _answer(receipt: Receipt, about_key: bytes) -> tuple[Message, Message]:
             "errors": [asdict(error) for error in receipt.errors[:10]],
         }
     )
-    # The answer to a POST is neither cached nor rendered, so that it needs no more headers.
+    # The answer to a POST is neither cached nor rendered, so it needs no other headers.
     headers: Headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     if about_key:
         headers.append(_ABOUT_KEYS[about_key])
@@ -146,7 +146,7 @@ def _plain_answer(accepted: int, rejected: int, late: int, about_key: bytes) -> 
 
 
 def _wants_no_wait(query: bytes) -> bool:
-    """Whether the query is ``ack=received``; ``ack=committed`` is what is done without it."""
+    """Return whether the query is ``ack=received``; ``ack=committed`` is the default."""
     if query == b"ack=received":
         return True
     if query == b"ack=committed":
@@ -155,7 +155,7 @@ def _wants_no_wait(query: bytes) -> bool:
 
 
 def _look_away(answer: "asyncio.Future[Receipt]") -> None:
-    """Nobody waits for it: an error is no surprise, and was counted."""
+    """Retrieve the error, if any: nobody awaits this answer, and errors are counted elsewhere."""
     if not answer.cancelled():
         answer.exception()
 
@@ -168,12 +168,12 @@ async def _send_received(send: Send) -> None:
 
 
 def _key(value: bytes) -> str:
-    """The idempotency key: up to 255 printable ASCII characters."""
+    """Return the idempotency key: up to 255 printable ASCII characters."""
     if not 0 < len(value) <= _MAX_KEY or not all(32 <= byte < 127 for byte in value):
         raise Problem(
             400,
             f"expected an Idempotency-Key of 1 to {_MAX_KEY} printable ASCII characters, got {shown(value)};"
-            " a random UUID is a good one",
+            " a random UUID is a good choice",
         )
     return value.decode()
 
@@ -192,14 +192,14 @@ def _monitor_name(raw_path: bytes) -> str:
 
 @functools.lru_cache(maxsize=128)
 def _format(content_type: bytes) -> Format:
-    """The format that a Content-Type names; 415 for any other, and for text that is not UTF-8."""
+    """Return the format that a Content-Type names; 415 for any other, and for charsets other than UTF-8."""
     value, *parameters = content_type.decode("latin-1").lower().split(";")
     format_ = MEDIA_TYPES.get(value.strip())
     if format_ is None:
         raise Problem(
             415,
             f"expected a Content-Type among {', '.join(MEDIA_TYPES)}; got {shown(value) if value else 'none'}; "
-            "set the header to what the body is",
+            "set the header to the format of the body",
             [(b"accept", ", ".join(MEDIA_TYPES).encode())],
         )
     for parameter in parameters:
@@ -222,12 +222,12 @@ def _coding(content_encoding: bytes) -> str | None:
 
 
 def _declared_length(headers: dict[bytes, bytes]) -> int | None:
-    """Content-Length, None for a chunked body; 411 when there is neither."""
+    """Return the Content-Length, or None for a chunked body; 411 for neither."""
     value = headers.get(b"content-length")
     if value is None:
         if b"transfer-encoding" in headers:
             return None
-        raise Problem(411, "expected a body with a Content-Length or in chunks, got neither; send the samples")
+        raise Problem(411, "expected a body with a Content-Length or in chunks, got neither; send one of the two")
     if not value.isdigit():
         raise Problem(400, f"expected a number as Content-Length, got {shown(value)}; correct the header")
-    return int(value[:20])  # longer than any limit, whatever follows
+    return int(value[:20])  # 20 digits already exceed every limit

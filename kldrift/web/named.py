@@ -1,4 +1,4 @@
-"""Monitors, features and windows by the names in a request."""
+"""Look up the monitors, features and windows named in a request."""
 
 from starlette.requests import Request
 
@@ -8,7 +8,7 @@ from kldrift.web.ports import Readers
 
 
 def named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
-    """The snapshot of the monitor in the path, or of its segment in the query.
+    """Return the snapshot of the monitor in the path, or of its segment in the query.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
 
 
 def feature_index(monitor: MonitorSnapshot, name: str) -> int:
-    """Which of the features has this name; 404 for none."""
+    """Return the index of a feature; 404 if there is none of that name."""
     names = [feature.name for feature in monitor.features]
     if name not in names:
         raise unknown("feature", name, names)
@@ -40,7 +40,7 @@ def feature_index(monitor: MonitorSnapshot, name: str) -> int:
 
 
 def window_index(monitor: MonitorSnapshot, window: str) -> int:
-    """Which of the windows has this name; 404 for none."""
+    """Return the index of a window; 404 if there is none of that name."""
     if window not in monitor.windows:
         raise unknown("window", window, monitor.windows)
     return monitor.windows.index(window)

@@ -1,11 +1,11 @@
-"""What representation a client asks for: Accept and Accept-Encoding with their weights (RFC 9110, section 12)."""
+"""Content negotiation: Accept and Accept-Encoding with their weights (RFC 9110, section 12)."""
 
 TEXT = b"text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = b"application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
 def _weighted(header: str) -> list[tuple[str, dict[str, str], float]]:
-    """(lower-case value, parameters, weight) of each element of a list header."""
+    """Yield (lower-case value, parameters, weight) for each element of a list header."""
     elements = []
     for element in header.split(","):
         value, *rest = element.split(";")
@@ -21,7 +21,7 @@ def _weighted(header: str) -> list[tuple[str, dict[str, str], float]]:
 
 
 def wants_openmetrics(accept: str) -> bool:
-    """OpenMetrics when it is named, in a version that 1.0.0 serves, with at least the weight of ``text/plain``."""
+    """Return whether OpenMetrics is named, in a version that 1.0.0 satisfies, and weighs at least as much as text."""
     openmetrics = text = 0.0
     for value, parameters, weight in _weighted(accept):
         if value == "application/openmetrics-text" and parameters.get("version", "1.0.0") in ("0.0.1", "1.0.0"):
@@ -32,13 +32,13 @@ def wants_openmetrics(accept: str) -> bool:
 
 
 def prefers_html(accept: str) -> bool:
-    """HTML where it is named, with at least the weight of JSON: a browser names it, curl does not."""
+    """Return whether HTML is named and weighs at least as much as JSON: browsers name it, curl does not."""
     weights = {value: weight for value, _, weight in _weighted(accept)}
     html = weights.get("text/html", 0.0)
     return html > 0 and html >= weights.get("application/json", 0.0)
 
 
 def accepts_gzip(accept_encoding: str) -> bool:
-    """Whether gzip has a weight above 0, by its name or by ``*``."""
+    """Return whether gzip, by name or by ``*``, has a weight above 0."""
     weights = {value: weight for value, _, weight in _weighted(accept_encoding)}
     return weights.get("gzip", weights.get("*", 0.0)) > 0

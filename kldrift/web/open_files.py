@@ -1,13 +1,13 @@
-"""How many files, and so connections, the process may have open."""
+"""The number of files, and hence connections, that the process may have open."""
 
 import sys
 
-#: For everything but connections: files that are read, the state, other servers, refused connections.
+#: Reserved for everything but connections: files being read, the state, other servers, refused connections.
 RESERVED = 256
 
 
 def raise_open_files(wanted: int) -> tuple[int, int]:
-    """Raise the soft limit of open files to `wanted`, or as far as the hard limit lets it; never lower it.
+    """Raise the soft limit on open files to `wanted`, or as far as the hard limit allows; never lower it.
 
     Returns
     -------
@@ -23,6 +23,6 @@ def raise_open_files(wanted: int) -> tuple[int, int]:
     after = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (after, hard))
-    except (OSError, ValueError):  # macOS has a limit of its own below the one that it shows
+    except (OSError, ValueError):  # macOS has a limit of its own, below the one it reports
         return soft, soft
     return soft, after

@@ -1,4 +1,4 @@
-"""What the web layer needs from the rest of the daemon."""
+"""The interfaces through which the web layer uses the rest of the daemon."""
 
 from collections.abc import Awaitable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
-    """One pull source: is it read, how many records wait, what went wrong last."""
+    """One pull source: whether it is being read, how many records are waiting, and its last error."""
 
     name: str
     up: bool
@@ -21,15 +21,15 @@ class SourceStatus:
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What the daemon says about itself.
+    """The state of the daemon.
 
     Parameters
     ----------
-    ready : whether it takes samples and answers with figures
-    reason : why it is not ready; empty when it is
-    hung : what no longer goes on, so that only a new start helps; empty when all does
-    config_path : the configuration file, None when there is none (demo)
-    warnings : what the user should know but need not act on at once
+    ready : whether it accepts samples and has figures
+    reason : why it is not ready; empty if it is
+    hung : what has stopped working, so that only a restart helps; empty if nothing has
+    config_path : the configuration file, None if there is none (demo)
+    warnings : what users should know but need not act on at once
     """
 
     ready: bool
@@ -43,85 +43,85 @@ class Status:
 
 
 class Ingest(Protocol):
-    """Where posted samples go."""
+    """The destination of posted samples."""
 
     def monitors(self) -> Collection[str]:
-        """Names of the monitors that take samples; asked at every post, so membership must be cheap."""
+        """Return the names of the monitors that accept samples; called at every post, so membership must be cheap."""
         ...
 
     @property
     def honours_keys(self) -> bool:
-        """Whether idempotency keys are remembered."""
+        """Whether idempotency keys are stored."""
         ...
 
     def submit(
         self,
         monitor: str,
-        format: Format,  # noqa: A002 the field's word
+        format: Format,  # noqa: A002 (the term in this field)
         body: bytes,
         key: str | None = None,
     ) -> Awaitable[Receipt]:
-        """Take one body; resolves once its samples are committed.
+        """Accept one body; resolves once its samples are committed.
 
         Raises
         ------
         Busy
-            nothing of the body was taken, or it cannot be stored now; the client is told to come again.
+            none of the body was accepted, or it cannot be stored now; the client should retry
         KeyConflict
-            the idempotency key is in use, or came with another body
+            the idempotency key is in use, or was used with another body
         StateError
-            the state cannot be asked for the key
+            the key could not be looked up in the state
         """
         ...
 
 
 class Readers(Protocol):
-    """What can be read from the daemon. Everything here is called from the event loop, and from threads."""
+    """What the web layer reads from the daemon. Called from the event loop and from threads."""
 
     def snapshot(self) -> DriftSnapshot:
-        """The latest evaluation."""
+        """Return the latest evaluation."""
         ...
 
     def status(self) -> Status:
-        """The daemon's own state, now."""
+        """Return the current state of the daemon."""
         ...
 
     def now_ms(self) -> int:
-        """The wall clock that the snapshot's instants are of."""
+        """Return the time of the clock that the snapshot's instants come from."""
         ...
 
     def track(self, monitor: MonitorSnapshot, features: Sequence[int], windows: Sequence[int], span_ms: int) -> Track:
-        """Some features and windows of a monitor, or of a segment, over the last `span_ms`; empty where not known."""
+        """Return the history of some features and windows of a monitor or segment over the last `span_ms`."""
         ...
 
     def since(self, monitor: MonitorSnapshot) -> Mapping[str, Mapping[int, int]]:
-        """Since when each drifting feature has been so: milliseconds by index of the severity."""
+        """Return since when each drifting feature has been drifting: milliseconds by index of the severity."""
         ...
 
     def configuration(self) -> str:
-        """The configuration as resolved, without secrets."""
+        """Return the resolved configuration, without secrets."""
         ...
 
     async def exposition(self, openmetrics: bool, gzip: bool) -> bytes:
-        """Every metric, in Prometheus text or OpenMetrics, compressed or not."""
+        """Return every metric as Prometheus text or OpenMetrics, compressed or not."""
         ...
 
     async def reload(self) -> list[str]:
-        """Load the configuration again; the problems that kept it from being used (none: it is in use)."""
+        """Reload the configuration; return the problems that prevented it (none: the new one is in use)."""
         ...
 
 
 class GuardEvents(Protocol):
-    """Hears what the guard does; reasons are words from a bounded set."""
+    """Receives what the guard does; reasons are words from a bounded set."""
 
     def http_connections(self, n_open: int) -> None:
-        """So many connections are open."""
+        """Called with the number of open connections whenever it changes."""
         ...
 
     def http_refused(self, reason: str) -> None:
-        """A connection was refused: there are too many in all (``connections``) or of one client (``client``)."""
+        """Called for a refused connection: too many in all (``connections``) or from one client (``client``)."""
         ...
 
     def http_evicted(self, reason: str) -> None:
-        """A connection took too long: ``header``, ``body``, ``answer``, ``idle`` or ``write``."""
+        """Called for a connection that took too long: ``header``, ``body``, ``answer``, ``idle`` or ``write``."""
         ...

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1 protocol under a guard: limits on what is read before there is an answer, and errors in JSON."""
+"""Uvicorn's HTTP/1.1 protocol under a guard: limits on what is read before an answer is due, and errors as JSON."""
 
 import asyncio
 import sys
@@ -13,31 +13,31 @@ from uvicorn.server import ServerState
 from kldrift.web.answers import encode
 from kldrift.web.guard import Guard, Waiting
 
-#: Request line and headers; httptools itself has no limit.
+#: Maximum size of the request line and headers; httptools itself has no limit.
 MAX_HEAD_BYTES = 16 * 1024
-#: Each is two objects of its own, however short.
+#: Maximum number of header fields; each costs two objects, however short it is.
 MAX_FIELDS = 128
-#: Requests that wait behind the one being answered; the connection ends after them.
+#: Maximum number of pipelined requests waiting for the one being answered; after them the connection ends.
 MAX_PIPELINED = 128
-#: What chunks may have besides their data (sizes, extensions, trailers): so much a byte of data, and at the beginning.
+#: Allowance for chunk framing (sizes, extensions, trailers): a multiple of the data, and a fixed amount.
 _FRAMING_RATIO, _FRAMING_BYTES = 8, 16 * 1024
 
 _TOO_LATE: dict[Waiting, tuple[int, str]] = {
-    "header": (408, "expected the end of the headers in time, got only a part; send the request again, at once"),
-    "body": (408, "expected the rest of the body in time, it stalled; nothing of it was taken, send it again"),
+    "header": (408, "timed out waiting for the end of the headers; send the request again without pauses"),
+    "body": (408, "timed out waiting for the rest of the body; no samples were accepted, send it again"),
     "answer": (
         503,
-        "the request could not be answered in time; send it again later (samples that were sent may be counted still)",
+        "the request could not be answered in time; retry later (samples that were sent may still be counted)",
     ),
 }
 
 
 class _StopParsing(Exception):
-    """The rest of what came is not looked at."""
+    """Raised to discard the rest of the received data."""
 
 
 def _unacknowledged_bytes(transport: asyncio.Transport) -> int:
-    """What the system holds for the client: megabytes, of which it takes more from us only once a third is gone."""
+    """Return how much the kernel still buffers for the client; it accepts more only once a third has been sent."""
     connection = transport.get_extra_info("socket")
     if sys.platform != "linux" or connection is None:
         return 0
@@ -46,15 +46,15 @@ def _unacknowledged_bytes(transport: asyncio.Transport) -> int:
 
     try:
         return int.from_bytes(fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, bytes(4)), sys.byteorder)
-    except OSError:  # closed meanwhile
+    except OSError:  # closed in the meantime
         return 0
 
 
 class _OneWrite(asyncio.Transport):
-    """A transport that writes the head of a response together with what follows it.
+    """A transport that writes the head of a response together with its body.
 
-    uvicorn writes head and body apart, and uvloop sends each at once: two system calls and two segments. One
-    raises the rate of an empty handler by 3 to 6 %.
+    Uvicorn writes head and body separately, and uvloop sends each at once: two system calls and two segments. A single
+    write raises the rate of an empty handler by 3 to 6 %.
     """
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -64,30 +64,30 @@ class _OneWrite(asyncio.Transport):
         self._ended = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Keep a head back, else write it and `data`; nothing after `end`."""
+        """Hold a head back until there is more to write; after `end`, write nothing."""
         if self._ended:
             return
         if self._head:
             self._transport.write(self._head + data)
             self._head = b""
-        elif data[:9] == b"HTTP/1.1 " and data[9:10] != b"1":  # 100 Continue must go out
+        elif data[:9] == b"HTTP/1.1 " and data[9:10] != b"1":  # 100 Continue must be sent at once
             self._head = bytes(data)
         else:
             self._transport.write(data)
 
     @property
     def ended(self) -> bool:
-        """Whether the last answer is written and only the client's end is waited for."""
+        """Whether the last answer is written and only the client has yet to close."""
         return self._ended
 
     def flush(self) -> None:
-        """Write a head that nothing follows (HEAD, 204)."""
+        """Write a head that has no body (HEAD, 204)."""
         if self._head:
             self._transport.write(self._head)
             self._head = b""
 
     def end(self, answer: bytes) -> None:
-        """Write the last answer, and go on reading: to close while the client sends would destroy it on its way."""
+        """Write the last answer but keep reading: closing while the client sends could destroy the answer."""
         self._head = b""
         self.write(answer)
         self.flush()
@@ -101,15 +101,15 @@ class _OneWrite(asyncio.Transport):
         self._transport.close()
 
     def is_closing(self) -> bool:
-        """Whether nothing more is written."""
+        """Return whether nothing more will be written."""
         return self._ended or self._transport.is_closing()
 
     def abort(self) -> None:
-        """As the transport has it, as all that follows."""
+        """Pass through to the transport, as do the methods below."""
         self._transport.abort()
 
     def get_write_buffer_size(self) -> int:
-        """Bytes that the client has not taken."""
+        """Return the number of bytes not yet handed to the kernel."""
         return self._transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
@@ -117,11 +117,11 @@ class _OneWrite(asyncio.Transport):
         self._transport.pause_reading()
 
     def resume_reading(self) -> None:
-        """Go on reading."""
+        """Resume reading."""
         self._transport.resume_reading()
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
-        """Addresses, TLS."""
+        """Return addresses and TLS details."""
         return self._transport.get_extra_info(name, default)
 
 
@@ -130,7 +130,7 @@ class Protocol(HttpToolsProtocol):
 
     Parameters
     ----------
-    before : called before the guard is asked, which has known the connection until now as another
+    before : called before the connection is passed to the guard, which until then knows it under another object
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Protocol(HttpToolsProtocol):
     # --- the connection --------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        """Let the guard decide; one too many only hears that it is."""
+        """Ask the guard for admission; a refused connection is only told why."""
         if self._before is not None:
             self._before()
         self._one_write = _OneWrite(transport)
@@ -165,31 +165,31 @@ class Protocol(HttpToolsProtocol):
             super().connection_made(self._one_write)
         else:
             self.transport = self._one_write
-            self._refuse(503, "too many connections are open; keep connections alive and share them, then try again")
+            self._refuse(503, "too many connections are open; reuse connections, then retry")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Count it no more."""
+        """Tell the guard that the connection is gone."""
         self._guard.gone(self)
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
-        """The client does not take what is written."""
+        """Note that the client does not read what is written."""
         super().pause_writing()
         self._guard.unread(self)
 
     def resume_writing(self) -> None:
-        """The client has taken most of it."""
+        """Note that the client has read most of what was written."""
         super().resume_writing()
         self._guard.read(self)
 
-    # --- what comes ------------------------------------------------------------------------------
+    # --- receiving -------------------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        """Parse `data`; refuse a head, a chunk's size or a trailer that does not end.
+        """Parse `data`; refuse headers, chunk sizes or trailers without end.
 
-        Only what comes while one and the same head is being read counts towards its size: the parser tells where
-        a head ends, not where it begins within `data`. A head that comes with more than it may have is measured
-        when it is whole.
+        Only data received while the same head is being read counts towards its size: the parser reports where a head
+        ends, not where it begins within `data`. A head that arrives together with more data than a head may have is
+        measured once it is complete.
         """
         if self._deaf:
             return
@@ -229,7 +229,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse_head()
             raise _StopParsing
         if len(self.pipeline) >= MAX_PIPELINED:
-            # RFC 9112, section 9.6: the client sends again what was not answered before the connection's end
+            # RFC 9112, section 9.6: the client resends whatever was unanswered when the connection closed.
             self._end_behind(self.pipeline[0][0])
             raise _StopParsing
         if not self.parser.should_upgrade():
@@ -238,34 +238,34 @@ class Protocol(HttpToolsProtocol):
     def _stay_with_http1(self, rest: bytes) -> None:
         """Parse the request again without its offer to upgrade.
 
-        The parser takes no body after such a head, but clients (Java's) send one: an offer may be ignored.
+        The parser reads no body after such an offer, but clients (Java's) send one; a server may ignore the offer.
         """
         method = self.parser.get_method()
         if method == b"CONNECT":
-            self._refuse(405, "expected a request for a path of this server, got CONNECT; this is no proxy")
+            self._refuse(405, "expected a request for a path of this server, got CONNECT; this is not a proxy")
             return
         self.parser = httptools.HttpRequestParser(self)
         fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
         self.data_received(b"%s %s HTTP/1.1\r\n%s\r\n%s" % (method, self.url, b"".join(fields), rest))
 
     def on_body(self, body: bytes) -> None:
-        """A piece of a body, without what frames it."""
+        """Count a piece of a body, without its framing."""
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The next head begins here."""
+        """Expect the next head."""
         self._in_head = True
         if not self.parser.should_upgrade():
             super().on_message_complete()
 
-    # --- what goes -------------------------------------------------------------------------------
+    # --- answering -------------------------------------------------------------------------------
 
     def on_response_complete(self) -> None:
-        """The whole response is written, or will be now; as uvicorn has it, but for two things.
+        """Finish a response and start the next request, as uvicorn does, with two differences.
 
-        There is no timer for what comes next: the guard looks. And no more is read while requests wait behind this
-        one: each answer would let a whole buffer of further ones in.
+        There is no keep-alive timer, since the guard sweeps. And nothing more is read while pipelined requests are
+        waiting; otherwise each answer would let another buffer full of requests in.
         """
         self._one_write.flush()
         self.server_state.total_requests += 1
@@ -277,7 +277,7 @@ class Protocol(HttpToolsProtocol):
             self.flow.resume_reading()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer data that is not HTTP."""
         self._refuse(400, f"expected an HTTP/1.1 request; {msg}")
 
     def _refuse_head(self) -> None:
@@ -287,15 +287,16 @@ class Protocol(HttpToolsProtocol):
         )
 
     def _end_behind(self, cycle: RequestResponseCycle) -> None:
-        """Make this answer the last one; what comes meanwhile is read and dropped, or closing would destroy it."""
+        """Make this answer the last one, and drop data that still arrives: closing now could destroy the answer."""
         cycle.keep_alive = False
         self._deaf = True
         self.flow.resume_reading()
 
     def _refuse(self, status: int, message: str) -> None:
-        """Answer once more, listen to nothing, and have the guard close the connection soon.
+        """Send a last answer, ignore all further data, and let the guard close the connection soon.
 
-        An answer that is due before goes out instead, as the last one: the client must not take this one for it.
+        If an earlier request is still unanswered, its answer is sent instead: the client must not mistake this one
+        for it.
         """
         if self._one_write.is_closing():
             return
@@ -319,12 +320,12 @@ class Protocol(HttpToolsProtocol):
             cycle.message_event.set()
         if self.flow is not None:
             self.flow.resume_writing()
-            self.flow.resume_reading()  # or its client's end would not be seen
+            self.flow.resume_reading()  # otherwise we would not notice that the client closes
 
-    # --- what the guard asks ---------------------------------------------------------------------
+    # --- for the guard ---------------------------------------------------------------------------
 
     def waits_for(self) -> Waiting:
-        """What the connection waits for."""
+        """Return what the connection is waiting for."""
         cycle = self.cycle
         if self._one_write.ended:
             return "refused"
@@ -334,23 +335,23 @@ class Protocol(HttpToolsProtocol):
             return "body" if cycle.more_body and not self.flow.read_paused else "answer"
         if not self._in_head:
             return "rest"
-        # Each head has a scope of its own, made at its first byte.
+        # Each request has its own scope, made at its first byte.
         if cycle is None or self.scope is not cycle.scope:
             return "header"
         return "idle"
 
     def progress_bytes(self, waiting: Waiting) -> int:
-        """Bytes of bodies that came, or that were taken by the client."""
+        """Return a counter of the body bytes received, or of the bytes read by the client."""
         if waiting != "write":
             return self._body_bytes
         return -self.unsent_bytes() - _unacknowledged_bytes(self._one_write)
 
     def unsent_bytes(self) -> int:
-        """What the client has not read."""
+        """Return the number of bytes that the client has yet to read."""
         return self._one_write.get_write_buffer_size()
 
     def evict(self, waiting: Waiting) -> None:
-        """End the connection; a client that has begun to send hears why."""
+        """End the connection; a client that has started to send is told why."""
         cycle = self.cycle
         in_answer = cycle is not None and cycle.response_started and not cycle.response_complete
         if waiting in _TOO_LATE and self.scope is not None and not in_answer:

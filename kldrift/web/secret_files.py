@@ -8,24 +8,24 @@ from typing import Protocol
 
 from kldrift.errors import ConfigError
 
-#: Told what should be changed but hinders nothing.
+#: Called with what should be changed but does not prevent anything.
 Warn = Callable[[str], None]
 
 _MAX_BYTES = 1 << 20
-#: How often files are looked at for changes.
+#: Interval at which files are checked for changes.
 _LOOK_SECONDS = 10.0
 
 
 def read_secret(path: Path, key: str, warn: Warn) -> bytes:
-    """The content of a file with secrets; `key` is where the configuration names it.
+    """Read a file with secrets, which the configuration names at `key`.
 
-    That others may read it is worth a warning only: Kubernetes and Docker mount secrets so. That others may write it
-    is an error: whoever can would let themselves in.
+    If others can read it, that is only worth a warning: Kubernetes and Docker mount secrets that way. If others can
+    write it, that is an error: they could let themselves in.
 
     Raises
     ------
     ConfigError
-        it is no readable file of at most 1 MiB, or everyone may write it
+        it is not a readable file of at most 1 MiB, or everyone can write it
     """
     content = read_file(path, key)
     mode = stat.S_IMODE(path.stat().st_mode)
@@ -37,15 +37,15 @@ def read_secret(path: Path, key: str, warn: Warn) -> bytes:
 
 
 def read_file(path: Path, key: str) -> bytes:
-    """The content of a file that the configuration names at `key`.
+    """Read a file that the configuration names at `key`.
 
     Raises
     ------
     ConfigError
-        it is no readable file of at most 1 MiB
+        it is not a readable file of at most 1 MiB
     """
     try:
-        if not path.is_file():  # to open a pipe would wait for its writer
+        if not path.is_file():  # opening a pipe would block until somebody writes to it
             got = "something else" if path.exists() else "nothing"
             raise ConfigError([f"{path}: expected a file, got {got}; correct {key} or make the file"])
         with path.open("rb") as file:
@@ -61,31 +61,31 @@ def read_file(path: Path, key: str) -> bytes:
 
 
 class Reloadable(Protocol):
-    """Something made from files that can be made anew while it is in use."""
+    """Something loaded from files that can be reloaded while in use."""
 
     @property
     def files(self) -> Sequence[Path]:
-        """What it is made from."""
+        """The files it is loaded from."""
         ...
 
     def load(self) -> Callable[[], None]:
-        """Read the files and test what they hold; calling the result puts it to use.
+        """Read and check the files; calling the result puts them into use.
 
         Raises
         ------
         ConfigError
-            with every problem; what is in use stays
+            with every problem; what is in use stays in use
         """
         ...
 
 
 class Watch:
-    """Looks whether files have changed, and loads what is made from them.
+    """Checks whether files have changed, and reloads what depends on them.
 
     Parameters
     ----------
-    watched : loaded already
-    on_reload : told the problems after each loading; none: it is in use
+    watched : already loaded
+    on_reload : called after each reload with the problems; none: the new files are in use
     """
 
     def __init__(self, watched: Sequence[Reloadable], on_reload: Callable[[Sequence[str]], None]) -> None:
@@ -94,9 +94,9 @@ class Watch:
         self._seen = [_signature(each.files) for each in watched]
 
     def look(self) -> None:
-        """Look once."""
+        """Check once."""
         for i, each in enumerate(self._watched):
-            # taken before the loading, so that a change during it is seen next time
+            # taken before loading, so that a change during loading is noticed next time
             signature = _signature(each.files)
             if signature == self._seen[i]:
                 continue
@@ -109,14 +109,14 @@ class Watch:
                 self._on_reload(())
 
     async def run(self) -> None:
-        """Look every ten seconds, until cancelled."""
+        """Check every ten seconds until cancelled."""
         while self._watched:
             await asyncio.sleep(_LOOK_SECONDS)
-            await asyncio.to_thread(self.look)  # a network file system may let it wait
+            await asyncio.to_thread(self.look)  # a network file system may block
 
 
 def _signature(paths: Sequence[Path]) -> list[tuple[int, ...]]:
-    """What changes when a file does, or when another takes its place (a mounted secret is a chain of links)."""
+    """Return what changes when a file is changed or replaced (a mounted secret is a chain of links)."""
     found: list[tuple[int, ...]] = []
     for path in paths:
         try:

@@ -1,4 +1,4 @@
-"""Serves the application: the listening socket, uvicorn, and an orderly end."""
+"""Serve the application: the listening socket, uvicorn, and an orderly shutdown."""
 
 import asyncio
 import contextlib
@@ -17,12 +17,12 @@ from kldrift.web.protocol import Protocol
 from kldrift.web.tls import TlsServer
 
 _BACKLOG = 1024
-#: For what is in flight at the end; the daemon has ten seconds in all.
+#: Time for requests in flight at shutdown; the daemon has ten seconds in all.
 _GRACE_SECONDS = 8
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
-    """The event loop to run the server in: uvloop where there is one. For ``asyncio.Runner(loop_factory=…)``."""
+    """Make the event loop for the server, uvloop where available; for ``asyncio.Runner(loop_factory=…)``."""
     if sys.platform == "win32":
         return asyncio.new_event_loop()
     import uvloop
@@ -31,9 +31,9 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening socket, so that an address that cannot be had is known before anything is built.
+    """Open the listening socket, so that an unusable address is found before anything is built.
 
-    Clients that connect before the server starts wait for it. Port 0 takes a free one.
+    Clients that connect before the server starts wait for it. Port 0 picks a free port.
 
     Raises
     ------
@@ -55,7 +55,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(bound_address)
-        # Not until it listens does Linux refuse the address to others.
+        # Linux refuses the address to others only once the socket listens.
         listening.listen(_BACKLOG)
         listening.setblocking(False)
     except OSError as error:
@@ -73,7 +73,7 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: the daemon has its own; with a guard, also over the handshakes of TLS."""
+    """Uvicorn without its signal handlers, since the daemon has its own; TLS handshakes are guarded too."""
 
     def __init__(self, config: uvicorn.Config, guard: Guard) -> None:
         super().__init__(config)
@@ -84,7 +84,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's for given sockets; but it would not know of a connection before its handshake."""
+        """Start as uvicorn does with given sockets, but know of connections before their handshakes."""
         await self.lifespan.startup()
         loop, config = asyncio.get_running_loop(), self.config
 
@@ -97,7 +97,7 @@ class _Server(uvicorn.Server):
                 self.servers.append(await loop.create_server(connection, sock=listening, backlog=config.backlog))
             else:
                 secured = TlsServer(listening, config.ssl, self._guard, connection)
-                self.servers.append(secured)  # type: ignore[arg-type]  # it has what is asked of one
+                self.servers.append(secured)  # type: ignore[arg-type]  # it has all that uvicorn uses of one
         self.started = True
 
 
@@ -107,7 +107,7 @@ class WebServer:
     Parameters
     ----------
     app : answers every request
-    listening : from `bind`; the server owns it from now on
+    listening : from `bind`; the server takes ownership
     grace_seconds : how long `stop` waits for requests in flight
     tls : for HTTPS
     guard : limits connections and evicts them
@@ -124,7 +124,7 @@ class WebServer:
         self._listening = listening
         self._guard = guard or Guard()
         self._sweep: asyncio.TimerHandle | None = None
-        #: The port that was bound.
+        #: The bound port.
         self.port: int = listening.getsockname()[1]
         self._server = _Server(
             uvicorn.Config(
@@ -137,7 +137,7 @@ class WebServer:
                 server_header=False,
                 access_log=False,
                 log_config=None,
-                # Below that, every malformed request would write a line.
+                # At lower levels, every malformed request would write a line.
                 log_level="error",
                 backlog=_BACKLOG,
                 timeout_graceful_shutdown=grace_seconds,
@@ -149,7 +149,7 @@ class WebServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Answer requests from now on."""
+        """Start answering requests."""
         self._serving = asyncio.create_task(self._server.serve(sockets=[self._listening]), name="web server")
         while not self._server.started:
             if self._serving.done():
@@ -163,7 +163,7 @@ class WebServer:
         self._guard.sweep()
 
     async def stop(self) -> None:
-        """Accept no more, answer what is in flight, and close; after the grace time, answer the rest 503."""
+        """Stop accepting, answer what is in flight, and close; after the grace time, answer the rest with 503."""
         if self._serving is None:
             self._listening.close()
             return
@@ -172,6 +172,6 @@ class WebServer:
         if self._sweep is not None:
             self._sweep.cancel()
         self._guard.close()
-        # uvicorn cancels what is left but does not wait for it.
+        # Uvicorn cancels the remaining requests but does not wait for them.
         if left := set(self._server.server_state.tasks):
             await asyncio.wait(left, timeout=1)

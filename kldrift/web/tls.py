@@ -1,4 +1,4 @@
-"""TLS: the server's certificate, the clients' authority, and how they are exchanged while connections are open."""
+"""TLS: the server's certificate, the clients' authority, and replacing them while connections are open."""
 
 import asyncio
 import contextlib
@@ -14,8 +14,8 @@ from kldrift.errors import ConfigError
 from kldrift.web.guard import Guard, Waiting
 from kldrift.web.secret_files import Warn, read_file, read_secret
 
-#: Why a handshake failed: no certificate of the client; one that its authority did not sign or that has expired;
-#: HTTP without TLS; the client does not accept ours; what else there is (an old version, no common cipher).
+#: Why a handshake failed: the client sent no certificate; one that has expired or that the authority did not sign; plain
+#: HTTP; the client rejects our certificate; anything else (an old version, no common cipher).
 HandshakeFailure = Literal["no_certificate", "bad_certificate", "plain_http", "refused_by_client", "other"]
 HANDSHAKE_FAILURES: tuple[HandshakeFailure, ...] = (
     "no_certificate",
@@ -25,9 +25,9 @@ HANDSHAKE_FAILURES: tuple[HandshakeFailure, ...] = (
     "other",
 )
 
-#: For the client's farewell.
+#: Time for the client's close_notify.
 _END_SECONDS = 1.0
-#: Until a connection is accepted again after one could not be.
+#: Pause after a connection could not be accepted.
 _PAUSE_SECONDS = 1.0
 _PEM_END = b"-----END CERTIFICATE-----"
 _PEM_BEGIN = b"-----BEGIN CERTIFICATE-----"
@@ -36,16 +36,16 @@ _SEQUENCE, _VERSION, _UTC_TIME = 0x30, 0xA0, 0x17
 
 
 class Tls:
-    """What the server shows and asks for in a handshake; `context` stays the same object over a reload.
+    """What the server presents and requires in a handshake; `context` is the same object across reloads.
 
     Parameters
     ----------
-    certificate, key : PEM; behind the certificate those of the authorities between it and the root
-    client_ca : the authority that clients have to have a certificate of; None: they need none
-    key_password_file : what the key is encrypted with
-    on_certificate : told when the certificate in use expires, Unix seconds
-    on_failure : told why a handshake failed
-    warn : told what should be changed
+    certificate, key : PEM; the certificate is followed by those of the intermediate authorities
+    client_ca : the authority that must have signed the clients' certificates; None: clients need none
+    key_password_file : holds the password of an encrypted key
+    on_certificate : called with the expiry of the certificate in use, in Unix seconds
+    on_failure : called with the reason why a handshake failed
+    warn : called with what should be changed
 
     Raises
     ------
@@ -76,17 +76,17 @@ class Tls:
 
     @property
     def context(self) -> ssl.SSLContext:
-        """For the listening socket, once and for all."""
+        """The context for the listening socket, which never changes."""
         return self._exchangeable
 
     @property
     def files(self) -> Sequence[Path]:
-        """The certificate and what belongs to it."""
+        """The certificate, its key, and the files that go with them."""
         given = (self._certificate, self._key, self._client_ca, self._key_password_file)
         return [path for path in given if path is not None]
 
     def load(self) -> Callable[[], None]:
-        """Make a new context; calling the result uses it for new connections, while open ones go on as they are.
+        """Make a new context; calling the result uses it for new connections, and leaves open ones alone.
 
         Raises
         ------
@@ -111,7 +111,7 @@ class Tls:
 def load_context(
     certificate: Path, key: Path, client_ca: Path | None, key_password_file: Path | None, warn: Warn
 ) -> tuple[ssl.SSLContext, float]:
-    """The context of a server, with Python's choice of ciphers and TLS 1.2 or later; and when its certificate expires.
+    """Make a server context with Python's choice of ciphers and TLS 1.2 or later; also return the certificate's expiry.
 
     Raises
     ------
@@ -145,19 +145,19 @@ def load_context(
 
 
 def _ask_for_certificates(context: ssl.SSLContext, client_ca: Path) -> None:
-    """Require one of this authority."""
+    """Require client certificates signed by this authority."""
     read_file(client_ca, "server.tls.client_ca")
     try:
         context.load_verify_locations(client_ca)
     except (ssl.SSLError, OSError):
-        context.verify_mode = ssl.CERT_NONE  # what follows decides
+        context.verify_mode = ssl.CERT_NONE  # decided below
     if not context.cert_store_stats()["x509_ca"]:
         _refuse(client_ca, "the certificate of an authority in PEM", "none", "name the one that signs the clients'")
     context.verify_mode = ssl.CERT_REQUIRED
 
 
 class _PasswordNeeded(Exception):
-    """The key is encrypted; without a callback OpenSSL would ask on the terminal."""
+    """Report that the key is encrypted; without a callback, OpenSSL would prompt on the terminal."""
 
 
 def _no_password() -> bytes:
@@ -169,14 +169,14 @@ def _refuse(path: Path, expected: str, got: str, remedy: str) -> NoReturn:
 
 
 def _refuse_chain(error: Exception, certificate: Path, key: Path) -> NoReturn:
-    """Tell which of the two files is wrong."""
+    """Report which of the two files is wrong."""
     reason = getattr(error, "reason", None) or str(error)
     if reason == "KEY_VALUES_MISMATCH":
         _refuse(key, f"the key of the certificate in {certificate}", "that of another", "replace both files together")
     _refuse(
         key,
         f"the certificate in {certificate} and its key, both in PEM",
-        f"what OpenSSL does not take ({reason})",
+        f"files that OpenSSL rejects ({reason})",
         "correct the files",
     )
 
@@ -185,22 +185,22 @@ def _refuse_chain(error: Exception, certificate: Path, key: Path) -> NoReturn:
 
 
 class _Exchangeable(ssl.SSLContext):
-    """A context whose new connections are those of `current`.
+    """A context that makes new connections with the context `current`.
 
-    An event loop keeps the context that it was given, and asks it for the TLS side of each connection: asyncio and
-    uvloop both by `wrap_bio`. To load another certificate into the same context would leave the old authorities in
-    it, and a certificate without its key when the files change in between.
+    An event loop keeps the context it was given and asks it for the TLS side of each connection; both asyncio and
+    uvloop call `wrap_bio`. Loading another certificate into the same context would leave the old authorities in it,
+    and could leave a certificate without its key if the files change in between.
     """
 
     current: ssl.SSLContext
 
     def wrap_bio(self, *arguments: Any, **named: Any) -> ssl.SSLObject:
-        """The TLS side of a new connection."""
+        """Make the TLS side of a new connection."""
         return self.current.wrap_bio(*arguments, **named)
 
 
 class _Handshaking:
-    """A connection until its handshake is done: for the guard one that has not sent its head yet."""
+    """A connection during its handshake; to the guard it looks like one that has not sent its headers yet."""
 
     n_requests = 0
 
@@ -208,32 +208,33 @@ class _Handshaking:
         self._accepted = accepted
 
     def waits_for(self) -> Waiting:
-        """The time for a head counts anew behind the handshake."""
+        """Wait for the headers, for which the time starts anew after the handshake."""
         return "header"
 
     def progress_bytes(self, waiting: Waiting) -> int:  # noqa: ARG002  # as the guard calls it
-        """None that count."""
+        """Count no progress."""
         return 0
 
     def unsent_bytes(self) -> int:
-        """None that count."""
+        """Have nothing unsent."""
         return 0
 
     def evict(self, waiting: Waiting) -> None:  # noqa: ARG002
-        """End the connection, for both sides, without a word: that would take the handshake."""
+        """Abort the connection without an answer, which would need the handshake to be complete."""
         with contextlib.suppress(OSError):
             self._accepted.shutdown(socket.SHUT_RDWR)
 
 
 class TlsServer:
-    """Accepts connections, shows them to the guard and shakes hands; has what uvicorn asks of an `asyncio.Server`.
+    """Accepts connections, registers them with the guard and performs their handshakes.
 
-    That one would not tell of a connection before the end of its handshake: one client could hold any number.
+    It offers what uvicorn needs of an `asyncio.Server`, which would not report a connection before the end of its
+    handshake, so that one client could hold any number of them.
 
     Parameters
     ----------
-    listening : does not block; it is not closed here
-    make_protocol : what a connection goes on with; given what to call before the guard is asked again
+    listening : non-blocking; it is not closed here
+    make_protocol : makes the protocol for after the handshake, given a callback that it calls before it asks the guard
     """
 
     def __init__(
@@ -253,7 +254,7 @@ class TlsServer:
         self._accept_on()
 
     def close(self) -> None:
-        """Accept no more, and end the handshakes."""
+        """Stop accepting, and abort the handshakes."""
         self._loop.remove_reader(self._listening)
         if self._pause is not None:
             self._pause.cancel()
@@ -269,12 +270,12 @@ class TlsServer:
         self._loop.add_reader(self._listening, self._accept)
 
     def _accept(self) -> None:
-        """Take one connection; the event loop calls again while there are more."""
+        """Accept one connection; the event loop calls again while more are waiting."""
         try:
             accepted, address = self._listening.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return
-        except OSError:  # no more files may be open; it would be tried again at once, and for ever
+        except OSError:  # too many open files; without a pause this would be retried in a tight loop
             self._loop.remove_reader(self._listening)
             self._pause = self._loop.call_later(_PAUSE_SECONDS, self._accept_on)
             return
@@ -294,7 +295,7 @@ class TlsServer:
             await self._loop.connect_accepted_socket(
                 lambda: self._make_protocol(end), accepted, ssl=self._context, ssl_shutdown_timeout=_END_SECONDS
             )
-        except OSError:  # it was told of, or the client went away
+        except OSError:  # already reported, or the client went away
             pass
         finally:
             end()
@@ -302,14 +303,14 @@ class TlsServer:
 
 
 def _handshake_class(on_failure: Callable[[HandshakeFailure], None]) -> type[ssl.SSLObject]:
-    """A connection's TLS side that tells why its handshake failed."""
+    """The TLS side of a connection, which reports why its handshake failed."""
 
     class Handshake(ssl.SSLObject):
         def do_handshake(self) -> None:
             try:
                 super().do_handshake()
             except (ssl.SSLWantReadError, ssl.SSLWantWriteError, ssl.SSLEOFError):
-                raise  # the last one: whoever only looks whether the port is open
+                raise  # end of file: somebody who only checks whether the port is open
             except ssl.SSLError as error:
                 on_failure(_failure(error))
                 raise
@@ -332,12 +333,12 @@ def _failure(error: ssl.SSLError) -> HandshakeFailure:
 
 
 def _expires(chain: bytes) -> float:
-    """``notAfter`` of the first certificate of a PEM file, Unix seconds.
+    """Return ``notAfter`` of the first certificate in a PEM file, in Unix seconds.
 
     Certificate ::= SEQUENCE { tbsCertificate SEQUENCE { [0] version, serialNumber, signature, issuer,
     validity SEQUENCE { notBefore, notAfter }, … }, … }   (RFC 5280, section 4.1)
 
-    The `ssl` module reads it of verified certificates only.
+    The `ssl` module reads it from verified certificates only.
     """
     pem = chain[chain.index(_PEM_BEGIN) : chain.index(_PEM_END) + len(_PEM_END)]
     der = ssl.PEM_cert_to_DER_cert(pem.decode("ascii"))
@@ -354,7 +355,7 @@ def _expires(chain: bytes) -> float:
 
 
 def _element(der: bytes) -> tuple[int, bytes, bytes]:
-    """Tag and content of the first element, and what follows it."""
+    """Split off the first element: its tag, its content, and the bytes after it."""
     tag, length, at = der[0], der[1], 2
     if length & 0x80:
         at += length & 0x7F

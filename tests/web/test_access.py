@@ -151,8 +151,8 @@ def test_a_refusal_says_what_to_do(door):
     assert lacking.status_code == 403
     assert "www-authenticate" not in lacking.headers
     assert lacking.json() == {
-        "error": "expected credentials with the scope read, got those of ingest with ingest; send others, or have the "
-        "scope added to its line"
+        "error": "expected credentials with the scope read, got those of ingest with ingest; use other credentials, "
+        "or have the scope added to theirs"
     }
 
 
@@ -165,7 +165,7 @@ def test_only_schemes_that_can_succeed_are_offered(tmp_path):
     answer = users.read(bearer("read"))
     assert answer.status_code == 401
     assert answer.headers.get_list("www-authenticate") == ['Basic realm="kldrift", charset="UTF-8"']
-    assert answer.json()["error"] == "expected credentials, got another scheme; send an Authorization of Basic"
+    assert answer.json()["error"] == "expected credentials, got another scheme; use Basic"
 
 
 # --- what is sent ----------------------------------------------------------------------------------
@@ -321,7 +321,7 @@ def test_lines_as_apaches_htpasswd_writes_them_let_their_users_in(door):
     assert door.read(basic("umlaut", "päss: wörd")).status_code == 200
     assert door.read(basic("umlaut", "päss: wör")).status_code == 401
     assert [warning.rpartition("users: ")[2] for warning in door.warnings if "quick" in warning] == [
-        "the bcrypt cost of quick is only 5; make it again with -C 10"
+        "the bcrypt cost of quick is only 5; hash the password again with -C 10"
     ]
 
 

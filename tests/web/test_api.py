@@ -33,12 +33,12 @@ def test_healthy_and_ready():
     assert Service().get("/-/ready").status_code == 200
     hung = Service(readers=FakeReaders(hung="nothing has been counted for 90 s")).get("/-/healthy")
     assert hung.status_code == 503
-    assert hung.json()["error"] == "hung: nothing has been counted for 90 s; start the daemon anew"
+    assert hung.json()["error"] == "hung: nothing has been counted for 90 s; restart the daemon"
     waiting = Service(readers=FakeReaders(ready=False))
     assert waiting.get("/-/healthy").status_code == 200
     answer = waiting.get("/-/ready")
     assert answer.status_code == 503
-    assert answer.json()["error"] == "not ready: kernels are being compiled; ask again later"
+    assert answer.json()["error"] == "not ready: kernels are being compiled; retry later"
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
@@ -383,8 +383,8 @@ def test_a_feature_name_may_hold_any_character(encoded):
             "expected a known window, got '11h'; did you mean '1h'? known: '5m', '1h'",
         ),
         ("/api/v1/monitors/%ff", "expected a name in percent-encoded UTF-8, got '%ff'; encode it as UTF-8"),
-        ("/nowhere/ü", "nothing is at '/nowhere/%C3%BC'; GET / lists what there is"),
-        ("/api/v1/monitors/", "nothing is at '/api/v1/monitors/'; GET / lists what there is"),
+        ("/nowhere/ü", "nothing found at '/nowhere/%C3%BC'; GET / lists the endpoints"),
+        ("/api/v1/monitors/", "nothing found at '/api/v1/monitors/'; GET / lists the endpoints"),
     ],
 )
 def test_what_is_not_known_is_404_with_what_is(path, error):

@@ -68,17 +68,17 @@ def test_users_with_the_lines_of_htpasswd(tmp_path):
 
 def test_a_cheap_password_hash_is_worth_a_warning(tmp_path):
     _, warnings = loaded(tmp_path, users=f"grafana:{HASH}:read\n")
-    assert warnings == [f"{tmp_path}/users: the bcrypt cost of grafana is only 4; make it again with -C 10"]
+    assert warnings == [f"{tmp_path}/users: the bcrypt cost of grafana is only 4; hash the password again with -C 10"]
 
 
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        (TOKEN, "expected NAME SCOPES TOKEN, got 1 words; write these three with spaces between"),
-        (f"a read {TOKEN} {TOKEN}", "expected NAME SCOPES TOKEN, got 4 words; write these three with spaces between"),
+        (TOKEN, "expected NAME SCOPES TOKEN, got 1 words; separate the three by spaces"),
+        (f"a read {TOKEN} {TOKEN}", "expected NAME SCOPES TOKEN, got 4 words; separate the three by spaces"),
         (
             f"a read,ingst {TOKEN}",
-            "expected scopes among ingest, read and admin, got something else; put commas between, no spaces",
+            "expected scopes among ingest, read and admin, got something else; separate them by commas, without spaces",
         ),
         (
             f"{TOKEN}{TOKEN} read a-name-that-is-long",
@@ -98,7 +98,7 @@ def test_a_cheap_password_hash_is_worth_a_warning(tmp_path):
                 "got something else; make one with: openssl rand -hex 32"
             ),
         ),
-        (f"b read {'c' * 20}", "expected each token once, got one of a line above again; make a new one"),
+        (f"b read {'c' * 20}", "expected each token once, got the token of an earlier line; make a new one"),
     ],
 )
 def test_a_bad_line_of_tokens_is_named_by_its_number(tmp_path, line, words):
@@ -125,12 +125,12 @@ def test_a_bad_line_of_tokens_is_named_by_its_number(tmp_path, line, words):
         ),
         (
             f"a:{HASH.replace('$04$', '$20$')}:read",
-            "expected a bcrypt cost of 4 to 14, got 20; take 10 (htpasswd -C 10)",
+            "expected a bcrypt cost of 4 to 14, got 20; use 10 (htpasswd -C 10)",
         ),
-        (f"ok:{HASH}:read", "expected each user once, got one of a line above again; remove one of the lines"),
+        (f"ok:{HASH}:read", "expected each user once, got the user of an earlier line; remove one of the two"),
         (
             f"a:{HASH}:write",
-            "expected scopes among ingest, read and admin, got something else; put commas between, no spaces",
+            "expected scopes among ingest, read and admin, got something else; separate them by commas, without spaces",
         ),
         (
             f"ü:{HASH}:read",

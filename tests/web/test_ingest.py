@@ -137,7 +137,7 @@ def test_a_corrupt_encoding_is_400_and_nothing_is_submitted():
     service = Service()
     answer = service.post(b"not gzip at all", content_encoding="gzip")
     assert answer.status_code == 400
-    assert "expected a whole gzip body" in answer.json()["error"]
+    assert "expected a complete gzip body" in answer.json()["error"]
     assert service.ingest.bodies == []
     assert service.held_bytes == 0
 

@@ -484,7 +484,7 @@ def broken(name):
     [
         ("other_key", "tls.key: expected the key of the certificate in .*tls.crt, got that of another; replace both"),
         ("cut_short", "tls.crt: expected a certificate in PEM, got none; begin the file with the server's certificate"),
-        ("empty_key", "tls.key: expected the certificate in .*tls.crt and its key, both in PEM, got what OpenSSL"),
+        ("empty_key", "tls.key: expected the certificate in .*tls.crt and its key, both in PEM, got files that"),
         ("absent", "tls.crt: expected a file, got nothing; correct server.tls.certificate or make the file"),
         ("expired", "tls.crt: expected a valid certificate, got one that expired on 20..-..-..; renew it"),
         ("encrypted", "tls.key: expected a key without encryption, got an encrypted one; name its server.tls.key_pass"),
