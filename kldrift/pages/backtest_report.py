@@ -16,13 +16,13 @@ from kldrift.pages.templating import render, report_css
 from kldrift.records.snapshots import Track
 from kldrift.records.types import FloatArray, IntArray
 
-#: Sections that are open at first, of features with alarms; features that are drawn at all.
+#: Number of features with alarms whose sections are open at first, and number of features that have charts.
 OPEN_SECTIONS, DRAWN = 5, 100
 
-#: Alarms in the table.
+#: Maximum number of alarms in the table.
 LISTED = 500
 
-#: Points of a line; a chart draws as many without thinning them out itself, so that its time begins and ends with ours.
+#: Maximum number of points of a line, not more than charts draw unthinned, so that their time axis matches ours.
 POINTS = 400
 
 _STRIP_HEIGHT = 10
@@ -37,7 +37,7 @@ class _Window:
 
 @dataclass(frozen=True, slots=True)
 class _Section:
-    """All of one feature."""
+    """One feature in full."""
 
     index: int
     feature: FeatureResult
@@ -87,7 +87,7 @@ def backtest_report(outcome: Outcome, track: Track, words: Sequence[str], snippe
 
 
 def verdict(outcome: Outcome) -> str:
-    """In a sentence how often it would have paged at the configured warning tolerances."""
+    """Say in a sentence how often it would have paged at the configured warning tolerances."""
     if not outcome.decided:
         return f"Undecided throughout {outcome.weeks:.3g} weeks."
     rung = next(rung for rung in outcome.ladder if rung.configured == "warning")
@@ -131,9 +131,9 @@ def _window(outcome: Outcome, track: Track, f: int, w: int) -> _Window:
 
 
 def thinned(lower: FloatArray, kl: FloatArray) -> IntArray:
-    """Indices of at most `POINTS` steps: the first, the last, and of each stretch the one with the largest bound.
+    """Return the indices of at most `POINTS` steps: the first, the last, and the largest bound of each stretch.
 
-    Where none is decided the largest divergence.
+    Where no bound is decided, the largest divergence.
     """
     n = lower.size
     if n <= POINTS:
@@ -146,7 +146,7 @@ def thinned(lower: FloatArray, kl: FloatArray) -> IntArray:
 
 
 def strip(alarms: Sequence[Alarm], at_ms: IntArray, every_ms: int) -> Markup:
-    """When a series was in alarm, on the time axis of the timeline below it; nothing without alarms."""
+    """Draw when a series was in alarm, on the time axis of the timeline below; nothing without alarms."""
     first, last = int(at_ms[0]), int(at_ms[-1])
     if not alarms or last <= first:
         return Markup("")
@@ -163,5 +163,5 @@ def strip(alarms: Sequence[Alarm], at_ms: IntArray, every_ms: int) -> Markup:
 
 
 def _at(ms: int) -> str:
-    """``2026-01-31 08:15``, of the instant behind a step's last millisecond."""
+    """``2026-01-31 08:15``, of the instant after a step's last millisecond."""
     return datetime.fromtimestamp((ms + 1) / 1000, UTC).strftime("%Y-%m-%d %H:%M")

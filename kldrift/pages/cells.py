@@ -1,4 +1,4 @@
-"""The cells of a series as a chart takes them."""
+"""The cells of a series, as charts need them."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""The rows of the monitor page: features by how certainly they drift."""
+"""The rows of the monitor page: features ranked by how much drift is certain."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from kldrift.records.divergences import KL
 from kldrift.records.snapshots import MonitorSnapshot, Track
 from kldrift.records.types import FloatArray, IntArray
 
-#: Index of the severity: what is critical has been a warning at least as long.
+#: Index of the severity: whatever is critical has been a warning for at least as long.
 _WARNING = 0
 
-#: Points of a sparkline.
+#: Number of points of a sparkline.
 SLOTS = 40
 
 
 @dataclass(frozen=True, slots=True)
 class FeatureRow:
-    """One feature as a table shows it; figures are those of `window`.
+    """One feature as tables show it; the figures are those of `window`.
 
     Parameters
     ----------
     index : in the monitor
-    state : over all windows the verdict; of one window the side of the tolerances on which its lower bound is
-    window : where the lower bound is largest, else the divergence
-    since_ms : since when the verdict has been a drift without a break, None where it is none
+    state : the verdict over all windows, or for a single window the tolerance that its lower bound exceeds
+    window : the one with the largest lower bound, or with the largest divergence where none is decided
+    since_ms : start of the uninterrupted verdict of drift; None without one
     """
 
     index: int
@@ -51,13 +51,13 @@ def rank(
     window: str | None = None,
     most: int | None = None,
 ) -> list[FeatureRow]:
-    """The features, first those that certainly drift most: by the lower bound, then by the divergence.
+    """Rank the features by state, then by lower bound, then by divergence.
 
     Parameters
     ----------
-    since : since when features drift, by name and index of the severity
-    window : None for the window of each feature in which it drifts most
-    most : rows wanted, None for all
+    since : since when features have been drifting, by name and index of the severity
+    window : None: for each feature, the window in which it drifts most
+    most : maximum number of rows; None for all
     """
     lower = np.where(np.isnan(monitor.lower), -np.inf, monitor.lower)
     kl = np.where(np.isnan(monitor.divergences[:, :, KL]), -np.inf, monitor.divergences[:, :, KL])
@@ -74,7 +74,7 @@ def rank(
 
 
 def _largest(lower: FloatArray, kl: FloatArray) -> IntArray:
-    """For each feature the window with the largest bound, or where none is decided the largest divergence."""
+    """Return for each feature the window with the largest bound, or the largest divergence where none is decided."""
     decided = np.isfinite(lower).any(axis=0)
     return np.asarray(np.where(decided, lower.argmax(axis=0), kl.argmax(axis=0)))
 
@@ -102,16 +102,16 @@ def _row(monitor: MonitorSnapshot, f: int, w: int, word: State, since: Mapping[s
 
 
 def counted(states: Sequence[State]) -> dict[State, int]:
-    """How many features are in each state."""
+    """Count the features in each state."""
     return {word: states.count(word) for word in STATES}
 
 
 def evenly(track: Track) -> FloatArray:
-    """The largest lower bound of each feature in equal stretches of time, over the windows of `track`.
+    """Return the largest lower bound of each feature over the windows of `track`, in equal stretches of time.
 
     Returns
     -------
-    values : (SLOTS or fewer, F) float64, from the first point there is to the last; NaN where there was none
+    values : (SLOTS or fewer, F) float64, from the first point to the last; NaN where there are none
     """
     n = track.at_ms.size
     if n == 0:

@@ -16,7 +16,7 @@ from kldrift.pages.templating import render, report_css
 from kldrift.records.divergences import DIVERGENCES, OTHER_DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot
 
-#: Sections that are open at first, of features that drift.
+#: Number of drifting features whose sections are open at first.
 OPEN_SECTIONS = 5
 
 
@@ -92,7 +92,7 @@ def comparison_report(
 
 
 def verdict(states: Sequence[str]) -> str:
-    """In a sentence how many features drift."""
+    """Say in a sentence how many features drift."""
     n, critical, warning = len(states), states.count("critical"), states.count("warning")
     features = "1 feature" if n == 1 else f"{n:,} features"
     if critical + warning == 0:

@@ -1,4 +1,4 @@
-"""The templates, and how they write figures."""
+"""The templates, and how they format figures."""
 
 from dataclasses import Field, fields
 from datetime import UTC, datetime
@@ -31,7 +31,7 @@ def render(page: Page, **surroundings: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    """The environment of all templates: everything is escaped, an unknown name is an error."""
+    """Make the environment of all templates: everything is escaped, and an unknown name is an error."""
     templates = files("kldrift.pages") / "templates"
     made = Environment(
         loader=FunctionLoader(lambda name: (templates / name).read_text(encoding="utf-8")),
@@ -46,7 +46,7 @@ def _environment() -> Environment:
 
 
 def static(name: str) -> str:
-    """A file of ``static/``."""
+    """Return a file of ``static/``."""
     return (files("kldrift.pages") / "static" / name).read_text(encoding="utf-8")
 
 
@@ -56,7 +56,7 @@ def report_css() -> Markup:
 
 
 def nats(value: float) -> str:
-    """``0.0123``, ``8.7200``, ``0.00034``, ``1.2e-5``, ``0``; a dash where there is none."""
+    """Format a divergence: ``0.0123``, ``8.7200``, ``0.00034``, ``1.2e-5``, ``0``; a dash for NaN."""
     return f"{value:.4f}" if 0.001 <= abs(value) < 10 else number(value, 3 if abs(value) >= 10 else 2)
 
 
@@ -66,27 +66,27 @@ def fixed(value: float) -> str:
 
 
 def share(value: float) -> str:
-    """``1.2 %``; a dash where there is none."""
+    """Format a share: ``1.2 %``; a dash for NaN."""
     return "–" if isnan(value) else "0" if value == 0 else f"{100 * value:.3g} %"
 
 
 def count(value: float) -> str:
-    """``12,345``; ``∞`` for what is known exactly."""
+    """Format a count: ``12,345``; ``∞`` for the size of a reference that is known exactly."""
     return f"{value:,.0f}" if isfinite(value) else "∞" if isinf(value) else "–"
 
 
 def instant(at_ms: int) -> str:
-    """``2026-01-31 08:15:00``, UTC."""
+    """Format an instant: ``2026-01-31 08:15:00``, UTC."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def lasting(ms: int) -> str:
-    """``45 s``, ``12 min``, ``3 h``, ``2 d``: whole ones."""
+    """Format a duration in whole units: ``45 s``, ``12 min``, ``3 h``, ``2 d``."""
     seconds = max(0, ms // 1000)
     size, unit = next(((size, unit) for size, unit in _SECONDS if seconds >= size), _SECONDS[-1])
     return f"{seconds // size} {unit}"
 
 
 def encoded(name: str) -> str:
-    """A name as a part of a path or of a query; what is not valid Unicode cannot be asked for."""
+    """Encode a name for a path or query; names that are not valid Unicode cannot be requested."""
     return quote(name, safe="", errors="replace")

@@ -14,7 +14,7 @@ from kldrift.errors import ConfigError
 from kldrift.web.guard import Guard, Waiting
 from kldrift.web.secret_files import Warn, read_file, read_secret
 
-#: Why a handshake failed: the client sent no certificate; one that has expired or that the authority did not sign; plain
+#: Why a handshake failed: no client certificate; one that has expired or that the authority did not sign; plain
 #: HTTP; the client rejects our certificate; anything else (an old version, no common cipher).
 HandshakeFailure = Literal["no_certificate", "bad_certificate", "plain_http", "refused_by_client", "other"]
 HANDSHAKE_FAILURES: tuple[HandshakeFailure, ...] = (

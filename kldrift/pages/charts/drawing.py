@@ -1,4 +1,4 @@
-"""What all charts are drawn with: numbers in few characters, ticks, paths, texts in their place."""
+"""What all charts share: short numbers, ticks, paths, positioned texts."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,12 +8,12 @@ from markupsafe import Markup, escape
 #: Ticks are multiples of these, times a power of ten.
 _STEPS = (1, 2, 5, 10)
 
-#: Digits that tell neighbouring edges apart, at most.
+#: Maximum number of digits used to tell neighbouring edges apart.
 _MOST_DIGITS = 10
 
 
 def short(value: float) -> str:
-    """A coordinate, rounded to 0.1: ``12``, ``3.5``, ``.5``, ``-.5``."""
+    """Format a coordinate, rounded to 0.1: ``12``, ``3.5``, ``.5``, ``-.5``."""
     text = f"{value:.1f}".removesuffix(".0")
     if text == "-0":
         return "0"
@@ -21,12 +21,12 @@ def short(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A place between 0 and 100 in the width of a chart: ``12.5%``."""
+    """Format a horizontal position, 0 to 100 % of the width of a chart: ``12.5%``."""
     return f"{value:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """A number for people: ``0.0123``, ``1200000``, ``1.2e-7``, ``∞``."""
+    """Format a number for display: ``0.0123``, ``1200000``, ``1.2e-7``, ``∞``."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
@@ -39,12 +39,12 @@ def number(value: float, digits: int = 3) -> str:
 
 
 def share(value: float) -> str:
-    """A share in per cent: ``12.3 %``."""
+    """Format a share as a percentage: ``12.3 %``."""
     return f"{number(100 * value)} %"
 
 
 def numbers(values: Sequence[float]) -> list[str]:
-    """Numbers with as many digits as it takes to tell them apart; those of a point bin are as good as equal."""
+    """Format numbers with enough digits to tell them apart; the edges of a point bin count as equal."""
     distinct = len({number(value, _MOST_DIGITS) for value in values})
     for digits in range(3, _MOST_DIGITS):
         texts = [number(value, digits) for value in values]
@@ -54,45 +54,45 @@ def numbers(values: Sequence[float]) -> list[str]:
 
 
 def ticks(maximum: float, count: int) -> list[float]:
-    """0 and at most `count` multiples of a round number above it; the last is `maximum` or beyond."""
+    """Return 0 and at most `count` multiples of a round number; the last is `maximum` or more."""
     if not 0 < maximum < math.inf:
         return [0.0, 1.0]
     magnitude = 10.0 ** math.floor(math.log10(maximum / count))
-    # A hair more than the maximum over the count is still the step: 0.3 / 3 is not 0.1.
+    # Allow for rounding: 0.3 / 3 is slightly less than 0.1.
     step = next(step * magnitude for step in _STEPS if step * magnitude * count >= maximum * (1 - 1e-9))
     return [i * step for i in range(min(count, math.ceil(maximum / step * (1 - 1e-9))) + 1)]
 
 
 def finite(value: float, otherwise: float = 0.0) -> float:
-    """The value, or `otherwise` where it is NaN or infinite."""
+    """Return the value, or `otherwise` if it is NaN or infinite."""
     return value if math.isfinite(value) else otherwise
 
 
 def text(words: str, x: float, y: float, *classes: str) -> Markup:
-    """A text at x per cent of the width and y px; classes as in ``charts.css`` (`chart-end`, `chart-minor` …)."""
+    """Place a text at x per cent of the width and y px; classes as in ``charts.css`` (`chart-end`, `chart-minor` …)."""
     names = Markup(' class="{}"').format(" ".join(classes)) if classes else Markup("")
     return Markup('<text x="{}" y="{}"{}>{}</text>').format(percent(x), short(y), names, words)
 
 
 def line(y: float, class_name: str) -> Markup:
-    """A horizontal line across the chart."""
+    """Draw a horizontal line across the chart."""
     return Markup('<line class="{}" x2="100%" y1="{}" y2="{}"/>').format(class_name, short(y), short(y))
 
 
 def path(data: str, class_name: str) -> Markup:
-    """A path; nothing where there is nothing to draw."""
+    """Draw a path; nothing if it has no data."""
     return Markup('<path class="{}" d="{}"/>').format(class_name, data) if data else Markup("")
 
 
 def stretched(content: Iterable[Markup], width: float, top: float, height: float) -> Markup:
-    """Paths in a box `width` units wide that stretches to the width of the chart, its height in px."""
+    """Put paths into a box `width` units wide that stretches to the width of the chart; its height is in px."""
     return Markup(
         '<svg y="{0}" height="{1}" width="100%" viewBox="0 0 {2} {1}" preserveAspectRatio="none">{3}</svg>'
     ).format(short(top), short(height), short(width), Markup("").join(content))
 
 
 def chart(label: str, height: float, class_name: str, content: Iterable[Markup]) -> Markup:
-    """The outer SVG: as wide as its place, `height` px high, named for those who do not see it."""
+    """Make the outer SVG: as wide as its container, `height` px high, labelled for screen readers."""
     return Markup('<svg class="{}" width="100%" height="{}" role="img" aria-label="{}">{}</svg>').format(
         class_name, short(height), escape(label), Markup("").join(content)
     )

@@ -1,4 +1,4 @@
-"""The live distribution against the reference, and what each cell contributes to the divergence."""
+"""The live distribution against the reference, and the contribution of each cell to the divergence."""
 
 import math
 from collections.abc import Sequence
@@ -22,20 +22,20 @@ from kldrift.pages.charts.drawing import (
     ticks,
 )
 
-#: More bins than these are drawn as so many, neighbours merged.
+#: Maximum number of bins drawn; with more, neighbours are merged.
 MOST_BINS = 64
 
-#: More categories than these are drawn as these, and the rest together.
+#: Maximum number of categories drawn; the rest are merged into one row.
 MOST_CATEGORIES = 24
 
-#: Edges with a label; every second one makes room where it is narrow.
+#: Maximum number of labelled edges; on narrow screens every second label is hidden.
 _EDGE_LABELS = 8
 
 _TOP, _SHARES, _CONTRIBUTIONS = 22, 132, 44
 _ROW = 20
-#: Where the bars of shares and of contributions begin, and how long they are, in per cent of the width.
+#: Start and length of the bars of shares and of contributions, in per cent of the width.
 _SHARE_LEFT, _SHARE_WIDTH, _NATS_LEFT, _NATS_WIDTH = 34, 36, 75, 25
-#: Letters of a label; what does not fit the column is clipped.
+#: Maximum length of a label; what does not fit the column is clipped.
 _LABEL_LETTERS = 32
 
 
@@ -62,7 +62,7 @@ class Cell:
 
 
 def legend() -> Markup:
-    """What the colours of a histogram mean."""
+    """Explain the colours of a histogram."""
     return Markup(
         '<p class="chart-legend"><span class="chart-key chart-key-live"></span> live'
         ' <span class="chart-key chart-key-reference"></span> reference'
@@ -71,7 +71,7 @@ def legend() -> Markup:
 
 
 def histogram(cells: Sequence[Cell], label: str) -> Markup:
-    """Bins as columns of equal width, categories and what has no bin as rows; with the contribution of each.
+    """Draw bins as columns of equal width, categories and special cells as rows, each with its contribution.
 
     Quantile bins are equally full, not equally wide: the share of each is what the divergence is computed from, and a
     reference that is flat shows where the live data is not. What has no bin and no rows is not drawn.
@@ -94,7 +94,7 @@ def histogram(cells: Sequence[Cell], label: str) -> Markup:
 
 
 def thumbnail(cells: Sequence[Cell], label: str) -> Markup:
-    """A histogram in the size of a word: the live shares filled, the reference a line."""
+    """Draw a histogram the size of a word: live shares filled, the reference as a line."""
     merged = _merged([cell for cell in cells if _is_drawn(cell)])
     largest = _largest_share(merged)
     return Markup(
@@ -109,12 +109,12 @@ def thumbnail(cells: Sequence[Cell], label: str) -> Markup:
 
 
 def _is_drawn(cell: Cell) -> bool:
-    """What has no bin of its own and no rows is not."""
+    """Return whether a cell is drawn: special cells without rows are not."""
     return cell.kind != "special" or cell.live > 0 or cell.reference > 0
 
 
 def _merged(cells: list[Cell]) -> list[Cell]:
-    """At most `MOST_BINS` cells, neighbours taken together."""
+    """Merge neighbours until at most `MOST_BINS` cells are left."""
     size = -(-len(cells) // MOST_BINS)
     return cells if size <= 1 else [_together(cells[i : i + size]) for i in range(0, len(cells), size)]
 
@@ -133,7 +133,7 @@ def _together(cells: Sequence[Cell], name: str | None = None) -> Cell:
 
 
 def _largest(cells: list[Cell]) -> list[Cell]:
-    """At most `MOST_CATEGORIES` in their order: those of the largest contributions and shares, and the rest in one."""
+    """Keep at most `MOST_CATEGORIES`, in order: those with the largest contributions and shares, the rest merged."""
     if len(cells) <= MOST_CATEGORIES:
         return cells
     by_contribution = sorted(range(len(cells)), key=lambda i: -finite(cells[i].contribution, math.inf))
@@ -148,7 +148,7 @@ def _largest(cells: list[Cell]) -> list[Cell]:
 
 
 def _words(cell: Cell) -> str:
-    """A cell in words, shown where the pointer is."""
+    """Describe a cell for its tooltip."""
     return (
         f"{cell.name}: live {share(cell.live)}, reference {share(cell.reference)},"
         f" contributes {number(cell.contribution)} nats"
@@ -164,7 +164,7 @@ def _largest_contribution(cells: Sequence[Cell]) -> float:
 
 
 def _columns(bins: list[Cell], label: str) -> Markup:
-    """Bins as columns: shares above, contributions below, edges under both."""
+    """Draw bins as columns: shares on top, contributions below, edges under both."""
     n = len(bins)
     marks = ticks(_largest_share(bins), 4)
     top = marks[-1]
@@ -206,7 +206,7 @@ def _columns(bins: list[Cell], label: str) -> Markup:
 
 
 def _bars(heights: Sequence[float], bottom: float) -> str:
-    """Filled bars, one unit wide each, with a gap between; the least that is not nothing is seen."""
+    """Draw filled bars, one unit wide each, with gaps; anything above zero stays visible."""
     return "".join(
         f"M{short(i + 0.1)} {short(bottom)}V{short(bottom - max(height, 0.8))}h.8V{short(bottom)}Z"
         for i, height in enumerate(heights)
@@ -215,7 +215,7 @@ def _bars(heights: Sequence[float], bottom: float) -> str:
 
 
 def _steps(heights: Sequence[float], bottom: float) -> str:
-    """The outline of bars that touch."""
+    """Draw the outline of touching bars."""
     return f"M0 {short(bottom)}" + "".join(f"V{short(bottom - height)}h1" for height in heights) + f"V{short(bottom)}"
 
 
@@ -226,7 +226,7 @@ def _edges(bins: list[Cell], y: float) -> list[Markup]:
         return [text("bins in their order", 0, y + 30, "chart-axis")]
     step = -(-len(bins) // _EDGE_LABELS)
     labelled = list(range(0, len(edges), step))
-    if labelled[-1] != len(bins):  # the last edge has a label: the one before it makes room where it is too close
+    if labelled[-1] != len(bins):  # the last edge is labelled, and replaces the label before it if that is too close
         if len(bins) - labelled[-1] < step / 2 and len(labelled) > 1:
             labelled.pop()
         labelled.append(len(bins))
@@ -241,7 +241,7 @@ def _edges(bins: list[Cell], y: float) -> list[Markup]:
 
 
 def _hovers(bins: list[Cell], height: float) -> list[Markup]:
-    """Invisible columns that tell a bin's numbers."""
+    """Draw invisible columns whose tooltips give the numbers of a bin."""
     width = 100 / len(bins)
     return [
         Markup('<rect class="chart-hover" x="{}" y="{}" width="{}" height="{}"><title>{}</title></rect>').format(
@@ -252,7 +252,7 @@ def _hovers(bins: list[Cell], height: float) -> list[Markup]:
 
 
 def _rows(rows: list[Cell], label: str, scaled_with: Sequence[Cell]) -> Markup:
-    """Cells as rows: name, live share as a bar and the reference's as a mark, contribution; what is special apart."""
+    """Draw cells as rows: name, live share as a bar, reference share as a mark, contribution; special cells apart."""
     largest, nats = _largest_share(rows), _largest_contribution(scaled_with)
     n_own = sum(cell.kind != "special" for cell in rows)
     apart = 8 if 0 < n_own < len(rows) else 0
@@ -273,7 +273,7 @@ def _row(cell: Cell, y: float, largest: float, nats: float) -> Markup:
     reference = percent(_SHARE_LEFT + _SHARE_WIDTH * finite(cell.reference) / largest)
     part = min(1.0, finite(cell.contribution, math.inf) / nats) if nats > 0 else float(math.isinf(cell.contribution))
     content = [
-        # An SVG of its own clips the name at the end of its column.
+        # A nested SVG clips the name at the end of its column.
         Markup('<svg y="{}" width="{}" height="{}"><text class="chart-name{}" y="13">{}</text></svg>').format(
             short(y), percent(_SHARE_LEFT - 2), _ROW, " chart-special" if cell.kind == "special" else "", name
         ),

@@ -1,4 +1,4 @@
-"""A divergence over time in the size of a word. A page has a thousand of them, hence the care for bytes."""
+"""A divergence over time, the size of a word. A page may hold a thousand, so every byte counts."""
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -6,15 +6,15 @@ from markupsafe import Markup, escape
 from kldrift.pages.charts.drawing import short
 from kldrift.records.types import FloatArray
 
-#: Points of a line; more are drawn as the largest of several.
+#: Maximum number of points; with more, each is the largest of several.
 POINTS = 40
 
-#: Its size in ``charts.css``; in any other one it is stretched to this one.
+#: Its size in ``charts.css``; elsewhere it is scaled.
 _WIDTH, _HEIGHT = 120, 24
 
 
 def sparkline(values: FloatArray, tolerance: float, label: str, width: int = _WIDTH, height: int = _HEIGHT) -> Markup:
-    """The course of a divergence, red where it is above its tolerance, which is a thin line.
+    """Draw the trend of a divergence, red above its tolerance, which is a thin line.
 
     The scale is linear from 0 and its own: to the largest value, or twice the tolerance.
 
@@ -34,7 +34,7 @@ def sparkline(values: FloatArray, tolerance: float, label: str, width: int = _WI
     within, beyond = _lines(heights, (points > tolerance).tolist(), step)
     named = f'role="img" aria-label="{escape(label)}"' if label else 'aria-hidden="true"'
     scaled = f' viewBox="0 0 {width} {height}"' if (width, height) != (_WIDTH, _HEIGHT) else ""
-    # charts.css knows the level as the first one. Of what is put in only the label is no number, and it is escaped:
+    # charts.css relies on the level coming first. All values but the label are numbers, and the label is escaped;
     # Markup's own formatting would take a third of the time of a page.
     return Markup(  # noqa: S704
         f'<svg class="spark"{scaled} {named}><path d="M0 {level}H{width}"/><path d="{within}"/>'
@@ -43,7 +43,7 @@ def sparkline(values: FloatArray, tolerance: float, label: str, width: int = _WI
 
 
 def _largest_of_each(values: FloatArray) -> FloatArray:
-    """At most `POINTS` values, each the largest of those it stands for; NaN where there are none."""
+    """Return at most `POINTS` values, each the largest of those it stands for; NaN where there are none."""
     if values.size <= POINTS:
         return values
     starts = np.arange(POINTS) * values.size // POINTS
@@ -54,7 +54,7 @@ def _largest_of_each(values: FloatArray) -> FloatArray:
 
 
 def _lines(heights: list[int | None], over: list[bool], step: int) -> tuple[str, str]:
-    """The pieces of the line between points within the tolerance, and those that touch one above it.
+    """Return the pieces of the line within the tolerance, and those that touch a point above it.
 
     In relative coordinates; stretches of the same slope are one.
     """
@@ -82,12 +82,14 @@ def _lines(heights: list[int | None], over: list[bool], step: int) -> tuple[str,
         else:
             down, n = y - before, 0
         n += 1
-        data.append(f" {n * step}{'' if down < 0 else ' '}{n * down}")  # a minus sign separates as a space does
+        data.append(
+            f" {n * step}{'' if down < 0 else ' '}{n * down}"
+        )  # a minus sign separates numbers as well as a space
         ends[red] = (i * step, y)
         before = y
     return "".join(drawn[False]), "".join(drawn[True])
 
 
 def _move(end: tuple[int, int], x: int, y: int) -> str:
-    """From where the last piece ended."""
+    """Move from the end of the last piece."""
     return f"m{x - end[0]}{'' if y < end[1] else ' '}{y - end[1]}"

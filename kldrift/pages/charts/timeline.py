@@ -12,10 +12,10 @@ from markupsafe import Markup
 from kldrift.pages.charts.drawing import chart, line, number, path, percent, short, stretched, text, ticks
 from kldrift.records.types import FloatArray, IntArray
 
-#: Where the largest value is beyond so many times the critical tolerance, the scale is logarithmic.
+#: The scale is logarithmic if the largest value exceeds the critical tolerance by this factor.
 LOGARITHMIC_FROM = 30
 
-#: Points of a line; more are drawn as the largest of several.
+#: Maximum number of points of a line; with more, each is the largest of several.
 POINTS = 400
 
 _TOP, _HEIGHT, _WIDTH = 8, 168, 1000
@@ -31,7 +31,7 @@ _TIME_STEPS = (
 )
 _TIME_TICKS = 7
 
-#: From such steps on a tick says its year.
+#: Ticks at least this far apart show the year.
 _YEARLY = 91 * _DAY
 
 
@@ -44,7 +44,7 @@ def timeline(
     critical: float,
     label: str,
 ) -> Markup:
-    """The KL divergence as a line in the band between its bounds, and the tolerances as labelled lines.
+    """Draw the KL divergence as a line in the band between its bounds, and the tolerances as labelled lines.
 
     The scale is linear from 0; logarithmic where the largest value is above 30 times the critical tolerance.
 
@@ -86,7 +86,7 @@ def timeline(
 
 
 def _kept(kl: FloatArray) -> IntArray:
-    """Indices of at most `POINTS` values: the largest of each stretch."""
+    """Return the indices of at most `POINTS` values: the largest of each stretch."""
     if kl.size <= POINTS:
         return np.arange(kl.size)
     starts = np.arange(POINTS) * kl.size // POINTS
@@ -97,7 +97,7 @@ def _kept(kl: FloatArray) -> IntArray:
 
 @dataclass(frozen=True, slots=True)
 class _Scale:
-    """Nats to px below the upper end of the plot, rounded to 0.1; `ticks` are (px, text)."""
+    """The vertical scale: nats to px below the top of the plot, rounded to 0.1; `ticks` are (px, text)."""
 
     y: Callable[[FloatArray], FloatArray]
     ticks: list[tuple[int, str]]
@@ -130,7 +130,7 @@ def _scale(values: FloatArray, warning: float, critical: float) -> _Scale:
 
 
 def _stretches(drawn: npt.NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Start and stop of every stretch without a gap."""
+    """Return start and stop of every stretch without a gap."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], drawn, [False]]).astype(np.int8)))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
 
@@ -140,7 +140,7 @@ def _points(x: FloatArray, y: FloatArray) -> str:
 
 
 def _line(x: FloatArray, y: FloatArray, drawn: npt.NDArray[np.bool_]) -> str:
-    # A point without neighbours is a dot: a line of no length with round ends.
+    # A point without neighbours is a dot: a line of zero length with round caps.
     return "".join(
         f"M{_points(x[start:stop], y[start:stop])}{'h0' if stop - start == 1 else ''}"
         for start, stop in _stretches(drawn)
@@ -162,7 +162,7 @@ def _tolerances(scale: _Scale, warning: float, critical: float) -> list[Markup]:
     drawn = []
     for name, tolerance in (("warning", warning), ("critical", critical)):
         y = _TOP + levels[name]
-        # Above its line; the warning's below where the two would touch.
+        # Above its line, but the warning's below it where the two would touch.
         close = name == "warning" and abs(levels["critical"] - levels["warning"]) < _LABEL_HEIGHT
         below = close and y + _LABEL_HEIGHT < _TOP + _HEIGHT
         words = f"{name} {number(tolerance)}"
