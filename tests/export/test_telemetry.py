@@ -11,7 +11,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 import kldrift
 from kldrift.export.logs import JsonFormatter
-from kldrift.export.telemetry import REJECT_REASONS, Telemetry
+from kldrift.export.source_events import REJECT_REASONS
+from kldrift.export.telemetry import Telemetry
 from kldrift.records.samples import BodyResult, Chunk, RowError
 from kldrift.records.snapshots import AddResult
 from tests.export.snapshots import feature, monitor, snapshot

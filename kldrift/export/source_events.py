@@ -1,0 +1,185 @@
+"""Events of the sources: what was decoded, what was rejected, what could not be read."""
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+from kldrift.export.events import Events
+from kldrift.records.samples import BodyResult, Chunk
+from kldrift.records.types import IntArray
+
+#: Reasons for rejecting rows. Their counters start at 0, so that `rate` and `increase` see the first rejection.
+REJECT_REASONS = ("malformed", "not_an_object", "timestamp", "unreadable", "future")
+
+#: Likewise for failures: a pull source cannot be read; an unforeseen error hit a batch of any source.
+_READ, _BATCH = "read", "batch"
+
+# Names of unknown fields come from the input: how many to remember for each monitor, and how much of one to show.
+_MAX_UNKNOWN_FIELDS = 1000
+_MAX_NAME_LENGTH = 100
+
+
+class SourceEvents(Events):
+    """Counts and logs what happens to the sources."""
+
+    def __init__(self, logger: logging.Logger | None = None, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(logger, clock)
+        self._unknown_fields: dict[str, set[str]] = {}
+        self._up: dict[str, bool] = {}
+        self._last_errors: dict[str, str] = {}
+        self._lag_records: dict[str, int] = {}
+        self._lags: dict[str, dict[str, tuple[int | None, int | None]]] = {}  # by source, by stream
+
+    def _configure_sources(self, pull: Collection[str], push: Collection[str]) -> None:
+        """Start the series of these sources at 0 and end those of all others. Only a pull source is up or down."""
+        metrics, sources = self._metrics, (*pull, *push)
+        for source in sources:
+            metrics.samples_received.at(source)
+            metrics.source_errors.at(source, _BATCH)
+            for reason in REJECT_REASONS:
+                metrics.samples_rejected.at(source, reason)
+        for source in pull:
+            metrics.source_up.at(source)
+            metrics.source_errors.at(source, _READ)
+        for of_sources in (metrics.samples_received, metrics.samples_rejected, metrics.source_errors):
+            of_sources.keep(sources)
+        metrics.last_sample.keep(sources)
+        for of_pull in (metrics.source_up, metrics.lag_bytes, metrics.lag_records):
+            of_pull.keep(pull)
+        for state in (self._up, self._last_errors, self._lag_records, self._lags):
+            for gone in state.keys() - set(pull):
+                del state[gone]
+
+    def batch_decoded(self, source: str, accepted: int, rejected: Mapping[str, int]) -> None:
+        """Rows of a source were decoded; `rejected` counts those that were not taken, by reason."""
+        n_rejected = sum(rejected.values())
+        if not accepted + n_rejected:
+            return
+        self._metrics.samples_received.at(source).inc(accepted + n_rejected)
+        self._metrics.last_sample.at(source).set(self._clock())
+        for reason, count in rejected.items():
+            self._rejected(source, reason, count)
+
+    def _rejected(self, source: str, reason: str, count: int) -> None:
+        if not count:
+            return
+        self._metrics.samples_rejected.at(source, reason).inc(count)
+        self._log.repeated(
+            ("rejected", source, reason),
+            logging.WARNING,
+            "rows rejected",
+            {"source": source, "reason": reason, "rows": count},
+        )
+
+    def source_up(self, source: str, up: bool) -> None:
+        """A pull source can be read, or cannot."""
+        self._up[source] = up
+        self._metrics.source_up.at(source).set(up)
+
+    def source_ended(self, source: str) -> None:
+        """A pull source was read to its end; there is nothing more to come."""
+        self._log.event(logging.INFO, "source ended", source=source)
+
+    def source_failed(self, source: str, reason: str, message: str) -> None:
+        """A pull source could not be read; it is down until `source_up` says otherwise."""
+        self.source_up(source, False)
+        self._source_trouble(source, reason, message, logging.ERROR, "source failed")
+
+    def source_error(self, source: str, reason: str, message: str) -> None:
+        """A part of a pull source (one file of many) could not be read; the rest of it goes on."""
+        self._source_trouble(source, reason, message, logging.WARNING, "a part of the source could not be read")
+
+    def _source_trouble(self, source: str, reason: str, message: str, level: int, event: str) -> None:
+        self._last_errors[source] = message
+        self._metrics.source_errors.at(source, reason).inc()
+        self._log.repeated(
+            (event, source, reason),
+            level,
+            event,
+            {"source": source, "reason": reason, "error": message},
+        )
+
+    def source_state(self, source: str) -> tuple[bool, int | None, str | None]:
+        """Whether a pull source can be read, how many records wait (if it knows), and its last error (if any)."""
+        return self._up.get(source, False), self._lag_records.get(source), self._last_errors.get(source)
+
+    def source_lag(self, source: str, chunk: Chunk) -> None:
+        """What of a source waits to be read behind this chunk, as far as it knows: the sum over its streams."""
+        if chunk.lag_bytes is None and chunk.lag_records is None:
+            return
+        with self._lock:
+            lags = self._lags.setdefault(source, {})
+            lags[chunk.stream] = (chunk.lag_bytes, chunk.lag_records)
+            of_bytes = [lag for lag, _ in lags.values() if lag is not None]
+            of_records = [lag for _, lag in lags.values() if lag is not None]
+            if not (chunk.lag_bytes or chunk.lag_records):  # caught up: adds nothing, and files come and go
+                del lags[chunk.stream]
+        if of_bytes:
+            self._metrics.lag_bytes.at(source).set(sum(of_bytes))
+        if of_records:
+            self._lag_records[source] = sum(of_records)
+            self._metrics.lag_records.at(source).set(sum(of_records))
+
+    def source_assigned(self, source: str, streams: Collection[str]) -> None:
+        """A source that shares its streams with others has these now; the lag of the others is theirs."""
+        self._metrics.rebalances.at(source).inc()
+        with self._lock:
+            lags = self._lags.get(source, {})
+            for stream in lags.keys() - set(streams):
+                del lags[stream]
+        self._log.event(logging.INFO, "streams assigned", source=source, streams=len(streams))
+
+    def bodies_decoded(
+        self, source: str, stream: str, bodies: Sequence[BodyResult], offsets: IntArray | None = None
+    ) -> None:
+        """A piece of a pull source was decoded: nobody is answered what was wrong with it, so the log says it.
+
+        Parameters
+        ----------
+        offsets : where each record is in the stream, if that is known
+        """
+        for body in bodies:
+            if body.unreadable is not None:
+                self._log.repeated(
+                    ("unreadable", source, stream),
+                    logging.ERROR,
+                    "a piece of the source could not be read",
+                    {"source": source, "stream": stream, "error": body.unreadable},
+                )
+            elif body.errors:
+                first = body.errors[0]
+                place = stream if offsets is None else f"{stream}/{offsets[first.row]}"
+                self._log.repeated(
+                    ("row_errors", source, stream),
+                    logging.WARNING,
+                    "rows or values of the source could not be read",
+                    {"source": source, "stream": place, "feature": first.feature, "error": first.reason},
+                )
+
+    def batch_failed(self, source: str, error: BaseException) -> None:
+        """An unforeseen error cost a batch: a bug of kldrift's or no memory left."""
+        self._last_errors[source] = f"{type(error).__name__}: {error}"
+        self._metrics.source_errors.at(source, _BATCH).inc()
+        self._log.repeated(
+            ("batch_failed", source, type(error).__name__),
+            logging.ERROR,
+            "a batch was lost to an unforeseen error",
+            {"source": source, "error": f"{type(error).__name__}: {error}"},
+            error,
+        )
+
+    def unknown_fields(self, monitor: str, names: Iterable[str]) -> None:
+        """Rows had fields that the monitor does not know; each is logged once."""
+        with self._lock:
+            known = self._unknown_fields.setdefault(monitor, set())
+            if len(known) >= _MAX_UNKNOWN_FIELDS:
+                return
+            room = _MAX_UNKNOWN_FIELDS - len(known)
+            shown = {name[:_MAX_NAME_LENGTH] for name in names}
+            new = sorted(shown - known)[:room]
+            known.update(new)
+            full = len(known) >= _MAX_UNKNOWN_FIELDS
+        for name in new:
+            self._log.event(logging.INFO, "unknown field ignored", monitor=monitor, field=name)
+        if full:
+            self._log.event(logging.WARNING, "further unknown fields are not listed", monitor=monitor)
