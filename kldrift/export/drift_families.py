@@ -1,4 +1,4 @@
-"""The drift families: names, meanings, and where their values stand in a snapshot."""
+"""The metric families about drift: names, help texts, and where their values are in a snapshot."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -14,23 +14,23 @@ from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
 
-#: What a family has a series for, beside the monitor. `identity` is a feature as well, with the labels of
-#: `kldrift_reference_info`; `mix` is a window of all features.
+#: What a family has a series for within a monitor. `identity` is one per feature, with the labels of
+#: `kldrift_reference_info`; `mix` is one per window.
 Per = Literal["window", "feature", "identity", "severity", "dimension", "mix", "monitor"]
 
-#: What the values tell of: the `reference` and the configuration, which stay as they are from scrape to scrape; the
-#: live `rows`, then of each segment as well; `all_rows`, not of a segment; the `segments`, where there are any.
+#: What the values describe: the `reference` and the configuration, which do not change between scrapes; the live `rows`
+#: of the monitor and of each segment; `all_rows`, of the monitor only; the `segments` themselves, where configured.
 Scope = Literal["reference", "rows", "all_rows", "segments"]
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesShape:
-    """What decides how many series a monitor has when no window is empty and every reference is there.
+    """What determines the number of series of a monitor once no window is empty and every reference exists.
 
     Parameters
     ----------
     kinds : number of features of each kind
-    n_dimensions : dimensions of the features that have their KL exported for each
+    n_dimensions : total dimensions of the features whose KL is exported per dimension
     """
 
     kinds: Mapping[Kind, int]
@@ -41,12 +41,12 @@ class SeriesShape:
 
     @property
     def n_features(self) -> int:
-        """Features of all kinds."""
+        """Number of features of all kinds."""
         return sum(self.kinds.values())
 
     @classmethod
     def of_snapshot(cls, monitor: MonitorSnapshot) -> "SeriesShape":
-        """The shape of a monitor that runs."""
+        """Return the shape of a running monitor."""
         return cls(
             Counter(feature.kind for feature in monitor.features),
             len(monitor.windows),
@@ -57,7 +57,7 @@ class SeriesShape:
 
     @classmethod
     def of_spec(cls, spec: MonitorSpec) -> "SeriesShape":
-        """The shape of a monitor that is configured."""
+        """Return the shape of a configured monitor."""
         return cls(
             Counter(feature.kind for feature in spec.features),
             len(spec.windows),
@@ -68,20 +68,20 @@ class SeriesShape:
 
 
 def is_segmented(monitor: MonitorSnapshot) -> bool:
-    """Whether the monitor has segments; there may be none with rows yet."""
+    """Whether the monitor has segments, even if none of them has rows yet."""
     return bool(monitor.segments) or monitor.segment_mix.size > 0
 
 
 @dataclass(frozen=True, slots=True)
 class DriftFamily:
-    """A family and its values.
+    """A metric family and where its values come from.
 
     Parameters
     ----------
     values : (W, F) for `window`, (F,) for `feature` and `identity`, (F, 2) for `severity` (warning, critical), (n,)
         for `dimension` (by feature, window and dimension), (W,) for `mix`, (1,) for `monitor`; NaN where a series has
         no value
-    rank : families of the lowest rank are left out first when there are too many series; None: never left out
+    rank : families with the lowest rank are dropped first when there are too many series; None: never dropped
     kind : only features of this kind have it
     divergence : only monitors that export it have it
     """
@@ -99,7 +99,7 @@ class DriftFamily:
         return self.divergence in (None, DIVERGENCES[KL], *exported) and (segmented or self.scope != "segments")
 
     def n_series(self, shape: SeriesShape) -> int:
-        """Series of a monitor, those of its segments not among them."""
+        """Return the number of series of a monitor without its segments."""
         if not self.applies(shape.exported, shape.segmented):
             return 0
         n_features = shape.n_features if self.kind is None else shape.kinds.get(self.kind, 0)
@@ -137,12 +137,12 @@ def _thresholds(monitor: MonitorSnapshot) -> FloatArray:
 
 
 def _created_seconds(feature: FeatureInfo) -> float:
-    """NaN where it is not known when the reference was made, or it is still to come."""
+    """NaN where the creation time is unknown, or the reference does not exist yet."""
     return feature.reference_created_ms / 1000 if feature.reference_created_ms > 0 else np.nan
 
 
 def _reference_missing(feature: FeatureInfo) -> float:
-    """Share of missing values in the reference; *missing* is the last cell of every feature."""
+    """Return the share of missing values in the reference; *missing* is the last cell of every feature."""
     counts = feature.reference_counts
     if counts is None:
         probabilities = feature.reference_probabilities
@@ -152,7 +152,7 @@ def _reference_missing(feature: FeatureInfo) -> float:
 
 
 def _dimensions(monitor: MonitorSnapshot) -> FloatArray:
-    """The KL of each dimension, by feature, window and dimension."""
+    """Return the KL of each dimension, by feature, window and dimension."""
     return np.concatenate([np.empty(0), *(monitor.per_dimension[f].ravel() for f in sorted(monitor.per_dimension))])
 
 
@@ -161,7 +161,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_kl_divergence_lower_nats",
-            "Lower bound on the KL divergence at the monitor's confidence, one side, shared by a feature's windows.",
+            "Lower confidence bound of the KL divergence, one-sided; the windows of a feature share the confidence.",
         ),
         "window",
         lambda m: m.lower,
@@ -169,7 +169,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_kl_divergence_upper_nats",
-            "Upper bound on the KL divergence at the monitor's confidence, one side, shared by a feature's windows.",
+            "Upper confidence bound of the KL divergence, one-sided; the windows of a feature share the confidence.",
         ),
         "window",
         lambda m: m.upper,
@@ -178,7 +178,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_drift_log10_p_value",
-            "log10 of the p-value of a divergence within the warning tolerance.",
+            "log10 of the p-value for a true divergence within the warning tolerance.",
         ),
         "window",
         lambda m: m.log10_p_value,
@@ -187,13 +187,13 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_kl_noise_floor_nats",
-            "KL divergence to expect at this number of samples with no drift at all, overdispersion included.",
+            "KL divergence expected from chance alone at this number of samples, including overdispersion.",
         ),
         "window",
         lambda m: m.noise_floor,
     ),
     DriftFamily(
-        _gauge("kldrift_drift_threshold_nats", "Tolerated KL divergence, from the configuration."),
+        _gauge("kldrift_drift_threshold_nats", "Tolerance of the KL divergence, from the configuration."),
         "severity",
         _thresholds,
         scope="reference",
@@ -201,8 +201,8 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_drift_detected",
-            "1 if the feature drifts, else 0; over all windows, with the false discovery rate controlled over the"
-            " monitor's features.",
+            "1 if the feature drifts, else 0. A verdict over all windows, with the false discovery rate controlled over"
+            " the features of the monitor.",
         ),
         "severity",
         lambda m: m.detected,
@@ -215,40 +215,42 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_window_ready",
-            "1 if the window holds enough samples, and the reference is good enough, to judge; else 0.",
+            "1 if the window has enough samples and the reference can support a verdict, else 0.",
         ),
         "window",
         lambda m: m.ready.astype(np.int64),
     ),
     DriftFamily(
-        _gauge("kldrift_missing_ratio", "Share of the window's values that are missing."),
+        _gauge("kldrift_missing_ratio", "Share of missing values in the window."),
         "window",
         lambda m: m.missing_ratio,
         16,
     ),
     DriftFamily(
-        _gauge("kldrift_unseen_ratio", "Share of the window's values that the reference never had."),
+        _gauge("kldrift_unseen_ratio", "Share of values in the window that do not occur in the reference."),
         "window",
         lambda m: m.unseen_ratio,
         14,
         kind="categorical",
     ),
     DriftFamily(
-        _gauge("kldrift_out_of_range_ratio", "Share of the window's values below or above all bins."),
+        _gauge("kldrift_out_of_range_ratio", "Share of values in the window below or above all bins."),
         "window",
         lambda m: m.out_of_range_ratio,
         13,
         kind="numeric",
     ),
     DriftFamily(
-        Family("kldrift_reference_info", "info", "How the divergences are estimated, and against which bins."),
+        Family(
+            "kldrift_reference_info", "info", "How the divergences are estimated, and with which bins and reference."
+        ),
         "identity",
         lambda m: np.ones(len(m.features), dtype=np.int64),
         15,
         scope="reference",
     ),
     DriftFamily(
-        _gauge("kldrift_reference_created_timestamp_seconds", "When the reference was made."),
+        _gauge("kldrift_reference_created_timestamp_seconds", "When the reference was created."),
         "feature",
         _of_features(_created_seconds),
         18,
@@ -257,7 +259,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_reference_rows",
-            "Rows of the reference, +Inf where its distribution is known exactly.",
+            "Rows in the reference, +Inf where its distribution is known exactly.",
         ),
         "feature",
         _of_features(lambda feature: feature.reference_rows),
@@ -265,7 +267,7 @@ DRIFT_FAMILIES = (
         scope="reference",
     ),
     DriftFamily(
-        _gauge("kldrift_reference_missing_ratio", "Share of the reference's values that are missing."),
+        _gauge("kldrift_reference_missing_ratio", "Share of missing values in the reference."),
         "feature",
         _of_features(_reference_missing),
         17,
@@ -279,7 +281,7 @@ DRIFT_FAMILIES = (
         scope="reference",
     ),
     DriftFamily(
-        _gauge("kldrift_segments", "Segments with rows in a window, that of all other values among them."),
+        _gauge("kldrift_segments", "Segments with rows in a window, including the one for all other values."),
         "monitor",
         lambda m: np.array([len(m.segments)], dtype=np.int64),
         scope="segments",
@@ -287,7 +289,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_segment_mix_divergence_nats",
-            "KL divergence of the live shares of the segments from the reference's.",
+            "KL divergence of the live segment shares from those in the reference.",
         ),
         "mix",
         lambda m: m.segment_mix,
@@ -297,7 +299,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_within_segments_divergence_nats",
-            "KL divergence within the segments, weighted by their live shares.",
+            "Mean KL divergence within the segments, weighted by their live shares.",
         ),
         "window",
         lambda m: m.within_segments,
@@ -307,7 +309,7 @@ DRIFT_FAMILIES = (
     DriftFamily(
         _gauge(
             "kldrift_dimension_kl_divergence_nats",
-            "Kullback-Leibler divergence of one dimension of the live window from the reference.",
+            "KL divergence of one dimension of the live window from the reference.",
         ),
         "dimension",
         _dimensions,

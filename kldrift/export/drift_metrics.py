@@ -1,7 +1,7 @@
-"""The drift families of a snapshot, rendered for a scrape.
+"""The exposition of the drift families of a snapshot.
 
-A series without a value is absent, and a family without series is absent with its header. A family is contiguous
-over all monitors, as both formats demand.
+A series without a value is absent, and so is a family without series, header included. Each family is contiguous over
+all monitors, as both formats require.
 """
 
 import operator
@@ -20,14 +20,14 @@ from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapsho
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
 
-#: Series of a scrape beyond which segments, then families, then features are left out.
+#: Limit of series in a scrape; beyond it segments are dropped, then families, then features.
 MAX_SERIES = 50_000
 
 _LAST_EVALUATION = Family(
     "kldrift_last_evaluation_timestamp_seconds", "gauge", "When the divergences were last computed."
 )
 
-# in the order in which they are left out; the segments go after the dimensions
+# in the order in which they are dropped; segments come right after the dimensions
 _DIMENSIONS, *_OPTIONAL_FAMILIES = sorted(
     (f for f in DRIFT_FAMILIES if f.rank is not None), key=lambda f: -1 if f.rank is None else f.rank
 )
@@ -35,7 +35,7 @@ _DIMENSIONS, *_OPTIONAL_FAMILIES = sorted(
 
 @dataclass(frozen=True, slots=True)
 class RenderedDrift:
-    """The families as bytes, how many series they hold, and how many were left out for the limit."""
+    """The families as bytes, the number of series in them, and the number dropped because of the limit."""
 
     body: bytes
     series: int
@@ -43,25 +43,25 @@ class RenderedDrift:
 
 
 class DriftRenderer:
-    """Renders snapshots; keeps each monitor's label sets for as long as its features stay the same objects.
+    """Renders snapshots, and caches the label sets of each monitor as long as its features are the same objects.
 
-    May be called from any thread: what is kept is never changed once it is in use, only replaced.
+    Safe to call from any thread: cached objects are replaced, never modified.
     """
 
     def __init__(self) -> None:
         self._texts: dict[str, _MonitorText] = {}
 
     def render(self, snapshot: DriftSnapshot, openmetrics: bool = False, max_series: int = MAX_SERIES) -> RenderedDrift:
-        """Every family that the snapshot can fill, without the ``# EOF`` of OpenMetrics.
+        """Render every family that has a value in the snapshot, without the ``# EOF`` of OpenMetrics.
 
-        Beyond `max_series`, dimensions are left out first, then segments, those with the fewest rows first, then whole
-        families, those of the lowest rank first; if the ones that are never left out are still too many, features from
-        the end of the configuration. This is decided on the series that all windows have when none is empty, so that
-        it does not come and go as they fill.
+        Beyond `max_series`, dimensions are dropped first, then segments (those with the fewest rows first), then whole
+        families (those with the lowest rank first). If the families that are never dropped are still too many, features
+        are dropped from the end of the configuration. The decision counts the series of windows that are all filled, so
+        that series do not come and go as windows fill.
         """
         cut = _within(snapshot.monitors, max_series)
         texts = {m.name: self._text(m, n) for m, n in zip(snapshot.monitors, cut.n_features, strict=True)}
-        self._texts = texts  # forgets monitors that are gone
+        self._texts = texts  # forgets removed monitors
         shown = [(m, *m.segments[:n]) for m, n in zip(snapshot.monitors, cut.n_segments, strict=True)]
         rows = [texts[own.name].row_labels(segments) for own, *segments in shown]
         pieces: list[bytes] = []
@@ -93,12 +93,12 @@ class DriftRenderer:
 
 
 def render_drift(snapshot: DriftSnapshot, openmetrics: bool = False, max_series: int = MAX_SERIES) -> RenderedDrift:
-    """Render once; see `DriftRenderer.render`."""
+    """Render a single snapshot; see `DriftRenderer.render`."""
     return DriftRenderer().render(snapshot, openmetrics, max_series)
 
 
 def count_series(spec: MonitorSpec) -> int:
-    """Series of a monitor once its windows are full, every reference is there, and it has all the segments it may."""
+    """Return the number of series of a monitor once its windows are full, references exist and segments are used up."""
     shape = SeriesShape.of_spec(spec)
     n_segments = 0 if spec.segments is None else spec.segments.limit + 1
     own = sum(f.n_series(shape) for f in DRIFT_FAMILIES)
@@ -106,12 +106,12 @@ def count_series(spec: MonitorSpec) -> int:
 
 
 def _dimensions_of(monitor: MonitorSnapshot) -> tuple[tuple[int, int], ...]:
-    """Which features have a KL for each dimension: (index, number of dimensions)."""
+    """Return the features with a KL per dimension: (index, number of dimensions)."""
     return tuple((f, monitor.per_dimension[f].shape[1]) for f in sorted(monitor.per_dimension))
 
 
 class _Labels:
-    """The label sets of the series of a monitor's first `n_features` features."""
+    """The label sets of the series of the first `n_features` features of a monitor."""
 
     def __init__(self, monitor: MonitorSnapshot, n_features: int) -> None:
         self._monitor = [("monitor", monitor.name)]
@@ -123,19 +123,19 @@ class _Labels:
         self._made: dict[Per, list[bytes]] = {}
 
     def of_segment(self, segment: str) -> "_Labels":
-        """The same with the label of a segment."""
+        """Return these labels with the label of a segment added."""
         labels = copy(self)
         labels._segment, labels._made = [("segment", segment)], {}  # noqa: SLF001  # of its own class
         return labels
 
     def of(self, per: Per) -> list[bytes]:
-        """Those of a family, in the order of its values."""
+        """Return the label sets of a family, in the order of its values."""
         if per not in self._made:
             self._made[per] = [label_set(self._monitor + labels + self._segment) for labels in self._varying(per)]
         return self._made[per]
 
     def _varying(self, per: Per) -> list[list[tuple[str, str]]]:
-        """The labels that tell the series of a family apart."""
+        """Return the labels that distinguish the series of a family."""
         features = [("feature", feature.name) for feature in self._features]
         windows = [("window", window) for window in self._windows]
         match per:
@@ -166,7 +166,7 @@ def _hashes(feature: FeatureInfo) -> list[tuple[str, str]]:
 
 
 class _RowLabels:
-    """The label sets of a monitor and of the segments that are shown of it, behind one another."""
+    """The label sets of a monitor followed by those of its segments that are shown."""
 
     def __init__(self, own: _Labels, of_segments: Mapping[str, _Labels]) -> None:
         self.of_segments = of_segments
@@ -174,14 +174,14 @@ class _RowLabels:
         self._made: dict[Per, list[bytes]] = {}
 
     def of(self, per: Per) -> list[bytes]:
-        """Those of a family, in the order of its values."""
+        """Return the label sets of a family, in the order of its values."""
         if per not in self._made:
             self._made[per] = list(chain.from_iterable(labels.of(per) for labels in self._parts))
         return self._made[per]
 
 
 class _MonitorText:
-    """What stays the same of a monitor from scrape to scrape: label sets, and the families of its reference.
+    """What does not change between scrapes of a monitor: label sets, and the families of its reference.
 
     Only its first `n_features` features are rendered.
     """
@@ -200,7 +200,7 @@ class _MonitorText:
         self._constant: dict[str, tuple[bytes, int]] = {}
 
     def is_of(self, monitor: MonitorSnapshot, n_features: int) -> bool:
-        """Whether this is the text of the monitor. Features are compared by identity: they hold arrays."""
+        """Whether this belongs to the monitor. Features are compared by identity, since they contain arrays."""
         return (
             self._layout == _layout(monitor, n_features)
             and len(self._features) == len(monitor.features)
@@ -208,7 +208,7 @@ class _MonitorText:
         )
 
     def row_labels(self, segments: Sequence[MonitorSnapshot]) -> _RowLabels:
-        """The labels of the monitor and these segments, made for the ones that the last scrape did not have."""
+        """Return the labels of the monitor and these segments; only those new since the last scrape are built."""
         names = value_labels(segment.segment or "" for segment in segments)
         labels = self._row_labels
         if tuple(labels.of_segments) != names:
@@ -220,11 +220,11 @@ class _MonitorText:
     def lines(
         self, drift_family: DriftFamily, snapshots: Sequence[MonitorSnapshot], row_labels: _RowLabels
     ) -> tuple[bytes, int]:
-        """The sample lines of a family, and how many they are.
+        """Return the sample lines of a family, and their number.
 
         Parameters
         ----------
-        snapshots : the monitor, then the segments that are shown
+        snapshots : the monitor, followed by the segments that are shown
         """
         if not drift_family.applies(snapshots[0].exported, is_segmented(snapshots[0])):
             return b"", 0
@@ -251,7 +251,7 @@ class _MonitorText:
         return sample_lines(drift_family.family.name.encode(), labels, value_texts(values)), len(values)
 
     def _kept(self, drift_family: DriftFamily, snapshot: MonitorSnapshot) -> FloatArray | IntArray:
-        """The values of the features that are rendered, in one dimension."""
+        """Return the values of the rendered features as a one-dimensional array."""
         values = drift_family.values(snapshot)
         if drift_family.per == "window":
             values = values[:, : self._n_features]
@@ -261,15 +261,15 @@ class _MonitorText:
 
 
 def _layout(monitor: MonitorSnapshot, n_features: int) -> tuple[object, ...]:
-    """What label sets depend on beside the features themselves."""
+    """What label sets depend on besides the features themselves."""
     return n_features, monitor.windows, monitor.smoothing, monitor.estimator, _dimensions_of(monitor)
 
 
 @dataclass(frozen=True, slots=True)
 class _Cut:
-    """The families, and the number of features and segments of each monitor, that the limit allows.
+    """The families, and the number of features and segments of each monitor, that fit into the limit.
 
-    `dropped` is how many series are left out.
+    `dropped` is the number of series that do not.
     """
 
     families: list[DriftFamily]
@@ -279,19 +279,19 @@ class _Cut:
 
 
 def _segment_series(shape: SeriesShape) -> int:
-    """Series of one segment."""
+    """Return the number of series of one segment."""
     return sum(f.n_series(shape) for f in DRIFT_FAMILIES if f.scope == "rows")
 
 
 def _within(monitors: Sequence[MonitorSnapshot], max_series: int) -> _Cut:
-    """What of the monitors `max_series` allows."""
+    """Choose what to show of the monitors within `max_series`."""
     shapes = [SeriesShape.of_snapshot(monitor) for monitor in monitors]
     families = list(DRIFT_FAMILIES)
     n_features = [shape.n_features for shape in shapes]
     n_segments = [len(monitor.segments) for monitor in monitors]
     of_segment = [_segment_series(shape) if n else 0 for shape, n in zip(shapes, n_segments, strict=True)]
     sizes = {f.family.name: sum(map(f.n_series, shapes)) for f in DRIFT_FAMILIES}
-    # a monitor's last evaluation and its number of segments are always told
+    # the last evaluation and the number of segments of each monitor are always exported
     always = len(monitors) + sum(sizes[f.family.name] for f in DRIFT_FAMILIES if f.per == "monitor")
     total = len(monitors) + sum(sizes.values()) + sum(map(operator.mul, n_segments, of_segment))
     room = max(max_series, always)
@@ -308,16 +308,17 @@ def _within(monitors: Sequence[MonitorSnapshot], max_series: int) -> _Cut:
         rendered = always
         for i, shape in enumerate(shapes):
             series = sum(f.n_series(shape) for f in families if f.per != "monitor")
-            a_feature = series // shape.n_features if shape.n_features else 0  # families for every kind: all alike
+            # the families left apply to every kind, so all features cost the same
+            a_feature = series // shape.n_features if shape.n_features else 0
             n_features[i] = min(n_features[i], (room - rendered) // a_feature) if a_feature else 0
             rendered += n_features[i] * a_feature
     return _Cut(families, n_features, n_segments, total - rendered)
 
 
 def _leave_out_segments(n_segments: list[int], of_segment: Sequence[int], excess: int) -> int:
-    """Take segments from `n_segments`, the last of each monitor first, until `excess` series are gone; how many are.
+    """Reduce `n_segments`, last segments first, until `excess` series are gone; return the number removed.
 
-    Monitors with more segments lose theirs before others do.
+    Monitors with more segments lose theirs first.
     """
     gone = 0
     for _, i in sorted(((n, i) for i, m in enumerate(n_segments) for n in range(m)), reverse=True):

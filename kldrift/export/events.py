@@ -1,4 +1,4 @@
-"""What all events need: the log, the metrics, a clock."""
+"""What all events share: the log, the metrics and a clock."""
 
 import logging
 import time
@@ -10,7 +10,7 @@ from kldrift.export.self_metrics import SelfMetrics
 
 
 class Events:
-    """The log and the metrics that events go to.
+    """Where events are logged and counted.
 
     Parameters
     ----------

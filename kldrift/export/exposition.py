@@ -15,8 +15,8 @@ import orjson
 
 from kldrift.records.types import FloatArray, IntArray
 
-# Surrogates cannot be written as UTF-8 and control characters break readers and terminals: both are shown as an
-# escape, so that different names stay different series.
+# Surrogates cannot be encoded as UTF-8, and control characters break readers and terminals. Both are written as
+# escapes, so that different names remain different series.
 _UNPRINTABLE = {
     **{code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if code != 0x0A},
     **{code: f"\\u{code:04x}" for code in (0x2028, 0x2029, *range(0xD800, 0xE000))},
@@ -28,28 +28,28 @@ _LABEL_ESCAPES = {
     ord("\n"): "\\n",
 }
 
-#: How the value "" is written, for an empty label is no label to Prometheus.
+#: Written for the value "", because to Prometheus an empty label is an absent one.
 EMPTY = "(empty)"
 
-#: Longer values from the input are cut, in bytes of UTF-8.
+#: Longer values from the input are truncated; bytes of UTF-8.
 MAX_VALUE_BYTES = 200
 
 
 def printable(text: str) -> str:
-    r"""Text as valid UTF-8 with its control characters (but for newline) written as ``\x00``."""
+    r"""Return text that is valid UTF-8, with control characters other than newline written as ``\x00``."""
     return text.translate(_UNPRINTABLE)
 
 
 def escape_label_value(text: str) -> str:
-    r"""Text between the quotes of a label: printable, with ``\``, ``"`` and newline escaped."""
+    r"""Return the text between the quotes of a label: printable, with ``\``, ``"`` and newline escaped."""
     return text.translate(_LABEL_ESCAPES)
 
 
 def value_labels(values: Iterable[str]) -> tuple[str, ...]:
-    """Values from the input as texts that are fit for labels, all different: printable, not empty, not too long.
+    """Turn values from the input into distinct label values: printable, not empty, not too long.
 
-    A value that cannot stand as it is gets a hash of its own, whatever the other values are, so that its series keeps
-    its name when others come and go. The same value twice (a segment named like the one for all others) is numbered.
+    A value that has to be changed gets a hash of the original, whatever the other values are, so that its series keeps
+    its name when others come and go. A repeated value (a segment named like the one for all others) gets a number.
     """
     texts: dict[str, None] = {}
     for value in values:
@@ -75,7 +75,7 @@ def _value_label(value: str) -> str:
 
 
 def label_set(labels: Iterable[tuple[str, str]]) -> bytes:
-    """Labels as ``{a="1",b="2"}``, followed by the space that parts them from the value."""
+    """Return labels as ``{a="1",b="2"}``, followed by the space before the value."""
     return ("{" + ",".join(f'{name}="{escape_label_value(value)}"' for name, value in labels) + "} ").encode()
 
 
@@ -83,7 +83,7 @@ def label_set(labels: Iterable[tuple[str, str]]) -> bytes:
 class Family:
     """A metric family.
 
-    `name` is the name of its samples: with ``_total`` for a counter, with ``_info`` for an info.
+    `name` is the name of its samples: with ``_total`` for a counter and ``_info`` for an info.
     """
 
     name: str
@@ -91,7 +91,7 @@ class Family:
     help: str
 
     def header(self, openmetrics: bool) -> bytes:
-        """The HELP and TYPE lines, in the words of either format."""
+        """Return the HELP and TYPE lines of either format."""
         name, kind = self.name, self.kind
         if openmetrics:
             name = name.removesuffix({"gauge": "", "counter": "_total", "info": "_info"}[kind])
@@ -104,10 +104,10 @@ class Family:
 
 
 def value_texts(values: FloatArray | IntArray) -> list[bytes]:
-    """Shortest exact text of each value, ``+Inf`` and ``-Inf`` where infinite.
+    """Return the shortest exact text of each value, ``+Inf`` and ``-Inf`` where infinite.
 
-    `values` is one-dimensional and holds no NaN. orjson writes an array 20 times as fast as `repr` its elements;
-    that counts at 50,000 series a scrape.
+    `values` is one-dimensional and contains no NaN. orjson writes an array 20 times as fast as `repr` writes its
+    elements, which matters at 50,000 series per scrape.
     """
     if not len(values):
         return []
@@ -120,7 +120,7 @@ def value_texts(values: FloatArray | IntArray) -> list[bytes]:
 
 
 def sample_lines(name: bytes, labels: Sequence[bytes], values: Sequence[bytes]) -> bytes:
-    """One line ``name{labels} value`` for each pair."""
+    """Return one line ``name{labels} value`` for each pair."""
     pieces: list[bytes] = [b"\n"] * (4 * len(values))
     pieces[0::4] = [name] * len(values)
     pieces[1::4] = labels

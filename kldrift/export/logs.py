@@ -1,6 +1,6 @@
 """The log: one event a line on stderr, in logfmt or JSON.
 
-A field of an event is anything passed in `extra`; a secret is not printed, whatever the field or text it is in.
+The fields of an event are whatever is passed in `extra`. Secrets are redacted, whichever field or text holds them.
 """
 
 import json
@@ -39,14 +39,14 @@ _BARE = re.compile(r"[^\s\"=\\]+")
 
 
 def redact(text: str) -> str:
-    """Text with what looks like a secret replaced: URL user information, bearer tokens, ``password=…``."""
+    """Replace what looks like a secret: user information in URLs, bearer tokens, ``password=…``."""
     for pattern, replacement in _SECRET_TEXTS:
         text = pattern.sub(replacement, text)
     return text
 
 
 class _EventFormatter(logging.Formatter):
-    """Collects the fields of a record, in the order time, level, logger, message, extra, exception."""
+    """Base of the formatters: the fields of a record as time, level, logger, message, extra, exception."""
 
     def fields(self, record: logging.LogRecord) -> dict[str, FieldValue]:
         at = datetime.fromtimestamp(record.created, UTC)
@@ -73,18 +73,18 @@ class _EventFormatter(logging.Formatter):
 
 
 class LogfmtFormatter(_EventFormatter):
-    """``ts=… level=warning msg="source failed" source=scores``; a value is quoted where it must be."""
+    """Formatter for ``ts=… level=warning msg="source failed" source=scores``; values are quoted where necessary."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the values hold."""
+        """Return one line, whatever the values contain."""
         return " ".join(f"{_key(name)}={_logfmt(value)}" for name, value in self.fields(record).items())
 
 
 class JsonFormatter(_EventFormatter):
-    """One JSON object a line, ASCII only."""
+    """Formatter for one JSON object per line, ASCII only."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, whatever the values hold."""
+        """Return one line, whatever the values contain."""
         fields = {
             name: repr(value) if isinstance(value, float) and value - value != 0 else value  # NaN, Inf
             for name, value in self.fields(record).items()
@@ -111,9 +111,9 @@ def _logfmt(value: FieldValue) -> str:
 def configure_logging(
     log_format: LogFormat = "logfmt", level: int | str = logging.INFO, stream: TextIO | None = None
 ) -> logging.Handler:
-    """Send every logger's events to `stream` (stderr by default) in one format; replaces an earlier call's handler.
+    """Send the events of all loggers to `stream` (default: stderr); replaces the handler of an earlier call.
 
-    Returns the handler, for whoever must detach it again.
+    Returns the handler, so that it can be detached.
     """
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(LogfmtFormatter() if log_format == "logfmt" else JsonFormatter())
@@ -127,13 +127,13 @@ def configure_logging(
 
 
 class EventLog:
-    """Logs events; one that repeats is told once, then at most once an interval with how often it was not told.
+    """A log that rate-limits repeated events: at most one line per interval, with a count of those suppressed.
 
     Parameters
     ----------
-    interval_seconds : between two lines of the same key
+    interval_seconds : minimum time between two lines with the same key
     clock : seconds
-    max_keys : keys remembered; beyond, the one that was used longest ago is forgotten
+    max_keys : how many keys to remember; beyond that, the least recently logged is forgotten
     """
 
     def __init__(
@@ -147,11 +147,11 @@ class EventLog:
         self._interval_seconds = interval_seconds
         self._clock = clock
         self._max_keys = max_keys
-        self._told: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()  # when last, how many not since
+        self._logged: OrderedDict[Hashable, tuple[float, int]] = OrderedDict()  # when last, how many suppressed since
         self._lock = Lock()
 
     def event(self, level: int, message: str, **fields: FieldValue) -> None:
-        """Log an event that is worth a line each time it happens."""
+        """Log an event that deserves a line each time it happens."""
         self._logger.log(level, message, extra=fields)
 
     def repeated(
@@ -162,19 +162,19 @@ class EventLog:
         fields: Mapping[str, FieldValue],
         error: BaseException | None = None,
     ) -> None:
-        """Log an event that may come many times a second; `key` says which events are the same.
+        """Log an event that may happen many times a second; events with the same `key` are the same.
 
-        The traceback of `error` goes with it.
+        The traceback of `error` is logged with it.
         """
         now = self._clock()
         with self._lock:
-            last, suppressed = self._told.get(key, (None, 0))
+            last, suppressed = self._logged.get(key, (None, 0))
             if last is not None and 0 <= now - last < self._interval_seconds:
-                self._told[key] = (last, suppressed + 1)
+                self._logged[key] = (last, suppressed + 1)
                 return
-            self._told[key] = (now, 0)
-            self._told.move_to_end(key)
-            if len(self._told) > self._max_keys:
-                self._told.popitem(last=False)
+            self._logged[key] = (now, 0)
+            self._logged.move_to_end(key)
+            if len(self._logged) > self._max_keys:
+                self._logged.popitem(last=False)
         extra = {**fields, "suppressed": suppressed} if suppressed else dict(fields)
         self._logger.log(level, message, extra=extra, exc_info=error)

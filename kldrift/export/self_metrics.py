@@ -1,4 +1,4 @@
-"""kldrift's metrics about itself: the instruments, and how they are written for a scrape."""
+"""The metrics kldrift exports about itself, and their exposition."""
 
 import platform
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -19,13 +19,13 @@ Instrument = TypeVar("Instrument", Counter, Gauge, Histogram)
 
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_VALUES_INVALID = Family("kldrift_values_invalid_total", "counter", "Values of the wrong type, not counted.")
+_VALUES_INVALID = Family("kldrift_values_invalid_total", "counter", "Values of the wrong type, which count as missing.")
 
 
 class Labelled(Generic[Instrument]):
-    """The children of a labelled instrument, each looked up once.
+    """The children of a labelled instrument, each looked up only once.
 
-    Label values are made printable: one lone surrogate would otherwise fail the whole scrape.
+    Label values are made printable, since a single lone surrogate would fail the whole scrape.
     """
 
     def __init__(self, instrument: Instrument) -> None:
@@ -33,7 +33,7 @@ class Labelled(Generic[Instrument]):
         self._children: dict[tuple[str, ...], Instrument] = {}
 
     def at(self, *labels: str) -> Instrument:
-        """The child of these label values; it is exported (at 0) from now on."""
+        """Return the child with these label values; from now on it is exported, starting at 0."""
         child = self._children.get(labels)
         if child is None:
             child = self._instrument.labels(*map(printable, labels))
@@ -41,7 +41,7 @@ class Labelled(Generic[Instrument]):
         return child
 
     def keep(self, first_labels: Iterable[str]) -> None:
-        """Stop exporting children whose first label is not among these."""
+        """Stop exporting the children whose first label is not in `first_labels`."""
         kept = frozenset(first_labels)
         for labels in [labels for labels in list(self._children) if labels[0] not in kept]:
             del self._children[labels]
@@ -49,13 +49,13 @@ class Labelled(Generic[Instrument]):
 
 
 class InvalidValues:
-    """Counts of invalid values, a feature each; arrays, because 10,000 counter objects cost 50 ms a scrape."""
+    """Counts of invalid values per feature, in arrays, because 10,000 counter objects cost 50 ms per scrape."""
 
     def __init__(self) -> None:
         self._counts: dict[str, tuple[tuple[str, ...], IntArray, list[bytes]]] = {}
 
     def add(self, monitor: str, features: Sequence[str], counts: IntArray) -> None:
-        """Add (n_features,) counts. A monitor with other features than before keeps those that it still has."""
+        """Add (n_features,) counts. When the features of a monitor change, those that remain keep their totals."""
         known = self._counts.get(monitor)
         if known is None or (known[0] is not features and known[0] != tuple(features)):
             before = {} if known is None else dict(zip(known[0], known[1].tolist(), strict=True))
@@ -65,22 +65,22 @@ class InvalidValues:
         known[1][:] += counts
 
     def keep(self, monitors: Iterable[str]) -> None:
-        """Forget all monitors but these."""
+        """Forget all other monitors."""
         kept = frozenset(monitors)
         self._counts = {name: counts for name, counts in self._counts.items() if name in kept}
 
     def render(self, openmetrics: bool) -> bytes:
-        """The family, empty if there is no feature."""
+        """Return the family, empty if there are no features."""
         name = _VALUES_INVALID.name.encode()
         blocks = [sample_lines(name, labels, value_texts(totals)) for _, totals, labels in self._counts.values()]
         return _VALUES_INVALID.header(openmetrics) + b"".join(blocks) if any(blocks) else b""
 
 
 class _Present:
-    """A registry's families without the samples that say nothing.
+    """The families of a registry without samples that carry no information.
 
-    Left out are those not set yet (NaN: absent, not 0, until there is a value) and the ``_created`` times of
-    prometheus-client, which would be a second series for every counter.
+    It omits values that are not set yet (NaN: absent, not 0, until there is a value) and the ``_created`` times of
+    prometheus-client, which would double the series of every counter.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:
@@ -98,9 +98,9 @@ class _Present:
 
 
 class SelfMetrics:
-    """Every instrument of kldrift's own, in a registry of their own.
+    """Every instrument about kldrift itself, in a registry of its own.
 
-    Counters of failures are written by `Telemetry`, which logs with the same call.
+    Only `Telemetry` updates counters of failures, and it logs in the same call.
     """
 
     def __init__(self) -> None:
@@ -122,19 +122,23 @@ class SelfMetrics:
             return Histogram(name, text, registry=registry, buckets=_SECONDS_BUCKETS)
 
         self.samples_received = counter(
-            "kldrift_samples_received_total", "Rows that a source delivered, rejected ones among them.", "source"
+            "kldrift_samples_received_total", "Rows delivered by a source, including rejected ones.", "source"
         )
         self.samples_rejected = counter(
-            "kldrift_samples_rejected_total", "Rows that were not counted, by reason.", "source", "reason"
+            "kldrift_samples_rejected_total", "Rows rejected, by reason.", "source", "reason"
         )
         self.samples_counted = counter(
             "kldrift_samples_counted_total", "Rows counted into the windows of a monitor.", "monitor"
         )
         self.samples_late = counter(
-            "kldrift_samples_late_total", "Rows later than the allowed lateness, not counted.", "monitor"
+            "kldrift_samples_late_total",
+            "Rows not counted because they arrived later than the allowed lateness.",
+            "monitor",
         )
         self.segment_rows_folded = counter(
-            "kldrift_segment_rows_folded_total", "Rows whose segment value has no segment of its own.", "monitor"
+            "kldrift_segment_rows_folded_total",
+            "Rows whose segment value exceeds the limit of segments, counted as other.",
+            "monitor",
         )
         self.values_invalid = InvalidValues()
         self.last_sample = gauge(
@@ -145,41 +149,44 @@ class SelfMetrics:
             "kldrift_source_errors_total", "Failures to read a source, by reason.", "source", "reason"
         )
         self.rebalances = counter(
-            "kldrift_source_rebalances_total", "Times that a source was given other streams to read.", "source"
+            "kldrift_source_rebalances_total", "Times that a source was assigned different streams to read.", "source"
         )
-        self.lag_bytes = gauge("kldrift_source_lag_bytes", "Bytes of the source not read yet.", "source")
-        self.lag_records = gauge("kldrift_source_lag_records", "Records of the source not read yet.", "source")
+        self.lag_bytes = gauge("kldrift_source_lag_bytes", "Bytes of the source that are not yet read.", "source")
+        self.lag_records = gauge("kldrift_source_lag_records", "Records of the source that are not yet read.", "source")
         self.evaluation_seconds = seconds(
             "kldrift_evaluation_duration_seconds", "Time to compute the divergences of all monitors once."
         )
         self.commit_seconds = seconds(
-            "kldrift_commit_duration_seconds", "Time to store what was counted; with no state, to count it."
+            "kldrift_commit_duration_seconds",
+            "Time to count samples and store the counts; without a state file, only to count.",
         )
         self.last_commit = unset(
             "kldrift_last_commit_timestamp_seconds",
-            "When what was counted was last stored; with no state, when samples were last counted.",
+            "When counts were last stored; without a state file, when samples were last counted.",
         )
         self.commit_errors = Counter(
-            "kldrift_commit_errors_total", "Commits that failed and were tried again.", registry=registry
+            "kldrift_commit_errors_total", "Commits that failed and were retried.", registry=registry
         )
         self.state_damaged = Counter(
-            "kldrift_state_damaged_total", "State files that could not be read and were moved aside.", registry=registry
+            "kldrift_state_damaged_total", "State files that were unreadable and moved aside.", registry=registry
         )
-        self.queue_bytes = Gauge("kldrift_queue_bytes", "Decoded samples that wait to be counted.", registry=registry)
+        self.queue_bytes = Gauge(
+            "kldrift_queue_bytes", "Bytes of decoded samples waiting to be counted.", registry=registry
+        )
         self.reload_successful = unset(
-            "kldrift_config_last_reload_successful", "1 if the last configuration was taken over, else 0."
+            "kldrift_config_last_reload_successful", "1 if the last reload of the configuration succeeded, else 0."
         )
         self.reload_success_at = unset(
             "kldrift_config_last_reload_success_timestamp_seconds",
-            "When a configuration was last taken over.",
+            "When a configuration was last loaded.",
         )
         self.series_limit_hit = Counter(
             "kldrift_series_limit_hit_total",
-            "Scrapes that left series out because there were too many.",
+            "Scrapes that left out series because there were too many.",
             registry=registry,
         )
         self.http_requests = counter(
-            "kldrift_http_requests_total", "HTTP requests answered, by handler and status.", "handler", "code"
+            "kldrift_http_requests_total", "HTTP requests answered, by handler and status code.", "handler", "code"
         )
         self.http_seconds = Labelled(
             Histogram(
@@ -191,7 +198,7 @@ class SelfMetrics:
             )
         )
         self.http_unauthorized = counter(
-            "kldrift_http_unauthorized_total", "HTTP requests that were not let in, by reason.", "reason"
+            "kldrift_http_unauthorized_total", "HTTP requests denied access, by reason.", "reason"
         )
         self.tls_failures = counter(
             "kldrift_tls_handshake_failures_total", "TLS handshakes that failed, by reason.", "reason"
@@ -201,20 +208,20 @@ class SelfMetrics:
         )
         self.server_files_successful = unset(
             "kldrift_server_files_last_reload_successful",
-            "1 if the certificates, tokens and users in use are those of the files last read, else 0.",
+            "1 if the certificates, tokens and users in use are up to date with their files, else 0.",
         )
-        self.http_connections = Gauge("kldrift_http_connections", "HTTP connections that are open.", registry=registry)
+        self.http_connections = Gauge("kldrift_http_connections", "Open HTTP connections.", registry=registry)
         self.http_refused = counter(
             "kldrift_http_connections_refused_total",
-            "Connections refused because there were too many, in all or of one client.",
+            "Connections refused because there were too many, in total or from one client.",
             "reason",
         )
         self.http_evicted = counter(
             "kldrift_http_evicted_total",
-            "Connections closed because they took too long, by what was waited for.",
+            "Connections closed because they took too long, by what they were waiting for.",
             "reason",
         )
-        Info("kldrift_build", "Versions of kldrift and what it runs on.", registry=registry).info(
+        Info("kldrift_build", "Versions of kldrift and of what it runs on.", registry=registry).info(
             {
                 "version": kldrift.__version__,
                 "python": platform.python_version(),
@@ -223,7 +230,7 @@ class SelfMetrics:
         )
 
     def render(self, openmetrics: bool) -> bytes:
-        """All families, without the ``# EOF`` of OpenMetrics."""
+        """Return all families, without the ``# EOF`` of OpenMetrics."""
         generate: Callable[..., bytes] = generate_latest_openmetrics if openmetrics else generate_latest
         body = generate(_Present(self.registry)).removesuffix(b"# EOF\n")
         return body + self.values_invalid.render(openmetrics)

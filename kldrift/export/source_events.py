@@ -11,7 +11,7 @@ from kldrift.records.types import IntArray
 #: Reasons for rejecting rows. Their counters start at 0, so that `rate` and `increase` see the first rejection.
 REJECT_REASONS = ("malformed", "not_an_object", "timestamp", "unreadable", "future")
 
-#: Likewise for failures: a pull source cannot be read; an unforeseen error hit a batch of any source.
+#: Likewise for failures: a pull source cannot be read; an unexpected error hit a batch of any source.
 _READ, _BATCH = "read", "batch"
 
 # Names of unknown fields come from the input: how many to remember for each monitor, and how much of one to show.
@@ -51,7 +51,7 @@ class SourceEvents(Events):
                 del state[gone]
 
     def batch_decoded(self, source: str, accepted: int, rejected: Mapping[str, int]) -> None:
-        """Rows of a source were decoded; `rejected` counts those that were not taken, by reason."""
+        """Count decoded rows of a source; `rejected` has the number of rejected ones by reason."""
         n_rejected = sum(rejected.values())
         if not accepted + n_rejected:
             return
@@ -72,22 +72,22 @@ class SourceEvents(Events):
         )
 
     def source_up(self, source: str, up: bool) -> None:
-        """A pull source can be read, or cannot."""
+        """Record whether a pull source can be read."""
         self._up[source] = up
         self._metrics.source_up.at(source).set(up)
 
     def source_ended(self, source: str) -> None:
-        """A pull source was read to its end; there is nothing more to come."""
+        """Log that a pull source was read to its end, and nothing more will come."""
         self._log.event(logging.INFO, "source ended", source=source)
 
     def source_failed(self, source: str, reason: str, message: str) -> None:
-        """A pull source could not be read; it is down until `source_up` says otherwise."""
+        """Record that a pull source could not be read; it stays down until `source_up` is called."""
         self.source_up(source, False)
         self._source_trouble(source, reason, message, logging.ERROR, "source failed")
 
     def source_error(self, source: str, reason: str, message: str) -> None:
-        """A part of a pull source (one file of many) could not be read; the rest of it goes on."""
-        self._source_trouble(source, reason, message, logging.WARNING, "a part of the source could not be read")
+        """Record that a part of a pull source (one file of many) could not be read; the rest is still being read."""
+        self._source_trouble(source, reason, message, logging.WARNING, "part of the source could not be read")
 
     def _source_trouble(self, source: str, reason: str, message: str, level: int, event: str) -> None:
         self._last_errors[source] = message
@@ -100,11 +100,11 @@ class SourceEvents(Events):
         )
 
     def source_state(self, source: str) -> tuple[bool, int | None, str | None]:
-        """Whether a pull source can be read, how many records wait (if it knows), and its last error (if any)."""
+        """Return whether a pull source can be read, its lag in records (if known) and its last error (if any)."""
         return self._up.get(source, False), self._lag_records.get(source), self._last_errors.get(source)
 
     def source_lag(self, source: str, chunk: Chunk) -> None:
-        """What of a source waits to be read behind this chunk, as far as it knows: the sum over its streams."""
+        """Set the lag of a source behind this chunk, summed over its streams, as far as it is known."""
         if chunk.lag_bytes is None and chunk.lag_records is None:
             return
         with self._lock:
@@ -112,7 +112,7 @@ class SourceEvents(Events):
             lags[chunk.stream] = (chunk.lag_bytes, chunk.lag_records)
             of_bytes = [lag for lag, _ in lags.values() if lag is not None]
             of_records = [lag for _, lag in lags.values() if lag is not None]
-            if not (chunk.lag_bytes or chunk.lag_records):  # caught up: adds nothing, and files come and go
+            if not (chunk.lag_bytes or chunk.lag_records):  # caught up: it adds nothing, and files come and go
                 del lags[chunk.stream]
         if of_bytes:
             self._metrics.lag_bytes.at(source).set(sum(of_bytes))
@@ -121,7 +121,7 @@ class SourceEvents(Events):
             self._metrics.lag_records.at(source).set(sum(of_records))
 
     def source_assigned(self, source: str, streams: Collection[str]) -> None:
-        """A source that shares its streams with others has these now; the lag of the others is theirs."""
+        """Record the streams that a source now has of those it shares; other members account for the others' lag."""
         self._metrics.rebalances.at(source).inc()
         with self._lock:
             lags = self._lags.get(source, {})
@@ -132,18 +132,18 @@ class SourceEvents(Events):
     def bodies_decoded(
         self, source: str, stream: str, bodies: Sequence[BodyResult], offsets: IntArray | None = None
     ) -> None:
-        """A piece of a pull source was decoded: nobody is answered what was wrong with it, so the log says it.
+        """Log what was wrong with a piece of a pull source, since there is no client to send an answer to.
 
         Parameters
         ----------
-        offsets : where each record is in the stream, if that is known
+        offsets : position of each record in the stream, if known
         """
         for body in bodies:
             if body.unreadable is not None:
                 self._log.repeated(
                     ("unreadable", source, stream),
                     logging.ERROR,
-                    "a piece of the source could not be read",
+                    "a chunk of the source could not be read",
                     {"source": source, "stream": stream, "error": body.unreadable},
                 )
             elif body.errors:
@@ -152,24 +152,24 @@ class SourceEvents(Events):
                 self._log.repeated(
                     ("row_errors", source, stream),
                     logging.WARNING,
-                    "rows or values of the source could not be read",
+                    "some rows or values of the source could not be read",
                     {"source": source, "stream": place, "feature": first.feature, "error": first.reason},
                 )
 
     def batch_failed(self, source: str, error: BaseException) -> None:
-        """An unforeseen error cost a batch: a bug of kldrift's or no memory left."""
+        """Record that a batch was lost to an unexpected error: a bug in kldrift, or no memory left."""
         self._last_errors[source] = f"{type(error).__name__}: {error}"
         self._metrics.source_errors.at(source, _BATCH).inc()
         self._log.repeated(
             ("batch_failed", source, type(error).__name__),
             logging.ERROR,
-            "a batch was lost to an unforeseen error",
+            "a batch was lost to an unexpected error",
             {"source": source, "error": f"{type(error).__name__}: {error}"},
             error,
         )
 
     def unknown_fields(self, monitor: str, names: Iterable[str]) -> None:
-        """Rows had fields that the monitor does not know; each is logged once."""
+        """Log fields of rows that the monitor does not know, each once."""
         with self._lock:
             known = self._unknown_fields.setdefault(monitor, set())
             if len(known) >= _MAX_UNKNOWN_FIELDS:

@@ -1,4 +1,4 @@
-"""The events of the daemon: each is one function, which counts and, where it is a failure, logs."""
+"""The events of the daemon. Each is one method that updates metrics and, for a failure or a change, logs a line."""
 
 import gzip
 import logging
@@ -12,20 +12,20 @@ from kldrift.export.server_events import ServerEvents
 from kldrift.export.source_events import SourceEvents
 from kldrift.records.snapshots import AddResult, DriftSnapshot
 
-# 50,000 series (4.5 MB) take 17 ms at level 1, 40 ms and a tenth less bytes at level 6.
+# 50,000 series (4.5 MB) take 17 ms at level 1; level 6 takes 40 ms and saves a tenth of the bytes.
 _GZIP_LEVEL = 1
 
 
 class Telemetry(SourceEvents, ServerEvents):
-    """Counts and logs what happens; writes the body of a scrape. May be called from any thread.
+    """The metrics and the log of the daemon, and the body of a scrape. Safe to call from any thread.
 
-    Label values are names from the configuration and words from bounded sets; input only where it names a segment.
+    Label values come from the configuration and from bounded sets; only segment names come from the input.
 
     Parameters
     ----------
     logger : where failures are logged
     clock : Unix time, seconds
-    max_series : series of a scrape beyond which drift families are left out
+    max_series : limit of series in a scrape; beyond it, drift families are dropped
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class Telemetry(SourceEvents, ServerEvents):
     def configure(
         self, pull_sources: Iterable[str], push_sources: Iterable[str], monitors: Mapping[str, Sequence[str]]
     ) -> None:
-        """Start the series of these sources and monitors (name → features) at 0; end those of all others.
+        """Start the series of these sources and monitors (name → features) at 0, and drop those of all others.
 
         Only a pull source is up or down.
         """
@@ -61,33 +61,33 @@ class Telemetry(SourceEvents, ServerEvents):
             self._unknown_fields = {m: n for m, n in self._unknown_fields.items() if m in monitors}
 
     def config_warning(self, warning: str) -> None:
-        """The configuration holds, but has something the user should know."""
+        """Log something about a valid configuration that its author should know."""
         self._log.event(logging.WARNING, "configuration", warning=warning)
 
     def ready(self, port: int, seconds: float) -> None:
-        """The daemon takes samples and answers, `seconds` after its start."""
+        """Log that the daemon accepts samples and requests, `seconds` after it started."""
         self._log.event(logging.INFO, "ready", port=port, seconds=round(seconds, 3))
 
     def stopping(self) -> None:
-        """The daemon was told to stop."""
+        """Log that the daemon was asked to stop."""
         self._log.event(logging.INFO, "stopping")
 
     def stopped(self, rows: int) -> None:
-        """Everything that was taken is counted: so many rows since the start."""
+        """Log that all accepted samples are counted, with the number of rows since the start."""
         self._log.event(logging.INFO, "stopped", rows_counted=rows)
 
     def monitor_started_anew(self, monitor: str) -> None:
-        """A reload changed a monitor's bins, windows or reference, so that its counts could not be kept."""
-        self._log.event(logging.WARNING, "monitor changed, its windows start empty", monitor=monitor)
+        """Log that a reload changed the bins, windows or reference of a monitor, so its counts were dropped."""
+        self._log.event(logging.WARNING, "monitor changed, so its windows start empty", monitor=monitor)
 
     def reload_succeeded(self, at_ms: int) -> None:
-        """A configuration was taken over, the first one at start as well."""
+        """Record that a configuration was loaded, at start or by a reload."""
         self._metrics.reload_successful.set(1)
         self._metrics.reload_success_at.set(at_ms / 1000)
         self._log.event(logging.INFO, "configuration loaded")
 
     def reload_failed(self, problems: Sequence[str]) -> None:
-        """A new configuration was refused; the old one stays."""
+        """Record that a new configuration was refused and the old one stays in use."""
         self._metrics.reload_successful.set(0)
         for problem in problems:
             self._log.event(logging.ERROR, "configuration refused, the old one stays", problem=problem)
@@ -95,7 +95,7 @@ class Telemetry(SourceEvents, ServerEvents):
     # --- the engine ------------------------------------------------------------------------------
 
     def rows_added(self, monitor: str, source: str, result: AddResult, feature_names: Sequence[str]) -> None:
-        """A monitor took a batch of a source; `feature_names` is in the order of ``result.invalid``."""
+        """Count the rows that a monitor took from a batch; `feature_names` is in the order of ``result.invalid``."""
         if result.counted:
             self._metrics.samples_counted.at(monitor).inc(result.counted)
         if result.late.size:
@@ -103,7 +103,7 @@ class Telemetry(SourceEvents, ServerEvents):
             self._log.repeated(
                 ("late", monitor),
                 logging.WARNING,
-                "rows came too late and were not counted",
+                "rows arrived too late and were not counted",
                 {"monitor": monitor, "source": source, "rows": result.late.size},
             )
         self._rejected(source, "future", result.future.size)
@@ -125,53 +125,59 @@ class Telemetry(SourceEvents, ServerEvents):
             )
 
     def references_learned(self, monitor: str, features: Sequence[str]) -> None:
-        """The references of these features have all the rows that they are learned from."""
+        """Log that the references of these features have all the rows they learn from."""
         self._log.event(logging.INFO, "reference learned", monitor=monitor, features=", ".join(features))
 
     def segments_folded(self, monitor: str, rows: int) -> None:
-        """So many rows had a segment value beyond the limit of segments: they count as *other*."""
+        """Count rows whose segment value exceeds the limit of segments, so they count as *other*."""
         if rows:
             self._metrics.segment_rows_folded.at(monitor).inc(rows)
             self._log.repeated(
                 ("segments_folded", monitor),
                 logging.INFO,
-                "rows have more segment values than there may be segments, and count as other",
+                "more segment values than the limit; the rows count as other",
                 {"monitor": monitor, "rows": rows},
             )
 
     def committed(self, seconds: float, at_ms: int) -> None:
-        """What was counted is stored, or with no state counted, `seconds` after that was begun."""
+        """Record a commit that took `seconds`: counts were stored or, without a state file, only counted."""
         self._metrics.commit_seconds.observe(seconds)
         self._metrics.last_commit.set(at_ms / 1000)
 
     def commit_failed(self, error: BaseException) -> None:
-        """What was counted could not be stored; it is tried again, and nothing more is counted until it is."""
+        """Record that a commit failed. It is retried, and nothing more is counted until it succeeds."""
         self._metrics.commit_errors.inc()
         self._log.repeated(
-            ("commit_failed",), logging.ERROR, "the state cannot be written, counting waits", {"error": str(error)}
+            ("commit_failed",),
+            logging.ERROR,
+            "the state file cannot be written; counting is paused",
+            {"error": str(error)},
         )
 
     def commit_recovered(self) -> None:
-        """What was counted is stored again."""
-        self._log.event(logging.INFO, "the state is written again")
+        """Log that commits succeed again."""
+        self._log.event(logging.INFO, "the state file is written again")
 
     def history_failed(self, error: BaseException) -> None:
-        """Charts lack a point; nothing else depends on it."""
+        """Log that the charts will lack a point; nothing else depends on it."""
         self._log.repeated(
-            ("history_failed",), logging.WARNING, "the history of the charts lacks a point", {"error": str(error)}
+            ("history_failed",),
+            logging.WARNING,
+            "a point of the chart history could not be written",
+            {"error": str(error)},
         )
 
     def monitor_restored(self, monitor: str) -> None:
-        """A monitor goes on with the counts that were stored."""
-        self._log.event(logging.INFO, "monitor goes on with its stored counts", monitor=monitor)
+        """Log that a monitor continues from its stored counts."""
+        self._log.event(logging.INFO, "monitor continues from its stored counts", monitor=monitor)
 
     def state_moved(self, detail: str) -> None:
-        """The state could not be read: it was moved aside, and all counting begins anew."""
+        """Record that the state file was unreadable and was moved aside, so counting starts from nothing."""
         self._metrics.state_damaged.inc()
-        self._log.event(logging.ERROR, "the state was damaged", detail=detail)
+        self._log.event(logging.ERROR, "the state file was damaged", detail=detail)
 
     def evaluation_failed(self, error: BaseException) -> None:
-        """An unforeseen error cost an evaluation; the timestamp of the last one stands still."""
+        """Log that an unexpected error prevented an evaluation; the timestamp of the last one does not advance."""
         self._log.repeated(
             ("evaluation_failed", type(error).__name__),
             logging.ERROR,
@@ -181,28 +187,28 @@ class Telemetry(SourceEvents, ServerEvents):
         )
 
     def evaluated(self, seconds: float, at_ms: int) -> None:
-        """The divergences of all monitors were computed at this instant (which the snapshot exports)."""
+        """Record that all divergences were computed; the snapshot exports the time `at_ms`."""
         self._metrics.evaluation_seconds.observe(seconds)
         self._log.event(logging.DEBUG, "divergences computed", seconds=seconds, at_ms=at_ms)
 
     def queue_changed(self, queue_bytes: int) -> None:
-        """The intake queue holds this much now."""
+        """Set the current size of the intake queue."""
         self._metrics.queue_bytes.set(queue_bytes)
 
     # --- scrapes ---------------------------------------------------------------------------------
 
     def series_limited(self, dropped: int) -> None:
-        """A scrape left out series."""
+        """Record that a scrape left out series."""
         self._metrics.series_limit_hit.inc()
         self._log.repeated(
             "series_limited",
             logging.WARNING,
-            "too many series for one scrape: some are left out; watch fewer features, windows or divergences",
+            "too many series for one scrape, so some are left out; monitor fewer features, windows or divergences",
             {"dropped": dropped, "limit": self._max_series},
         )
 
     def exposition(self, openmetrics: bool, compress: bool, snapshot: DriftSnapshot) -> bytes:
-        """The body of a scrape, gzipped or not: kldrift's own metrics, then the drift families."""
+        """Return the body of a scrape: kldrift's own metrics, then the drift families; gzipped if `compress`."""
         own = self._metrics.render(openmetrics)
         n_own = own.count(b"\n") - own.count(b"# HELP ") - own.count(b"# TYPE ")
         drift = self._renderer.render(snapshot, openmetrics, self._max_series - n_own)

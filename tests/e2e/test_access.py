@@ -126,7 +126,7 @@ def test_each_scope_and_what_is_counted(tmp_path: Path) -> None:
     assert "kldrift_tls_certificate_expiry_timestamp_seconds 1." in metrics
     assert 'kldrift_tls_handshake_failures_total{reason="plain_http"} 0.0\n' in metrics
     assert "kldrift_server_files_last_reload_successful 1.0\n" in metrics
-    told = [line for line in site.log.read_text().splitlines() if 'msg="a request was not let in"' in line]
+    told = [line for line in site.log.read_text().splitlines() if 'msg="access denied"' in line]
     assert len(told) == 5  # one a reason, not one a request
     assert all("client=127.0.0.1" in line for line in told)
 

@@ -229,7 +229,7 @@ def test_an_error_in_a_part_of_a_source_does_not_take_it_down(telemetry, log):
     assert series[key("kldrift_source_errors_total", source="scores", reason="unreadable")] == 1
     (event,) = log[1]()
     assert event["error"] == "data/a.ndjson: permission denied"
-    assert (event["level"], event["msg"]) == ("warning", "a part of the source could not be read")
+    assert (event["level"], event["msg"]) == ("warning", "part of the source could not be read")
 
 
 def test_the_state_of_a_source_is_what_happened_to_it_last(telemetry):
@@ -404,7 +404,7 @@ def test_connections_are_counted_by_bounded_reasons_and_idle_ones_are_no_news(te
     assert after[key("kldrift_http_evicted_total", reason="header")] == 2
     assert after[key("kldrift_http_evicted_total", reason="idle")] == 1
     assert after[key("kldrift_http_connections_refused_total", reason="client")] == 1
-    assert [event["msg"] for event in log[1]()] == ["connection closed, it took too long", "connection refused"]
+    assert [event["msg"] for event in log[1]()] == ["connection closed because it took too long", "connection refused"]
 
 
 def test_the_limit_of_open_files_is_told_when_it_changes_or_does_not_suffice(telemetry, log):
