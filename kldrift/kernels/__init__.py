@@ -1,6 +1,6 @@
-"""Numba functions over plain arrays. Public ones validate cheaply; kernels trust their arguments.
+"""Numba functions over plain arrays. Public functions check their arguments cheaply; kernels trust theirs.
 
-Importing the package registers every kernel, so that `warm_up` knows all of them.
+Importing the package registers every kernel, so that `warm_up` compiles all of them.
 """
 
 from kldrift.kernels import bounds, divergence, fill, moments

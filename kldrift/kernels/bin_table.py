@@ -1,20 +1,20 @@
-"""Where the bins of every feature are, laid out for `fill_counts`.
+"""The bins of all features, laid out for `fill_counts`.
 
-A numeric value x is found in two steps. A *guide* maps x to the number of thresholds certainly at or below it, and a
-binary search over the few thresholds of that guide cell does the rest. The guide cell of x is
+A numeric value x is located in two steps. A *guide* maps x to the number of thresholds that are certainly at or below
+it, and a binary search over the few thresholds in that guide cell does the rest. The guide cell of x is
 
     y    = min(max(x, low), high) - center
     key  = sign(y) (bits(|y| + scale) - bits(scale))
     cell = (key >> shift) - first
 
-with bits() the bit pattern of a float64: linear in y where ``|y| < scale``, logarithmic beyond. It has only operations
-that IEEE rounds monotonically and no product (nothing that could be fused), so a threshold in a lower cell than x is
-below x whatever the rounding: the result equals `numpy.searchsorted` for any edges. Center, scale and the number of
-cells are chosen for each feature such that one comparison is enough where possible; with a single cell the same code is
-a plain binary search.
+with bits() the bit pattern of a float64: linear in y where ``|y| < scale``, logarithmic beyond. It uses only operations
+that IEEE rounds monotonically, and no product (which could be fused), so a threshold in a lower cell than x is below x
+however things are rounded: the result equals `numpy.searchsorted` for any edges. Center, scale and the number of cells
+are chosen for each feature so that one comparison is enough if possible; with a single cell the same code is a plain
+binary search.
 
-Layout of the counts of a feature: its B bins or categories, then underflow, overflow, missing (numeric) or other,
-unseen, missing (categorical).
+Layout of the counts of a feature: its B bins or categories, followed by underflow, overflow, missing (numeric) or
+other, unseen, missing (categorical).
 """
 
 from collections.abc import Sequence
@@ -24,43 +24,44 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.kernels.arguments import tuple_type
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
-#: Cells of a feature besides its bins.
+#: Number of cells a feature has in addition to its bins.
 STRUCTURAL_CELLS = 3
 _LARGEST = float(np.finfo(np.float64).max)
 _MOST_GUIDE_CELLS = 1 << 16
-# Guides of up to 2,048 cells (8 kB) leave room in the L1 cache; a larger one must save a search step to pay.
+# Guides of up to 2,048 cells (8 kB) leave room in the L1 cache; a larger one only pays if it saves a search step.
 _FREE_GUIDE_CELLS = 1 << 11
 _SCALE_EXPONENTS = np.array([0, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40])
 
 
 @dataclass(frozen=True, slots=True)
 class NumericBins:
-    """Bins [a, b) between `edges`, the last one [a, b]; (B + 1,) strictly increasing, the ends may be infinite."""
+    """Bins [a, b) between `edges`, the last one [a, b]; (B + 1,) strictly increasing, both ends may be infinite."""
 
     edges: FloatArray
 
 
 @dataclass(frozen=True, slots=True)
 class CategoryBins:
-    """Cells of categories: `lookup` (K + 2,) int32 maps each code, unseen (K) and missing (K + 1) to a local cell."""
+    """Cells of categories: `lookup` (K + 2,) int32 maps each code, unseen (K) and missing (K + 1) to one."""
 
     lookup: CodeArray
     n_cells: int
 
 
 class BinTable(NamedTuple):
-    """The bins of F features as flat, read-only arrays; made by `make_bin_table`.
+    """The bins of F features as flat, read-only arrays; `make_bin_table` makes one.
 
     Parameters
     ----------
     offsets : (F + 1,) int64; feature f owns cells ``offsets[f]:offsets[f + 1]`` of the counts
-    numeric : (F,) bool; else categorical
+    numeric : (F,) bool; otherwise categorical
     guide_starts : (F + 1,) int64; feature f owns ``guides[guide_starts[f]:guide_starts[f + 1]]``
-    guides : uint32; numeric: guide cell to thresholds certainly passed; categorical: code to local cell
+    guides : uint32; numeric: from guide cell to number of thresholds certainly passed; categorical: from code to cell
     threshold_starts : (F + 1,) int64
-    thresholds : float64; a value passes a threshold when it is >=; padded by NaN, which no value passes
+    thresholds : float64; a value passes a threshold by being >= it; padded with NaN, which no value passes
     scales : (F, 4) float64: low, high, center, scale
     shifts : (F, 4) int64: bits(scale), shift, first, steps of the binary search
     """
@@ -75,6 +76,10 @@ class BinTable(NamedTuple):
     shifts: IntArray
 
 
+#: The type of a `BinTable` in kernels.
+TABLE = tuple_type(BinTable, scales=2, shifts=2)
+
+
 class _Guide(NamedTuple):
     cells: npt.NDArray[np.uint32]
     scales: tuple[float, float, float, float]
@@ -86,7 +91,7 @@ def make_bin_table(features: Sequence[NumericBins | CategoryBins]) -> BinTable:
 
     Raises
     ------
-    ValueError : edges that are not strictly increasing, too few, or NaN; a lookup that leaves its cells
+    ValueError : edges are not strictly increasing, too few, or NaN; a lookup points outside its cells
     """
     n_cells, guides, thresholds = [], [], []
     scales = np.zeros((len(features), 4))
@@ -124,7 +129,7 @@ def _starts(sizes: Sequence[int]) -> IntArray:
 
 
 def _thresholds(edges: FloatArray, index: int) -> FloatArray:
-    """The values at which a value moves on to the next cell: underflow, the bins, overflow."""
+    """Return the thresholds from each cell to the next: underflow, the bins, overflow."""
     edges = np.asarray(edges, dtype=np.float64)
     if edges.ndim != 1 or len(edges) < 2 or not np.all(edges[1:] > edges[:-1]):
         raise ValueError(f"feature {index}: expected 2 or more strictly increasing edges, got {edges!r}")
@@ -146,9 +151,9 @@ def _lookup(feature: CategoryBins, index: int) -> npt.NDArray[np.uint32]:
 
 
 def _make_guide(thresholds: FloatArray) -> _Guide:
-    """The cheapest guide found: fewest search steps, then fewest cells."""
+    """Return the cheapest guide found: fewest search steps, then fewest cells."""
     best = _Guide(np.zeros(1, dtype=np.uint32), (0.0, 0.0, 0.0, 1.0), (_bits(1.0), 0, 0, len(thresholds).bit_length()))
-    # Infinite ends, and what may as well be, stay out of the guide's range: the end cells and the search take them.
+    # Infinite ends, or as good as infinite, stay out of the guide's range: the end cells and the search handle them.
     inner = thresholds[np.abs(thresholds) <= 1e300]
     if len(inner) < 2:
         return best
@@ -189,7 +194,7 @@ def _make_guide(thresholds: FloatArray) -> _Guide:
 
 
 def _cost(steps: IntArray, n_cells: IntArray) -> FloatArray:
-    """Relative time a sample: a search step is about a third of it, a guide beyond the L1 cache about a fifth."""
+    """Return the relative time per sample: a search step takes about a third, a guide beyond the L1 cache a fifth."""
     return 2.0 + steps + 0.6 * np.maximum(0.0, np.log2(n_cells / _FREE_GUIDE_CELLS)) + n_cells * 1e-7
 
 
@@ -198,9 +203,9 @@ def _bits(value: float) -> int:
 
 
 def _keys(values: FloatArray, candidates: FloatArray, paired: bool = False) -> IntArray:
-    """The key of each value under each candidate (n_candidates, n_values); `paired`: value i under candidate i.
+    """Return the key of each value under each candidate (n_candidates, n_values); `paired`: value i under candidate i.
 
-    The same operations in the same order as in the kernel.
+    These are the kernel's operations, in the same order.
     """
     low, high, center, scale = candidates.T if paired else candidates.T[:, :, np.newaxis]
     shifted = np.minimum(np.maximum(values, low), high) - center
@@ -209,7 +214,7 @@ def _keys(values: FloatArray, candidates: FloatArray, paired: bool = False) -> I
 
 
 def _search_steps(cells: IntArray) -> IntArray:
-    """Steps of a binary search among the thresholds of the fullest cell, for each row of sorted cells; at least 1."""
+    """Return the steps (at least 1) to search the thresholds of the fullest cell, for each row of sorted cells."""
     steps = np.ones(len(cells), dtype=np.int64)
     for step in range(1, cells.shape[1].bit_length()):
         together = (1 << step) - 1

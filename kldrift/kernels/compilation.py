@@ -1,4 +1,4 @@
-"""Every numba option, the cache, the threads and the warm-up of the kernels."""
+"""Numba's options, the cache, the threads and the warm-up of all kernels."""
 
 import hashlib
 import os
@@ -17,31 +17,32 @@ from numba.core.caching import NullCache
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The interpreter's lock is not needed inside; x / 0 is IEEE (a Python exception would forbid vectorisation). Never
-# fastmath: NaN, Inf and -0 are ordinary values here, and without it serial, parallel and interpreted agree bit by bit.
+# Kernels release the interpreter's lock; x / 0 is IEEE (a Python exception would prevent vectorisation). Never
+# fastmath: NaN, Inf and -0 are ordinary values here, and without it serial, parallel and interpreted kernels agree to
+# the bit.
 OPTIONS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-# Inlined, because LLVM otherwise links a piece's separately optimised, three times slower body in the process that
-# compiles, and the kernel's own in the one that loads from the cache.
+# Inlined, because otherwise the process that compiles links a separately optimised body of the piece that is three
+# times slower, while a process that loads from the cache gets the kernel's own.
 PIECE_OPTIONS: dict[str, Any] = {**OPTIONS, "no_cpython_wrapper": True, "forceinline": True}
 
-# No reference counts: LLVM cannot prove that those of a piece's arguments are of no use, and twenty arrays make
-# reading a number take six times as long. Such pieces cannot allocate.
+# Without reference counts: LLVM cannot prove that counting references to a piece's arguments is pointless, and with
+# twenty arrays it makes reading a number take six times as long. Such pieces cannot allocate.
 UNCOUNTED_OPTIONS: dict[str, Any] = {**PIECE_OPTIONS, "_nrt": False}
-# Called: what comes seldom leaves the registers to what comes often.
+# Called, not inlined: rare cases leave the registers to the common ones.
 CALLED_OPTIONS: dict[str, Any] = {**UNCOUNTED_OPTIONS, "forceinline": False}
 
-# Workqueue: numba's own pool, always there, and idle threads sleep. OpenMP's spin after each kernel, on cores that
-# the decoders need. It must not be entered by two threads at once, hence the lock in `launch`.
+# Workqueue is numba's own pool: it is always available, and its idle threads sleep, whereas those of OpenMP spin after
+# each kernel on cores that the decoders need. Two threads must not enter it at once, hence the lock in `run`.
 if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = "workqueue"
 
 
 def _cache_directory() -> Path | None:
-    """The directory of compiled kernels, or None when none can be written.
+    """Return the directory for compiled kernels, or None if there is no writable place for one.
 
-    `$KLDRIFT_CACHE_DIR`, else `$NUMBA_CACHE_DIR`, else `$XDG_CACHE_HOME/kldrift`, else `~/.cache/kldrift`; below it
-    one directory for each kldrift, numba and text of the kernels: numba itself does not notice that a function
-    called by a kernel has changed in another file.
+    It is in `$KLDRIFT_CACHE_DIR`, else `$NUMBA_CACHE_DIR`, else `$XDG_CACHE_HOME/kldrift`, else `~/.cache/kldrift`, and
+    named after the versions of kldrift and numba and a hash of the kernels' source text: numba itself does not notice
+    when a function that a kernel calls has changed in another file.
     """
     chosen = os.environ.get("KLDRIFT_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
     try:
@@ -73,30 +74,30 @@ _threads: int | None = None
 
 
 def cache_directory() -> Path | None:
-    """Where compiled kernels are kept; None when there is no writable place, which costs only the compile time."""
+    """Return the directory of compiled kernels; None if nothing is writable, which costs only the time to compile."""
     return _directory
 
 
 def jit(function: Function) -> Function:
-    """Compile a piece that only kernels call; it is compiled, inlined and cached with each of them."""
+    """Compile a piece that only kernels call; it is compiled into each of them, and cached with them."""
     compiled: Function = numba.njit(**PIECE_OPTIONS)(function)
     _pieces[function.__name__] = compiled
     return compiled
 
 
 def kernel(*arguments: Any) -> Callable[[Function], Function]:
-    """Compile an entry point, serial, for exactly these argument types (see `warm_up`)."""
+    """Compile a serial entry point for exactly these argument types (see `warm_up`)."""
     return _entry(arguments, parallel=False)
 
 
 def parallel_kernel(*arguments: Any) -> Callable[[Function], Function]:
-    """Compile an entry point whose ``prange`` loops run on all threads; call it through `launch`."""
+    """Compile an entry point whose ``prange`` loops run on all threads; call it through `run`."""
     return _entry(arguments, parallel=True)
 
 
 def _entry(arguments: tuple[Any, ...], parallel: bool) -> Callable[[Function], Function]:
     def decorate(function: Function) -> Function:
-        # The option is global to numba and read when the decorator runs; other users of numba keep theirs.
+        # Numba reads this global option when the decorator runs; other users of numba in the process keep theirs.
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(_directory or "")
         try:
@@ -110,46 +111,47 @@ def _entry(arguments: tuple[Any, ...], parallel: bool) -> Callable[[Function], F
 
 
 def warm_up() -> float:
-    """Compile, or load from the cache, every kernel for its one signature, and start the threads.
+    """Compile every kernel for its one signature, or load it from the cache, and start the threads.
 
-    Afterwards no call can compile: other argument types are a TypeError. Read-only and writable inputs are the same.
-    Anything wrong with the cache (full, unreadable, damaged) costs only the compile time.
+    Nothing compiles after this: other argument types are a TypeError, whereas an array that a kernel takes as read-only
+    may be writable. Any problem with the cache (full, unreadable, damaged) costs only the time to compile.
 
     Returns
     -------
-    float, seconds it took; 0.0 when already warm
+    float, seconds taken; 0.0 if the kernels were warm already
     """
-    global _warm
+    if _warm:  # without waiting for kernels that other threads run
+        return 0.0
     with _lock:
-        if _warm:
-            return 0.0
-        start = time.perf_counter()
-        if not numba.config.DISABLE_JIT:
-            for compiled, arguments in _kernels.values():
-                try:
-                    compiled.compile(arguments)
-                except Exception:  # noqa: BLE001 (a damaged cache raises anything that unpickling can raise)
-                    compiled._cache = NullCache()  # noqa: SLF001 (numba has no public way to drop a cache)
-                    compiled.compile(arguments)
-                compiled.disable_compile()
-            numba.set_num_threads(thread_count())
-        _warm = True
-        return time.perf_counter() - start
+        return _warm_up()
 
 
-def is_warm() -> bool:
-    """Whether `warm_up` has run."""
-    return _warm
+def _warm_up() -> float:
+    global _warm
+    if _warm:
+        return 0.0
+    start = time.perf_counter()
+    if not numba.config.DISABLE_JIT:
+        for compiled, arguments in _kernels.values():
+            try:
+                compiled.compile(arguments)
+            except Exception:  # noqa: BLE001 (with a damaged cache, unpickling can raise anything)
+                compiled._cache = NullCache()  # noqa: SLF001 (numba has no public way to drop a cache)
+                compiled.compile(arguments)
+            compiled.disable_compile()
+        numba.set_num_threads(thread_count())
+    _warm = True
+    return time.perf_counter() - start
 
 
 def compiled_signatures() -> dict[str, int]:
-    """How many signatures of each kernel, and of each piece of one, have been compiled or loaded."""
+    """Return the number of signatures compiled or loaded so far, for each kernel and each piece."""
     every = {name: compiled for name, (compiled, _) in _kernels.items()} | _pieces
     return {name: len(getattr(compiled, "signatures", ())) for name, compiled in every.items()}
 
 
 def set_threads(n: int | None) -> None:
-    """Use `n` threads for parallel kernels, at most as many as numba has; None for all of them.
+    """Use `n` threads for parallel kernels, or as many as numba has if that is fewer; None for all of them.
 
     Raises
     ------
@@ -157,26 +159,35 @@ def set_threads(n: int | None) -> None:
     """
     global _threads
     if n is not None and n < 1:
-        raise ValueError(f"expected at least 1 thread, got {n}; give None for as many as there are cores")
+        raise ValueError(f"expected at least 1 thread, got {n}; use None for all cores")
     _threads = n
 
 
 def thread_count() -> int:
-    """Threads that a parallel kernel uses."""
+    """Return the number of threads that a parallel kernel uses."""
     available = int(numba.config.NUMBA_NUM_THREADS)
     return available if _threads is None else min(_threads, available)
 
 
-def launch(compiled: Callable[..., None], *arguments: Any) -> None:
-    """Run a parallel kernel on `thread_count()` threads, one launch at a time.
+def threads_for(size: int, least: int) -> int:
+    """Return the number of threads to share work of this size: 1 if the size is below `least`."""
+    return thread_count() if size >= least else 1
 
-    Numba's own thread count belongs to the calling thread, so it is set here and not once.
+
+def run(serial: Callable[..., None], parallel: Callable[..., None], in_parallel: bool, *arguments: object) -> None:
+    """Run one of two kernels that do the same; the parallel one on `thread_count()` threads, one call at a time.
+
+    Numba's own thread count belongs to the calling thread, so it has to be set for each call.
     """
-    with _lock:
-        numba.set_num_threads(thread_count())
-        compiled(*arguments)
+    with ieee():
+        if not in_parallel:
+            serial(*arguments)
+            return
+        with _lock:
+            numba.set_num_threads(thread_count())
+            parallel(*arguments)
 
 
 def ieee() -> AbstractContextManager[object]:
-    """No warning at x / 0 or an overflow when kernels are interpreted; compiled ones have none."""
+    """Suppress warnings about x / 0 and overflow in interpreted kernels; compiled ones give none."""
     return np.errstate(all="ignore") if numba.config.DISABLE_JIT else nullcontext()

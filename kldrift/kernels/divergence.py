@@ -1,64 +1,87 @@
-"""Divergences of live counts from reference probabilities, all in one pass."""
+"""Divergences of live counts from reference probabilities, all of them in one pass."""
+
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange, types
+from numba import prange
 
 from kldrift.kernels import compilation
+from kldrift.kernels.arguments import array_type, input_array, input_type, require_array, tuple_type
 from kldrift.kernels.memory import read_block, read_input, write_block
-from kldrift.kernels.series import cut_series, input_type, log_ratio, require_array
-from kldrift.records.divergences import DIVERGENCES
+from kldrift.kernels.series import cut_series, log_ratio
+from kldrift.records.divergences import N_DIVERGENCES
 from kldrift.records.types import FloatArray, IntArray
 
-#: Cells computed at once. Each lane adds up its own cells, in order, so that the result does not depend on the
-#: machine's vectors; series are padded to whole lanes with cells that are empty on both sides and add 0.
+#: Cells computed at once. Each lane adds up its own cells in order, so that the result does not depend on the width of
+#: the machine's vectors. Series are padded to whole lanes with cells that are empty on both sides and add 0.
 LANES = 8
-#: Fewer cells than this are compared by one thread.
+#: One thread compares fewer cells than this.
 PARALLEL_FROM_CELLS = 16_000
 
-_N_SUMS = 7
+#: Column of each divergence in the output, in the order of `DIVERGENCES`. In the kernel each also has a row of sums,
+#: one for each lane; that of the cross-entropy stays empty, because it follows from two of the others.
+_KL, _REVERSE_KL, _JS, _PSI, _TOTAL_VARIATION, _HELLINGER, _ENTROPY, _CROSS_ENTROPY = range(N_DIVERGENCES)
 _INFINITY = np.inf
+
+
+class _Comparison(NamedTuple):
+    """What the series of S windows and F features are compared with, and how; see `compare_counts`."""
+
+    live: IntArray
+    reference: FloatArray
+    offsets: IntArray
+    pseudocount: float
+    epsilon: float
+    kl_only: bool
 
 
 @compilation.jit
 def _relative_entropy(x: float, y: float) -> float:
-    """One term x ln(x / y) of a divergence; 0 ln(0 / y) = 0, infinite where only y is 0."""
+    """Return a term x ln(x / y) of a divergence; 0 ln(0 / y) = 0, and it is infinite where only y is 0."""
     term = x * log_ratio(x, y)
     term = term if y > 0.0 else _INFINITY
     return term if x > 0.0 else 0.0
 
 
 @compilation.jit
-def _add(sums: FloatArray, lane: int, term: float) -> None:
-    """Add to one lane of one sum."""
-    write_block(sums, lane, read_block(sums, lane) + term)
+def _add(sums: FloatArray, row: int, lane: int, term: float) -> None:
+    write_block(sums, row * LANES + lane, read_block(sums, row * LANES + lane) + term)
 
 
 @compilation.jit
-def _add_up_lanes(sums: FloatArray, out: FloatArray) -> None:
-    for row in range(sums.size // LANES):
-        total = 0.0
-        for lane in range(LANES):
-            total += sums[row * LANES + lane]
-        out[row] = total
+def _sum_of(sums: FloatArray, row: int) -> float:
+    """Add up the lanes of a row."""
+    total = 0.0
+    for lane in range(LANES):
+        total += sums[row * LANES + lane]
+    return total
+
+
+@compilation.jit
+def _at_least_zero(value: float) -> float:
+    """Keep rounding from showing as a negative divergence or as -0; NaN stays NaN."""
+    return 0.0 if value <= 0.0 else value  # noqa: FURB136 (keeps NaN)
 
 
 @compilation.jit
 def _kl(p: FloatArray, q: FloatArray, terms: FloatArray, sums: FloatArray, out: FloatArray) -> None:
-    """Only out[0], of whole lanes; the terms go through memory because LLVM unrolls so short a loop of lanes."""
+    """Compute the KL divergence alone, of whole lanes.
+
+    The terms go through memory because LLVM unrolls such a short loop over lanes.
+    """
     for i in range(p.size):
         write_block(terms, i, _relative_entropy(read_input(p, i), read_input(q, i)))
-    sums[:LANES] = 0.0
+    sums[_KL * LANES : (_KL + 1) * LANES] = 0.0
     for start in range(0, p.size, LANES):
         for lane in range(LANES):
-            _add(sums, lane, read_input(terms, start + lane))
-    _add_up_lanes(sums[:LANES], out)
-    out[0] = 0.0 if out[0] <= 0.0 else out[0]  # noqa: FURB136 (keeps NaN)
+            _add(sums, _KL, lane, read_input(terms, start + lane))
+    out[_KL] = _at_least_zero(_sum_of(sums, _KL))
 
 
 @compilation.jit
 def _all_divergences(p: FloatArray, p_smoothed: FloatArray, q: FloatArray, sums: FloatArray, out: FloatArray) -> None:
-    """The eight divergences of whole lanes, in the order of `records.DIVERGENCES`."""
+    """Compute all divergences, of whole lanes."""
     sums[:] = 0.0
     for start in range(0, p.size, LANES):
         for lane in range(LANES):
@@ -70,21 +93,22 @@ def _all_divergences(p: FloatArray, p_smoothed: FloatArray, q: FloatArray, sums:
             reverse = y * log if smoothed > 0.0 else _INFINITY
             psi = (y - smoothed) * log if (y > 0.0) == (smoothed > 0.0) else _INFINITY
             root = np.sqrt(x) - np.sqrt(y)
-            _add(sums, lane, _relative_entropy(x, y))
-            _add(sums, LANES + lane, reverse if y > 0.0 else 0.0)
-            _add(sums, 2 * LANES + lane, _relative_entropy(x, middle) + _relative_entropy(y, middle))
-            _add(sums, 3 * LANES + lane, 0.0 if y == smoothed else psi)  # also where both are 0
-            _add(sums, 4 * LANES + lane, abs(x - y))
-            _add(sums, 5 * LANES + lane, root * root)
-            _add(sums, 6 * LANES + lane, _relative_entropy(x, 1.0))
-    _add_up_lanes(sums, out)
-    out[2] /= 2.0
-    out[4] /= 2.0
-    out[5] = np.sqrt(out[5] / 2.0)
-    out[6] = -out[6]
-    for i in range(_N_SUMS):  # rounding must not show as a negative divergence, nor as -0
-        out[i] = 0.0 if out[i] <= 0.0 else out[i]  # noqa: FURB136 (keeps NaN)
-    out[7] = out[6] + out[0]  # -sum p ln q; both terms are >= 0, nothing cancels
+            _add(sums, _KL, lane, _relative_entropy(x, y))
+            _add(sums, _REVERSE_KL, lane, reverse if y > 0.0 else 0.0)
+            _add(sums, _JS, lane, _relative_entropy(x, middle) + _relative_entropy(y, middle))
+            _add(sums, _PSI, lane, 0.0 if y == smoothed else psi)  # 0 where both are 0
+            _add(sums, _TOTAL_VARIATION, lane, abs(x - y))
+            _add(sums, _HELLINGER, lane, root * root)
+            _add(sums, _ENTROPY, lane, _relative_entropy(x, 1.0))
+    for row in range(N_DIVERGENCES):
+        out[row] = _sum_of(sums, row)
+    out[_JS] /= 2.0
+    out[_TOTAL_VARIATION] /= 2.0
+    out[_HELLINGER] = np.sqrt(out[_HELLINGER] / 2.0)
+    out[_ENTROPY] = -out[_ENTROPY]
+    for row in range(N_DIVERGENCES):
+        out[row] = _at_least_zero(out[row])
+    out[_CROSS_ENTROPY] = out[_ENTROPY] + out[_KL]  # -sum p ln q; both terms are >= 0, so nothing cancels
 
 
 @compilation.jit
@@ -93,25 +117,16 @@ def _whole_lanes(n_cells: int) -> int:
 
 
 @compilation.jit
-def _compare_series(
-    live: IntArray,
-    reference: FloatArray,
-    offsets: IntArray,
-    pseudocount: float,
-    epsilon: float,
-    kl_only: bool,
-    first: int,
-    last: int,
-    out: FloatArray,
-) -> None:
-    """Series first:last, series number = window * n_features + feature."""
+def _compare_series(comparison: _Comparison, first: int, last: int, out: FloatArray) -> None:
+    """Compare series first:last; series number = window * n_features + feature."""
+    live, reference, offsets = comparison.live, comparison.reference, comparison.offsets
     n_features = offsets.size - 1
     widest = 0
     for feature in range(n_features):
         widest = max(widest, offsets[feature + 1] - offsets[feature])
     widest = _whole_lanes(widest)
-    scratch = np.empty(_N_SUMS * LANES + 3 * widest)
-    sums, padded = scratch[: _N_SUMS * LANES], scratch[_N_SUMS * LANES :].reshape((3, widest))
+    scratch = np.empty(N_DIVERGENCES * LANES + 3 * widest)
+    sums, padded = scratch[: N_DIVERGENCES * LANES], scratch[N_DIVERGENCES * LANES :].reshape((3, widest))
     for series in range(first, last):
         window = series // n_features
         feature = series % n_features
@@ -130,81 +145,52 @@ def _compare_series(
             write_block(q, i, read_input(reference, start + i))
         for i in range(counts.size, width):
             p[i] = p_smoothed[i] = q[i] = 0.0
-        if kl_only:
+        if comparison.kl_only:
             _kl(p, q, p_smoothed, sums, out[window, feature])
             continue
-        a = pseudocount + epsilon * n
+        a = comparison.pseudocount + comparison.epsilon * n
         total = n + a * counts.size
         for i in range(counts.size):
             write_block(p_smoothed, i, (read_input(counts, i) + a) / total)
         _all_divergences(p, p_smoothed, q, sums, out[window, feature])
 
 
-_ARGUMENTS = (
-    input_type(types.int64, 2),
-    input_type(types.float64, 1),
-    input_type(types.int64, 1),
-    types.float64,
-    types.float64,
-    types.boolean,
-    input_type(types.int64, 1),
-    types.Array(types.float64, 3, "C"),
-)
+_ARGUMENTS = (tuple_type(_Comparison, live=2), input_type(np.int64), array_type(np.float64, 3))
 
 
 @compilation.kernel(*_ARGUMENTS)
-def compare_serial(
-    live: IntArray,
-    reference: FloatArray,
-    offsets: IntArray,
-    pseudocount: float,
-    epsilon: float,
-    kl_only: bool,
-    pieces: IntArray,
-    out: FloatArray,
-) -> None:
-    """All pieces on the calling thread."""
-    _compare_series(live, reference, offsets, pseudocount, epsilon, kl_only, pieces[0], pieces[-1], out)
+def compare_serial(comparison: _Comparison, pieces: IntArray, out: FloatArray) -> None:
+    """Compare all pieces on the calling thread."""
+    _compare_series(comparison, pieces[0], pieces[-1], out)
 
 
 @compilation.parallel_kernel(*_ARGUMENTS)
-def compare_parallel(
-    live: IntArray,
-    reference: FloatArray,
-    offsets: IntArray,
-    pseudocount: float,
-    epsilon: float,
-    kl_only: bool,
-    pieces: IntArray,
-    out: FloatArray,
-) -> None:
-    """Piece i is series pieces[i]:pieces[i + 1]; the pieces are shared among the threads."""
-    for piece in prange(pieces.size - 1):
-        first, last = pieces[piece], pieces[piece + 1]
-        _compare_series(live, reference, offsets, pseudocount, epsilon, kl_only, first, last, out)
+def compare_parallel(comparison: _Comparison, pieces: IntArray, out: FloatArray) -> None:
+    """Compare the pieces on all threads; piece i is series pieces[i]:pieces[i + 1]."""
+    for i in prange(pieces.size - 1):
+        _compare_series(comparison, pieces[i], pieces[i + 1], out)
 
 
-@compilation.kernel(*[types.Array(types.float64, 1, "C")] * 3)
+@compilation.kernel(*[array_type(np.float64)] * 3)
 def compare_vectors(p: FloatArray, q: FloatArray, out: FloatArray) -> None:
-    """All divergences of one pair of probability vectors, of whole lanes."""
-    _all_divergences(p, p, q, np.empty(_N_SUMS * LANES), out)
+    """Compute all divergences of one pair of probability vectors, of whole lanes."""
+    _all_divergences(p, p, q, np.empty(N_DIVERGENCES * LANES), out)
 
 
 def compare_probabilities(p: npt.ArrayLike, q: npt.ArrayLike) -> FloatArray:
-    """The divergences of p (B,) from q (B,), (8,) float64 in nats, in the order of `records.DIVERGENCES`.
+    """Return the divergences of p (B,) from q (B,) in the order of `DIVERGENCES`, float64, nats.
 
-    The definitions of `compare_counts` with nothing smoothed.
+    They are defined as in `compare_counts`, with nothing smoothed.
     """
-    if not compilation.is_warm():
-        compilation.warm_up()
+    compilation.warm_up()
     p, q = np.asarray(p, dtype=np.float64), np.asarray(q, dtype=np.float64)
     if p.ndim != 1 or p.shape != q.shape:
-        raise ValueError(f"expected two vectors of one length, got shapes {p.shape} and {q.shape}")
+        raise ValueError(f"expected two vectors of the same length, got shapes {p.shape} and {q.shape}")
     if not (np.all(p >= 0) and np.all(q >= 0)):
         raise ValueError(f"expected probabilities, at least 0, got {p} and {q}")
     padding = (0, -len(p) % LANES)
     p, q = np.pad(p, padding), np.pad(q, padding)
-    out = np.empty(len(DIVERGENCES))
+    out = np.empty(N_DIVERGENCES)
     with compilation.ieee():
         compare_vectors(p, q, out)
     return out
@@ -219,10 +205,10 @@ def compare_counts(
     out: FloatArray,
     kl_only: bool = False,
 ) -> None:
-    """Divergences of each live histogram from its reference, natural logarithm, nats.
+    """Compute the divergences of each live histogram from its reference; natural logarithm, nats.
 
-    With x the live counts of a series, n their sum, B its cells, p = x / n, q the reference, m = (p + q) / 2 and
-    p~ = (x + a) / (n + a B), a = `pseudocount` + `epsilon` n:
+    With x the live counts of a series, n their sum, B the number of cells, p = x / n, q the reference, m = (p + q) / 2,
+    p~ = (x + a) / (n + a B) and a = `pseudocount` + `epsilon` n:
 
     kl            sum p ln(p / q), infinite where q = 0 < p
     reverse_kl    sum q ln(q / p~), infinite where p~ = 0 < q
@@ -238,31 +224,29 @@ def compare_counts(
     live : (S, C) int64, the counts of S windows
     reference_probabilities : (C,) float64, smoothed, adding up to 1 in each feature
     offsets : (F + 1,) int64, feature f owns columns offsets[f]:offsets[f + 1]
-    out : (S, F, 8) float64 in the order of `records.DIVERGENCES`; NaN where a series is empty
-    kl_only : leave all but the first at NaN; four times as fast
+    out : (S, F, N_DIVERGENCES) float64 in the order of `DIVERGENCES`; NaN where a series is empty
+    kl_only : leave everything but KL at NaN, which is four times as fast
 
     Raises
     ------
-    ValueError : another shape, type or memory layout than that
+    ValueError : an array has another shape, type or memory layout
 
     References
     ----------
     Cover & Thomas (2006), section 2.3; Lin (1991).
     """
-    if not compilation.is_warm():
-        compilation.warm_up()
+    compilation.warm_up()
     n_windows, n_features = len(live), len(offsets) - 1
     n_cells = int(offsets[-1])
-    require_array("live", live, np.int64, (n_windows, n_cells))
-    require_array("reference_probabilities", reference_probabilities, np.float64, (n_cells,))
-    require_array("offsets", offsets, np.int64, (n_features + 1,))
-    require_array("out", out, np.float64, (n_windows, n_features, len(DIVERGENCES)))
-    n_threads = compilation.thread_count()
-    parallel = n_threads > 1 and live.size >= PARALLEL_FROM_CELLS
-    pieces = cut_series(offsets, n_windows, 4 * n_threads if parallel else 1)
-    arguments = (live, reference_probabilities, offsets, float(pseudocount), float(epsilon), kl_only, pieces, out)
-    with compilation.ieee():
-        if parallel:
-            compilation.launch(compare_parallel, *arguments)
-        else:
-            compare_serial(*arguments)
+    comparison = _Comparison(
+        live=input_array("live", live, np.int64, (n_windows, n_cells)),
+        reference=input_array("reference_probabilities", reference_probabilities, np.float64, (n_cells,)),
+        offsets=input_array("offsets", offsets, np.int64, (n_features + 1,)),
+        pseudocount=float(pseudocount),
+        epsilon=float(epsilon),
+        kl_only=bool(kl_only),
+    )
+    require_array("out", out, np.float64, (n_windows, n_features, N_DIVERGENCES))
+    n_threads = compilation.threads_for(live.size, PARALLEL_FROM_CELLS)
+    pieces = cut_series(offsets, n_windows, 4 * n_threads)
+    compilation.run(compare_serial, compare_parallel, n_threads > 1, comparison, pieces, out)

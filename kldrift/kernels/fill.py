@@ -1,66 +1,55 @@
 """Counting samples into bins."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from numba import prange, types
+from numba import prange
 
 from kldrift.kernels import compilation
-from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.arguments import array_type, frozen, input_type, tuple_type
+from kldrift.kernels.bin_table import TABLE, BinTable
 from kldrift.kernels.memory import float64_at, float_bits, int32_at, read_block, read_input, write_block
 from kldrift.kernels.words import piece
-from kldrift.records.types import IntArray
+from kldrift.records.types import CodeArray, FloatArray, IntArray
 
-#: Samples located at once: their values, cells and the guide stay in the L1 cache.
+#: Samples located at once: their values, their cells and the guide stay in the L1 cache.
 BLOCK = 1024
-#: Fewer samples than this in a batch are counted by one thread: waking the others takes 25 µs on idle cores and
-#: 100 µs on busy ones, in which one thread counts 50,000.
+#: One thread counts batches with fewer samples than this: waking the others takes 25 µs on idle cores and 100 µs on
+#: busy ones, in which time one thread counts 50,000.
 PARALLEL_FROM_SAMPLES = 200_000
-#: Rows below which a feature is not cut into chunks.
+#: Features with fewer rows than this are not cut into chunks.
 CHUNK_FROM_ROWS = 32_768
 
 _FLOAT64 = np.dtype(np.float64)
 _INT32 = np.dtype(np.int32)
-ALL_IN_SLOT_0 = np.empty(0, dtype=np.int32)
+ALL_IN_SLOT_0 = frozen(np.empty(0, dtype=np.int32))
 _Cells = npt.NDArray[np.uint32]
 
 
-def _vector(dtype: Any) -> Any:
-    return types.Array(dtype, 1, "C", readonly=True)
+class Batch(NamedTuple):
+    """Samples to count.
 
+    Parameters
+    ----------
+    addresses : (F,) int64, where the column of each feature is
+    slots : (n_rows,) int32, see `fill_counts`; empty: all rows go to slot 0
+    n_rows : rows of each column
+    n_chunks : chunks of rows that each feature is cut into
+    """
 
-#: The type of a `BinTable` in kernels.
-TABLE = types.NamedTuple(
-    [
-        _vector(types.int64),
-        _vector(types.boolean),
-        _vector(types.int64),
-        _vector(types.uint32),
-        _vector(types.int64),
-        _vector(types.float64),
-        types.Array(types.float64, 2, "C", readonly=True),
-        types.Array(types.int64, 2, "C", readonly=True),
-    ],
-    BinTable,
-)
-# table, addresses, n_rows, slots, n_chunks, counts (n_chunks, n_slots, n_cells)
-_ARGUMENTS = (
-    TABLE,
-    _vector(types.int64),
-    types.int64,
-    _vector(types.int32),
-    types.int64,
-    types.Array(types.int64, 3, "C"),
-)
+    addresses: IntArray
+    slots: CodeArray
+    n_rows: int
+    n_chunks: int
 
 
 @piece
 def _locate_values(
-    values: npt.NDArray[np.float64], start: int, size: int, table: BinTable, feature: int, n_bins: int, cells: _Cells
+    values: FloatArray, start: int, size: int, table: BinTable, feature: int, n_bins: int, cells: _Cells
 ) -> None:
-    """Local cell of each value of a block; see `bin_table` for how and why it is exact."""
+    """Find the cell of each value in a block; `bin_table` explains how, and why this is exact."""
     low, high = table.scales[feature, 0], table.scales[feature, 1]
     center, scale = table.scales[feature, 2], table.scales[feature, 3]
     origin, shift, steps = table.shifts[feature, 0], table.shifts[feature, 1], table.shifts[feature, 3]
@@ -90,10 +79,8 @@ def _locate_values(
 
 
 @piece
-def _locate_codes(
-    codes: npt.NDArray[np.int32], start: int, size: int, table: BinTable, feature: int, cells: _Cells
-) -> None:
-    """Local cell of each code of a block; a code that cannot be counts as missing, the last entry of the lookup."""
+def _locate_codes(codes: CodeArray, start: int, size: int, table: BinTable, feature: int, cells: _Cells) -> None:
+    """Find the cell of each code in a block; impossible codes count as missing, the last entry of the lookup."""
     lookup = table.guide_starts[feature]
     last = table.guide_starts[feature + 1] - lookup - 1
     for i in range(size):
@@ -103,7 +90,7 @@ def _locate_codes(
 
 @piece
 def most_cells(table: BinTable) -> int:
-    """Cells of the feature that has most."""
+    """Return the number of cells of the feature that has the most."""
     most: int = 0
     for feature in range(table.offsets.size - 1):
         n_cells = table.offsets[feature + 1] - table.offsets[feature]
@@ -115,7 +102,7 @@ def most_cells(table: BinTable) -> int:
 def _add_cells(
     cells: _Cells, size: int, offset: int, n_cells: int, private: bool, copies: IntArray, counts: IntArray
 ) -> None:
-    """Count the cells of a block in the only slot, or in its private copies."""
+    """Count the cells of a block in the only slot, or in private copies of it."""
     if not private:
         for i in range(size):
             counts[offset + np.int64(read_block(cells, i))] += 1
@@ -132,20 +119,13 @@ def _add_cells(
 
 @compilation.jit
 def fill_task(
-    table: BinTable,
-    addresses: IntArray,
-    n_rows: int,
-    slots: npt.NDArray[np.int32],
-    n_chunks: int,
-    copies_of_counts: IntArray,
-    task: Any,
-    cells: _Cells,
-    copies: IntArray,
+    table: BinTable, batch: Batch, copies_of_counts: IntArray, task: Any, cells: _Cells, copies: IntArray
 ) -> None:
-    """Task t is row chunk t % n_chunks of feature t // n_chunks; each chunk has its own copy of the counts.
+    """Count chunk t % n_chunks of the rows of feature t // n_chunks; each chunk has its own copy of the counts.
 
-    `cells` (`BLOCK`) and `copies` (4 times `most_cells`) are room to work in.
+    `cells` (`BLOCK`) and `copies` (4 times `most_cells`) are scratch memory.
     """
+    addresses, slots, n_rows, n_chunks = batch.addresses, batch.slots, batch.n_rows, batch.n_chunks
     feature = task // n_chunks
     chunk = task % n_chunks
     first_row = n_rows * chunk // n_chunks
@@ -153,7 +133,7 @@ def fill_task(
     counts = copies_of_counts[chunk]
     offset = table.offsets[feature]
     n_cells = table.offsets[feature + 1] - offset
-    # Equal neighbours would wait for each other's store: four private copies of the counts take turns.
+    # Equal neighbours would wait for each other's store, so four private copies of the counts take turns.
     private = slots.size == 0 and last_row - first_row >= 4 * n_cells
     if private:
         for i in range(4 * n_cells):
@@ -176,71 +156,61 @@ def fill_task(
             counts[0, offset + i] += copies[i] + copies[n_cells + i] + copies[2 * n_cells + i] + copies[3 * n_cells + i]
 
 
+_ARGUMENTS = (TABLE, tuple_type(Batch), array_type(np.int64, 3))  # counts: (n_chunks, n_slots, n_cells)
+
+
 @compilation.kernel(*_ARGUMENTS)
-def fill_serial(
-    table: BinTable,
-    addresses: IntArray,
-    n_rows: int,
-    slots: npt.NDArray[np.int32],
-    n_chunks: int,
-    counts: IntArray,
-) -> None:
-    """All tasks on the calling thread."""
+def fill_serial(table: BinTable, batch: Batch, counts: IntArray) -> None:
+    """Count all tasks on the calling thread."""
     cells = np.empty(BLOCK, np.uint32)
     copies = np.empty(4 * most_cells(table), np.int64)
-    for task in range(addresses.size * n_chunks):
-        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task), cells, copies)
+    for task in range(batch.addresses.size * batch.n_chunks):
+        fill_task(table, batch, counts, np.int64(task), cells, copies)
 
 
 @compilation.parallel_kernel(*_ARGUMENTS)
-def fill_parallel(
-    table: BinTable,
-    addresses: IntArray,
-    n_rows: int,
-    slots: npt.NDArray[np.int32],
-    n_chunks: int,
-    counts: IntArray,
-) -> None:
-    """The tasks shared among the threads; no two write the same counts."""
+def fill_parallel(table: BinTable, batch: Batch, counts: IntArray) -> None:
+    """Count the tasks on all threads; no two of them write to the same counts."""
     size = 4 * most_cells(table)
-    for task in prange(addresses.size * n_chunks):
+    for task in prange(batch.addresses.size * batch.n_chunks):
         cells = np.empty(BLOCK, np.uint32)
         copies = np.empty(size, np.int64)
-        fill_task(table, addresses, n_rows, slots, n_chunks, counts, np.int64(task), cells, copies)
+        fill_task(table, batch, counts, np.int64(task), cells, copies)
 
 
-@compilation.kernel(_vector(types.float64))
+@compilation.kernel(input_type(np.float64))
 def float64_address(array: npt.NDArray[Any]) -> int:
-    """Address of a contiguous float64 vector; ten times faster than ``array.ctypes.data``."""
+    """Return the address of a contiguous float64 vector; ten times faster than ``array.ctypes.data``."""
     return array.ctypes.data
 
 
-@compilation.kernel(_vector(types.int32))
+@compilation.kernel(input_type(np.int32))
 def int32_address(array: npt.NDArray[Any]) -> int:
-    """Address of a contiguous int32 vector."""
+    """Return the address of a contiguous int32 vector."""
     return array.ctypes.data
 
 
 def fill_counts(
     table: BinTable,
-    columns: Sequence[npt.NDArray[np.float64] | npt.NDArray[np.int32]],
-    slots: npt.NDArray[np.int32] | None,
+    columns: Sequence[FloatArray | CodeArray],
+    slots: CodeArray | None,
     counts: IntArray,
 ) -> None:
     """Add the samples of a batch to `counts`.
 
     Parameters
     ----------
-    columns : one contiguous (n_rows,) vector a feature, float64 values or int32 codes; may be read-only, not copied
+    table : the bins
+    columns : one contiguous (n_rows,) vector for each feature, float64 values or int32 codes; may be read-only, and is
+        not copied
     slots : (n_rows,) int32, the row of `counts` that each sample row goes to, negative to skip it; None: all to row 0
     counts : (n_slots, n_cells of all features) int64, contiguous; changed in place
 
     Raises
     ------
-    ValueError : another shape, type or memory layout than that
+    ValueError : an array has another shape, type or memory layout
     """
-    if not compilation.is_warm():
-        compilation.warm_up()
+    compilation.warm_up()
     n_features = len(table.numeric)
     if len(columns) != n_features:
         raise ValueError(f"expected a column for each of the {n_features} features, got {len(columns)}")
@@ -258,23 +228,17 @@ def fill_counts(
         raise ValueError(f"slots: expected rows of counts, below {len(counts)}, got {slots.max()}")
     if n_rows == 0:
         return
-    n_threads = compilation.thread_count()
-    parallel = n_threads > 1 and n_features * n_rows >= PARALLEL_FROM_SAMPLES
-    n_chunks = _chunks(n_features, n_rows, n_threads, counts.size) if parallel else 1
+    n_threads = compilation.threads_for(n_features * n_rows, PARALLEL_FROM_SAMPLES)
+    n_chunks = _chunks(n_features, n_rows, n_threads, counts.size)
     copies = counts[np.newaxis] if n_chunks == 1 else np.zeros((n_chunks, *counts.shape), dtype=np.int64)
-    with compilation.ieee():
-        if parallel:
-            compilation.launch(fill_parallel, table, addresses, n_rows, slots, n_chunks, copies)
-        else:
-            fill_serial(table, addresses, n_rows, slots, n_chunks, copies)
+    batch = Batch(addresses, frozen(slots), n_rows, n_chunks)
+    compilation.run(fill_serial, fill_parallel, n_threads > 1, table, batch, copies)
     if n_chunks > 1:
         counts += copies.sum(axis=0)
 
 
-def _addresses(
-    table: BinTable, columns: Sequence[npt.NDArray[np.float64] | npt.NDArray[np.int32]], n_rows: int
-) -> IntArray:
-    """Address of each column, checked; the only work a feature in Python, so it is kept small."""
+def _addresses(table: BinTable, columns: Sequence[FloatArray | CodeArray], n_rows: int) -> IntArray:
+    """Check the columns and return the address of each; the only Python code that runs per feature, so kept small."""
     shape = (n_rows,)
     found: list[int] = []
     for column, numeric in zip(columns, table.numeric.tolist(), strict=True):
@@ -286,11 +250,11 @@ def _addresses(
                 f"{column.dtype} {column.shape} with strides {column.strides}; convert it with np.ascontiguousarray"
             )
         found.append(float64_address(column) if numeric else int32_address(column))
-    return np.array(found, dtype=np.int64)
+    return frozen(np.array(found, dtype=np.int64))
 
 
 def _chunks(n_features: int, n_rows: int, n_threads: int, n_counts: int) -> int:
-    """Into how many row chunks to cut every feature, so that no thread is without work at the end."""
+    """Return the number of row chunks to cut each feature into, so that no thread is left without work at the end."""
     even = n_features >= 4 * n_threads or n_features % n_threads == 0
     worth_it = n_rows >= CHUNK_FROM_ROWS and n_threads * n_counts <= n_features * n_rows
     return n_threads if worth_it and not even else 1

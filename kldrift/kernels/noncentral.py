@@ -1,26 +1,21 @@
-"""Bounds on the noncentrality of a chi-squared statistic, by Sankaran's approximation; for the kernels."""
+"""The noncentral chi-squared distribution by Sankaran's approximation: scores, tails and bounds on noncentrality."""
 
 import math
 
 from kldrift.kernels import compilation
-from kldrift.records.types import FloatArray
-
-#: Below it Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
-#: (z = 4.5). From 0.1 to 0.4 it still wavers, at scores below 2.4. More degrees of freedom are the cautious side of
-#: the lower bound; dispersions reach this far only where a rare cell carries all of a drift.
-MIN_DEGREES_OF_FREEDOM = 0.1
 
 _MAX_ITERATIONS = 100
 _TOLERANCE = 1e-13
 _LN10 = math.log(10.0)
 _HALF_LN_2PI = 0.5 * math.log(2.0 * math.pi)
-#: erfc has all its digits up to here; beyond, five terms of the asymptotic series give the logarithm all of its own.
+#: erfc is accurate to the last digit up to here; beyond it, five terms of the asymptotic series give as accurate a
+#: logarithm.
 _SERIES_FROM_Z = 25.0
 
 
 @compilation.jit
 def normal_score(x: float, dof: float, noncentrality: float) -> float:
-    """The z with P(noncentral chi-squared > x) = Phi(-z), by Sankaran (1963); dof > 0, x >= 0."""
+    """Return the z with P(noncentral chi-squared > x) = Phi(-z), by Sankaran (1963); dof > 0, x >= 0."""
     mean = dof + noncentrality
     double = dof + 2.0 * noncentrality
     h = 1.0 - (2.0 / 3.0) * (mean / double) * ((dof + 3.0 * noncentrality) / double)  # from 1/3 to 1/2
@@ -32,7 +27,7 @@ def normal_score(x: float, dof: float, noncentrality: float) -> float:
 
 @compilation.jit
 def log10_upper_tail(z: float) -> float:
-    """log10 Phi(-z), to the last digits near p = 1 and far beyond the smallest float."""
+    """Return log10 Phi(-z), accurate to the last digits near p = 1 and for p far below the smallest float."""
     if z < 0.0:
         return math.log1p(-0.5 * math.erfc(-z * math.sqrt(0.5))) / _LN10
     if z < _SERIES_FROM_Z:
@@ -44,11 +39,12 @@ def log10_upper_tail(z: float) -> float:
 
 @compilation.jit
 def last_crossing(x: float, dof: float, target: float) -> float:
-    """The noncentrality above which the normal score stays below `target`; 0 where it is below from the start.
+    """Return the noncentrality above which the normal score stays below `target`; 0 if it is below from the start.
 
-    Solved for the root of the noncentrality, in which the score is nearly a straight line: five steps by Chandrupatla's
-    method (1997), inverse quadratic interpolation where that is safe and bisection where it is not. From above: far in
-    the tail, at scores beyond any target, Sankaran's approximation is not monotone.
+    We solve for the square root of the noncentrality, in which the score is nearly a straight line. That takes five
+    steps of Chandrupatla's method (1997): inverse quadratic interpolation where that is safe, bisection where it is
+    not. The search comes from above because far in the tail, at scores beyond any target, Sankaran's approximation is
+    not monotone.
     """
     c = 0.0
     f_c = normal_score(x, dof, 0.0) - target
@@ -64,7 +60,7 @@ def last_crossing(x: float, dof: float, target: float) -> float:
         f_a = normal_score(x, dof, a * a) - target
     if f_a > 0.0:
         return math.inf
-    # a is the newest point, b on the other side of the root, c the one before
+    # a is the newest point, b lies on the other side of the root, c is the point before
     b, f_b = c, f_c
     t = f_a / (f_a - f_b)
     best = a
@@ -91,23 +87,3 @@ def last_crossing(x: float, dof: float, target: float) -> float:
         least = limit / width
         t = min(max(t, least), 1.0 - least)
     return best * best
-
-
-@compilation.jit
-def bound_statistic(
-    statistic: float,
-    dof: float,
-    dispersion: float,
-    effective: float,
-    z_quantile: float,
-    thresholds: FloatArray,
-    out: FloatArray,
-) -> None:
-    """The bounds and p-values in `out`, in the order of `BOUNDS`, from T, the degrees of freedom, c and N."""
-    x = max(0.0, statistic) / dispersion
-    dof /= dispersion
-    dof = dof if dof > MIN_DEGREES_OF_FREEDOM else MIN_DEGREES_OF_FREEDOM  # noqa: FURB136
-    scale = 2.0 * effective / dispersion
-    for i in range(2):  # one inlined copy each, which halves the time to compile
-        out[i] = last_crossing(x, dof, z_quantile if i == 0 else -z_quantile) / scale
-        out[4 + i] = log10_upper_tail(normal_score(x, dof, scale * thresholds[i]))

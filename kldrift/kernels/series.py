@@ -1,8 +1,6 @@
-"""What the kernels over series share: how arrays are typed and checked, how series are cut, and a logarithm."""
+"""What the kernels over series share: how series are divided among threads, and a logarithm."""
 
 import numpy as np
-import numpy.typing as npt
-from numba import types
 
 from kldrift.kernels import compilation
 from kldrift.kernels.memory import float_bits, float_of_bits
@@ -16,20 +14,15 @@ _SCALE = 2.0**100
 _HALF_EXPONENT = 1 << 51
 
 
-def input_type(dtype: npt.DTypeLike, ndim: int) -> object:
-    """Type of a contiguous array that a kernel only reads."""
-    return types.Array(dtype, ndim, "C", readonly=True)
-
-
 @compilation.jit
 def log_ratio(x: float, y: float) -> float:
-    """ln(x / y) of positive finite numbers, to about 2 units in the last place even where x is close to y.
+    """Return ln(x / y) of positive finite numbers, to about 2 units in the last place even where x is close to y.
 
-    With 2^k next to x / y, ln(x / y) = k ln 2 + 2 artanh(s), s = (x - 2^k y) / (x + 2^k y), |s| < 0.2: one division,
-    no table and no branch, so that it vectorises (libm's log is a call of 5 ns). x - 2^k y is exact. Garbage, never
-    a trap, for anything else.
+    With 2^k a power of two close to x / y, ln(x / y) = k ln 2 + 2 artanh(s), s = (x - 2^k y) / (x + 2^k y),
+    |s| < 0.2: one division, no table and no branch, so the loop vectorises (a call of libm's log takes 5 ns).
+    x - 2^k y is exact. For any other arguments the result is meaningless, but nothing traps.
     """
-    x *= _SCALE  # subnormal probabilities become normal ones
+    x *= _SCALE  # subnormal probabilities become normal
     y *= _SCALE
     y_bits = float_bits(y)
     k = (float_bits(x) - y_bits + _HALF_EXPONENT) >> 52
@@ -45,19 +38,10 @@ def log_ratio(x: float, y: float) -> float:
 
 
 def cut_series(offsets: IntArray, n_windows: int, n_pieces: int) -> IntArray:
-    """Boundaries (n_pieces + 1,) of runs of series that hold about equally many cells."""
+    """Return the boundaries (n_pieces + 1,) of runs of series with about the same number of cells."""
     n_features, n_cells = len(offsets) - 1, int(offsets[-1])
     cells = np.arange(n_pieces + 1) * (n_windows * n_cells) // n_pieces
     windows, within = np.divmod(cells, max(n_cells, 1))
     boundaries = windows * n_features + np.searchsorted(offsets, within)
     boundaries[-1] = n_windows * n_features
     return np.asarray(boundaries, dtype=np.int64)
-
-
-def require_array(name: str, array: npt.NDArray[np.generic], dtype: npt.DTypeLike, shape: tuple[int, ...]) -> None:
-    """Raise ValueError where an array is not contiguous, of this type and shape."""
-    if array.dtype != dtype or array.shape != shape or not array.flags.c_contiguous:
-        raise ValueError(
-            f"{name}: expected contiguous {np.dtype(dtype)} {shape}, got {array.dtype} {array.shape} with strides "
-            f"{array.strides}; convert it with np.ascontiguousarray"
-        )

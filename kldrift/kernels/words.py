@@ -1,7 +1,7 @@
-"""Bytes as the kernels read them: eight or more at once at any address, and operations on 64-bit words.
+"""Bytes as the kernels read them: eight or more at once from any address, and operations on 64-bit words.
 
-A word at `index` is the bytes index to index + 7, little-endian: whoever calls has to know that they are there.
-With ``NUMBA_DISABLE_JIT=1`` the same names are plain Python, and a load beyond the end is an IndexError.
+The word at `index` consists of bytes index to index + 7, little-endian; the caller has to make sure that they exist.
+With ``NUMBA_DISABLE_JIT=1`` the same names are plain Python, and reading beyond the end is an IndexError.
 """
 
 from collections.abc import Callable
@@ -21,13 +21,13 @@ Words = npt.NDArray[np.uint64]
 
 
 def piece(function: Function) -> Function:
-    """Compile a piece, as `compilation.jit` does, that handles arrays without counting references to them."""
+    """Compile a piece as `compilation.jit` does, but without counting references to arrays."""
     compiled: Function = njit(**compilation.UNCOUNTED_OPTIONS)(function)
     return compiled
 
 
 def piece_apart(function: Function) -> Function:
-    """Compile a piece that is called and not inlined."""
+    """Compile a piece that is called instead of inlined."""
     compiled: Function = njit(**compilation.CALLED_OPTIONS)(function)
     return compiled
 
@@ -35,33 +35,33 @@ def piece_apart(function: Function) -> Function:
 if config.DISABLE_JIT:
 
     def word_at(data: Bytes, index: int) -> Any:
-        """The eight bytes from `index` on."""
+        """Return the eight bytes from `index` on."""
         if index < 0 or index + 8 > len(data):
             raise IndexError(f"bytes {index} to {index + 7} of {len(data)}")
         return np.uint64(int.from_bytes(data[index : index + 8].tobytes(), "little"))
 
     def byte_at(data: Bytes, index: int) -> int:
-        """The byte at `index`."""
+        """Return the byte at `index`."""
         if index < 0 or index >= len(data):
             raise IndexError(f"byte {index} of {len(data)}")
         return int(data[index])
 
     def marks_at(data: Bytes, index: int) -> Any:
-        """A bit for each of the 32 bytes from `index` on: whether it is no digit."""
+        """Return one bit for each of the 32 bytes from `index` on, set unless the byte is a digit."""
         if index < 0 or index + 32 > len(data):
             raise IndexError(f"bytes {index} to {index + 31} of {len(data)}")
         return np.uint64(sum(1 << i for i in range(32) if not 48 <= data[index + i] <= 57))
 
     def trailing_zeros(word: Any) -> int:
-        """Zero bits below the lowest set one; 64 without any."""
+        """Count the zero bits below the lowest one bit; 64 if there is none."""
         return (int(word) & -int(word)).bit_length() - 1 if word else 64
 
     def leading_zeros(word: Any) -> int:
-        """Zero bits above the highest set one; 64 without any."""
+        """Count the zero bits above the highest one bit; 64 if there is none."""
         return 64 - int(word).bit_length()
 
     def product(a: Any, b: Any) -> tuple[Any, Any]:
-        """High and low half of the 128-bit product."""
+        """Return the high and the low half of the 128-bit product."""
         wide = int(a) * int(b)
         return np.uint64(wide >> 64), np.uint64(wide & 0xFFFFFFFFFFFFFFFF)
 
@@ -74,7 +74,7 @@ else:
 
     @intrinsic
     def word_at(typing_context: Any, data: Any, index: Any) -> Any:  # noqa: ARG001 (numba's protocol)
-        """The eight bytes from `index` on, not checked."""
+        """Return the eight bytes from `index` on, unchecked."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             pointer = _word_pointer(context, builder, signature, arguments)
@@ -86,7 +86,7 @@ else:
 
     @intrinsic
     def byte_at(typing_context: Any, data: Any, index: Any) -> Any:  # noqa: ARG001
-        """The byte at `index`, not checked."""
+        """Return the byte at `index`, unchecked."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             pointer = _word_pointer(context, builder, signature, arguments)
@@ -96,9 +96,9 @@ else:
 
     @intrinsic
     def marks_at(typing_context: Any, data: Any, index: Any) -> Any:  # noqa: ARG001
-        """A bit for each of the 32 bytes from `index` on, not checked: whether it is no digit.
+        """Return one bit for each of the 32 bytes from `index` on, unchecked, set unless the byte is a digit.
 
-        In vector registers: a few instructions, whatever the number's length.
+        This uses vector registers and takes a few instructions, however long the number is.
         """
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
@@ -114,7 +114,7 @@ else:
 
     @intrinsic
     def trailing_zeros(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
-        """Zero bits below the lowest set one; 64 without any."""
+        """Count the zero bits below the lowest one bit; 64 if there is none."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
             return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -123,7 +123,7 @@ else:
 
     @intrinsic
     def leading_zeros(typing_context: Any, word: Any) -> Any:  # noqa: ARG001
-        """Zero bits above the highest set one; 64 without any."""
+        """Count the zero bits above the highest one bit; 64 if there is none."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:  # noqa: ARG001
             return builder.ctlz(arguments[0], ir.Constant(ir.IntType(1), 0))
@@ -132,7 +132,7 @@ else:
 
     @intrinsic
     def product(typing_context: Any, a: Any, b: Any) -> Any:  # noqa: ARG001
-        """High and low half of the 128-bit product: one instruction."""
+        """Return the high and the low half of the 128-bit product, in one instruction."""
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
             word, wide = ir.IntType(64), ir.IntType(128)

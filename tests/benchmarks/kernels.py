@@ -20,6 +20,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable, NumericBins, make_bin_table
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
+from kldrift.records.divergences import N_DIVERGENCES
 from tests.benchmarks.table import Row, print_rows
 
 _TARGET = "the figure to reach"
@@ -106,7 +107,7 @@ def compare_rows(n_features: int = 10_000, n_cells: int = 64) -> list[Row]:
     reference = rng.dirichlet(np.full(n_cells, 20.0), size=n_features)
     flat_live, flat_reference = live.reshape(1, -1), reference.ravel()
     offsets = np.arange(n_features + 1, dtype=np.int64) * n_cells
-    out = np.empty((1, n_features, 8))
+    out = np.empty((1, n_features, N_DIVERGENCES))
 
     def ours(kl_only: bool) -> Callable[[], object]:
         return lambda: compare_counts(flat_live, flat_reference, offsets, 0.5, 0.0, out, kl_only)

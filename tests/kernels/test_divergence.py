@@ -161,7 +161,7 @@ def test_another_type_or_shape_is_refused(name):
 
 
 def test_vectors_of_unequal_length_are_refused():
-    with pytest.raises(ValueError, match="expected two vectors of one length, got shapes"):
+    with pytest.raises(ValueError, match="expected two vectors of the same length, got shapes"):
         compare_probabilities([1.0], [0.5, 0.5])
 
 

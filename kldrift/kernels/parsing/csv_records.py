@@ -1,15 +1,15 @@
-"""Records of CSV to columns or counts, in one pass over the bytes.
+"""Records of CSV to columns or counts in a single pass over the bytes.
 
-Which field a cell belongs to is known from its place, so what is to be done with each is worked out once for a header:
-see `Cells`. A number is read where its cell begins, and where it ends is the end of the cell; every other cell ends at
-the next comma, which is searched for by words, as `scan` does.
+The place of a cell determines its field, so what to do with each cell is worked out once for each header: see `Cells`.
+A number is parsed where its cell starts and has to end where the cell ends; every other cell ends at the next comma,
+which is searched for by words, as in `json_rows`.
 
-What is plain is read here: numbers as JSON writes them, blanks around them or none, texts, times in the usual form;
-all of them in quotes or not, with commas and newlines inside; any cell that is not wanted. A record with anything else
-is left to the general decoder if it is on one line for sure: it has as many quotes as that takes. If it has not, where
-it ends depends on what the general decoder makes of it, and everything is given up.
+Plain records are read here: numbers as JSON writes them, with or without blanks around them, texts, times in the usual
+form, all of them with or without quotes and with commas and newlines inside; and any cell that is not wanted. A record
+with anything else is left to the general decoder, provided that it is certain to be on one line, which its number of
+quotes tells. Otherwise its end depends on how the general decoder reads it, and everything is given up.
 
-Bytes up to `scan.PADDING` behind a record are looked at, so there have to be as many behind the last.
+The kernel may look at up to `json_rows.PADDING` bytes after a record, so that many must follow the last one.
 """
 
 from typing import Any, NamedTuple
@@ -18,9 +18,10 @@ import numpy as np
 from numba import config, types
 
 from kldrift.kernels import compilation
+from kldrift.kernels.arguments import input_type, tuple_type
 from kldrift.kernels.memory import read_input, write_block
 from kldrift.kernels.parsing.decimal import parse_number
-from kldrift.kernels.parsing.fields import Fields, find_text
+from kldrift.kernels.parsing.fields import FIELDS, Fields, find_text
 from kldrift.kernels.parsing.json_syntax import utf8_length
 from kldrift.kernels.parsing.output import (
     BODY,
@@ -40,11 +41,11 @@ from kldrift.records.types import IntArray
 
 #: What is done with a cell.
 NUMBER, CATEGORY, TIME, SKIP = range(4)
-#: Lines that a record may span, and bytes that it may have: the general decoder takes no cell of more.
+#: Maximum number of lines and bytes in a record; the general decoder takes no larger cell.
 MAX_RECORD_LINES = 1000
 MAX_RECORD_BYTES = 131_072
 
-#: In place of the end of a record: it is not plain; it is not whole before the end of the data.
+#: Returned in place of the end of a record: it is not plain; the data ends before it does.
 _NOT_PLAIN, _NOT_WHOLE = -1, -2
 
 _N0, _N1, _N7, _N56 = (np.uint64(n) for n in (0, 1, 7, 56))
@@ -59,7 +60,7 @@ _NAN = np.nan
 
 
 class Cells(NamedTuple):
-    """What is done with the cells of a record, one after another.
+    """What to do with each cell of a record, in order.
 
     Parameters
     ----------
@@ -76,7 +77,7 @@ class Cells(NamedTuple):
 
 @piece
 def _marks(word: Any) -> Any:
-    """High bits of the bytes that may end a cell, or are no ASCII; only the lowest is sure."""
+    """Mark the high bits of bytes that may end a cell or are not ASCII; only the lowest mark is certain."""
     commas = word ^ _COMMAS
     quotes = word ^ _QUOTES
     found = ((commas - _ONES) & ~commas) | ((quotes - _ONES) & ~quotes) | ((word - _SPACES) & ~word) | word
@@ -85,9 +86,9 @@ def _marks(word: Any) -> Any:
 
 @piece
 def _text_end(data: Bytes, at: int, stop: int, quoted: bool, wanted: bool) -> tuple[int, int]:
-    """Where the text of a cell ends, and how many newlines are in it; -1 where it is not plain, -2 not before `stop`.
+    """Return where the text of a cell ends and how many newlines it has; -1 if not plain, -2 if not before `stop`.
 
-    A quote that stands for itself is plain where the text is not wanted.
+    A doubled quote is plain if the text is not wanted.
     """
     newlines = 0
     while True:
@@ -131,13 +132,13 @@ def _skip_spaces(data: Bytes, at: int) -> int:
 
 @piece
 def _ends_cell(byte: int) -> bool:
-    """Whether a cell is empty that begins with this, or a quoted one behind its quote."""
+    """Return whether a byte ends a cell: an empty one that starts with it, or a quoted one after its quote."""
     return byte == 44 or byte == 10 or byte == 13
 
 
 @piece
 def _read_number(data: Bytes, at: int, quoted: bool) -> tuple[int, float]:
-    """The number of a cell, NaN where it is blank, and where it ends; -1 where it is neither."""
+    """Return where the number of a cell ends, and the number, NaN if the cell is blank; -1 if it is neither."""
     byte = byte_at(data, at)
     start = at
     if byte <= 44:
@@ -146,7 +147,7 @@ def _read_number(data: Bytes, at: int, quoted: bool) -> tuple[int, float]:
         if byte == 34 if quoted else _ends_cell(byte):
             return start, _NAN
     end, value = parse_number(data, start)
-    if value == 0.0 and byte == 45:  # an integer, too
+    if value == 0.0 and byte == 45:  # even an integer
         value = -0.0
     if end >= 0 and byte_at(data, end) <= 32:
         end = _skip_spaces(data, end)
@@ -155,7 +156,7 @@ def _read_number(data: Bytes, at: int, quoted: bool) -> tuple[int, float]:
 
 @piece
 def _put_category(fields: Fields, column: int, data: Bytes, at: int, length: int, out: Output, place: int) -> bool:
-    """Set the codes of a text in the columns of its field; False where it is not plain."""
+    """Put the codes of a text in the columns of its field; return False if it is not plain."""
     while column >= 0:
         code = read_input(fields.columns, 3 * column + 2)
         if length > 0:
@@ -171,7 +172,10 @@ def _put_category(fields: Fields, column: int, data: Bytes, at: int, length: int
 
 @piece
 def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, out: Output, place: int) -> int:
-    """Read the record at `at` into the columns at `place`; where the next one begins, `_NOT_PLAIN` or `_NOT_WHOLE`."""
+    """Read the record at `at` into the columns at `place`.
+
+    Return the start of the next record, `_NOT_PLAIN` or `_NOT_WHOLE`.
+    """
     begin = at
     n_cells = cells.kinds.size
     newlines = 0
@@ -223,12 +227,12 @@ def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, 
 
 @piece
 def _line_end(data: Bytes, at: int) -> tuple[int, bool]:
-    """Behind the next newline, and whether the quotes before it are even in number."""
+    """Return the position after the next newline, and whether the number of quotes before it is even."""
     odd = _N0
     while True:
         word = word_at(data, at)
         quotes = word ^ _QUOTES
-        quotes = ~(((quotes & _SEVENS) + _SEVENS) | quotes | _SEVENS)  # all of them are sure
+        quotes = ~(((quotes & _SEVENS) + _SEVENS) | quotes | _SEVENS)  # all of these are certain
         other = word ^ _NEWLINES
         found = (other - _ONES) & ~other & _HIGH_BITS
         before = (found & (_N0 - found)) - _N1  # all bits, or those below the first newline
@@ -238,36 +242,29 @@ def _line_end(data: Bytes, at: int) -> tuple[int, bool]:
         at += 8
 
 
-def _vector(dtype: Any, readonly: bool = False) -> Any:
-    return types.Array(dtype, 1, "C", readonly=readonly)
-
-
-_INTEGERS = _vector(types.int64)
-
-
 @compilation.kernel(
-    _vector(types.uint8, readonly=True),
+    input_type(np.uint8),
     types.int64,
     types.int64,
     types.int64,
-    types.NamedTuple([_INTEGERS, _INTEGERS, _INTEGERS, _vector(types.uint64), _INTEGERS, _INTEGERS], Fields),
-    types.NamedUniTuple(_INTEGERS, 2, Cells),
+    FIELDS,
+    tuple_type(Cells, readonly=False),
     OUTPUT,
     COUNTING,
 )
 def scan_records(
     data: Bytes, at: int, stop: int, base: int, fields: Fields, cells: Cells, out: Output, counting: Counting
 ) -> int:
-    """Read records into columns, and count them if they are to be counted; goes on behind those of `out.state`.
+    """Read records into columns, after those of `out.state`, and count them if they are to be counted.
 
     Parameters
     ----------
-    data : lines from `at` to `stop`, each with its newline; `scan.PADDING` bytes behind
-    base : where `data` begins among the bodies
+    data : lines from `at` to `stop`, each with its newline; followed by `json_rows.PADDING` bytes
+    base : where `data` starts in the bodies
 
     Returns
     -------
-    int, where the next record begins: before `stop` if the last one goes beyond it, or all is given up
+    int, the start of the next record; before `stop` if the last one continues beyond it or everything is given up
     """
     row, body = out.state[ROWS], out.state[BODY]
     counts = counting.counts.size > 0
@@ -308,5 +305,5 @@ def scan_records(
 
 
 def is_ready() -> bool:
-    """Whether `scan_records` can be called without compiling it."""
+    """Return whether `scan_records` can be called without compiling it."""
     return bool(config.DISABLE_JIT or scan_records.overloads)  # type: ignore[attr-defined]

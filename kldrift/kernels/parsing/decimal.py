@@ -1,16 +1,16 @@
-"""Decimal digits to the nearest double.
+"""From decimal digits to the nearest double.
 
-A number in text is digits, perhaps with a point, and a power of ten: m * 10^e with an integer m. Digits are taken eight
-at a time in a 64-bit word: three multiplications add up neighbours to pairs, fours and eights. Up to 19 digits fit into
-m exactly; a number with more that matter is left to the caller.
+A number as text consists of digits, perhaps with a point, and a power of ten: m * 10^e with an integer m. Digits are
+taken eight at a time in a 64-bit word: three multiplications combine neighbours into pairs, fours and eights. Up to 19
+digits fit into m exactly; a number with more significant digits is left to the caller.
 
 The nearest double to m * 10^e, ties to even:
 
-- m <= 2^53 and abs(e) <= 22: both are doubles, and one multiplication or division rounds once (Clinger 1990). Done for
-  e >= -12 only: numbers of 16 and 17 digits lie on both sides of 2^53, and a branch that is guessed wrong costs more.
-- else m, shifted up to 64 bits, times the 128 leading bits of 5^e. Of that product 64 bits mostly decide; if they are
-  all ones where it matters, the lower half of 5^e is looked at, and then they always do (Mushtak & Lemire 2023). An
-  exact tie needs 5^e to divide out, so that e is between -4 and 23.
+- If m <= 2^53 and abs(e) <= 22, both are doubles, and one multiplication or division rounds once (Clinger 1990). We do
+  this only for e >= -12: numbers of 16 and 17 digits lie on both sides of 2^53, and a mispredicted branch costs more.
+- Otherwise, m, shifted up to 64 bits, is multiplied by the 128 leading bits of 5^e. Usually 64 bits of the product are
+  enough to decide; if they are all ones where it matters, the lower half of 5^e is brought in, which always decides
+  (Mushtak & Lemire 2023). An exact tie needs 5^e to divide out, so e is between -4 and 23.
 
 References
 ----------
@@ -36,13 +36,13 @@ from kldrift.kernels.words import (
     word_at,
 )
 
-#: m * 10^e is zero below the first exponent, and infinite above the last, for every m of 64 bits.
+#: For every 64-bit m, m * 10^e is zero below the first exponent and infinite above the last.
 _LEAST_EXPONENT = -342
 _MOST_EXPONENT = 308
-#: An exponent with more digits than matter is cut at this, far outside.
+#: Exponents are cut off here, far beyond any that makes a difference.
 _EXPONENT_LIMIT = 100_000
 _MOST_DIGITS = 19
-#: A minus or a digit, from the minus on.
+#: Bits for a minus and the digits, counted from the minus.
 _BEGINS = np.uint64(0b1_1111_1111_1001)
 
 _ZEROS = np.uint64(0x3030303030303030)
@@ -57,12 +57,12 @@ _EIGHT = np.uint64(10_000 * 2**32 + 1)
 _N0, _N1, _N3 = (np.uint64(n) for n in (0, 1, 3))
 _N8, _N9, _N16, _N32, _N63 = (np.uint64(n) for n in (8, 9, 16, 32, 63))
 _EXACT = np.uint64(1 << 53)
-#: The bits of the product below the 55 that a rounded double needs: 53, the one that rounds, one lost to the shift.
+#: The bits of the product below the 55 that a rounded double needs: 53, one for rounding, and one lost to the shift.
 _BELOW_PRECISION = np.uint64((1 << 9) - 1)
 
 
 def _powers_of_five() -> Words:
-    """The 128 leading bits of 5^e, high half before low half, for every exponent; those of 1 / 5^-e rounded up."""
+    """Return the 128 leading bits of 5^e, high half first, for every exponent; those of 1 / 5^-e are rounded up."""
     halves = []
     for exponent in range(_LEAST_EXPONENT, _MOST_EXPONENT + 1):
         power = 5 ** abs(exponent)
@@ -84,13 +84,13 @@ _EIGHT_PLACES = np.uint64(10**8)
 
 @piece
 def _signed(value: Any) -> Any:
-    """As a signed integer, of bits below the highest."""
+    """Return a word without its highest bit set as a signed integer."""
     return np.int64(value)
 
 
 @piece
 def eight_digits(word: Any) -> Any:
-    """The number that eight digits in a word make; bytes of zero count as the digit 0."""
+    """Return the number that eight digits in a word make; zero bytes count as the digit 0."""
     word = ((word & _LOW_NIBBLES) * _PAIR) >> _N8
     word = ((word & _EVEN_BYTES) * _FOUR) >> _N16
     return ((word & _EVEN_PAIRS) * _EIGHT) >> _N32
@@ -98,21 +98,21 @@ def eight_digits(word: Any) -> Any:
 
 @piece
 def count_digits(word: Any) -> int:
-    """How many of the eight bytes are digits, up to the first that is none."""
+    """Count the digits among the eight bytes, up to the first byte that is not one."""
     distance = word ^ _ZEROS
     return trailing_zeros(((distance + _SIXES) | distance) & _HIGH_BITS) >> 3
 
 
 @piece
 def _right(word: Any, count: int) -> Any:
-    """The first `count` digits of a word at its end, zeros before them."""
-    half = np.uint64(32 - 4 * count)  # in two shifts, as one by 64 is none
+    """Move the first `count` digits of a word to its end, with zeros before them."""
+    half = np.uint64(32 - 4 * count)  # two shifts, because a single one by 64 would do nothing
     return (word << half) << half
 
 
 @piece
 def append_digits(digits: Any, data: Bytes, at: int, count: int) -> Any:
-    """Append the `count` digits, below 32, at `at` to a number, modulo 2^64."""
+    """Append the `count` digits (fewer than 32) at `at` to a number, modulo 2^64."""
     if count >= 16:
         digits = digits * _EIGHT_PLACES + eight_digits(word_at(data, at))
         digits = digits * _EIGHT_PLACES + eight_digits(word_at(data, at + 8))
@@ -127,10 +127,10 @@ def append_digits(digits: Any, data: Bytes, at: int, count: int) -> Any:
 
 @piece
 def _digits_around_point(data: Bytes, start: int, whole: int, count: int) -> Any:
-    """The `count` digits, at most 24, from `start` on, a point behind the first `whole` of them, at most 7.
+    """Return the number that `count` digits from `start` make, with a point after the first `whole` of them.
 
-    The point is taken out of the first word. How many digits there are beyond eight is not asked: of numbers of 16
-    and 17 digits every other answer would be guessed wrong.
+    `count` is at most 24 and `whole` at most 7. The point is removed from the first word. There is no branch on how
+    many digits there are beyond eight: among numbers of 16 and 17 digits, every other one would be mispredicted.
     """
     before = (_N1 << np.uint64(8 * whole)) - _N1
     word = (word_at(data, start) & before) | (word_at(data, start + 1) & ~before)
@@ -145,7 +145,7 @@ def _digits_around_point(data: Bytes, start: int, whole: int, count: int) -> Any
 
 @piece
 def to_double(digits: Any, exponent: int) -> float:
-    """The double nearest to digits * 10^exponent, ties to even.
+    """Return the double nearest to digits * 10^exponent, ties to even.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def to_double(digits: Any, exponent: int) -> float:
 
 @piece
 def _by_power_of_five(digits: Any, exponent: int) -> float:
-    """`to_double` where one multiplication of doubles cannot do it."""
+    """Do what `to_double` does where one multiplication of doubles is not enough."""
     shift = leading_zeros(digits)
     digits = digits << np.uint64(shift)
     at = 2 * (exponent - _LEAST_EXPONENT)
@@ -178,7 +178,7 @@ def _by_power_of_five(digits: Any, exponent: int) -> float:
         if low < more:
             high = high + _N1
     top = high >> _N63
-    below = top + _N9  # bits of `high` under the 54 that are kept
+    below = top + _N9  # bits of `high` below the 54 that are kept
     mantissa = high >> below
     # floor(log2(10^e)) is (217706 * e) >> 16 for these exponents; 1086 = 1023 + 63
     biased = ((217_706 * exponent) >> 16) + 1086 + _signed(top) - shift
@@ -186,22 +186,22 @@ def _by_power_of_five(digits: Any, exponent: int) -> float:
         if biased <= -63:
             return 0.0
         mantissa = mantissa >> np.uint64(1 - biased)
-        # A mantissa that rounds up to 2^52 is the least normal number: its bits are the same.
+        # A mantissa that rounds up to 2^52 is the smallest normal number, which has the same bits.
         mantissa = (mantissa + (mantissa & _N1)) >> _N1
         return float_of_bits(_signed(mantissa))
     if biased > 2046:
         return np.inf
-    # Half way between two doubles, and the even one is below.
+    # Halfway between two doubles, and the lower one is even.
     if low <= _N1 and -4 <= exponent <= 23 and mantissa & _N3 == _N1 and mantissa << below == high:
         mantissa = mantissa - _N1
     mantissa = (mantissa + (mantissa & _N1)) >> _N1
-    # The hidden bit, or the carry beyond it, adds to the exponent above it; to that of infinity at the most.
+    # The hidden bit, or the carry beyond it, adds to the exponent above it, which at most becomes that of infinity.
     return float_of_bits(((biased - 1) << 52) + _signed(mantissa))
 
 
 @piece
-def _digits_that_matter(data: Bytes, start: int, stop: int) -> int:
-    """Digits of a number without leading zeros; `stop` is behind the last."""
+def _significant_digits(data: Bytes, start: int, stop: int) -> int:
+    """Count the digits of a number without leading zeros; `stop` is after the last digit."""
     count = 0
     for i in range(start, stop):
         byte = byte_at(data, i)
@@ -212,7 +212,7 @@ def _digits_that_matter(data: Bytes, start: int, stop: int) -> int:
 
 @piece
 def parse_exponent(data: Bytes, at: int) -> tuple[int, int]:
-    """The exponent behind an ``e``, and where it ends; -1 where there is none."""
+    """Return where the exponent after an ``e`` ends, -1 if there is none, and its value."""
     sign = byte_at(data, at)
     if sign == 43 or sign == 45:
         at += 1
@@ -229,17 +229,17 @@ def parse_exponent(data: Bytes, at: int) -> tuple[int, int]:
 
 @piece
 def parse_number(data: Bytes, at: int) -> tuple[int, float]:
-    """The JSON number at `at`, and where it ends.
+    """Return where the JSON number at `at` ends, and the number.
 
-    The end is -1 where there is none, more than 19 digits of it matter, or its digits do not end within 32 characters.
-    As many bytes are looked at. An integer -0 is 0, as an integer has no negative zero.
+    The end is -1 if there is no number, if more than 19 of its digits are significant, or if its digits do not end
+    within 32 characters, which is how many bytes are looked at. An integer -0 is 0: integers have no negative zero.
 
-    Where the next number begins waits for the end of this one, and for nothing else: the sign, the digits and the
-    double are worked out meanwhile.
+    The next number has to wait only for the end of this one; the sign, the digits and the double are worked out in the
+    meantime.
     """
     marks = marks_at(data, at)
-    # No branch by a sign that may be any: it would be guessed wrong half of the time. Hence a set of bits for what a
-    # number may begin with, and below, the sign as a bit.
+    # No branch on the sign: with arbitrary signs it would be mispredicted half of the time. Hence a set of bits for
+    # what a number may start with, and below, the sign as a bit.
     kind = byte_at(data, at) - 45
     if kind < 0 or kind > 12 or (_BEGINS >> np.uint64(kind)) & _N1 == _N0:
         return -1, 0.0
@@ -262,7 +262,7 @@ def parse_number(data: Bytes, at: int) -> tuple[int, float]:
         if marks == _N0 or end == first:
             return -1, 0.0
         exponent = first - end
-        if whole - exponent > _MOST_DIGITS and _digits_that_matter(data, start, end) > _MOST_DIGITS:
+        if whole - exponent > _MOST_DIGITS and _significant_digits(data, start, end) > _MOST_DIGITS:
             return -1, 0.0
         mark = byte_at(data, end)
     elif whole > _MOST_DIGITS:

@@ -1,10 +1,11 @@
-"""The fields of a schema, laid out for the kernel that reads rows: texts to numbers by hash tables."""
+"""The fields of a schema, laid out for the kernels that read rows: hash tables take texts to numbers."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from kldrift.kernels.arguments import tuple_type
 from kldrift.kernels.memory import read_input
 from kldrift.kernels.parsing.json_syntax import MULTIPLIER, hash_at, mask_of
 from kldrift.kernels.words import Bytes, Words, piece, word_at
@@ -14,17 +15,17 @@ _WORD = 0xFFFFFFFFFFFFFFFF
 
 
 class Fields(NamedTuple):
-    """The fields of a schema, numbered: those of numbers, those of categories, then a time in text, if there is one.
+    """The fields of a schema, numbered: numeric ones first, then categorical ones, then a time as text if there is one.
 
     Parameters
     ----------
-    counts : fields of numbers, fields in all
-    tables : start and size of hash tables: of the names, then of each categorical column
-    entries : the tables: entries by hash, 4 numbers each: hash, length (-1: free), first word, value
-    words : the texts of the entries, each filled up with zeros to whole words
+    counts : number of numeric fields, and of all fields
+    tables : start and size of the hash tables: the one for names, then one for each categorical column
+    entries : the tables; each entry has 4 numbers: hash, length (-1: free), first word, value
+    words : the texts of the entries, each padded with zeros to whole words
     columns : (n_columns, 3) for each categorical column: the next one of the same field or -1, and the codes of a text
         that is not in its table (-1: leave the row) and of null
-    first_columns : the first categorical column of each field of categories
+    first_columns : the first column of each categorical field
     """
 
     counts: IntArray
@@ -35,8 +36,12 @@ class Fields(NamedTuple):
     first_columns: IntArray
 
 
+#: Its type in kernels.
+FIELDS = tuple_type(Fields, readonly=False)
+
+
 class Categories(NamedTuple):
-    """A categorical column: its field, the codes of its texts, of others (-1: leave the row) and of null."""
+    """A categorical column: its field, and the codes of its texts, of other texts (-1: leave the row) and of null."""
 
     field: str
     codes: Sequence[tuple[bytes, int]]
@@ -45,7 +50,7 @@ class Categories(NamedTuple):
 
 
 def hash_text(text: bytes) -> int:
-    """The hash of a text, as the kernel computes it."""
+    """Return the hash of a text as the kernel computes it."""
     value = len(text) * MULTIPLIER & _WORD
     for at in range(0, len(text), 8):
         value = (value ^ int.from_bytes(text[at : at + 8], "little")) * MULTIPLIER & _WORD
@@ -58,9 +63,9 @@ def make_fields(numbers: Sequence[str], categories: Sequence[Categories], time: 
 
     Parameters
     ----------
-    numbers : fields of numbers
-    categories : one a column; several may have the same field
-    time : the field of a time in text
+    numbers : numeric fields
+    categories : one for each column; several columns may have the same field
+    time : the field of a time as text
     """
     names = [*numbers, *dict.fromkeys(category.field for category in categories), *([] if time is None else [time])]
     words: list[int] = []
@@ -91,7 +96,7 @@ def make_fields(numbers: Sequence[str], categories: Sequence[Categories], time: 
 
 
 def _table(texts: Sequence[tuple[bytes, int]], words: list[int]) -> IntArray:
-    """An open hash table, at most half full."""
+    """Return an open hash table that is at most half full."""
     size = 1 << (2 * len(texts)).bit_length()
     table = np.full((size, 4), -1, dtype=np.int64)
     for text, value in texts:
@@ -106,7 +111,7 @@ def _table(texts: Sequence[tuple[bytes, int]], words: list[int]) -> IntArray:
 
 @piece
 def find_text(fields: Fields, table: int, data: Bytes, at: int, length: int) -> int:
-    """The value of a text in a table, -1 where it is not in it."""
+    """Return the value of a text in a table, or -1 if it is not there."""
     hashed = np.int64(hash_at(data, at, length))
     start = read_input(fields.tables, 2 * table)
     last = read_input(fields.tables, 2 * table + 1) - 1

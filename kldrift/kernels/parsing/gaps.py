@@ -1,9 +1,10 @@
-"""What stands between the values of JSON rows, learned as it is met: see `scan`."""
+"""The text between the values of JSON rows, learned as it occurs; `json_rows` explains the idea."""
 
 from typing import NamedTuple
 
 import numpy as np
 
+from kldrift.kernels.arguments import tuple_type
 from kldrift.kernels.memory import read_block, read_input
 from kldrift.kernels.parsing.fields import Fields, find_text
 from kldrift.kernels.parsing.json_syntax import (
@@ -19,18 +20,19 @@ from kldrift.kernels.parsing.json_syntax import (
 from kldrift.kernels.words import Bytes, Words, byte_at, piece, word_at
 from kldrift.records.types import IntArray
 
-#: Gaps that are learned beyond two for each field: unknown fields, and the same with other spaces.
+#: Gaps that can be learned in addition to two for each field: unknown fields, and known ones with other spaces.
 MORE_GAPS = 256
-#: Words of text that gaps may take, beyond those of the fields' names.
+#: Words of text that gaps may take in addition to those of the fields' names.
 MORE_WORDS = 4096
 
-#: What is known of the gaps: how many, the words that they take, and what is blank in them.
+#: Entries of the state: the number of gaps, the words that they take, and the bytes that are blank in them.
 GAPS, WORDS, BLANKS = range(3)
 #: What follows a gap: a value of one of these kinds, or the next row.
 NUMBER, CATEGORY, TIME, SKIP, END = range(5)
-#: What is known of a gap: its length, its first word, its field, the kind of that, and the gaps that followed it.
+#: Entries of a gap: its length, first word, field, the kind of that field, and the gaps that have followed it.
+#: `GAP` is the number of entries.
 LENGTH, _WORD, FIELD, KIND, _NEXT, GAP = 0, 1, 2, 3, 4, 8
-#: Gaps without a text: before a row; one that was not learned; before a row that is only passed over, and that row.
+#: Gaps without text: before a row; one that was not learned; before a row that is only skipped, and that row.
 START, _ANY, BEFORE, _WHOLE = range(4)
 _PROBES = 16
 
@@ -38,15 +40,15 @@ _N0 = np.uint64(0)
 
 
 class Learned(NamedTuple):
-    """The gaps met so far.
+    """The gaps found so far.
 
     Parameters
     ----------
-    gaps : 8 numbers each, see `GAP`
-    words : their texts, a word and its mask in turns
-    slots : an open hash table of their numbers; 0 is free
-    hashes : the hash of each
-    seen : the row in which each field was met last, plus 1
+    gaps : 8 numbers each, see `LENGTH`
+    words : their texts, words alternating with their masks
+    slots : an open hash table of gap numbers; 0 is free
+    hashes : the hash of each gap
+    seen : 1 plus the last row in which each field occurred
     state : see `GAPS`
     """
 
@@ -58,18 +60,22 @@ class Learned(NamedTuple):
     state: IntArray
 
 
+#: Its type in kernels.
+LEARNED = tuple_type(Learned, readonly=False)
+
+
 def nothing_learned(fields: Fields, in_list: bool = False) -> Learned:
-    """Before the first row.
+    """Return the state before the first row.
 
     Parameters
     ----------
-    in_list : whether the rows are those of a list; else each has a line
+    in_list : whether the rows are elements of a list; otherwise each has its own line
     """
     n_fields = int(fields.counts[1])
     n_gaps = 2 * n_fields + MORE_GAPS
     gaps = np.zeros(n_gaps * GAP, dtype=np.int64)
     gaps[BEFORE * GAP + _NEXT] = _WHOLE
-    gaps[_WHOLE * GAP + KIND] = SKIP  # its one word has the mask 0, and is everywhere
+    gaps[_WHOLE * GAP + KIND] = SKIP  # its only word has mask 0, and so matches anywhere
     words = np.empty(2 * (2 * len(fields.words) + 4 * n_fields + MORE_WORDS), dtype=np.uint64)
     words[:2] = 0
     return Learned(
@@ -83,14 +89,14 @@ def nothing_learned(fields: Fields, in_list: bool = False) -> Learned:
 
 
 def start_anew(learned: Learned) -> bool:
-    """Prepare for other rows, with the gaps that are known; False where they take more than half of the room."""
+    """Prepare for other rows, keeping the known gaps; return False if these take up more than half of the room."""
     learned.seen[:] = 0
     return bool(2 * learned.state[GAPS] * GAP < len(learned.gaps) and 4 * learned.state[WORDS] < len(learned.words))
 
 
 @piece
 def _is_at(gap: int, learned: Learned, data: Bytes, at: int) -> bool:
-    """Whether the text of a gap stands at `at`."""
+    """Return whether the text of a gap is at `at`."""
     left = read_block(learned.gaps, gap * GAP + LENGTH)
     word = read_block(learned.gaps, gap * GAP + _WORD)
     while True:
@@ -105,7 +111,10 @@ def _is_at(gap: int, learned: Learned, data: Bytes, at: int) -> bool:
 
 @piece
 def _row_end(data: Bytes, at: int, blanks: int) -> int:
-    """Behind what ends a row: the newline, or the comma and blanks, or the bracket of the list; -1 where it is none."""
+    """Return the position after the end of a row, -1 if it does not end here.
+
+    A row ends with a newline; in a list, with a comma and blanks, or with the bracket of the list.
+    """
     at = skip_blanks(data, at, blanks)
     mark = byte_at(data, at)
     if blanks & NEWLINE == 0:
@@ -117,9 +126,9 @@ def _row_end(data: Bytes, at: int, blanks: int) -> int:
 
 @piece
 def _read_gap(data: Bytes, at: int, previous: int, blanks: int) -> tuple[int, int, int]:
-    """Behind the gap at `at`, and where its name begins and ends; -1 where it is none.
+    """Return the position after the gap at `at`, and where its name starts and ends; -1 if there is no gap.
 
-    Without a name it is the end of the row.
+    A gap without a name ends the row.
     """
     begin = at
     first = previous == START
@@ -158,9 +167,9 @@ def _kind(fields: Fields, field: int) -> int:
 
 @piece
 def _learn(learned: Learned, fields: Fields, data: Bytes, begin: int, gap_end: int, start: int, end: int) -> int:
-    """The number of the gap from `begin` to `gap_end`, a new one if need be; `_ANY` where there is no room.
+    """Return the number of the gap from `begin` to `gap_end`, a new one if necessary; `_ANY` if there is no room.
 
-    What is known of `_ANY` is that of the gap that came last.
+    The entries of `_ANY` describe the most recent such gap.
     """
     gaps, words, slots, state = learned.gaps, learned.words, learned.slots, learned.state
     length = gap_end - begin
@@ -199,7 +208,7 @@ def _learn(learned: Learned, fields: Fields, data: Bytes, begin: int, gap_end: i
 
 @piece
 def next_gap(previous: int, learned: Learned, fields: Fields, data: Bytes, at: int) -> int:
-    """The number of the gap at `at`, -1 where it is none that is plain."""
+    """Return the number of the gap at `at`, or -1 if there is no plain gap there."""
     gaps = learned.gaps
     first = previous * GAP + _NEXT
     for i in range(first, first + 4):

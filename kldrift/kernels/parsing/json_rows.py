@@ -1,25 +1,25 @@
-"""Rows of JSON, one a line or in a list, to columns or counts, in one pass over the bytes.
+"""Rows of JSON, one on each line or in a list, to columns or counts in a single pass over the bytes.
 
-Structure. A general reader of JSON finds out anew at each byte what it stands for. Rows of one producer, however,
-differ only in their values: what stands between two values, ``, "amount": `` with the comma and the spaces, is the same
-in every row. So each such text, once met, is a *gap* with a number, and every gap remembers up to four that followed
-it: the most likely successor is compared with the bytes, eight at a time, and where it is there the key is read,
-looked up, and known to be wanted or not. A producer with other keys, or with some missing, adds successors; the begin
-and the end of a row are gaps, too. Only a gap that was not expected is read as JSON is. Skipping over text by words
-is after Langdale & Lemire, numbers are read as `decimal` tells.
+Structure. A general JSON reader works out afresh at every byte what it is looking at. But rows from one producer differ
+only in their values: the text between two values, such as ``, "amount": `` with its comma and spaces, is the same in
+every row. So we call each such text a *gap*, give it a number when it first occurs, and remember for each gap up to
+four that have followed it. The most likely successor is compared with the bytes, eight at a time; if it matches, the
+key has been read and looked up, and we know whether it is wanted. A producer that uses other keys, or leaves some out,
+adds successors. The start and the end of a row are gaps too. Only an unexpected gap is parsed as JSON. Scanning text by
+words follows Langdale & Lemire; `decimal` explains how numbers are read.
 
-What is plain is read here: numbers, true, false, null, texts without escapes, times in the usual form, any nesting in
-fields that are not wanted. A row with anything else is left to the general decoder, and so is every line that is not
-JSON: where it is is written down. Nothing here decides what a row means that is not plain.
+Plain rows are read here: numbers, true, false, null, texts without escapes, times in the usual form, and any nesting in
+fields that are not wanted. A row with anything else is left to the general decoder, as is every line that is not JSON:
+we only record where it is. Nothing here decides what a row that is not plain means.
 
-In a list the text between two rows, ``},{``, is the end of one and the begin of the next, and a newline is a blank as
-others are. Where a row that is not plain ends is found by reading it once more, as the value of a field that is not
-wanted: a gap of no bytes, then any value, then the gap that ends a row but for its brace.
+In a list, the text between two rows, ``},{``, is the end of one and the start of the next, and a newline is a blank
+like any other. To find the end of a row that is not plain, we read it once more as the value of a field that is not
+wanted: a gap of no bytes, then any value, then the gap that ends a row, without its brace.
 
-From value to count there is nothing in between but a block of rows in columns, which stays in the cache (`rows`): no
-text is copied, no object is made, and no array as long as the body.
+Between value and count there is only a block of rows in columns, which stays in the cache (`output`): no text is
+copied, no object is created, and no array as long as the body.
 
-Bytes up to `PADDING` behind a row are looked at, so there have to be as many behind the last.
+The kernel may look at up to `PADDING` bytes after a row, so that many must follow the last one.
 
 References
 ----------
@@ -27,14 +27,13 @@ Lemire (2021), Number parsing at a gigabyte per second, Software: Practice and E
 Langdale & Lemire (2019), Parsing gigabytes of JSON per second, VLDB Journal 28(6).
 """
 
-from typing import Any
-
 import numpy as np
 from numba import config, types
 
 from kldrift.kernels import compilation
+from kldrift.kernels.arguments import input_type
 from kldrift.kernels.memory import read_block, read_input, write_block
-from kldrift.kernels.parsing.fields import Fields
+from kldrift.kernels.parsing.fields import FIELDS, Fields
 from kldrift.kernels.parsing.gaps import (
     BEFORE,
     BLANKS,
@@ -43,6 +42,7 @@ from kldrift.kernels.parsing.gaps import (
     FIELD,
     GAP,
     KIND,
+    LEARNED,
     LENGTH,
     NUMBER,
     SKIP,
@@ -66,9 +66,9 @@ from kldrift.kernels.parsing.output import (
 from kldrift.kernels.parsing.values import read_category, read_number, read_time
 from kldrift.kernels.words import Bytes, byte_at, piece, word_at
 
-#: Bytes behind the last row that may be looked at.
+#: Bytes after the last row that the kernel may look at.
 PADDING = 64
-#: A row of a list that is not plain has at most so many bytes.
+#: Maximum length in bytes of a row of a list that is not plain.
 _LARGEST_LEFT = 1 << 16
 
 _N0, _N7 = (np.uint64(n) for n in (0, 7))
@@ -88,11 +88,11 @@ def _put_missing(fields: Fields, learned: Learned, out: Output, row: int, place:
 def _scan_row(
     data: Bytes, at: int, gap: int, fields: Fields, learned: Learned, out: Output, row: int, place: int
 ) -> int:
-    """Read the row at `at` into the columns at `place`; where the next one begins, -1 where it is not plain.
+    """Read the row at `at` into the columns at `place`; return the start of the next row, or -1 if this is not plain.
 
     Parameters
     ----------
-    gap : `START`, or `BEFORE` to pass over it; then -1 where it is no JSON
+    gap : `START`, or `BEFORE` to skip the row; then -1 is returned if it is not JSON
     """
     left = read_input(fields.counts, 1)
     n_numbers = read_input(fields.counts, 0)
@@ -107,7 +107,7 @@ def _scan_row(
             if left > 0:
                 _put_missing(fields, learned, out, row, place)
             return at
-        if byte_at(data, at) <= 32:  # a gap that ends earlier than this one does
+        if byte_at(data, at) <= 32:  # there are more blanks than this gap ends with
             at = skip_blanks(data, at, read_input(learned.state, BLANKS))
         if kind == SKIP:
             at = skip_value(data, at, read_input(learned.state, BLANKS))
@@ -130,37 +130,22 @@ def _scan_row(
             return -1
 
 
-def _vector(dtype: Any, readonly: bool = False) -> Any:
-    return types.Array(dtype, 1, "C", readonly=readonly)
-
-
-_INTEGERS, _WORDS = _vector(types.int64), _vector(types.uint64)
-
-
-@compilation.kernel(
-    _vector(types.uint8, readonly=True),
-    types.int64,
-    types.int64,
-    types.NamedTuple([_INTEGERS, _INTEGERS, _INTEGERS, _WORDS, _INTEGERS, _INTEGERS], Fields),
-    types.NamedTuple([_INTEGERS, _WORDS, _INTEGERS, _WORDS, _INTEGERS, _INTEGERS], Learned),
-    OUTPUT,
-    COUNTING,
-)
+@compilation.kernel(input_type(np.uint8), types.int64, types.int64, FIELDS, LEARNED, OUTPUT, COUNTING)
 def scan_rows(
     data: Bytes, base: int, stop: int, fields: Fields, learned: Learned, out: Output, counting: Counting
 ) -> int:
-    """Read rows into columns, and count them if they are to be counted; goes on behind those of `out.state`.
+    """Read rows into columns, after those of `out.state`, and count them if they are to be counted.
 
     Parameters
     ----------
-    data : whole lines up to `stop`, the last with its newline or not; or what follows the bracket of a list, or some
-        row in it. `PADDING` bytes behind: newlines if they are lines, zeros if they are a list.
-    base : where `data` begins among the bodies
+    data : whole lines up to `stop`, the last one with or without its newline; or what follows the bracket of a list or
+        one of its rows. Followed by `PADDING` bytes: newlines after lines, zeros after a list.
+    base : where `data` starts in the bodies
 
     Returns
     -------
-    int, behind the last row, and what ends it; in a list there is more where that is no bracket: the rows end before
-    `stop`, or go beyond it, or are no JSON
+    int, the position after the last row and whatever ends it. If that is not the bracket of a list, the list is not
+    complete: its rows end before `stop`, continue beyond it, or are not JSON.
     """
     row, body = out.state[ROWS], out.state[BODY]
     counts = counting.counts.size > 0
@@ -178,7 +163,7 @@ def scan_rows(
             elif byte_at(data, at) == 10:
                 at += 1
                 continue
-        if place == out.stride[0]:  # no room: more rows than most_rows told of
+        if place == out.stride[0]:  # no room: more rows than expected
             out.state[GIVEN_UP] = 1
             return at
         end = _scan_row(data, begin, gap, fields, learned, out, row, place)
@@ -192,7 +177,7 @@ def scan_rows(
         if not plain:
             if not in_list:
                 end = next_line(data, begin)
-            elif end - begin > _LARGEST_LEFT:  # it was read twice, and there may be more of them
+            elif end - begin > _LARGEST_LEFT:  # it was read twice, and there may be more such rows
                 out.state[GIVEN_UP] = 1
                 return at
             if not leave_row(out, row, base + begin, base + end - (0 if in_list else 1)):
@@ -216,18 +201,18 @@ def scan_rows(
 
 
 def is_ready() -> bool:
-    """Whether `scan_rows` can be called without compiling it."""
+    """Return whether `scan_rows` can be called without compiling it."""
     return bool(config.DISABLE_JIT or scan_rows.overloads)  # type: ignore[attr-defined]
 
 
-@compilation.kernel(_vector(types.uint8, readonly=True), types.int64)
+@compilation.kernel(input_type(np.uint8), types.int64)
 def count_byte(data: Bytes, byte: int) -> int:
-    """How many of the bytes are `byte`."""
+    """Count the bytes equal to `byte`."""
     size: int = data.size
     whole = size & -8
     total = 0
     pattern = np.uint64(byte) * _ONES
-    for block in range(0, whole, 8 * 255):  # no byte of the sums overflows
+    for block in range(0, whole, 8 * 255):  # short enough that no byte of the sums overflows
         sums = _N0
         for at in range(block, min(block + 8 * 255, whole), 8):
             other = word_at(data, at) ^ pattern
@@ -240,6 +225,6 @@ def count_byte(data: Bytes, byte: int) -> int:
 
 
 def count_newlines(data: bytes | memoryview) -> int:
-    """Newlines among the bytes."""
+    """Count the newlines."""
     with compilation.ieee():
         return count_byte(np.frombuffer(data, dtype=np.uint8), 10)

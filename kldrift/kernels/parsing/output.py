@@ -1,27 +1,29 @@
-"""Where the values of rows go that a kernel reads: into columns, and from there into counts.
+"""Where a kernel puts the values of the rows it reads: into columns, and from there into counts.
 
-Where rows need not be told apart, the columns have room for a block of them only, which stays in the cache: once it is
-full, or the rows have ended, it is counted, and used again. (To take each value to its cell as it is read was a
-sixth slower: `fill` locates the values of a column several at a time.)
+If rows do not have to be kept apart, the columns only have room for one block, which stays in the cache: once the block
+is full, or the rows have ended, it is counted and used again. (Taking each value to its cell as it is read was a sixth
+slower: `fill` locates several values of a column at a time.)
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numba import types
 
 from kldrift.kernels import compilation
-from kldrift.kernels.bin_table import BinTable
-from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, TABLE, fill_task, most_cells
+from kldrift.kernels.arguments import array_type, tuple_type
+from kldrift.kernels.bin_table import TABLE, BinTable
+from kldrift.kernels.fill import ALL_IN_SLOT_0, BLOCK, Batch, fill_task, most_cells
 from kldrift.kernels.memory import read_input, write_block
 from kldrift.kernels.parsing.fields import Fields
 from kldrift.kernels.words import piece
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
-#: Rows that are not plain, beyond a quarter of all, before it is not worth it.
+#: Number of rows that may be left to the general decoder in addition to a quarter of all rows; with more of them, the
+#: kernel is not worth it.
 FALLBACK_ROWS = 16
 
-#: What the state of the output holds: rows so far, the body, rows that were left, whether the rest was given up.
+#: Entries of the output's state: rows so far, the current body, rows left, whether the rest was given up.
 ROWS, BODY, LEFT, GIVEN_UP = range(4)
 
 _NAN = np.nan
@@ -32,14 +34,14 @@ class Output(NamedTuple):
 
     Parameters
     ----------
-    stride : (1,) rows that there is room for in each column
+    stride : (1,) number of rows that each column has room for
     numbers : (n_numbers * stride,) float64, one column after another; NaN where missing
-    codes : the same of the categorical columns
-    times : (stride,) int64, milliseconds since 1970 of times in text, -1 where missing
-    left : of each row that was left, three numbers: the row, where it begins and ends among the bodies; the columns
-        hold anything there. When it is full, the rest is given up.
+    codes : int32, the categorical columns, laid out likewise
+    times : (stride,) int64, milliseconds since 1970 of times given as text, -1 where missing
+    left : three numbers for each row left to the general decoder: the row, and where it starts and ends in the bodies;
+        the columns hold arbitrary values there. When it is full, the rest is given up.
     ends : where each body ends
-    n_rows : added to: rows of each body
+    n_rows : rows of each body, added to
     state : see `ROWS`
     """
 
@@ -54,12 +56,12 @@ class Output(NamedTuple):
 
 
 class Counting(NamedTuple):
-    """How the columns of the output are counted; nothing in it where they are not.
+    """How to count the columns of the output; empty if they are not counted.
 
     Parameters
     ----------
     table : the bins of each column
-    columns : the address of each
+    columns : the address of each column
     counts : (1, 1, n_cells) int64, added to
     """
 
@@ -68,25 +70,20 @@ class Counting(NamedTuple):
     counts: IntArray
 
 
-def _vector(dtype: Any) -> Any:
-    return types.Array(dtype, 1, "C")
-
-
-_INTEGERS = _vector(types.int64)
-#: The types in kernels.
-OUTPUT = types.NamedTuple([_INTEGERS, _vector(types.float64), _vector(types.int32), *[_INTEGERS] * 5], Output)
-COUNTING = types.NamedTuple([TABLE, _INTEGERS, types.Array(types.int64, 3, "C")], Counting)
+#: Their types in kernels.
+OUTPUT = tuple_type(Output, readonly=False)
+COUNTING = types.NamedTuple([TABLE, array_type(np.int64), array_type(np.int64, 3)], Counting)
 
 
 @piece
 def put_code(out: Output, column: int, place: int, code: int) -> None:
-    """The code of a category in one of the columns of its field."""
+    """Put the code of a category in one of the columns of its field."""
     write_block(out.codes, column * read_input(out.stride, 0) + place, np.int32(code))
 
 
 @piece
 def put_missing(fields: Fields, out: Output, field: int, place: int) -> None:
-    """A field that the row does not have."""
+    """Put a missing value for a field that the row does not have."""
     n_numbers = fields.counts[0]
     if field < n_numbers:
         write_block(out.numbers, field * read_input(out.stride, 0) + place, _NAN)
@@ -101,7 +98,7 @@ def put_missing(fields: Fields, out: Output, field: int, place: int) -> None:
 
 @piece
 def leave_row(out: Output, row: int, begin: int, end: int) -> bool:
-    """Leave a row to the general decoder; False where there are too many of them, and the rest is given up."""
+    """Leave a row to the general decoder; return False if there are too many of them, and give up the rest."""
     n_left = out.state[LEFT]
     if n_left * 4 > row + 4 * FALLBACK_ROWS or 3 * n_left + 3 > out.left.size:
         out.state[GIVEN_UP] = 1
@@ -115,8 +112,9 @@ def leave_row(out: Output, row: int, begin: int, end: int) -> bool:
 
 @compilation.jit
 def count_rows(counting: Counting, n_rows: int) -> None:
-    """Count the rows of the columns."""
+    """Count the rows in the columns."""
     cells = np.empty(BLOCK, np.uint32)
     copies = np.empty(4 * most_cells(counting.table), np.int64)
+    batch = Batch(counting.columns, ALL_IN_SLOT_0, n_rows, 1)
     for column in range(counting.columns.size):
-        fill_task(counting.table, counting.columns, n_rows, ALL_IN_SLOT_0, 1, counting.counts, column, cells, copies)
+        fill_task(counting.table, batch, counting.counts, column, cells, copies)

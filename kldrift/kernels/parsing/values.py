@@ -1,4 +1,4 @@
-"""Values of wanted fields: numbers, category texts, times. The end of a value is -1 where it is not plain."""
+"""Values of wanted fields: numbers, category texts, times. If a value is not plain, its end is returned as -1."""
 
 import numpy as np
 
@@ -11,12 +11,12 @@ from kldrift.kernels.words import Bytes, byte_at, piece, word_at
 
 _NAN = np.nan
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
-_END_OF_TIMES = 9_214_646_400_000  # 2262, as everywhere
+_END_OF_TIMES = 9_214_646_400_000  # in 2262, the limit everywhere in kldrift
 
 
 @piece
 def read_number(data: Bytes, at: int) -> tuple[int, float]:
-    """A number, NaN for null, and where it ends; -1 where it is neither."""
+    """Return where a number or null ends, and its value, NaN for null; -1 if it is neither."""
     end, value = parse_number(data, at)
     if end < 0 and word_at(data, at) & FOUR_BYTES == NULL:
         return at + 4, _NAN
@@ -25,9 +25,9 @@ def read_number(data: Bytes, at: int) -> tuple[int, float]:
 
 @piece
 def _read_integer(data: Bytes, at: int) -> tuple[int, int]:
-    """Where an integer ends, or one with ``.0`` behind, and how many characters of it are its category text.
+    """Return where an integer, possibly followed by ``.0``, ends and how many of its characters are its category text.
 
-    The length is 0 for any other number; so it is where a float may not be exact, or is -0.
+    The length is 0 for any other number, for -0, and where a float may not be exact.
     """
     start = at + 1 if byte_at(data, at) == 45 else at
     end = skip_digits(data, start)
@@ -45,7 +45,7 @@ def _read_integer(data: Bytes, at: int) -> tuple[int, int]:
 
 @piece
 def read_category(fields: Fields, column: int, data: Bytes, at: int, place: int, out: Output) -> int:
-    """Set the codes of a value in the columns of its field; where it ends, -1 where it is not plain."""
+    """Put the codes of a value in the columns of its field; return where it ends, -1 if it is not plain."""
     byte = byte_at(data, at)
     start = at
     if byte == 34:
@@ -78,7 +78,7 @@ def read_category(fields: Fields, column: int, data: Bytes, at: int, place: int,
 
 @piece
 def _digits(data: Bytes, at: int, count: int) -> int:
-    """The number of a few digits; far below zero where one is none."""
+    """Return the number that a few digits make; far below zero if one of them is not a digit."""
     value = 0
     for i in range(count):
         digit = byte_at(data, at + i) - 48
@@ -88,7 +88,7 @@ def _digits(data: Bytes, at: int, count: int) -> int:
 
 @piece
 def _days(year: int, month: int, day: int) -> int:
-    """Days from 1970-01-01 in the Gregorian calendar; the year begins in March, so that a leap day is its last."""
+    """Return the days since 1970-01-01 (Gregorian). Years start in March here, so that a leap day comes last."""
     early = month <= 2
     year = year - 1 if early else year
     months = month + 9 if early else month - 3
@@ -97,10 +97,10 @@ def _days(year: int, month: int, day: int) -> int:
 
 @piece
 def read_instant(data: Bytes, at: int) -> tuple[int, int]:
-    """Milliseconds since 1970 of ``YYYY-MM-DDTHH:MM:SS[.f][Z|±hh:mm]``, and where it ends.
+    """Return where ``YYYY-MM-DDTHH:MM:SS[.f][Z|±hh:mm]`` ends, and its milliseconds since 1970.
 
-    The end is -1 for every other form, and for instants that are not accepted: why, the general decoder tells. At most
-    32 bytes are looked at beyond those of the form.
+    The end is -1 for every other form and for instants that are not accepted; the general decoder reports why. No more
+    than 32 bytes after the text are looked at.
     """
     year, month, day = _digits(data, at, 4), _digits(data, at + 5, 2), _digits(data, at + 8, 2)
     hour, minute, second = _digits(data, at + 11, 2), _digits(data, at + 14, 2), _digits(data, at + 17, 2)
@@ -140,7 +140,7 @@ def read_instant(data: Bytes, at: int) -> tuple[int, int]:
 
 @piece
 def read_time(data: Bytes, at: int) -> tuple[int, int]:
-    """The instant in quotes at `at` as `read_instant` reads it, -1 for null, and where it ends; -1 likewise."""
+    """Return where an instant in quotes or null ends, -1 if it is neither, and its milliseconds, -1 for null."""
     if byte_at(data, at) != 34:
         return (at + 4 if word_at(data, at) & FOUR_BYTES == NULL else -1), -1
     if plain_text_end(data, at + 1) < at + 20:
