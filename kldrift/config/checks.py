@@ -1,7 +1,7 @@
-"""What concerns several keys at once.
+"""Rules that involve several keys.
 
-The checks look at the plain data of the file, not at validated models: they run whatever else is wrong, so that all
-problems come in one run. A value of the wrong type is passed over here; its own key has an error already.
+The checks look at the plain data of the file rather than at validated models, so they run whatever else is wrong and
+all problems appear in one run. They skip values of the wrong type, which are reported already.
 """
 
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _MAX_FULL_DIMENSIONS = 512
 
 
 def check(document: Document) -> None:
-    """Add the problems between keys to the document."""
+    """Add the problems that involve several keys to the document."""
     root = mapping(document.root.value)
     sources, monitors = mapping(root.get("sources")), mapping(root.get("monitors"))
     for problem in _server(mapping(root.get("server"))):
@@ -38,18 +38,18 @@ def check(document: Document) -> None:
 
 
 def warnings(document: Document) -> tuple[str, ...]:
-    """Give what is worth a line in the log: sources that nobody reads, passwords and tokens that everybody can."""
+    """Return warnings for the log: sources that no monitor reads, secrets that cross the network unencrypted."""
     root = mapping(document.root.value)
     server = mapping(root.get("server"))
     clear = _is_open(server) and "auth" in server and "tls" not in server
     used = {name for monitor in mapping(root.get("monitors")).values() for name in sequence(monitor.get("sources"))}
     exposed = (
-        f"{document.place(('server', 'auth'))}: passwords and tokens cross the network as they are; "
-        "add tls, or let only a proxy with TLS reach the port"
+        f"{document.place(('server', 'auth'))}: passwords and tokens cross the network unencrypted; "
+        "add tls, or let only a proxy that terminates TLS reach the port"
     )
     unused = tuple(
         f"{document.place(('sources', name))}: no monitor uses this source; "
-        "name it in the sources of a monitor, or remove it"
+        "list it in the sources of a monitor, or remove it"
         for name in mapping(root.get("sources"))
         if name not in used
     )
@@ -57,7 +57,7 @@ def warnings(document: Document) -> tuple[str, ...]:
 
 
 def merged(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
-    """A synthetic feature's distribution after the drift: another one, or its own with some parameters changed."""
+    """Return a synthetic feature's distribution after the drift: a new one, or the old one with changed parameters."""
     if override.get("distribution", base.get("distribution")) == base.get("distribution"):
         return {**base, **override}
     return {"missing": base.get("missing"), **override}
@@ -70,20 +70,20 @@ def _server(server: dict[str, Any]) -> Iterable[Problem]:
     if _is_open(server) and not guarded and server.get("insecure") is not True:
         yield Problem(
             ("server", "listen"),
-            "a loopback address such as 127.0.0.1:9867, because there is neither auth nor tls.client_ca",
-            "listen on 127.0.0.1, add one of them, or say insecure: true if something else guards the port",
+            "a loopback address such as 127.0.0.1:9867, because neither auth nor tls.client_ca is set",
+            "listen on 127.0.0.1, set one of them, or set insecure: true if something else protects the port",
         )
 
 
 def _is_open(server: dict[str, Any]) -> bool:
-    """Whether other machines reach the server."""
+    """Whether other machines can reach the server."""
     address = listen_address(server.get("listen", "127.0.0.1:9867"))
     return address is not None and not is_loopback(address[0])
 
 
 def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
     if path[-1] == PUSH:
-        yield Problem(path, f"a name other than {PUSH}, which stands for what is pushed", "rename it", PUSH)
+        yield Problem(path, f"a name other than {PUSH}, which is reserved for pushed samples", "rename it", PUSH)
     file_path = source.get("path")
     unknown = isinstance(file_path, str) and format_of(file_path) is None
     if source.get("type") == "file" and "format" not in source and unknown:
@@ -96,7 +96,7 @@ def _source(path: Path, source: dict[str, Any]) -> Iterable[Problem]:
         features = mapping(source.get("features"))
         drift = mapping(mapping(source.get("drift")).get("features"))
         if source.get("rate") in (0, 0.0) and "drift" in source:
-            yield Problem((*path, "rate"), "a rate above 0 beside a drift, which comes after a time", "raise it")
+            yield Problem((*path, "rate"), "a rate above 0 with a drift, which starts after a certain time", "raise it")
         for name, drawn in features.items():
             yield from _distribution((*path, "features", name), mapping(drawn))
         for name, override in drift.items():
@@ -119,7 +119,7 @@ def _security(path: Path, security: dict[str, Any]) -> Iterable[Problem]:
             yield Problem((*path, key), f"the {key} of the protocol {choice.name}", "add the key")
     for key, beside in BESIDE_ANOTHER.items():
         if key in security and key in choice.optional and beside not in security:
-            yield Problem((*path, beside), f"the {beside} beside the {key}", "add the key")
+            yield Problem((*path, beside), f"a value, because {key} is set", "add the key")
 
 
 def _distribution(path: Path, drawn: dict[str, Any], written: dict[str, Any] | None = None) -> Iterable[Problem]:
@@ -130,13 +130,13 @@ def _distribution(path: Path, drawn: dict[str, Any], written: dict[str, Any] | N
     known = {key for other in DISTRIBUTIONS for key in other.required}
     yield from misfits(path, {key for key in written if key in known}, choice, f"the {choice.name} distribution")
     for key in choice.required:
-        # what a changed distribution takes over from before the drift has its error there
+        # parameters inherited from before the drift are reported there
         if key not in drawn and "distribution" in written:
             yield Problem((*path, key), f"the {key} of the {choice.name} distribution", "add the key")
     low, high = drawn.get("low"), drawn.get("high")
     if choice.name == "uniform" and isinstance(low, int | float) and isinstance(high, int | float) and low >= high:
         place = (*path, "high") if "high" in written else (*path, "low")
-        yield Problem(place, "low below high", "exchange them")
+        yield Problem(place, "low below high", "swap them")
 
 
 def _monitor(path: Path, monitor: dict[str, Any], sources: list[str]) -> Iterable[Problem]:
@@ -162,7 +162,7 @@ def _distinct(path: Path, values: list[Any]) -> Iterable[Problem]:
     first: dict[Any, int] = {}
     for i, value in enumerate(values):
         if isinstance(value, str | int) and first.setdefault(value, i) != i:
-            yield Problem((*path, i), "each of them once", f"it is the same as [{first[value]}]; remove one of them")
+            yield Problem((*path, i), "no duplicates", f"it is the same as [{first[value]}]; remove one of them")
 
 
 def _windows(path: Path, windows: list[Any]) -> Iterable[Problem]:
@@ -173,7 +173,7 @@ def _windows(path: Path, windows: list[Any]) -> Iterable[Problem]:
         yield Problem(
             path,
             f"windows whose twelfths have a common divisor of at least {_MIN_PANE_MS}ms",
-            f"theirs is {pane}ms; take multiples of one another, such as [5m, 1h]",
+            f"theirs is {pane}ms; use multiples of one another, such as [5m, 1h]",
         )
 
 
@@ -186,7 +186,7 @@ def _tolerances(path: Path, given: dict[str, Any], defaults: Mapping[str, Any]) 
         key = "warning" if "warning" in given else "critical"
         other = "critical" if key == "warning" else "warning"
         order = "below" if key == "warning" else "above"
-        value = f" ({both[other]:g}, not given here)" if other not in given else ""
+        value = f" ({both[other]:g}, not set here)" if other not in given else ""
         yield Problem((*path, key), f"{key} {order} {other}{value}", f"{'lower' if key == 'warning' else 'raise'} it")
 
 
@@ -208,9 +208,9 @@ def _full_covariance(path: Path, feature: dict[str, Any]) -> Iterable[Problem]:
     dimensions = feature.get("dimensions")
     if is_number(dimensions) and dimensions > _MAX_FULL_DIMENSIONS:
         expected = f"at most {_MAX_FULL_DIMENSIONS} dimensions with full covariance, which grows with their square"
-        yield Problem((*path, "dimensions"), expected, "take covariance: diagonal")
+        yield Problem((*path, "dimensions"), expected, "use covariance: diagonal")
     if feature.get("per_dimension") is True:
-        remedy = "remove the key, or take covariance: diagonal"
+        remedy = "remove the key, or use covariance: diagonal"
         yield Problem((*path, "per_dimension"), "no per_dimension with full covariance", remedy)
 
 

@@ -1,4 +1,4 @@
-"""Which keys go together, where a mapping offers a choice: one table for the checks and for the JSON schema."""
+"""Which keys go together where a mapping offers alternatives: one table for the checks and the JSON schema."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ from kldrift.config.document import Path, Problem
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """One way of filling a mapping: the keys it needs and those it may have besides."""
+    """One way to fill in a mapping: the keys it requires and those it allows."""
 
     name: str
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
 
 
-#: Chosen by the key `method`; `edges` by being there.
+#: Chosen by the key `method`; `edges` is chosen by its presence.
 BIN_METHODS = (
     Choice("quantile", (), ("method", "probabilities", "range")),
     Choice("uniform", ("method",), ("count", "range")),
@@ -33,7 +33,7 @@ KINDS = (
     Choice("posterior", ("dimensions",), ("per_dimension",)),
 )
 
-#: Chosen by the key of the same name; beside `previous` the other key says where the bins come from.
+#: Chosen by the key of the same name; with `previous`, the other key says where the bins come from.
 MONITOR_REFERENCES = (
     Choice("data", ("data",)),
     Choice("file", ("file",)),
@@ -48,7 +48,7 @@ FEATURE_REFERENCES = (
     Choice("probabilities", ("probabilities",), ("edges",)),
 )
 
-#: Chosen by the key `family`, which is a reference of a feature too: with its parameters, or fitted to a file.
+#: Chosen by the key `family`, another kind of feature reference: with given parameters, or fitted to a file.
 FAMILIES = (
     Choice("normal", ("mean", "std")),
     Choice("lognormal", ("mean", "sigma")),
@@ -62,7 +62,7 @@ FAMILIES = (
 )
 FITTED_FAMILIES = tuple(Choice(family.name, ("fit",)) for family in FAMILIES)
 
-#: The families that go with a kind of feature.
+#: The families that suit each kind of feature.
 FAMILIES_OF: Mapping[str, tuple[str, ...]] = {
     "numeric": tuple(family.name for family in FAMILIES if family.name != "categorical"),
     "categorical": ("bernoulli", "categorical"),
@@ -80,7 +80,7 @@ DISTRIBUTIONS = (
     Choice("constant", ("value",)),
 )
 
-#: Chosen by the key `protocol`, of a Kafka source.
+#: Chosen by the key `protocol` of a Kafka source.
 _SASL = ("mechanism", "username_file", "password_file")
 _TLS = ("ca", "certificate", "key", "key_password_file")
 PROTOCOLS = (
@@ -89,17 +89,17 @@ PROTOCOLS = (
     Choice("sasl_plaintext", _SASL),
     Choice("sasl_ssl", _SASL, _TLS),
 )
-#: Keys that need another one beside them.
+#: Keys that require another key.
 BESIDE_ANOTHER: Mapping[str, str] = {"certificate": "key", "key": "certificate", "key_password_file": "key"}
 
 
 def chosen(choices: tuple[Choice, ...], name: Any) -> Choice | None:
-    """Give the choice of that name, if there is one."""
+    """Return the choice of this name, if there is one."""
     return next((choice for choice in choices if choice.name == name), None)
 
 
 def misfits(path: Path, keys: Iterable[str], choice: Choice, subject: str) -> Iterable[Problem]:
-    """Refuse the keys that do not go with the choice."""
+    """Report the keys that do not belong to the choice."""
     for key in sorted(keys):
         if key not in choice.required and key not in choice.optional:
             yield Problem((*path, key), f"no {key} with {subject}", "remove the key")
@@ -108,13 +108,13 @@ def misfits(path: Path, keys: Iterable[str], choice: Choice, subject: str) -> It
 def json_schema_of(
     choices: tuple[Choice, ...], key: str | None = None, common: tuple[str, ...] = (), complete: bool = True
 ) -> dict[str, Any]:
-    """Say in JSON schema that a mapping follows one of the choices.
+    """Return the JSON schema of a mapping that follows one of the choices.
 
     Parameters
     ----------
-    key : names the choice, if any key does
-    common : keys that go with each
-    complete : whether the required keys must all be there
+    key : the key that names the choice, if there is one
+    common : keys that every choice allows
+    complete : whether all required keys must be present
     """
     alternatives = []
     for choice in choices:

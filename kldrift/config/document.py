@@ -1,4 +1,4 @@
-"""A configuration file as a tree that remembers lines and the text as written, and the problems found in it."""
+"""A configuration file as a tree with line numbers and original text, and the problems found in it."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 
 Path = tuple[str | int, ...]
 
-#: A value in a message is cut to about so many characters.
+#: Maximum length of a value in a message, in characters.
 SHOWN = 80
 
 _BARE = re.compile(r"[^\s.:\"'\[\]{},]+")
@@ -21,10 +21,10 @@ class Node:
 
     Parameters
     ----------
-    line : of its key in a mapping, else its own; counted from 1
-    value : plain data with ``${NAME}`` expanded; never to be shown
-    text : a scalar as written, unexpanded, to be shown
-    children : nodes of a mapping (by key) or of a list (by index), else None
+    line : line of its key in a mapping, else its own; counted from 1
+    value : plain data with ``${NAME}`` expanded; may be secret and is never shown
+    text : a scalar as written, unexpanded, for messages
+    children : nodes of a mapping (by key) or a list (by index), else None
     """
 
     line: int
@@ -35,7 +35,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong; `line` and `got` are looked up at `path` where they are None."""
+    """One mistake; `line` and `got` are looked up at `path` if they are None."""
 
     path: Path
     expected: str
@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass(slots=True)
 class Document:
-    """A tree, its file's name for messages, and the problems found so far."""
+    """A tree, the file name for messages, and the problems found so far."""
 
     name: str
     root: Node
@@ -54,23 +54,23 @@ class Document:
     _seen: set[tuple[int, Path]] = field(default_factory=set)
 
     def add(self, problem: Problem) -> None:
-        """Add a problem, unless something is known to be wrong there already."""
+        """Add a problem, unless one is already known at the same place."""
         line = self.line(problem.path) if problem.line is None else problem.line
         if (line, problem.path) not in self._seen:
             self._seen.add((line, problem.path))
             self.problems.append((line, problem))
 
     def line(self, path: Path) -> int:
-        """Line of the node at `path`, or of the nearest node above it."""
+        """Return the line of the node at `path`, or of its nearest ancestor."""
         return self._nearest(path)[0].line
 
     def got(self, path: Path) -> str:
-        """Show the value at `path` as it is written."""
+        """Return the value at `path` as written."""
         node, found = self._nearest(path)
         return show(node) if found else "nothing"
 
     def messages(self) -> list[str]:
-        """Give all problems, one line each, in the order of the file."""
+        """Return all problems, one line each, in file order."""
         return [
             f"{self.place(problem.path, line)}: expected {problem.expected}, "
             f"got {self.got(problem.path) if problem.got is None else problem.got}; {problem.remedy}"
@@ -78,7 +78,7 @@ class Document:
         ]
 
     def place(self, path: Path, line: int | None = None) -> str:
-        """Say where `path` is: ``kldrift.yaml:14: monitors.loans``."""
+        """Return where `path` is: ``kldrift.yaml:14: monitors.loans``."""
         place = f"{self.name}:{self.line(path) if line is None else line}"
         return f"{place}: {dotted(path)}" if path else place
 
@@ -93,7 +93,7 @@ class Document:
 
 
 def dotted(path: Path) -> str:
-    """Write a path as ``monitors.loans.windows[2]``; a key that would be ambiguous is quoted."""
+    """Write a path as ``monitors.loans.windows[2]``, quoting ambiguous keys."""
     parts = []
     for step in path:
         if isinstance(step, int):
@@ -109,18 +109,18 @@ def _word(text: str) -> str:
 
 
 def quoted(text: str) -> str:
-    """Quote text for a message: one line, printable, not too long."""
+    """Quote text for a message: on one line, printable, and shortened."""
     shown = json.dumps(shortened(text), ensure_ascii=False)
     return shown if shown.isprintable() else json.dumps(shortened(text))
 
 
 def shortened(text: str) -> str:
-    """Cut text to what a message shows."""
+    """Shorten text to the length that a message shows."""
     return text if len(text) <= SHOWN else text[: SHOWN - 1] + "…"
 
 
 def show(node: Node) -> str:
-    """Show a value on one line, unexpanded, cut to about 80 characters."""
+    """Return a value on one line, unexpanded, shortened to about 80 characters."""
     shown = ""
     for piece in _pieces(node):
         shown += piece
@@ -144,28 +144,28 @@ def _pieces(node: Node) -> Iterator[str]:
 
 
 def mapping(value: Any) -> dict[str, Any]:
-    """Give a mapping of the file; an empty one in place of another kind of value."""
+    """Return the value if it is a mapping, else an empty one."""
     return value if isinstance(value, dict) else {}
 
 
 def sequence(value: Any) -> list[Any]:
-    """Give a list of the file; an empty one in place of another kind of value."""
+    """Return the value if it is a list, else an empty one."""
     return value if isinstance(value, list) else []
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether a value of the file is a number."""
+    """Whether a value is a number (true and false are not)."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def nearest(word: str, known: list[str]) -> str | None:
-    """Give the known word that `word` was probably meant to be."""
+    """Return the known word that `word` was probably meant to be."""
     found = get_close_matches(word[:SHOWN], known, n=1, cutoff=0.6)
     return found[0] if found else None
 
 
 def suggestion(word: str, known: list[str], plural: str) -> str:
-    """Say what to write in place of an unknown word."""
+    """Suggest what to write instead of an unknown word."""
     near = nearest(word, known)
     if near is not None:
         return f"did you mean {_word(near)}?"

@@ -1,8 +1,8 @@
-"""Reading the configuration file; the only place that knows YAML.
+"""Read the configuration file; the only module that knows YAML.
 
-A strict subset: one document, no aliases, anchors, tags or merge keys, no key twice. Plain scalars are what they look
-like: only ``true`` and ``false`` are booleans, ``null``, ``~`` and nothing are null, decimal numbers are numbers, and
-everything else (``no``, ``012``, ``1:30``, a date) is text.
+It accepts a strict subset: one document; no aliases, anchors, tags, merge keys or duplicate keys. Plain scalars are
+what they look like: only ``true`` and ``false`` are booleans; ``null``, ``~`` and nothing are null; decimal numbers are
+numbers; everything else (``no``, ``012``, ``1:30``, a date) is text.
 """
 
 import math
@@ -41,7 +41,7 @@ def load_config(path: Path, environment: Mapping[str, str] | None = None) -> Con
     Raises
     ------
     ConfigError
-        with every problem of the file, in the order of its lines
+        with every problem in the file, in line order
     """
     try:
         with path.open("rb") as file:
@@ -68,13 +68,13 @@ def parse_config(text: str, path: Path, environment: Mapping[str, str] | None = 
     Parameters
     ----------
     text : YAML
-    path : where it comes from, for messages; relative paths in it are relative to this file
-    environment : for ``${NAME}``; that of the process if None
+    path : its origin, for messages; relative paths in it start at the folder of this file
+    environment : values of ``${NAME}``; the process environment if None
 
     Raises
     ------
     ConfigError
-        with every problem, in the order of the lines
+        with every problem, in line order
     """
     _refuse_size(len(text.encode("utf-8", "surrogatepass")), path)
     document = read_document(text, path, os.environ if environment is None else environment)
@@ -91,12 +91,12 @@ def parse_config(text: str, path: Path, environment: Mapping[str, str] | None = 
 
 
 def read_document(text: str, path: Path, environment: Mapping[str, str]) -> Document:
-    """Read YAML into a tree with lines; what is wrong in it but does not hide the rest is in its problems.
+    """Read YAML into a tree with line numbers, collecting mistakes that do not keep the rest from being read.
 
     Raises
     ------
     ConfigError
-        the text cannot be read to its end
+        the text cannot be read to the end
     """
     return _Reader(path, environment).read(text)
 
@@ -104,16 +104,16 @@ def read_document(text: str, path: Path, environment: Mapping[str, str]) -> Docu
 def _refuse_size(n_bytes: int, path: Path) -> None:
     if n_bytes > MAX_BYTES:
         raise ConfigError(
-            [f"{path}: expected at most 1 MiB, got more than {MAX_BYTES} bytes; split it over several daemons"]
+            [f"{path}: expected at most 1 MiB, got more than {MAX_BYTES} bytes; split it across several daemons"]
         )
 
 
 class _Fatal(Exception):
-    """Nothing after this place can be read."""
+    """Nothing beyond this point can be read."""
 
 
 class _Reader:
-    """Turns the parser's events into a `Document`; what does not hide the rest is noted and passed over."""
+    """Turns the parser's events into a `Document`, noting and skipping mistakes where it can."""
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self._path = path
@@ -138,7 +138,7 @@ class _Reader:
             self._problems.append(Problem((), "valid YAML", "remove it", got, line))
             raise self._failed() from error
         except (yaml.YAMLError, ValueError, OverflowError) as error:
-            # the scanner converts escapes and version numbers without looking at their size
+            # the scanner converts escapes and version numbers without checking their size
             self._syntax(1, quoted(str(error)))
             raise self._failed() from error
         return self._noted(root)
@@ -165,7 +165,7 @@ class _Reader:
         next(events)  # end of the document
         event = next(events)
         if not isinstance(event, yaml.StreamEndEvent):
-            self._note((), event, "one document", "a second one", "remove it, with the --- before it")
+            self._note((), event, "a single document", "a second one", "remove it and the --- before it")
         return root
 
     def _note(self, path: NodePath, event: Any, expected: str, got: str, remedy: str, line: int | None = None) -> None:
@@ -178,7 +178,7 @@ class _Reader:
             self._note(path, event, "a value", f"the alias *{event.anchor}", "write the value out", line)
             return Node(line, None, f"*{event.anchor}")
         if event.anchor is not None:
-            self._note(path, event, "no anchor", f"&{event.anchor}", "remove it; there are no aliases to use it")
+            self._note(path, event, "no anchor", f"&{event.anchor}", "remove it; aliases are not supported")
         if event.tag is not None:
             self._note(path, event, "no tag", quoted(event.tag), "remove it; quotes make a value text")
         if isinstance(event, yaml.ScalarEvent):
@@ -186,7 +186,7 @@ class _Reader:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             got = "a deeper one"
-            self._problems.append(Problem((), f"a nesting of at most {MAX_DEPTH} levels", "flatten it", got, line))
+            self._problems.append(Problem((), f"at most {MAX_DEPTH} levels of nesting", "flatten it", got, line))
             raise _Fatal
         children: dict[str | int, Node] = {}
         if isinstance(event, yaml.SequenceStartEvent):
@@ -208,12 +208,14 @@ class _Reader:
         child = self._node(next(events), events, (*path, key), first_line)
         if key in children:
             first = children[key].line
-            self._note((*path, key), event, "each key once", f"it again (first on line {first})", "remove one of them")
+            self._note(
+                (*path, key), event, "each key once", f"a duplicate (first on line {first})", "remove one of them"
+            )
         else:
             children[key] = child
 
     def _key(self, event: Any, events: Iterator[Any], path: NodePath) -> str | None:
-        """The text of a key, or None if it is no key."""
+        """Return the text of a key, or None if it is not a valid key."""
         if not isinstance(event, yaml.ScalarEvent):
             self._note(path, event, "keys that are text", "another kind of key", "write the key as text")
             if not isinstance(event, yaml.AliasEvent):
@@ -270,7 +272,7 @@ class _Reader:
 
 
 def resolve_plain(text: str) -> str | int | float | bool | None:
-    """Give the value of a scalar without quotes, as in YAML 1.2, but in its decimal and lower-case forms only."""
+    """Return the value of an unquoted scalar, as in YAML 1.2 but in decimal and lower case only."""
     if text in ("", "~", "null"):
         return None
     if text in ("true", "false"):

@@ -22,8 +22,8 @@ Record = TypeVar("Record", bound="DataclassInstance")
 class Mapped(BaseModel):
     """A mapping of the file.
 
-    `elsewhere` are keys that belong somewhere else (what to say of them: expected, remedy). A required key's
-    description is worded so that it completes "expected …".
+    `elsewhere` maps keys that belong somewhere else to the words of their error (expected, remedy). The description of
+    a required key completes the sentence "expected …".
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -32,7 +32,7 @@ class Mapped(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _word_errors(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Self:
-        """Word the errors that only the model can explain: unknown and missing keys, and no mapping at all."""
+        """Word the errors that only the model can explain: unknown keys, missing keys, not a mapping."""
         try:
             return handler(value)  # type: ignore[no-any-return] # the handler of a model gives the model
         except ValidationError as error:

@@ -1,4 +1,4 @@
-"""pydantic's errors in the words of this project."""
+"""Translate pydantic's errors into kldrift's wording."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -14,9 +14,9 @@ def _entries(number: int) -> str:
     return "one entry" if number == 1 else f"{number} entries"
 
 
-#: pydantic's error type → what was expected, and what to do.
+#: pydantic's error type → what was expected and what to do.
 _WORDS: dict[str, Callable[[_Context], tuple[str, str]]] = {
-    "string_type": lambda _: ("some text", "put it in quotes if it is meant as text"),
+    "string_type": lambda _: ("text", "put it in quotes if it is text"),
     "int_type": lambda _: ("a whole number", "write digits only, without quotes"),
     "float_type": lambda _: ("a number", "write a decimal number such as 0.5, without quotes"),
     "finite_number": lambda _: ("a finite number", "write a finite one"),
@@ -33,7 +33,7 @@ _WORDS: dict[str, Callable[[_Context], tuple[str, str]]] = {
 
 
 def problems_of(error: ValidationError) -> list[Problem]:
-    """Give every problem of a failed validation."""
+    """Return every problem of a failed validation."""
     return [_problem(dict(details)) for details in error.errors(include_url=False)]
 
 
@@ -44,7 +44,7 @@ def _problem(details: dict[str, Any]) -> Problem:
     else:
         expected, remedy = _WORDS[kind](context)
     got = None
-    if kind == "kldrift_name":  # of the key itself, which pydantic marks behind it
+    if kind == "kldrift_name":  # the problem is the key itself, which pydantic marks with an extra step
         path = path[:-1]
         got = quoted(str(path[-1]))
     elif kind == "kldrift_key":

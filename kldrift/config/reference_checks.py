@@ -9,7 +9,7 @@ from kldrift.config.document import Path, Problem, is_number, mapping, sequence
 from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
 from kldrift.records.texts import duration_text
 
-#: Of the offset of a `previous` reference: the counts of so many slices are kept.
+#: Limits the offset of a `previous` reference: this many slices of counts are kept.
 _MAX_OFFSET_SLICES = 100_000
 _DEFAULT_WINDOWS = ["5m", "1h", "24h"]
 
@@ -31,11 +31,11 @@ def monitor_reference(path: Path, monitor: dict[str, Any]) -> Iterable[Problem]:
 
 
 def feature_reference(path: Path, feature: dict[str, Any], monitor: dict[str, Any]) -> Iterable[Problem]:
-    """Check the reference of a feature, its own or that of its monitor."""
+    """Check the reference of a feature, its own or its monitor's."""
     kind, place = feature.get("kind"), (*path, "reference")
     if kind == "posterior":
         if "reference" in feature:
-            yield Problem(place, "no reference with a posterior, which is compared with N(0, I)", "remove the key")
+            yield Problem(place, "no reference for a posterior, which is compared with N(0, I)", "remove the key")
         return
     if "reference" in feature:
         reference = mapping(feature["reference"])
@@ -45,14 +45,14 @@ def feature_reference(path: Path, feature: dict[str, Any], monitor: dict[str, An
             yield from _bins_beside(path, feature, reference)
     elif "reference" not in monitor:
         remedy = "add reference: {data: FILE} to the monitor or to the feature"
-        yield Problem(place, "a reference, of the feature or of its monitor", remedy)
+        yield Problem(place, "a reference for the feature or for its monitor", remedy)
     elif kind == "vector" and "previous" in mapping(monitor["reference"]):
-        expected = "a reference of its own, since the monitor's is previous, which is not with a vector in this version"
-        yield Problem(place, expected, f"give the feature one: {_listed(_FOR_VECTORS, 'or')}: normal")
+        expected = "a reference of its own, because previous, the monitor's, does not support vectors in this version"
+        yield Problem(place, expected, f"give the feature one of its own: {_listed(_FOR_VECTORS, 'or')}: normal")
 
 
 def bin_method(bins: dict[str, Any]) -> Any:
-    """Give the method by which bins are cut."""
+    """Return the method that defines the bins."""
     return bins.get("method", "edges" if "edges" in bins else "quantile")
 
 
@@ -63,16 +63,16 @@ def _listed(words: Iterable[str], conjunction: str) -> str:
 
 def _reference(path: Path, reference: dict[str, Any], names: tuple[str, ...], kind: Any) -> Iterable[Problem]:
     given = [name for name in names if name in reference]
-    # `previous` and `family` take others of the names as keys beside them
+    # `previous` and `family` allow other names as additional keys
     leading = next((name for name in ("previous", "family") if name in given), given[0] if len(given) == 1 else None)
     if leading is None:
         if given or not reference.keys() - (_KEYS if "family" in names else set()):  # an unknown key has its own error
             remedy = "keep one of them" if given else "add one of them"
             yield Problem(path, f"exactly one of {_listed(names, 'and')}", remedy)
     elif kind == "vector" and leading not in _FOR_VECTORS:
-        remedy = f"give {_listed(_FOR_VECTORS, 'or')}: normal"
+        remedy = f"use {_listed(_FOR_VECTORS, 'or')}: normal"
         version = " in this version" if leading == "previous" else ""
-        yield Problem((*path, leading), f"no {leading} with a vector{version}", remedy)
+        yield Problem((*path, leading), f"no {leading} for a vector{version}", remedy)
     elif leading == "family":
         yield from _family(path, reference, kind)
     else:
@@ -81,15 +81,15 @@ def _reference(path: Path, reference: dict[str, Any], names: tuple[str, ...], ki
         yield from _strangers(path, reference, allowed, leading)
         if leading == "previous" and len(allowed & reference.keys()) > 2:
             beside = _listed(sorted(allowed - {"previous"}), "and")
-            yield Problem(path, f"at most one of {beside} beside previous, for its bins", "keep one of them")
+            yield Problem(path, f"at most one of {beside} with previous, to define its bins", "keep one of them")
         elif leading in ("counts", "probabilities"):
             yield from _inline(path, reference, leading, kind)
 
 
 def _strangers(path: Path, reference: dict[str, Any], allowed: set[str], neighbour: str) -> Iterable[Problem]:
     for key in sorted(_KEYS & reference.keys() - allowed):
-        remedy = "give them as bins: {edges: […]} of the feature" if key == "edges" else "remove the key"
-        yield Problem((*path, key), f"no {key} beside {neighbour}", remedy)
+        remedy = "set them as bins: {edges: […]} on the feature" if key == "edges" else "remove the key"
+        yield Problem((*path, key), f"no {key} with {neighbour}", remedy)
 
 
 def _family(path: Path, reference: dict[str, Any], kind: Any) -> Iterable[Problem]:
@@ -98,8 +98,8 @@ def _family(path: Path, reference: dict[str, Any], kind: Any) -> Iterable[Proble
         return
     suitable = FAMILIES_OF.get(kind) if isinstance(kind, str) else None
     if suitable is not None and family.name not in suitable:
-        remedy = "take one of these families" if len(suitable) > 1 else "take it"
-        yield Problem((*path, "family"), f"{_listed(suitable, 'or')} with a {kind} feature", remedy)
+        remedy = "use one of these families" if len(suitable) > 1 else "use it"
+        yield Problem((*path, "family"), f"{_listed(suitable, 'or')} for a {kind} feature", remedy)
     elif "fit" in reference:
         yield from _strangers(path, reference, {"family", "fit"}, "fit")
     else:
@@ -113,16 +113,16 @@ def _parameters(path: Path, reference: dict[str, Any], family: Choice) -> Iterab
     missing = [key for key in family.required if key not in reference]
     if len(missing) == len(family.required):
         expected = f"{_listed(missing, 'and')} of the {family.name} family, or fit: FILE"
-        yield Problem(path, expected, "add what the reference is made from")
+        yield Problem(path, expected, "add one or the other")
         return
     for key in missing:
         yield Problem((*path, key), f"the {key} of the {family.name} family", "add the key")
     low, high = reference.get("low"), reference.get("high")
     if family.name == "uniform" and is_number(low) and is_number(high):
         if low >= high:
-            yield Problem((*path, "high"), "low below high", "exchange them" if low > high else "raise it")
+            yield Problem((*path, "high"), "low below high", "swap them" if low > high else "raise it")
         elif isfinite(low) and isfinite(high) and not isfinite(float(high) - float(low)):
-            yield Problem((*path, "high"), "low and high whose difference is finite", "bring them nearer")
+            yield Problem((*path, "high"), "low and high with a finite difference", "move them closer together")
 
 
 def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Iterable[Problem]:
@@ -134,7 +134,7 @@ def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Itera
             yield Problem((*path, key), f"a mapping of categories to {key}", "write {category: value, …}")
     elif kind == "numeric":
         if isinstance(cells, dict):
-            yield Problem((*path, key), f"a list of {key}, one a bin", "write [value, …], with edges")
+            yield Problem((*path, key), f"a list of {key}, one per bin", "write [value, …], with edges")
         if "edges" not in reference:
             yield Problem((*path, "edges"), f"the edges that the {key} belong to", "add the key")
         elif isinstance(cells, list) and isinstance(edges, list) and len(edges) >= 2 and len(cells) != len(edges) - 1:
@@ -149,7 +149,7 @@ def _offset(path: Path, reference: dict[str, Any], monitor: dict[str, Any]) -> I
     offset = milliseconds(reference.get("previous"))
     windows = sequence(monitor.get("windows", _DEFAULT_WINDOWS))
     lengths = [milliseconds(window) or 0 for window in windows]
-    # a window that is wrong has its own error
+    # an invalid window has its own error
     shortest = min((length for length in lengths if length >= MIN_WINDOW_MS and length % SLICES == 0), default=None)
     if offset is None or shortest is None or offset * SLICES <= _MAX_OFFSET_SLICES * shortest:
         return
@@ -157,27 +157,27 @@ def _offset(path: Path, reference: dict[str, Any], monitor: dict[str, Any]) -> I
     yield Problem(
         (*path, "previous"),
         f"an offset of at most {_MAX_OFFSET_SLICES} twelfths of the shortest window, whose counts are kept in memory",
-        f"take at most {longest}, or no window as short as {duration_text(shortest)}",
+        f"use at most {longest}, or no window as short as {duration_text(shortest)}",
     )
 
 
 def _bins_beside(path: Path, feature: dict[str, Any], reference: dict[str, Any]) -> Iterable[Problem]:
-    """Bins of the feature beside a reference that has edges of its own, or that has no values to cut them from."""
+    """Check bins of a feature whose reference has its own edges, or has no values to define bins by."""
     bins = feature.get("bins")
     if not isinstance(bins, dict):
         return
     place, method, family = (*path, "bins"), bin_method(bins), chosen(FAMILIES, reference.get("family"))
     if "edges" in reference:
-        remedy = "remove the key; the edges of the reference are the bins"
-        yield Problem(place, "no bins beside a reference with edges of its own", remedy)
+        remedy = "remove the key; the edges of the reference define the bins"
+        yield Problem(place, "no bins with a reference that has its own edges", remedy)
     elif family is None:
         return
     elif method == "quantile" and "range" in bins:
-        remedy = "remove the key; the family has its quantiles wherever it lies"
-        yield Problem((*place, "range"), "no range with quantile bins beside a family", remedy)
+        remedy = "remove the key; the quantiles of a family need no range"
+        yield Problem((*place, "range"), "no range for the quantile bins of a family", remedy)
     elif method in ("uniform", "logarithmic") and "range" not in bins:
-        expected = f"the range of {method} bins beside a family, which has no smallest and largest value"
+        expected = f"a range for the {method} bins of a family, which has no smallest or largest value"
         yield Problem((*place, "range"), expected, "add range: [low, high]")
     elif method == "discrete" and family.name not in ("poisson", "bernoulli"):
-        expected = f"no discrete bins beside the {family.name} family, whose values are no whole numbers"
-        yield Problem((*place, "method"), expected, "take quantile, uniform or logarithmic bins, or edges")
+        expected = f"no discrete bins for the {family.name} family, whose values are not whole numbers"
+        yield Problem((*place, "method"), expected, "use quantile, uniform or logarithmic bins, or edges")

@@ -1,4 +1,4 @@
-"""The configuration as it is in force: every default filled in, every path absolute, for people to read."""
+"""The effective configuration as readable text: every default filled in, every path absolute."""
 
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
@@ -11,10 +11,10 @@ from kldrift.config.records import Address, Config, key_of
 from kldrift.config.values import size_text
 from kldrift.records.texts import duration_text
 
-#: With a thousand features the one in C takes a tenth of the time; not every build of PyYAML has it.
+#: With a thousand features, the C dumper takes a tenth of the time; not every build of PyYAML has it.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-#: What means nothing for features of other kinds.
+#: Fields that only some kinds of feature use.
 _ONLY_OF = {
     "bins": ("numeric",),
     "max_categories": ("categorical",),
@@ -25,9 +25,9 @@ _ONLY_OF = {
 
 
 def resolved(config: Config) -> str:
-    """YAML of all that is set; secrets are in files, of which only the paths are known here."""
+    """Return YAML of everything that is set. Secrets are in files, so only their paths appear."""
     tree = _plain(config)
-    for part in tree.keys() & {"sources", "monitors"}:  # what is empty is not there
+    for part in tree.keys() & {"sources", "monitors"}:  # empty ones are left out
         tree[part] = {each.pop("name"): each for each in tree[part]}
     for source in config.sources:
         tree["sources"][source.name] = {"type": source.type_name, **tree["sources"][source.name]}

@@ -1,7 +1,7 @@
-"""The keys of the configuration file, one model a mapping; also the JSON schema for editors.
+"""The keys of the configuration file, one model per mapping, and the JSON schema for editors.
 
-A model checks its keys one by one; what concerns several keys at once is in `checks`, so that a mistake in one key
-never hides those in others.
+A model checks each key by itself. Rules that involve several keys are in `checks`, so that a mistake in one key never
+hides mistakes in others.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,18 +52,18 @@ from kldrift.records.types import Correction, Covariance, Estimator, Family
 
 
 class TlsFiles(Mapped):
-    """HTTPS, with the certificate and key of these files; they are looked at for changes."""
+    """HTTPS with the certificate and key in these files, which are watched for changes."""
 
-    certificate: Text = Field(description="the server's certificate, PEM, relative to this file; then those above it")
-    key: Text = Field(description="the key of the certificate, PEM, relative to this file")
+    certificate: Text = Field(description="the server's certificate chain (PEM), leaf first, relative to this file")
+    key: Text = Field(description="the private key of the certificate (PEM), relative to this file")
     client_ca: Text | None = Field(
-        default=None, description="the authority of which every client must have a certificate, PEM"
+        default=None, description="the authority that must have signed every client's certificate (PEM)"
     )
-    key_password_file: Text | None = Field(default=None, description="a file with what the key is encrypted with")
+    key_password_file: Text | None = Field(default=None, description="a file with the password of an encrypted key")
 
 
 class AuthFiles(Mapped):
-    """Who is let in, and with which scopes: ingest, read, admin; the files are looked at for changes."""
+    """Who is let in, with which scopes (ingest, read, admin). The files are watched for changes."""
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
     tokens_file: Text | None = Field(default=None, description="lines NAME SCOPES TOKEN, for Authorization: Bearer")
@@ -77,48 +77,48 @@ class Server(Mapped):
         default=Address("127.0.0.1", 9867), description="address and port for ingest, /metrics, health, API and pages"
     )
     insecure: bool = Field(
-        default=False, description="allow a non-loopback address without auth and without tls.client_ca"
+        default=False, description="allow a non-loopback address with neither auth nor tls.client_ca"
     )
     max_body: Annotated[int, *size(1000, "1kB", 2**28, "256MiB")] = Field(
-        default=2**24, description="the largest gzip or zstd request body as sent, such as 16MiB"
+        default=2**24, description="largest gzip or zstd request body as sent, such as 16MiB"
     )
     max_expanded: Annotated[int, *size(1000, "1kB", 2**28, "256MiB")] = Field(
-        default=2**26, description="the largest request body, decompressed or sent plain, such as 64MiB"
+        default=2**26, description="largest request body, decompressed or sent uncompressed, such as 64MiB"
     )
     max_connections: Annotated[int, Field(ge=16, le=1_000_000)] = Field(
-        default=4096, description="connections in all; the last eighth is for clients that have few"
+        default=4096, description="connections in total; the last eighth is reserved for clients that have few"
     )
     max_client_connections: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
-        default=1024, description="connections of one client: an IPv4 address or an IPv6 /64"
+        default=1024, description="connections per client: an IPv4 address or an IPv6 /64"
     )
     max_client_pending: Annotated[int, *size(1000, "1kB")] | None = Field(
-        default=None, description="bodies of one client that are not answered yet; a quarter of engine.queue if absent"
+        default=None, description="unanswered bodies per client; a quarter of engine.queue if absent"
     )
     header_timeout: Annotated[int, *duration(1000, "1s", 600_000, "10m")] = Field(
-        default=10_000, description="until the headers of a request are whole, such as 10s"
+        default=10_000, description="time to send all headers of a request, such as 10s"
     )
     body_timeout: Annotated[int, *duration(1000, "1s", 600_000, "10m")] = Field(
-        default=30_000, description="for each 32 KiB of a body, or its end, such as 30s"
+        default=30_000, description="time to send each 32 KiB of a body, or the rest of it, such as 30s"
     )
     idle_timeout: Annotated[int, *duration(1000, "1s", 3_600_000, "1h")] = Field(
-        default=75_000, description="between two requests; longer than the scrape interval, such as 75s"
+        default=75_000, description="time between two requests; longer than the scrape interval, such as 75s"
     )
     write_timeout: Annotated[int, *duration(1000, "1s", 600_000, "10m")] = Field(
-        default=30_000, description="for a client to read each 32 KiB of an answer, or its end, such as 30s"
+        default=30_000, description="time for a client to read each 32 KiB of an answer, or the rest of it, such as 30s"
     )
-    tls: TlsFiles | None = Field(default=None, description="HTTPS; with client_ca for clients with a certificate only")
+    tls: TlsFiles | None = Field(default=None, description="HTTPS; with client_ca, clients need a certificate")
     auth: AuthFiles | None = Field(default=None, description="who is let in: tokens_file, users_file or both")
 
 
 class Engine(Mapped):
-    """The one thread that counts and compares."""
+    """The thread that counts and compares."""
 
     tick: Annotated[int, *duration(100, "100ms", 3_600_000, "1h")] = Field(
         default=10_000, description="how often divergences are computed, such as 10s"
     )
-    threads: Threads = Field(default=None, description="threads of the kernels: auto (one a core) or a number")
+    threads: Threads = Field(default=None, description="kernel threads: auto (one per core) or a number")
     queue: Annotated[int, *size(1_000_000, "1MB")] = Field(
-        default=256_000_000, description="how much decoded data may wait to be counted, such as 256MB"
+        default=256_000_000, description="maximum decoded data waiting to be counted, such as 256MB"
     )
 
 
@@ -130,46 +130,50 @@ class Log(Mapped):
     )
     level: Annotated[
         Literal["debug", "info", "warning", "error"], *one_of(("debug", "info", "warning", "error"), "levels")
-    ] = Field(default="info", description="the least severe level that is written: debug, info, warning or error")
+    ] = Field(default="info", description="least severe level that is written: debug, info, warning or error")
 
 
 class Timestamp(Mapped):
-    """The event time of a row; without it the arrival counts."""
+    """The event time of a row; without it, the arrival time is used."""
 
-    field: Text = Field(description="the field of a row that holds its event time")
+    field: Text = Field(description="the field with the event time")
     unit: Annotated[Literal["iso8601", "s", "ms", "us", "ns"], *one_of(("iso8601", "s", "ms", "us", "ns"), "units")] = (
         Field(description="the unit of the event time: iso8601, s, ms, us or ns")
     )
 
 
-_OF_A_FEATURE = ("no such key: only the reference of a single feature has it", "move it to that feature's reference")
+_OF_A_FEATURE = (
+    "no such key here: only the reference of a single feature has it",
+    "move it to that feature's reference",
+)
 
 
 class MonitorReference(Mapped):
-    """What the live samples are compared with: a file, the beginning of the stream, or the same window earlier."""
+    """What live samples are compared with: a file, the beginning of the stream, or an earlier window."""
 
     model_config = ConfigDict(json_schema_extra=json_schema_of(MONITOR_REFERENCES))
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(
         ("edges", "counts", "family", "fit", *(key for family in FAMILIES for key in family.required)), _OF_A_FEATURE
     )
     data: Text | None = Field(default=None, description="a Parquet, CSV or NDJSON file, relative to this file")
-    file: Text | None = Field(default=None, description="a file made by kldrift reference build, relative to this file")
+    file: Text | None = Field(default=None, description="a file from `kldrift reference build`, relative to this file")
     learn: Annotated[int, Field(ge=64, le=10_000_000)] | None = Field(
-        default=None, description="so many rows at the beginning of the stream; beside previous: to learn the bins from"
+        default=None,
+        description="number of rows to take from the beginning of the stream; with previous, to learn the bins from",
     )
     previous: Annotated[int, *duration(1000, "1s")] | None = Field(
         default=None,
-        description="the same window so much earlier, such as 7d; its bins come from data, file or learn (10000)",
+        description="the same window this long ago, such as 7d; its bins come from data, file or learn (10000)",
     )
 
 
 def _cells(cell: Any) -> WrapValidator:
-    """Take a mapping (categorical) or a list (numeric) of cells."""
+    """Accept a mapping (categorical) or a list (numeric) of cells."""
     strict = ConfigDict(strict=True)
     mapping, sequence = TypeAdapter(dict[str, cell], config=strict), TypeAdapter(list[cell], config=strict)
     check = by_shape(
         {dict: mapping.validate_python, list: sequence.validate_python},
-        "a mapping (of categories) or a list (one a bin)",
+        "a mapping (of categories) or a list (one per bin)",
         "write {category: value, …} or [value, …]",
     )
     return WrapValidator(lambda value, _: check(value))
@@ -179,18 +183,18 @@ _PARAMETRIC = json_schema_of((*FAMILIES, *FITTED_FAMILIES), "family", ("family",
 
 
 class FeatureReference(MonitorReference):
-    """A reference for one feature: as that of a monitor, written out, or a member of a parametric family."""
+    """A reference for one feature: as for a monitor, or written out, or a parametric family."""
 
     model_config = ConfigDict(
         json_schema_extra={"anyOf": [*json_schema_of(FEATURE_REFERENCES)["anyOf"], *_PARAMETRIC["anyOf"]]}
     )
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = {}
-    edges: Edges | None = Field(default=None, description="edges of the bins of a numeric feature, one more than cells")
+    edges: Edges | None = Field(default=None, description="bin edges of a numeric feature, one more than cells")
     counts: Annotated[dict[str, Count] | list[Count], _cells(Count), Counts] | None = Field(
-        default=None, description="a sample: category to count, or one count a bin"
+        default=None, description="a sample: counts by category, or one count per bin"
     )
     probabilities: Annotated[dict[str, Share] | list[Share], _cells(Share), Probabilities] | None = Field(
-        default=None, description="known exactly: category to probability, or one a bin; they sum to 1"
+        default=None, description="known exactly: probabilities by category, or one per bin; they sum to 1"
     )
     family: Annotated[Family, *one_of([family.name for family in FAMILIES], "families")] | None = Field(
         default=None,
@@ -198,20 +202,20 @@ class FeatureReference(MonitorReference):
         "beta (a, b), uniform (low, high), poisson (rate), bernoulli (p) or categorical (probabilities); or fit",
     )
     fit: Text | None = Field(
-        default=None, description="a data file, relative to this file; the likeliest member of the family is taken"
+        default=None, description="a data file to fit the family to by maximum likelihood, relative to this file"
     )
-    mean: Finite | None = Field(default=None, description="of normal, of the logarithm of lognormal")
+    mean: Finite | None = Field(default=None, description="mean of normal; of the logarithm for lognormal")
     std: Positive | None = Field(default=None, description="standard deviation of normal")
-    sigma: Positive | None = Field(default=None, description="standard deviation of the logarithm of lognormal")
-    scale: Positive | None = Field(default=None, description="of exponential (its mean) and gamma")
-    shape: Positive | None = Field(default=None, description="of gamma")
+    sigma: Positive | None = Field(default=None, description="standard deviation of the logarithm, for lognormal")
+    scale: Positive | None = Field(default=None, description="scale of exponential (its mean) or gamma")
+    shape: Positive | None = Field(default=None, description="shape of gamma")
     a: Positive | None = Field(default=None, description="first parameter of beta, the power at 0")
     b: Positive | None = Field(default=None, description="second parameter of beta, the power at 1")
     low: Finite | None = Field(default=None, description="lower end of uniform")
     high: Finite | None = Field(default=None, description="upper end of uniform")
     rate: Positive | None = Field(default=None, description="mean of poisson")
     p: Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        default=None, description="of bernoulli: probability of 1, or of true"
+        default=None, description="probability of 1, or of true, for bernoulli"
     )
 
 
@@ -226,14 +230,14 @@ class BinsModel(Mapped):
     count: Annotated[int, Field(ge=1, le=10_000)] | None = Field(
         default=None, description="number of bins, for uniform and logarithmic"
     )
-    range: Range | None = Field(default=None, description="[low, high]; what is outside is underflow and overflow")
-    probabilities: Quantiles | None = Field(default=None, description="of the inner edges, for quantile")
+    range: Range | None = Field(default=None, description="[low, high]; values outside are underflow and overflow")
+    probabilities: Quantiles | None = Field(default=None, description="probabilities of the inner edges, for quantile")
     edges: Edges | None = Field(
-        default=None, description="the edges themselves, strictly increasing, in place of a method"
+        default=None, description="the edges themselves, strictly increasing, instead of a method"
     )
 
 
-_OF_THE_MONITOR = ("no such key: only the monitor has it", "move it to the drift of the monitor")
+_OF_THE_MONITOR = ("no such key here: only the monitor has it", "move it to the monitor's drift")
 
 
 class DriftOverride(Mapped):
@@ -245,15 +249,15 @@ class DriftOverride(Mapped):
 
 
 class Drift(Mapped):
-    """Tolerances of the Kullback-Leibler divergence, in nats, and how sure a verdict must be."""
+    """Tolerances for the Kullback-Leibler divergence, in nats, and the confidence a verdict needs."""
 
     confidence: Annotated[float, Field(gt=0.5, le=1 - 1e-12)] = Field(
         default=CONFIDENCE,
-        description="of the bounds of a feature; verdicts have 1 - confidence as false discovery rate",
+        description="confidence of the bounds on each feature; verdicts have a false discovery rate of 1 - confidence",
     )
     correction: Annotated[Correction, *one_of(("bh", "by"), "corrections")] = Field(
         default="bh",
-        description="for many features: bh (Benjamini-Hochberg) or by (Benjamini-Yekutieli, however they depend)",
+        description="correction for many features: bh (Benjamini-Hochberg) or by (Benjamini-Yekutieli, any dependence)",
     )
     warning: Positive = Field(default=WARNING, description="nats; below critical")
     critical: Positive = Field(default=CRITICAL, description="nats")
@@ -267,18 +271,19 @@ class Feature(Mapped):
         description="the kind of the feature: numeric, categorical, vector or posterior"
     )
     bins: BinsModel | None = Field(
-        default=None, description="how a numeric feature is cut into bins; quantiles where absent"
+        default=None, description="how a numeric feature is cut into bins; quantiles if absent"
     )
     max_categories: Annotated[int, Field(ge=1, le=10_000)] = Field(
-        default=MAX_CATEGORIES, description="categories with a cell of their own; the rest is folded into other"
+        default=MAX_CATEGORIES, description="categories with a cell of their own; the rest fall into other"
     )
-    reference: FeatureReference | None = Field(default=None, description="in place of the monitor's reference")
-    drift: DriftOverride | None = Field(default=None, description="in place of the monitor's tolerances")
+    reference: FeatureReference | None = Field(default=None, description="replaces the monitor's reference")
+    drift: DriftOverride | None = Field(default=None, description="replaces the monitor's tolerances")
     dimensions: Annotated[int, Field(ge=1, le=4096)] | None = Field(
-        default=None, description="numbers of a vector; of a posterior as many means, then as many log variances"
+        default=None,
+        description="length of a vector; for a posterior, the number of means, followed by as many log variances",
     )
     covariance: Annotated[Covariance, *one_of(("diagonal", "full"), "covariances")] = Field(
-        default="diagonal", description="of a vector: diagonal, or full (at most 512 dimensions)"
+        default="diagonal", description="covariance of a vector: diagonal, or full (at most 512 dimensions)"
     )
     per_dimension: bool = Field(
         default=False, description="export the KL of each dimension of a posterior or of a diagonal vector"
@@ -292,11 +297,11 @@ class Epsilon(Mapped):
 
 
 class Segments(Mapped):
-    """The same divergences again, for the rows of each value of a field."""
+    """The same divergences for the rows of each value of a field."""
 
-    by: Text = Field(description="the field of a row whose values are the segments")
+    by: Text = Field(description="the field whose values define the segments")
     limit: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=20, description="values with a segment of their own; the rest is folded into other"
+        default=20, description="values with a segment of their own; the rest fall into other"
     )
 
 
@@ -308,18 +313,18 @@ def _smoothing(value: Any, _: Callable[[Any], Any]) -> Any:
         return Epsilon.model_validate(value)
     if isinstance(value, str) and value in SMOOTHINGS:
         return value
-    raise wanted("jeffreys, laplace, none or {epsilon: number}", "take one of these")
+    raise wanted("jeffreys, laplace, none or {epsilon: number}", "use one of these")
 
 
 class Monitor(Mapped):
-    """What is watched."""
+    """A set of features, what they are compared with, and over which windows."""
 
     sources: list[Text] = Field(default_factory=list, description="names of pull sources; HTTP push needs none")
     timestamp: Timestamp | None = Field(
-        default=None, description="the event time of a row; without it the arrival counts"
+        default=None, description="the event time of a row; without it, the arrival time is used"
     )
     allowed_lateness: Annotated[int, *duration(0, "0", 31 * 86_400_000, "31d")] = Field(
-        default=60_000, description="how long a pane waits for late rows, such as 1m"
+        default=60_000, description="how long to wait for late rows, such as 1m"
     )
     windows: Annotated[list[Window], Field(min_length=1, max_length=12)] = Field(
         default_factory=lambda: [
@@ -329,29 +334,29 @@ class Monitor(Mapped):
         ],
         description="sliding windows over which divergences are computed: [5m, 1h, 24h]",
     )
-    reference: MonitorReference | None = Field(default=None, description="what the live samples are compared with")
-    segments: Segments | None = Field(default=None, description="watch the rows of each value of a field as well")
+    reference: MonitorReference | None = Field(default=None, description="what live samples are compared with")
+    segments: Segments | None = Field(default=None, description="also monitor the rows of each value of a field")
     smoothing: Annotated[Literal["jeffreys", "laplace", "none"] | Epsilon, WrapValidator(_smoothing)] = Field(
         default="jeffreys", description="how empty cells of the reference get a probability"
     )
     estimator: Annotated[Estimator, *one_of(get_args(Estimator), "estimators")] = Field(
-        default="kldrift", description="whose way of estimating KL is exported as kl; verdicts are always kldrift's own"
+        default="kldrift", description="tool whose KL estimate is exported as kl; verdicts always use kldrift's own"
     )
     divergences: list[Annotated[str, *one_of(DIVERGENCES, "divergences")]] = Field(
-        default_factory=lambda: ["kl", "psi"], description="what is exported; kl is always there"
+        default_factory=lambda: ["kl", "psi"], description="divergences to export; kl is always included"
     )
-    drift: Drift = Field(default=Drift(), description="tolerances in nats, and how sure a verdict must be")
+    drift: Drift = Field(default=Drift(), description="tolerances in nats, and the confidence a verdict needs")
     features: Annotated[dict[FeatureName, Feature], Field(min_length=1)] = Field(
-        description="the features to watch, by name"
+        description="the features to monitor, by name"
     )
 
 
 class StateFile(Mapped):
-    """Counts, source positions and answers to keyed posts, kept over restarts."""
+    """Counts, source positions and answers to keyed posts, kept across restarts."""
 
-    path: Text = Field(description="an SQLite file on a local disk, relative to this file; made where there is none")
+    path: Text = Field(description="an SQLite file on a local disk, relative to this file; created if missing")
     commit_interval: Annotated[int, *duration(10, "10ms", 60_000, "1m")] = Field(
-        default=1000, description="how often is stored what nobody waits for, such as 1s"
+        default=1000, description="how often to store what no post is waiting for, such as 1s"
     )
 
 
@@ -360,7 +365,7 @@ def _state(value: Any, _: Callable[[Any], Any]) -> Any:
         return StateFile.model_validate(value)
     if value == "none":
         return value
-    raise wanted("none or {path: FILE}", "take one of these")
+    raise wanted("none or {path: FILE}", "use one of these")
 
 
 class ConfigModel(Mapped):
@@ -368,40 +373,38 @@ class ConfigModel(Mapped):
 
     server: Server = Field(default=Server(), description="the HTTP server")
     state: Annotated[Literal["none"] | StateFile, WrapValidator(_state)] = Field(
-        default="none", description="{path: FILE}: what was counted is kept over a restart; none: nothing is"
+        default="none", description="{path: FILE} keeps counts across restarts; none keeps nothing"
     )
     engine: Engine = Field(default=Engine(), description="the thread that counts and compares")
     log: Log = Field(default=Log(), description="the log, on standard error")
     sources: dict[Name, Source] = Field(
         default_factory=dict, description="pull sources, by name; HTTP push needs none: every monitor accepts it"
     )
-    monitors: Annotated[dict[Name, Monitor], Field(min_length=1)] = Field(
-        description="the monitors, by name: what is watched"
-    )
+    monitors: Annotated[dict[Name, Monitor], Field(min_length=1)] = Field(description="the monitors, by name")
 
 
 class _JsonSchema(GenerateJsonSchema):
-    """Leaves out what is not in the grammar of the file: defaults as they are after parsing, null, made-up titles."""
+    """Omits what the file's grammar does not have: defaults in parsed form, null, generated titles."""
 
     def default_schema(self, schema: WithDefaultSchema) -> JsonSchemaValue:
-        """Give the schema of the value alone."""
+        """Return the schema of the value alone."""
         return self.generate_inner(schema["schema"])
 
     def nullable_schema(self, schema: NullableSchema) -> JsonSchemaValue:
-        """Give the schema without null: a key has a value or is absent."""
+        """Return the schema without null: a key has a value or is absent."""
         return self.generate_inner(schema["schema"])
 
     def dict_schema(self, schema: DictSchema) -> JsonSchemaValue:
-        """Refuse keys that do not fit the pattern of the names."""
+        """Refuse keys that do not match the pattern for names."""
         made = super().dict_schema(schema)
         return {**made, "additionalProperties": False} if "patternProperties" in made else made
 
     def field_title_should_be_set(self, schema: object) -> bool:  # noqa: ARG002
-        """Set no titles: the descriptions say it."""
+        """Set no titles: the descriptions say it all."""
         return False
 
 
 def json_schema() -> dict[str, Any]:
-    """Give the JSON schema (draft 2020-12) of the file, for editors."""
+    """Return the JSON schema (draft 2020-12) of the file, for editors."""
     schema = ConfigModel.model_json_schema(schema_generator=_JsonSchema)
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "kldrift configuration"}

@@ -74,7 +74,7 @@ class FileSource(Mapped):
     format: Annotated[Format | None, *_one_format("file")] = Field(
         default=None, description=f"{either(formats_from('file'))}; by default what the name of the file says"
     )
-    follow: bool = Field(default=False, description="wait for more lines and more files; else read to the end once")
+    follow: bool = Field(default=False, description="wait for more lines and files instead of reading to the end once")
 
     def record(self, name: str, folder: Path) -> FileSourceConfig:
         """Return the record; relative paths start at `folder`."""
@@ -99,7 +99,7 @@ class StdinSource(Mapped):
 
 
 class Security(Mapped):
-    """Who the brokers are, and who we are."""
+    """TLS and SASL settings for the brokers."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -116,11 +116,11 @@ class Security(Mapped):
     username_file: Text | None = Field(default=None, description="a file with the user name, relative to this file")
     password_file: Text | None = Field(default=None, description="a file with the password, relative to this file")
     ca: Text | None = Field(
-        default=None, description="PEM of the authorities that brokers are trusted by; those of the system where absent"
+        default=None, description="authorities trusted to sign broker certificates (PEM); the system's own if absent"
     )
-    certificate: Text | None = Field(default=None, description="PEM of our certificate, for brokers that want one")
-    key: Text | None = Field(default=None, description="PEM of the key of our certificate")
-    key_password_file: Text | None = Field(default=None, description="a file with the password of the key")
+    certificate: Text | None = Field(default=None, description="client certificate (PEM), for brokers that require one")
+    key: Text | None = Field(default=None, description="private key of the client certificate (PEM)")
+    key_password_file: Text | None = Field(default=None, description="a file with the password of an encrypted key")
 
     def record(self, folder: Path) -> KafkaSecurity:
         """Return the record; relative paths start at `folder`."""
@@ -133,22 +133,22 @@ class KafkaSource(Mapped):
 
     type: Literal["kafka"] = Field(description="the type of the source")
     brokers: Annotated[list[Annotated[str, *_broker()]], Field(min_length=1)] = Field(
-        description="host:port of some brokers, which know the others"
+        description="host:port of at least one broker; the others are discovered"
     )
     topic: Annotated[str, *_topic()] = Field(description="the topic to read")
     group: Text = Field(default="kldrift", description="the consumer group; members of one group share the partitions")
     member: Text | None = Field(
         default=None,
-        description="a name of this daemon alone in the group: restarted, even killed, it goes on at once",
+        description="a name unique to this daemon within the group; after a restart, even a kill, it resumes at once",
     )
     format: Annotated[Format, *_one_format("kafka")] = Field(
         default="ndjson",
         description="of a value: ndjson (rows, a line each), json (a row or a list of rows) or arrow (an IPC stream)",
     )
     start: Annotated[KafkaStart, *one_of(get_args(KafkaStart), "places to start")] = Field(
-        default="earliest", description="where a partition begins that has no position yet: earliest or latest"
+        default="earliest", description="where to start in a partition without a stored position: earliest or latest"
     )
-    security: Security | None = Field(default=None, description="TLS and SASL; plaintext where absent")
+    security: Security | None = Field(default=None, description="TLS and SASL; plaintext if absent")
 
     def record(self, name: str, folder: Path) -> KafkaSourceConfig:
         """Return the record; relative paths start at `folder`."""
@@ -165,37 +165,37 @@ class KafkaSource(Mapped):
 
 
 class Override(Mapped):
-    """A distribution, or only the parameters of it that change."""
+    """A distribution, or only those of its parameters that change."""
 
     model_config = ConfigDict(
         json_schema_extra=json_schema_of(DISTRIBUTIONS, "distribution", ("distribution", "missing"), complete=False)
     )
     distribution: Annotated[str | None, *one_of([choice.name for choice in DISTRIBUTIONS], "distributions")] = Field(
-        default=None, description="the distribution that stays or comes in its place: normal, uniform, categorical …"
+        default=None, description="the new distribution, or the one that stays: normal, uniform, categorical …"
     )
-    mean: Finite | None = Field(default=None, description="of normal; of the logarithm of lognormal")
+    mean: Finite | None = Field(default=None, description="mean of normal; of the logarithm for lognormal")
     std: Positive | None = Field(default=None, description="standard deviation of normal")
-    sigma: Positive | None = Field(default=None, description="standard deviation of the logarithm of lognormal")
-    low: Finite | None = Field(default=None, description="of uniform")
-    high: Finite | None = Field(default=None, description="of uniform")
+    sigma: Positive | None = Field(default=None, description="standard deviation of the logarithm, for lognormal")
+    low: Finite | None = Field(default=None, description="lower end of uniform")
+    high: Finite | None = Field(default=None, description="upper end of uniform")
     scale: Positive | None = Field(default=None, description="mean of exponential")
     rate: Annotated[float, Field(gt=0, le=1e9)] | None = Field(default=None, description="mean of poisson")
     probabilities: Annotated[dict[str, Share], Probabilities] | None = Field(
-        default=None, description="of categorical: category to probability; they sum to 1"
+        default=None, description="probabilities by category, for categorical; they sum to 1"
     )
     value: Annotated[
         float | str | None,
         WrapValidator(
             lambda value, _: by_shape(
-                {str: str, int: float, float: float}, "a number or some text", "write the constant's value"
+                {str: str, int: float, float: float}, "a number or text", "write the constant's value"
             )(value)
         ),
-    ] = Field(default=None, description="of constant: a number or text")
-    missing: Share | None = Field(default=None, description="share of the rows that lack the feature")
+    ] = Field(default=None, description="value of constant: a number or text")
+    missing: Share | None = Field(default=None, description="share of rows that lack the feature")
 
 
 class Drawn(Override):
-    """What a synthetic feature is drawn from."""
+    """The distribution of a synthetic feature."""
 
     model_config = ConfigDict(
         json_schema_extra=json_schema_of(DISTRIBUTIONS, "distribution", ("distribution", "missing"))
@@ -206,27 +206,27 @@ class Drawn(Override):
 
 
 class SyntheticDrift(Mapped):
-    """A change of distributions while the source runs."""
+    """A change of distributions at some point."""
 
-    after: Annotated[int, *duration(0, "0")] = Field(description="a duration after the first row, such as 2m")
+    after: Annotated[int, *duration(0, "0")] = Field(description="the time after the first row, such as 2m")
     features: Annotated[dict[FeatureName, Override], Field(min_length=1)] = Field(
-        description="the features that change, each with the parameters that change"
+        description="the features that change, each with its changed parameters"
     )
 
 
 class SyntheticSource(Mapped):
-    """Rows drawn at random, for the demo and for tests."""
+    """Random rows, for demos and tests."""
 
     type: Literal["synthetic"] = Field(description="the type of the source")
     rate: Annotated[float, Field(ge=0, le=1e9)] = Field(
-        default=1000.0, description="rows a second; 0: as fast as they are taken"
+        default=1000.0, description="rows per second; 0: as fast as they are consumed"
     )
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="of the random numbers")
-    rows: Annotated[int, Field(ge=1)] | None = Field(default=None, description="stop after so many rows")
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(default=0, description="seed of the random numbers")
+    rows: Annotated[int, Field(ge=1)] | None = Field(default=None, description="number of rows after which to stop")
     features: Annotated[dict[FeatureName, Drawn], Field(min_length=1)] = Field(
         description="the features to draw, by name"
     )
-    drift: SyntheticDrift | None = Field(default=None, description="a change of distributions while the source runs")
+    drift: SyntheticDrift | None = Field(default=None, description="a change of distributions at some point")
 
     def record(self, name: str, folder: Path) -> SyntheticSourceConfig:  # noqa: ARG002 - it has no paths
         """Return the record."""

@@ -1,4 +1,4 @@
-"""The values of single keys: what each may be, in the words of its error, and what it becomes."""
+"""Values of single keys: what is allowed, the wording of the error otherwise, and the parsed result."""
 
 import ipaddress
 import re
@@ -23,31 +23,31 @@ _UNIT_BYTES = {"B": 1, "kB": 10**3, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB"
 _SIZE = re.compile(rf"([0-9]{{1,12}}) ?({'|'.join(_UNIT_BYTES)})")
 
 NAME = r"^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$"
-#: [a, b) edges of a window are twelve slices.
+#: A window is divided into this many slices and moves on by one at a time.
 SLICES = 12
 MIN_WINDOW_MS = 1000
 
 
 def wanted(expected: str, remedy: str, kind: LiteralString = "kldrift") -> PydanticCustomError:
-    """Make an error that carries the words of its message."""
+    """Make an error that carries its own wording."""
     return PydanticCustomError(kind, "{expected}", {"expected": expected, "remedy": remedy})
 
 
 def wanted_word(
     word: Any, known: Sequence[str], plural: str, later: Mapping[str, str] | None = None
 ) -> PydanticCustomError:
-    """Make the error for a word that is not one of the `known`; `later` explains words that only the contract has."""
+    """Make the error for a word that is not among the `known`; `later` explains why certain other words are not."""
     if isinstance(word, str) and later and word in later:
         return wanted(
-            f"{either(known)}, since {later[word]}", f"take one of these {plural}" if len(known) > 1 else "take it"
+            f"{either(known)}, since {later[word]}", f"use one of these {plural}" if len(known) > 1 else "use it"
         )
     near = nearest(word, list(known)) if isinstance(word, str) else None
-    remedy = f"take one of these {plural}" if near is None else f"did you mean {near}?"
+    remedy = f"use one of these {plural}" if near is None else f"did you mean {near}?"
     return wanted(either(known), remedy)
 
 
 def one_of(known: Sequence[str], plural: str, later: Mapping[str, str] | None = None) -> tuple[Any, ...]:
-    """Annotations of a text that must be one of the `known`."""
+    """Return annotations for text that must be one of the `known` words."""
 
     def check(value: Any) -> str:
         if isinstance(value, str) and value in known:
@@ -58,7 +58,7 @@ def one_of(known: Sequence[str], plural: str, later: Mapping[str, str] | None = 
 
 
 def milliseconds(text: Any) -> int | None:
-    """Length of a Prometheus duration such as ``1h30m``, or None if it is none."""
+    """Parse a Prometheus duration such as ``1h30m`` into milliseconds; None if the text is not one."""
     if text in ("0", 0) and not isinstance(text, bool):
         return 0
     match = _DURATION.fullmatch(text) if isinstance(text, str) and text else None
@@ -78,14 +78,14 @@ def size_text(n_bytes: int) -> str:
 
 
 def duration(low_ms: int, low: str, high_ms: int = _LONGEST_MS, high: str = "10y") -> tuple[Any, ...]:
-    """Annotations of a duration in milliseconds within bounds."""
+    """Return annotations for a duration in milliseconds, within bounds."""
 
     def check(value: Any) -> int:
         length = milliseconds(value)
         if length is None:
-            raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with its unit")
+            raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with a unit")
         if not low_ms <= length <= high_ms:
-            raise wanted(f"a duration from {low} to {high}", "take one within these bounds")
+            raise wanted(f"a duration from {low} to {high}", "choose one within these bounds")
         return length
 
     return PlainValidator(check), WithJsonSchema(
@@ -94,22 +94,22 @@ def duration(low_ms: int, low: str, high_ms: int = _LONGEST_MS, high: str = "10y
 
 
 def size(low: int, low_text: str, high: int = 2**40, high_text: str = "1024GiB") -> tuple[Any, ...]:
-    """Annotations of a size in bytes."""
+    """Return annotations for a size in bytes, within bounds."""
 
     def check(value: Any) -> int:
         match = _SIZE.fullmatch(value) if isinstance(value, str) else None
         if match is None:
-            raise wanted("a size such as 256MB or 64MiB", "write a whole number with its unit")
+            raise wanted("a size such as 256MB or 64MiB", "write a whole number with a unit")
         n_bytes = int(match[1]) * _UNIT_BYTES[match[2]]
         if not low <= n_bytes <= high:
-            raise wanted(f"a size from {low_text} to {high_text}", "take one within these bounds")
+            raise wanted(f"a size from {low_text} to {high_text}", "choose one within these bounds")
         return n_bytes
 
     return PlainValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{_SIZE.pattern}$"})
 
 
 def listen_address(value: Any) -> Address | None:
-    """Host and port of ``127.0.0.1:9867``, ``[::1]:9867`` or ``:9867`` (every address); None if it is neither."""
+    """Parse ``127.0.0.1:9867``, ``[::1]:9867`` or ``:9867`` (every address); None if it is none of these."""
     if not isinstance(value, str):
         return None
     host, colon, port = value.rpartition(":")
@@ -122,11 +122,11 @@ def listen_address(value: Any) -> Address | None:
         return None
     if re.fullmatch(r"[0-9.]+", host) and _address(host) is None:
         return None
-    return Address(host or "0.0.0.0", int(port))  # noqa: S104 # refused elsewhere unless `insecure` says so
+    return Address(host or "0.0.0.0", int(port))  # noqa: S104 # refused elsewhere unless `insecure` allows it
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether only this machine can reach the address."""
     address = _address(host)
     return host.lower() == "localhost" if address is None else address.is_loopback
 
@@ -148,15 +148,15 @@ def _listen(value: Any) -> Address:
 def _window(value: Any) -> WindowSpec:
     length = milliseconds(value)
     if length is None:
-        raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with its unit")
+        raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with a unit")
     if not MIN_WINDOW_MS <= length <= _LONGEST_MS:
-        raise wanted("a window from 1s to 10y", "take one within these bounds")
+        raise wanted("a window from 1s to 10y", "choose one within these bounds")
     if length % SLICES:
         step = 3000 if length >= 3000 else SLICES
         up = -(-length // step) * step
         near = f"{up // 1000}s" if up % 1000 == 0 else f"{up}ms"
         raise wanted(
-            "a window whose twelve slices are whole milliseconds", f"take a multiple of 3s or 12ms such as {near}"
+            "a window whose twelve slices are whole milliseconds", f"use a multiple of 3s or 12ms such as {near}"
         )
     return WindowSpec(value, length)
 
@@ -165,8 +165,8 @@ def _name(value: Any) -> str:
     if isinstance(value, str) and re.fullmatch(NAME, value) and not value.endswith("\n"):
         return value
     raise wanted(
-        "a name of at most 64 letters, digits, _, . and -, the first one a letter or _",
-        "rename it: it stands in addresses and labels",
+        "a name of at most 64 letters, digits, _, . and -, starting with a letter or _",
+        "rename it: it appears in URLs and labels",
         "kldrift_name",
     )
 
@@ -204,12 +204,12 @@ def _range(values: list[float]) -> list[float]:
 
 def _quantiles(values: list[float]) -> list[float]:
     if not values or not all(0 < value < 1 for value in values):
-        raise wanted("probabilities above 0 and below 1", "leave the outer ones out; the outer bins are open")
+        raise wanted("probabilities above 0 and below 1", "leave out 0 and 1; the outer bins are open")
     return _increasing(values)
 
 
 def cells(values: Any) -> list[Any]:
-    """Numbers of a list or of a mapping."""
+    """Return the numbers of a list or a mapping."""
     return list(values.values()) if isinstance(values, dict) else list(values)
 
 
@@ -230,14 +230,12 @@ def _probabilities(values: Any) -> Any:
 def _text(value: Any) -> str:
     if isinstance(value, str) and value.strip():
         return value
-    remedy = (
-        "put it in quotes if it is meant as text" if value is not None and not isinstance(value, str) else "fill it in"
-    )
-    raise wanted("some text", remedy)
+    remedy = "put it in quotes if it is text" if value is not None and not isinstance(value, str) else "fill it in"
+    raise wanted("text", remedy)
 
 
 def by_shape(choices: Mapping[type, Callable[[Any], Any]], expected: str, remedy: str) -> Callable[[Any], Any]:
-    """Validate by the type of the value, where a key takes more than one; a union's own errors cannot be placed."""
+    """Validate by the type of the value if a key allows several; errors of a union cannot be placed."""
 
     def check(value: Any) -> Any:
         choice = choices.get(type(value))
@@ -253,7 +251,7 @@ def _threads(value: Any) -> int | None:
         return None
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 1024:
         return value
-    raise wanted("auto or a whole number from 1 to 1024", "write auto for one thread a core")
+    raise wanted("auto or a whole number from 1 to 1024", "write auto for one thread per core")
 
 
 Text = Annotated[str, PlainValidator(_text), WithJsonSchema({"type": "string", "minLength": 1})]

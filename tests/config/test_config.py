@@ -321,7 +321,7 @@ def test_a_vector_may_have_its_own_reference_beside_a_previous_one():
 def test_an_offset_of_as_many_slices_as_are_kept():
     offset_ms = 100_000 * 3000 // 12
     assert monitor("windows: [3s, 1h]", reference=f"{{previous: {offset_ms}ms}}").reference.offset_ms == offset_ms
-    with pytest.raises(ConfigError, match="take at most 6h56m40s, or no window as short as 3s"):
+    with pytest.raises(ConfigError, match="use at most 6h56m40s, or no window as short as 3s"):
         monitor("windows: [3s, 1h]", reference=f"{{previous: {offset_ms + 1}ms}}")
 
 
@@ -426,8 +426,8 @@ def test_other_machines_may_reach_a_server_that_lets_not_everyone_in(guard, warn
     text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: 0.0.0.0:9867\n  {guard}")
     place = "/etc/kldrift/kldrift.yaml:4: server.auth"
     warning = (
-        f"{place}: passwords and tokens cross the network as they are; "
-        "add tls, or let only a proxy with TLS reach the port"
+        f"{place}: passwords and tokens cross the network unencrypted; "
+        "add tls, or let only a proxy that terminates TLS reach the port"
     )
     assert parse_config(text, HERE).warnings == ((warning,) if warned else ())
     assert parse_config(text.replace("0.0.0.0", "127.0.0.1"), HERE).warnings == ()
@@ -556,7 +556,7 @@ def test_defaults_of_a_synthetic_source():
 def test_a_source_that_no_monitor_uses_is_a_warning():
     text = CONTRACT.replace("[scores, files]", "[scores]")
     assert parse_config(text, Path("kldrift.yaml")).warnings == (
-        "kldrift.yaml:9: sources.files: no monitor uses this source; name it in the sources of a monitor, or remove it",
+        "kldrift.yaml:9: sources.files: no monitor uses this source; list it in the sources of a monitor, or remove it",
     )
 
 

@@ -207,7 +207,7 @@ def test_a_file_of_one_mebibyte_is_read_and_no_more(tmp_path):
     with pytest.raises(ConfigError) as refused:
         load_config(path)
     assert refused.value.problems == (
-        f"{path}: expected at most 1 MiB, got more than 1048576 bytes; split it over several daemons",
+        f"{path}: expected at most 1 MiB, got more than 1048576 bytes; split it across several daemons",
     )
 
 
