@@ -1,4 +1,4 @@
-"""A small HTTP server that does what it is told, one word a request, and counts rows by key as the daemon does."""
+"""A small HTTP server that follows a script, one word per request, and counts rows by key as the daemon does."""
 
 import gzip
 import json
@@ -22,9 +22,9 @@ class Seen:
 
 @dataclass
 class Site:
-    """What came, and what is to be done: ``ok``; a status, ``503``, ``503 retry-after=1``; ``reset`` before it is
+    """Received requests and the script: ``ok``; a status, ``503``, ``503 retry-after=1``; ``reset`` before it is
     read; ``unanswered`` (counted, then the connection is closed); ``garbage``; ``html``; ``slow`` (counted, no answer
-    for a while); ``close`` (counted, answered, and the idle connection closed). `otherwise` once nothing is left."""
+    for a while); ``close`` (counted, answered, and the idle connection closed). `otherwise` after the script."""
 
     words: deque[str] = field(default_factory=deque)
     otherwise: str = "ok"
@@ -41,7 +41,7 @@ class Site:
         return f"http://127.0.0.1:{self.port}"
 
     def rows(self) -> list[Any]:
-        """The rows that were counted, each key once, in order."""
+        """Return the rows that were counted, each key once, in order."""
         with self.lock:
             return [json.loads(line) for lines in self.counted.values() for line in lines]
 

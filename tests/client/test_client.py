@@ -1,4 +1,4 @@
-"""Against a server that misbehaves as told: what is sent again, what is given up, what is counted."""
+"""The client against a server that misbehaves on purpose: what is sent again, what is given up, what is counted."""
 
 import asyncio
 import logging
@@ -69,7 +69,7 @@ def test_whatever_goes_wrong_on_the_way_each_row_is_counted_once(site: Site, fau
         log_all(client, numbered(60))
         assert client.flush(20)
         assert (client.sent, client.failed, client.dropped) == (60, 0, 0)
-        # a connection that was idle when it was reset is tried again at once, without a word
+        # an idle connection that was reset is retried at once and silently
         assert (client.retries > 0) == (fault != "close")
     assert site.rows() == numbered(60)
 
@@ -111,7 +111,7 @@ def test_retry_after_is_seconds_or_a_date_within_bounds(text: str | None, second
 
 
 @pytest.mark.parametrize("status", ["400", "404", "411", "415", "422", "301"])
-def test_what_another_try_cannot_mend_is_given_up_counted_and_said_once(
+def test_a_refusal_that_another_attempt_cannot_change_is_final_counted_and_logged_once(
     site: Site, status: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.otherwise = status
@@ -142,19 +142,19 @@ def test_a_batch_that_is_too_large_is_split_and_only_a_row_that_is_too_large_its
     assert max(len(lines) for lines in site.counted.values()) <= 3
 
 
-def test_what_has_no_room_is_dropped_and_counted_and_memory_stays_bounded(caplog: pytest.LogCaptureFixture) -> None:
+def test_rows_without_room_are_dropped_and_counted_and_memory_stays_bounded(caplog: pytest.LogCaptureFixture) -> None:
     client = Client(monitor="m", url=f"http://127.0.0.1:{free_port()}", batch_rows=10, max_rows=100)
     log_all(client, numbered(1000))
-    assert 100 <= client.pending <= 110  # those in hand besides
+    assert 100 <= client.pending <= 110  # plus those in flight
     assert client.pending + client.dropped == 1000
     assert not client.close(0.1)
     assert (client.pending, client.sent) == (0, 0)
     assert client.failed + client.dropped == 1000
     client.log({"n": 1})
     assert client.failed + client.dropped == 1001
-    said = [record.getMessage() for record in caplog.records]
-    assert sum("are already waiting to be sent" in text for text in said) == 1
-    assert any("ConnectionRefusedError" in text for text in said)
+    logged = [record.getMessage() for record in caplog.records]
+    assert sum("are already waiting to be sent" in text for text in logged) == 1
+    assert any("ConnectionRefusedError" in text for text in logged)
 
 
 def test_the_bound_in_bytes_follows_the_size_of_the_rows(site: Site) -> None:
@@ -177,7 +177,7 @@ def test_the_bound_in_bytes_holds_from_the_first_row_on() -> None:
     client.close(0)
 
 
-def test_a_batch_ends_at_a_number_of_bytes_too(site: Site) -> None:
+def test_a_batch_is_also_limited_in_bytes(site: Site) -> None:
     row = {"text": "x" * 300_000}
     with Client(monitor="m", url=site.url, batch_rows=100, interval_seconds=30) as client:
         log_all(client, [row] * 10)
@@ -192,7 +192,7 @@ def test_a_batch_ends_at_a_number_of_bytes_too(site: Site) -> None:
         assert (client.failed, client.sent) == (10, 0)
 
 
-def test_nothing_that_is_logged_raises(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+def test_logging_never_raises(site: Site, caplog: pytest.LogCaptureFixture) -> None:
     rows: list[Any] = [None, 3, "row", {"n": object()}, {(1, 2): 1, "n": 2}, {"n": {1, 2}}, {"n": 1}]
     with caplog.at_level(logging.WARNING), Client(monitor="m", url=site.url) as client:
         log_all(client, rows)
@@ -209,7 +209,7 @@ def test_nothing_that_is_logged_raises(site: Site, caplog: pytest.LogCaptureFixt
 @pytest.mark.parametrize(
     ("url", "path"), [("http://127.0.0.1:{}/", ""), ("http://localhost:{}/behind/a%20proxy/", "/behind/a%20proxy")]
 )
-def test_a_url_may_have_a_path_and_a_name(site: Site, url: str, path: str) -> None:
+def test_a_url_may_have_a_path_and_a_host_name(site: Site, url: str, path: str) -> None:
     with Client(monitor="m", url=url.format(site.port)) as client:
         client.log({"n": 1})
     assert [seen.path for seen in site.seen] == [f"{path}/v1/monitors/m/samples"]
@@ -276,11 +276,11 @@ def test_an_event_loop_is_not_held_up_by_a_daemon_that_does_not_answer() -> None
 
     with misbehaving(otherwise="slow", slow_seconds=2) as site:
         client = Client(monitor="m", url=site.url, batch_rows=10, interval_seconds=0.05)
-        assert asyncio.run(serve(client)) < 0.5  # a busy machine's pause, not a time-out
+        assert asyncio.run(serve(client)) < 0.5  # a pause of a busy machine, not a timeout
         client.close(0)
 
 
-def test_closing_takes_no_longer_than_it_may(site: Site) -> None:
+def test_closing_takes_no_longer_than_allowed(site: Site) -> None:
     for word, seconds in (("503 Retry-After=60", 0.3), ("slow", 0.3), ("503", 0.3)):
         with misbehaving(otherwise=word, slow_seconds=3) as deaf:
             client = Client(monitor="m", url=deaf.url)
@@ -297,7 +297,7 @@ def test_a_daemon_that_comes_back_while_the_client_closes_gets_the_rows(monkeypa
         client = Client(monitor="m", url=site.url)
         client.log({"n": 1})
         assert not client.flush(0.3)
-        assert client.close(5)  # does not sleep the minute out
+        assert client.close(5)  # does not sleep for the whole minute
         assert site.rows() == [{"n": 1}]
 
 

@@ -1,4 +1,4 @@
-"""Against the daemon itself: what is counted, over kills and restarts; TLS and credentials; bad values."""
+"""The client against the daemon itself: what is counted across kills and restarts; TLS and credentials; bad values."""
 
 import os
 import random
@@ -92,7 +92,7 @@ def test_each_row_is_counted_once_while_the_daemon_is_killed_and_started_again(t
     def sent() -> int:
         return sum(client.sent for client in clients)
 
-    log(100)  # before there is a daemon
+    log(100)  # before the daemon starts
     for _ in range(3):
         with processes.process(processes.KLDRIFT, "run", "-c", str(config), log=tmp_path / "log") as running:
             before = sent()
@@ -115,7 +115,7 @@ def test_each_row_is_counted_once_while_the_daemon_is_killed_and_started_again(t
         assert answer["live_counts"][:2] == [expected["DE"], expected["FR"]], answer
 
 
-def test_tls_tokens_and_passwords_and_what_is_said_without(
+def test_tls_tokens_and_passwords_and_what_is_logged_without_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     authority = Authority(tmp_path / "authority")
@@ -157,7 +157,7 @@ def test_tls_tokens_and_passwords_and_what_is_said_without(
             assert client.flush(10)
         monkeypatch.delenv("KLDRIFT_TOKEN")
         caplog.clear()
-        # a token that is exchanged: what waited meanwhile is counted
+        # the token is rotated: rows that waited in the meantime are counted
         (tmp_path / "token").write_text("n0t-a-5ecret-0123456789")
         with Client(monitor="loans", url=url, **tls, token_file=tmp_path / "token") as client:
             client.log({"size": 1})
@@ -165,7 +165,7 @@ def test_tls_tokens_and_passwords_and_what_is_said_without(
             assert "401" in caplog.text
             (tmp_path / "token").write_text(token)
             assert client.flush(10)
-        client = Client(monitor="loans", url=url, token=token)  # an authority nobody vouches for
+        client = Client(monitor="loans", url=url, token=token)  # an unknown authority
         client.log({"size": 1})
         assert not client.flush(0.5)
         assert not client.close(0)
@@ -196,7 +196,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("settings", "words"), REFUSED, ids=lambda value: str(value)[:40])
-def test_settings_that_cannot_work_are_refused_at_once_with_what_to_do(settings: dict[str, Any], words: str) -> None:
+def test_settings_that_cannot_work_are_refused_at_once_with_a_remedy(settings: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words) as caught:
         Client(**{"monitor": "loans", **settings})
     assert "secret" not in str(caught.value)

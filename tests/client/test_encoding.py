@@ -1,4 +1,4 @@
-"""What becomes of a row's values."""
+"""How the values of a row are encoded."""
 
 import json
 from datetime import UTC, date, datetime
@@ -72,20 +72,20 @@ def itself() -> list[Any]:
 
 
 @pytest.mark.parametrize("make", [object, Broken, deep, itself, lambda: 1j, lambda: b"x", lambda: {1}])
-def test_a_value_that_cannot_be_encoded_costs_itself_only(make: Any) -> None:
+def test_only_the_value_that_cannot_be_encoded_is_lost(make: Any) -> None:
     line, problems = encode_row({"a": 1, "x": make(), "nan": float("nan"), "b": np.float32(2)})
     assert json.loads(line) == {"a": 1, "x": None, "nan": None, "b": 2.0}
     assert len(problems) == 1
     assert problems[0].startswith("'x': ")
 
 
-def test_a_name_that_is_no_text_costs_its_value() -> None:
+def test_a_value_whose_name_is_not_text_is_lost() -> None:
     line, problems = encode_row({("a", 1): 2, "b": 3})  # type: ignore[dict-item]
     assert json.loads(line) == {"b": 3}
     assert len(problems) == 1
 
 
-def test_half_batches_are_the_batch_under_other_keys() -> None:
+def test_half_batches_hold_the_rows_of_the_batch_under_other_keys() -> None:
     batch = Batch([b"1", b"2", b"3"])
     first, second = batch.halves()
     assert first.lines + second.lines == batch.lines

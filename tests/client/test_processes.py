@@ -1,4 +1,4 @@
-"""What can only be seen in processes of their own: imports, the end of the process, fork."""
+"""Behaviour that needs separate processes: imports, the end of the process, fork."""
 
 import json
 import os
@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 
 
 def run(code: str, *arguments: str) -> str:
-    """What a fresh interpreter printed."""
+    """Return what a fresh interpreter prints."""
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *arguments],
         capture_output=True, text=True, timeout=60, cwd=ROOT, check=False,
@@ -23,7 +23,7 @@ def run(code: str, *arguments: str) -> str:
     return done.stdout
 
 
-def test_importing_the_client_imports_nothing_that_is_not_in_the_standard_library() -> None:
+def test_the_client_imports_only_the_standard_library() -> None:
     code = "import json, sys; import kldrift.client; print(json.dumps([*sys.modules]))"
     loaded = {name.partition(".")[0] for name in json.loads(run(code))}
     for heavy in ("polars", "numba", "pydantic", "starlette", "orjson", "scipy", "numpy", "yaml", "uvicorn"):
@@ -37,7 +37,7 @@ def test_importing_the_client_imports_nothing_that_is_not_in_the_standard_librar
     assert loaded - site_packages - set(sys.stdlib_module_names) <= {"kldrift"}
 
 
-def test_the_end_of_the_process_sends_what_waits() -> None:
+def test_pending_rows_are_sent_when_the_process_ends() -> None:
     code = """if True:
         import sys
         from kldrift.client import Client
@@ -50,7 +50,7 @@ def test_the_end_of_the_process_sends_what_waits() -> None:
         assert site.rows() == [{"n": n} for n in range(750)]
 
 
-def test_the_end_of_the_process_is_not_held_up_by_a_daemon_that_is_not_there() -> None:
+def test_a_missing_daemon_does_not_delay_the_end_of_the_process() -> None:
     code = """if True:
         import sys
         from kldrift.client import Client
@@ -61,7 +61,7 @@ def test_the_end_of_the_process_is_not_held_up_by_a_daemon_that_is_not_there() -
     with misbehaving(otherwise="503 Retry-After=30") as site:
         started = time.monotonic()
         run(code, site.url)
-        assert time.monotonic() - started < 0.5 + 5  # not four times as long, and the interpreter has to start
+        assert time.monotonic() - started < 0.5 + 5  # not four times as long; the interpreter also has to start
 
 
 FORK = """if True:
@@ -113,7 +113,7 @@ def test_after_a_fork_parent_and_children_send_their_own_rows_each_once(
 
 
 def test_a_child_closes_its_copy_of_the_connection() -> None:
-    """Else the daemon would hold a connection for as long as the child lives, whatever the parent does."""
+    """Otherwise the daemon would hold a connection for as long as the child lives, whatever the parent does."""
     code = """if True:
         import os, sys
         from kldrift.client import Client
@@ -136,7 +136,7 @@ def test_a_child_closes_its_copy_of_the_connection() -> None:
         assert site.connections == 1
 
 
-def test_a_signal_handler_may_log_while_log_is_under_way() -> None:
+def test_a_signal_handler_may_log_during_a_log() -> None:
     code = """if True:
         import signal, sys, time
         from kldrift.client import Client
@@ -159,7 +159,7 @@ def test_a_signal_handler_may_log_while_log_is_under_way() -> None:
         assert int(run(code, site.url)) > 100
 
 
-def test_a_process_that_is_interrupted_sends_what_waits() -> None:
+def test_an_interrupted_process_sends_pending_rows() -> None:
     code = """if True:
         import sys, time
         from kldrift.client import Client
@@ -173,6 +173,6 @@ def test_a_process_that_is_interrupted_sends_what_waits() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as running:
             assert running.stdout is not None
             assert running.stdout.readline() == "logged\n"
-            os.kill(running.pid, signal.SIGINT)  # as Ctrl-C: an exception, then the end of the interpreter
+            os.kill(running.pid, signal.SIGINT)  # like Ctrl-C: an exception, then the end of the interpreter
             running.wait(20)
         assert site.rows() == [{"n": 1}]

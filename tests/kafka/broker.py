@@ -40,12 +40,12 @@ _POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 """
 _COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
-# The JIT of a broker that lives for seconds must not take the cores from what it is there to test.
+# The JIT compiler of a broker that lives for seconds must not take the cores away from what is tested.
 _JAVA = ("java", "-Xms256m", "-Xmx768m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto")
 
 
 def jars() -> str | None:
-    """The broker's jars, fetched by Maven when they are not there; else why they cannot be had."""
+    """Fetch the broker's jars by Maven if necessary; return why that is impossible, or None."""
     for command in ("java", "mvn"):
         if shutil.which(command) is None and not (command == "mvn" and (JARS / "complete").exists()):
             return f"{command} (for a Kafka broker)"
@@ -67,7 +67,7 @@ def jars() -> str | None:
 
 @dataclass
 class Broker:
-    """A node that can be stopped and started again over the same log."""
+    """A node that can be stopped and started again on the same log."""
 
     folder: Path
     port: int
@@ -86,7 +86,7 @@ class Broker:
         return self.folder / "broker.log"
 
     def format(self) -> None:
-        """Write the properties, and prepare the log folder."""
+        """Write the properties and prepare the log folder."""
         listeners = f"PLAINTEXT://{self.address}"
         if self.properties:
             listeners += f",SECURE://127.0.0.1:{self.secure_port}"
@@ -106,7 +106,7 @@ class Broker:
             "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "auto.create.topics.enable": "false",
-            "broker.session.timeout.ms": "2000",  # what a start after a kill waits for
+            "broker.session.timeout.ms": "2000",  # a start after a kill waits for this
             "broker.heartbeat.interval.ms": "500",
             **self.properties,
         }
@@ -119,7 +119,7 @@ class Broker:
         self._java("kafka.tools.StorageTool", "format", *options)
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start the node and wait until it answers."""
         with self.log.open("ab") as log:
             size = log.tell()
             self.running = subprocess.Popen(
@@ -139,7 +139,7 @@ class Broker:
         until(answers, 60, "the broker's start")
 
     def stop(self, kill: bool = False) -> None:
-        """End it: in order, or as a power cut does."""
+        """Stop the node, in order or like a power cut."""
         if self.running is None:
             return
         if kill:
@@ -154,7 +154,7 @@ class Broker:
         self.running = None
 
     def create(self, topic: str, partitions: int, **config: str) -> None:
-        """Make a topic, and wait until its partitions have leaders."""
+        """Create a topic and wait until its partitions have leaders."""
         admin = AdminClient({"bootstrap.servers": self.address, "log_level": 0})
         new = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config)
         admin.create_topics([new])[topic].result(30)

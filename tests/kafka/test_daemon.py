@@ -1,4 +1,4 @@
-"""The daemon as a process on a topic of a real broker."""
+"""The daemon as a process that reads a topic of a real broker."""
 
 import signal
 import time
@@ -35,7 +35,7 @@ def written(folder: Path, kafka: Broker, topic: str, state: str = "none") -> tup
 
 
 def toss(kafka: Broker, topic: str, n: int) -> None:
-    """n records of now, every fourth of them heads."""
+    """Return n records with the current time, every fourth of them heads."""
     now_ms = time.time_ns() // 1_000_000 - n
     values = [b'{"coin":"heads"}' if k % 4 == 0 else b'{"coin":"tails"}' for k in range(n)]
     produce(kafka.address, topic, values, PARTITIONS, first_ms=now_ms)
@@ -71,7 +71,7 @@ def test_once_counts_a_topic_to_its_end(kafka: Broker, tmp_path: Path) -> None:
     assert f"{N:,}" in done.stdout
 
 
-def test_a_killed_daemon_goes_on_exactly_where_its_state_is(kafka: Broker, tmp_path: Path) -> None:
+def test_a_killed_daemon_continues_exactly_where_its_state_is(kafka: Broker, tmp_path: Path) -> None:
     kafka.create("kills", PARTITIONS)
     toss(kafka, "kills", N)
     config, port = written(tmp_path, kafka, "kills", state=f"{{path: {tmp_path}/state.db, commit_interval: 50ms}}")
@@ -88,9 +88,7 @@ def test_a_killed_daemon_goes_on_exactly_where_its_state_is(kafka: Broker, tmp_p
         assert counted(client) == {"heads": n // 4, "tails": n * 3 // 4}
 
 
-def test_a_daemon_that_stood_still_for_longer_than_its_session_counts_nothing_twice(
-    kafka: Broker, tmp_path: Path
-) -> None:
+def test_a_daemon_stopped_for_longer_than_its_session_counts_nothing_twice(kafka: Broker, tmp_path: Path) -> None:
     kafka.create("still", PARTITIONS)
     toss(kafka, "still", N)
     config, port = written(tmp_path, kafka, "still")

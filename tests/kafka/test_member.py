@@ -1,4 +1,6 @@
-"""A member of a consumer group whose brokers are gone, without any: the client library's answers are given."""
+"""A member of a consumer group whose brokers are gone. No broker is needed: the answers of the client library are
+scripted.
+"""
 
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
@@ -16,7 +18,7 @@ NOBODY_ANSWERS = KafkaException(KafkaError(KafkaError._TRANSPORT))
 
 
 class Answers:
-    """Stands for the library's consumer: no records, and what was put here for each question about brokers."""
+    """Replaces the library's consumer: no records, and a scripted answer to each request for brokers."""
 
     def __init__(self) -> None:
         self.given: list[dict[int, object] | KafkaException] = []
@@ -30,7 +32,7 @@ class Answers:
         return self
 
     def subscribe(self, topics: list[str], **_: object) -> None:
-        """Nothing is ever assigned."""
+        """Assign nothing."""
 
     def consume(self, _wanted: int, _seconds: float) -> list[object]:
         if self.n_polls == 0:
@@ -47,7 +49,7 @@ class Answers:
         return SimpleNamespace(brokers=answer, topics={})
 
     def poll(self, _seconds: float) -> None:
-        """Nothing waits to be told."""
+        """Deliver nothing."""
 
     def close(self) -> None:
         self.closed = True
@@ -61,7 +63,7 @@ def answers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Answers]:
     assert made.closed
 
 
-def test_a_broker_that_knows_of_none_is_not_one_that_is_back(answers: Answers) -> None:
+def test_a_broker_that_knows_no_broker_does_not_count_as_back(answers: Answers) -> None:
     """librdkafka #5301: after an answer without brokers the client may never connect again."""
     answers.given = [{}, {}, NOBODY_ANSWERS]
     with Reader("127.0.0.1:9", "t", down_seconds=0.0) as reader:
@@ -71,7 +73,7 @@ def test_a_broker_that_knows_of_none_is_not_one_that_is_back(answers: Answers) -
     assert answers.n_asked == 3
 
 
-def test_once_a_broker_is_known_again_nobody_asks_any_more(answers: Answers) -> None:
+def test_requests_stop_once_a_broker_is_known_again(answers: Answers) -> None:
     answers.given = [{}, {1: object()}]
     with Reader("127.0.0.1:9", "t", down_seconds=0.0) as reader:
         until(lambda: answers.n_asked == 2)
@@ -81,7 +83,7 @@ def test_once_a_broker_is_known_again_nobody_asks_any_more(answers: Answers) -> 
     assert answers.n_asked == 2
 
 
-def test_brokers_are_asked_for_only_after_a_while(answers: Answers) -> None:
+def test_brokers_are_requested_only_after_a_while(answers: Answers) -> None:
     with Reader("127.0.0.1:9", "t", down_seconds=60.0) as reader:
         until(lambda: answers.n_polls > 100)
     assert reader.failure is None

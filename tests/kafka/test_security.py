@@ -60,7 +60,7 @@ def certify(folder: Path, name: str, *key_options: str) -> None:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An authority, a broker's certificate, ours, and secrets in files."""
+    """An authority, the broker's and our certificate, and secrets in files."""
     if shutil.which("openssl") is None:
         absent("openssl")
     made = tmp_path_factory.mktemp("secrets")
@@ -77,7 +77,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def secure(kafka_jars: None, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
-    """A broker that wants a password and a certificate."""
+    """A broker that requires a password and a certificate."""
     plain = f'org.apache.kafka.common.security.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
     scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
     properties = {
@@ -116,7 +116,7 @@ def read(secure: Broker, security: KafkaSecurity) -> Reader:
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_broker_that_wants_a_certificate_and_a_password(
+def test_a_broker_that_requires_a_certificate_and_a_password(
     secure: Broker, security: KafkaSecurity, mechanism: Mechanism
 ) -> None:
     reader = read(secure, replace(security, mechanism=mechanism))

@@ -19,7 +19,7 @@ CONTINUES = "continuing at the oldest record. Is its retention too short?"
 
 @pytest.fixture
 def topic(kafka: Broker, request: pytest.FixtureRequest) -> str:
-    """A topic of this test alone."""
+    """A topic that only this test uses."""
     name = "".join(c if c.isalnum() else "-" for c in request.node.name)
     kafka.create(name, PARTITIONS)
     return name
@@ -68,7 +68,7 @@ def test_what_was_never_settled_is_not_committed(kafka: Broker, topic: str) -> N
     assert committed(kafka, topic, topic) == {}
 
 
-def test_it_goes_on_from_its_own_positions_though_nothing_was_committed(kafka: Broker, topic: str) -> None:
+def test_it_continues_from_its_own_positions_though_nothing_was_committed(kafka: Broker, topic: str) -> None:
     produce(kafka.address, topic, rows(0, N), PARTITIONS)
     with Reader(kafka.address, topic, group=topic, settled=None) as first:
         until(lambda: first.total >= N)
@@ -79,7 +79,7 @@ def test_it_goes_on_from_its_own_positions_though_nothing_was_committed(kafka: B
     assert committed(kafka, topic, topic) == {}
 
 
-def test_it_goes_on_behind_what_another_member_committed(kafka: Broker, topic: str) -> None:
+def test_it_continues_after_what_another_member_committed(kafka: Broker, topic: str) -> None:
     produce(kafka.address, topic, rows(0, N), PARTITIONS)
     with Reader(kafka.address, topic, group=topic) as first:
         until(lambda: first.total >= N)
@@ -109,7 +109,7 @@ def test_once_reads_to_the_end_that_was_there_at_the_beginning(kafka: Broker, to
     assert committed(kafka, topic, topic) == {}
 
 
-def test_members_that_come_and_go_in_order_count_each_record_once_together(kafka: Broker, topic: str) -> None:
+def test_members_that_join_and_leave_in_order_together_count_each_record_once(kafka: Broker, topic: str) -> None:
     written, stop = 0, threading.Event()
 
     def write() -> None:
@@ -141,7 +141,7 @@ def test_members_that_come_and_go_in_order_count_each_record_once_together(kafka
     assert [reader.errors for reader in readers] == [[], [], []]
 
 
-def test_while_nobody_takes_chunks_it_stays_in_the_group_and_nothing_is_lost(kafka: Broker, topic: str) -> None:
+def test_while_nobody_takes_chunks_it_stays_in_the_group_and_loses_nothing(kafka: Broker, topic: str) -> None:
     produce(kafka.address, topic, rows(0, N), PARTITIONS)
     settings = {"max.poll.interval.ms": 6_000, "session.timeout.ms": 6_000, "fetch.message.max.bytes": 10_000}
     gate = threading.Event()
@@ -158,7 +158,7 @@ def test_while_nobody_takes_chunks_it_stays_in_the_group_and_nothing_is_lost(kaf
     reader.take = held  # type: ignore[method-assign]
     with reader:
         until(lambda: len(reader.chunks) == 3)
-        # Another member gets its share, for which the first has to answer the group.
+        # Another member gets its share, which requires the first one to respond to the group.
         with Reader(kafka.address, topic, group=topic, settle_seconds=0.1) as other:
             until(lambda: len(other.assigned) == PARTITIONS // 2)
             until(lambda: len(reader.assigned) == PARTITIONS // 2)
@@ -170,7 +170,7 @@ def test_while_nobody_takes_chunks_it_stays_in_the_group_and_nothing_is_lost(kaf
     assert max(reader.counts.values()) == 1
 
 
-def test_a_position_that_is_not_held_any_more_goes_on_at_the_oldest_record_and_says_so(
+def test_a_position_the_topic_no_longer_holds_continues_at_the_oldest_record_and_is_reported(
     kafka: Broker, topic: str
 ) -> None:
     produce(kafka.address, topic, rows(0, 1200), PARTITIONS)
@@ -191,7 +191,7 @@ def test_a_position_that_is_not_held_any_more_goes_on_at_the_oldest_record_and_s
     )
 
 
-def test_tombstones_and_empty_values_are_told_with_their_place(kafka: Broker, topic: str) -> None:
+def test_tombstones_and_empty_values_are_reported_with_their_place(kafka: Broker, topic: str) -> None:
     produce(kafka.address, topic, [b'{"x":1}', None, b"", b" \n", b'{"x":2}'], 1)
     reader = Reader(kafka.address, topic, group=topic, once=True).read_to_end()
     assert reader.counts == Counter([1, 2])
@@ -211,7 +211,7 @@ def test_a_record_larger_than_a_chunk_is_a_chunk_of_its_own(kafka: Broker, topic
     assert reader.counts == Counter([1, 2, 3])
 
 
-def test_a_topic_that_is_not_there(kafka: Broker) -> None:
+def test_a_topic_that_does_not_exist(kafka: Broker) -> None:
     for once in (False, True):
         reader = Reader(kafka.address, "nowhere", group="nowhere", once=once).read_to_end()
         assert reader.failure is not None
@@ -219,7 +219,7 @@ def test_a_topic_that_is_not_there(kafka: Broker) -> None:
         assert "create it, or correct `topic`" in str(reader.failure)
 
 
-def test_a_broker_that_goes_and_comes_back_costs_nothing(kafka_jars: None, tmp_path) -> None:
+def test_a_broker_that_goes_away_and_comes_back_loses_nothing(kafka_jars: None, tmp_path) -> None:
     with broker(tmp_path / "kafka") as own:
         own.create("t", PARTITIONS)
         produce(own.address, "t", rows(0, N), PARTITIONS)

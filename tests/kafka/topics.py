@@ -1,4 +1,4 @@
-"""What tests write to a broker, and a reader that keeps what a daemon keeps."""
+"""Writes to a broker, and a reader that keeps what a daemon keeps."""
 
 import json
 import threading
@@ -19,7 +19,7 @@ Positions = dict[str, Mapping[str, int | str]]
 
 
 def produce(address: str, topic: str, values: Iterable[bytes | None], partitions: int, first_ms: int = 1000) -> None:
-    """Write values in turn to each partition; record k has the time ``first_ms + k``."""
+    """Write values to the partitions in turn; record k has the time ``first_ms + k``."""
     producer = Producer({"bootstrap.servers": address, "linger.ms": 5, "log_level": 0})
     for k, value in enumerate(values):
         producer.produce(topic, value, partition=k % partitions, timestamp=first_ms + k)
@@ -33,7 +33,7 @@ def rows(start: int, stop: int) -> list[bytes]:
 
 
 class Reader:
-    """Counts a source in a thread as the daemon does: what was counted and its position are stored together."""
+    """Counts a source in a thread as the daemon does: counts and positions are stored together."""
 
     def __init__(self, address: str, topic: str, positions: Positions | None = None, **given: Any) -> None:
         self.counts: Counter[int] = Counter()

@@ -1,4 +1,4 @@
-"""What every source promises (`kldrift.sources.base.Source`), held against every implementation."""
+"""The contract of every source (`kldrift.sources.base.Source`), checked for every implementation."""
 
 import gzip
 import json
@@ -40,7 +40,7 @@ Failed = Callable[[str, str], None]
 
 @dataclass
 class Case:
-    """A finite source that can be made again over the same data, and what it holds."""
+    """A finite source that can be built again over the same data, and what it holds."""
 
     make: Callable[[], Source]
     expected: list[object]
@@ -184,14 +184,14 @@ def content(case: Case, chunks: list[Chunk]) -> list[object]:
     return [record for chunk in chunks for record in case.decode(chunk)]
 
 
-def test_the_chunks_together_are_the_whole_in_whole_records(case: Case) -> None:
+def test_the_chunks_together_hold_every_record_whole(case: Case) -> None:
     chunks = read(case.make())
     assert content(case, chunks) == case.expected
 
 
-def test_reading_again_from_every_position_gives_exactly_the_rest(case: Case) -> None:
+def test_reading_again_from_any_position_yields_exactly_the_rest(case: Case) -> None:
     if not case.resumes:
-        # It goes on by itself: what was handed over does not come again, and nothing else is missing.
+        # It continues by itself: what was handed over does not come again, and nothing else is missing.
         iterator = case.make().chunks({}, threading.Event())
         first = [chunk for chunk in [next(iterator)] if chunk]
         assert isinstance(iterator, Iterator)
@@ -214,7 +214,7 @@ def test_positions_are_flat_json(case: Case) -> None:
         assert json.loads(json.dumps(chunk.position)) == chunk.position
 
 
-def test_stop_is_obeyed_after_the_chunk_at_hand(case: Case) -> None:
+def test_stop_takes_effect_after_the_current_chunk(case: Case) -> None:
     stop = threading.Event()
     iterator = case.make().chunks({}, stop)
     assert next(chunk for chunk in iterator if chunk) is not None

@@ -22,7 +22,7 @@ from kldrift.sources.file import FileSource
 from tests.sources.timeline import Position, Timeline, chunks_of, last_positions, quiet, records, text
 
 Errors = list[tuple[str, str]]
-#: As many polls of 250 ms as make the 5 s after which a rotated file is done with, and some.
+#: Slightly more polls of 250 ms than the 5 s after which a rotated file is finished.
 ROTATED_WAIT = quiet(22)
 
 
@@ -100,7 +100,7 @@ def test_appended_lines_follow_one_poll_later(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("header", [False, True])
-def test_a_line_written_byte_by_byte_comes_once_it_is_whole(tmp_path: Path, header: bool) -> None:
+def test_a_line_written_byte_by_byte_is_yielded_once_complete(tmp_path: Path, header: bool) -> None:
     log = tmp_path / "log"
     content = b'a,b\n1,"x\ny"\n2,z\n'
     log.write_bytes(b"")
@@ -112,7 +112,7 @@ def test_a_line_written_byte_by_byte_comes_once_it_is_whole(tmp_path: Path, head
         assert [c.payload for c in chunks] == content.splitlines(keepends=True)
 
 
-def test_a_partial_last_line_waits_however_long(tmp_path: Path) -> None:
+def test_an_incomplete_last_line_waits_however_long_it_takes(tmp_path: Path) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"1\n2")
     chunks = follow(log, Timeline(*ROTATED_WAIT, *quiet(100), append(log, b"2\n"), *quiet(1)))
@@ -125,7 +125,7 @@ def test_a_partial_last_line_waits_however_long(tmp_path: Path) -> None:
     lengths=st.lists(st.integers(0, 40), max_size=12),
     chunk_bytes=st.integers(1, 100),
 )
-def test_any_cuts_of_writing_give_the_same_records(
+def test_the_records_do_not_depend_on_how_they_were_written(
     tmp_path: Path, cuts: list[int], lengths: list[int], chunk_bytes: int
 ) -> None:
     log = tmp_path / "log"
@@ -184,13 +184,13 @@ def test_rename_rotation_loses_nothing_and_reads_nothing_twice(tmp_path: Path, p
 
 
 @pytest.mark.parametrize("pattern", ["log", "log*"])
-def test_the_unterminated_last_line_of_a_rotated_file_is_taken_when_it_is_quiet(tmp_path: Path, pattern: str) -> None:
+def test_an_incomplete_last_line_of_a_rotated_file_is_taken_once_it_is_quiet(tmp_path: Path, pattern: str) -> None:
     log, old = tmp_path / "log", tmp_path / "log.1"
     log.write_bytes(b"1\n2")
     steps = [
         together(rename(log, old), write(log, b"a\n")),
         *quiet(10),
-        append(old, b"2\n3"),  # the writer had it open still
+        append(old, b"2\n3"),  # the writer still had it open
         *ROTATED_WAIT,
         append(log, b"b\n"),
         *quiet(2),
@@ -222,14 +222,14 @@ def test_handles_of_finished_files_are_closed(tmp_path: Path) -> None:
     assert n_open == [1, 0, 0]
 
 
-def test_a_file_renamed_out_of_sight_and_back_goes_on(tmp_path: Path) -> None:
+def test_a_file_renamed_out_of_sight_and_back_continues(tmp_path: Path) -> None:
     log, aside = tmp_path / "log", tmp_path / "aside"
     log.write_bytes(b"1\n")
     steps = [rename(log, aside), *ROTATED_WAIT, append(aside, b"2\n"), rename(aside, log), *quiet(2)]
     assert records(follow(log, Timeline(*steps), errors=[])) == [b"1\n", b"2\n"]
 
 
-def test_a_file_renamed_while_nobody_looked_goes_on_where_it_was(tmp_path: Path) -> None:
+def test_a_file_renamed_between_two_runs_continues_where_it_was(tmp_path: Path) -> None:
     log, old = tmp_path / "log", tmp_path / "log.1"
     log.write_bytes(b"1\n2")
     before = follow(tmp_path / "log*", Timeline())
@@ -241,7 +241,7 @@ def test_a_file_renamed_while_nobody_looked_goes_on_where_it_was(tmp_path: Path)
     assert sorted(records(after)) == [b"22\n", b"3", b"4\n"]
 
 
-# --- truncation, and other files in the same place --------------------------------------------------
+# --- truncation, and different files in the same place --------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_a_file_renamed_while_nobody_looked_goes_on_where_it_was(tmp_path: Path)
     [b"n\n", b"new 1\nnew 2\nnew 3\n", b"old 1\nnew 2\nnew 3 is longer\n"],
     ids=["smaller", "larger", "larger, same first line"],
 )
-def test_copy_truncate_begins_anew(tmp_path: Path, after: bytes) -> None:
+def test_copy_truncate_starts_over(tmp_path: Path, after: bytes) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"old 1\nold 2\n")
     steps = [replace_in_place(log, after), *quiet(1), append(log, b"more\n"), *quiet(1)]
@@ -265,8 +265,8 @@ def test_copy_truncate_of_csv_reads_the_new_header(tmp_path: Path) -> None:
     assert [(c.header, c.payload) for c in chunks] == [(b"a,b\n", b"1,2\n"), (b"b,c\n", b"3,4\n5,6\n")]
 
 
-def test_truncation_under_a_long_equal_header_is_seen(tmp_path: Path) -> None:
-    """The first KiB is the same, the bytes before the offset are not."""
+def test_truncation_under_a_long_identical_header_is_detected(tmp_path: Path) -> None:
+    """The first KiB is the same, but the bytes before the offset differ."""
     log = tmp_path / "log.csv"
     header = b"c" * 2000 + b"\n"
     log.write_bytes(header + b"old\n" * 10)
@@ -276,7 +276,7 @@ def test_truncation_under_a_long_equal_header_is_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("after", [b"n\n", b"new 1\nnew 2\nnew 3\n", b"old 1\nnew 2\n"])
 def test_another_file_with_the_same_inode_is_read_from_its_beginning(tmp_path: Path, after: bytes) -> None:
-    """What inode reuse looks like after a restart: the position's stream, other bytes."""
+    """Inode reuse as it appears after a restart: the stream of the position, but different bytes."""
     log = tmp_path / "log"
     log.write_bytes(b"old 1\nold 2\n")
     positions = last_positions(follow(log, Timeline()))
@@ -293,10 +293,10 @@ def test_an_unchanged_file_is_not_read_again_after_a_restart(tmp_path: Path, kin
     assert follow(log, Timeline(*quiet(3)), positions) == []
 
 
-# --- what cannot be read ---------------------------------------------------------------------------
+# --- unreadable files ---------------------------------------------------------------------------
 
 
-def test_a_file_without_permission_is_told_once_and_read_when_it_is_granted(
+def test_a_file_without_permission_is_reported_once_and_read_when_it_is_granted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in "ab":
@@ -317,14 +317,14 @@ def test_a_file_without_permission_is_told_once_and_read_when_it_is_granted(
     assert errors == [("permission", f"{tmp_path}/a: cannot be read (Permission denied); will retry")]
 
 
-def test_a_literal_path_without_permission_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a").symlink_to("a")  # ELOOP, also for root
+def test_a_literal_path_without_permission_is_reported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a").symlink_to("a")  # ELOOP, even for root
     errors: Errors = []
     assert follow(tmp_path / "a", Timeline(*quiet(5)), errors=errors) == []
     assert [reason for reason, _ in errors] == ["read"]
 
 
-def test_an_archive_that_is_being_written_is_read_as_it_comes(tmp_path: Path) -> None:
+def test_an_archive_is_read_while_it_is_written(tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(b"%d\n" % (k * 7919 % 100_003) for k in range(20_000)))
     path = tmp_path / "a.gz"
     path.write_bytes(b"")
@@ -336,7 +336,7 @@ def test_an_archive_that_is_being_written_is_read_as_it_comes(tmp_path: Path) ->
     assert errors == []
 
 
-def test_an_archive_that_stays_cut_short_is_told_and_goes_on_when_it_grows(tmp_path: Path) -> None:
+def test_a_truncated_archive_is_reported_and_continues_when_it_grows(tmp_path: Path) -> None:
     whole = gzip.compress(b"".join(b"%d\n" % (k * 7919 % 100_003) for k in range(20_000)))
     path = tmp_path / "a.gz"
     path.write_bytes(whole[:30_000])
@@ -353,7 +353,7 @@ def parquet_rows(path: Path) -> int:
         raise DecodeError(str(error)) from error
 
 
-def test_parquet_files_that_appear_are_read_once_they_are_whole(tmp_path: Path) -> None:
+def test_parquet_files_that_appear_are_read_once_complete(tmp_path: Path) -> None:
     pl.DataFrame({"x": range(100)}).write_parquet(tmp_path / "made")
     whole = (tmp_path / "made").read_bytes()
     path = tmp_path / "a.parquet"
@@ -388,7 +388,7 @@ def test_a_thousand_files_are_cheap_to_poll_and_few_are_held_open(tmp_path: Path
     assert len(records(chunks)) == 2000
     assert records(chunks)[:1000] == [b"%d\n" % k for k in range(1000)]
     assert n_open[0] < 400
-    # About 5 ms of processor time each, measured; a tenth of a core at four polls a second would be 25.
+    # Measured: about 5 ms of processor time each. A tenth of a core at four polls per second would be 25.
     assert sorted(seconds[1:])[5] < 0.025
 
 

@@ -53,7 +53,7 @@ def compress(kind: str, data: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("chunk_bytes", [1, 10, 64, 8 << 20])
-def test_chunks_hold_whole_lines_and_together_the_file(tmp_path: Path, kind: str, chunk_bytes: int) -> None:
+def test_chunks_hold_whole_lines_and_add_up_to_the_file(tmp_path: Path, kind: str, chunk_bytes: int) -> None:
     path = tmp_path / f"a.ndjson{kind}"
     path.write_bytes(compress(kind, b"".join(LINES)))
     chunks = read(source(path, chunk_bytes=chunk_bytes))
@@ -71,7 +71,7 @@ def test_files_come_in_the_order_of_their_names_and_folders_are_walked(tmp_path:
     assert len({chunk.stream for chunk in chunks}) == 4
 
 
-def test_a_name_with_brackets_is_taken_literally_when_it_is_there(tmp_path: Path) -> None:
+def test_a_name_with_brackets_is_taken_literally_if_the_file_exists(tmp_path: Path) -> None:
     path = tmp_path / "data[1].ndjson"
     path.write_bytes(b"1\n")
     assert records(read(source(path))) == [b"1\n"]
@@ -108,7 +108,7 @@ def test_an_empty_file_has_no_chunks(tmp_path: Path) -> None:
     assert read(source(tmp_path / "a")) == []
 
 
-def test_bytes_behind_a_chunk_are_known(tmp_path: Path) -> None:
+def test_the_lag_counts_the_bytes_after_a_chunk(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"1\n2\n3\n")
     assert [chunk.lag_bytes for chunk in read(source(tmp_path / "a", chunk_bytes=2))] == [4, 2, 0]
 
@@ -120,7 +120,7 @@ def test_bytes_behind_a_chunk_are_known(tmp_path: Path) -> None:
     kind=st.sampled_from(["", ".gz", ".zst"]),
     data=st.data(),
 )
-def test_reading_again_from_any_position_gives_the_rest(
+def test_reading_again_from_any_position_yields_the_rest(
     tmp_path: Path, lengths: list[int], chunk_bytes: int, kind: str, data: st.DataObject
 ) -> None:
     path = tmp_path / f"a{kind}"
@@ -181,7 +181,7 @@ def test_each_csv_file_has_its_own_header(tmp_path: Path) -> None:
     assert [(chunk.header, chunk.payload) for chunk in chunks] == [(b"a,b\n", b"1,2\n"), (b"b,a\n", b"3,4")]
 
 
-def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) -> None:
+def test_a_quote_that_is_never_closed_affects_only_its_own_line(tmp_path: Path) -> None:
     lines = [b"%d,x\n" % k for k in range(100)]
     lines[10] = b'10,5" pipe\n'
     (tmp_path / "a.csv").write_bytes(b"a,b\n" + b"".join(lines))
@@ -192,12 +192,12 @@ def test_a_quote_that_is_never_closed_costs_its_own_line_only(tmp_path: Path) ->
     assert [reason for reason, _ in errors] == ["unbalanced_quote"]
 
 
-# --- what cannot be read ---------------------------------------------------------------------------
+# --- unreadable files ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("kind", ["", ".gz", ".zst"])
 @pytest.mark.parametrize("header", [False, True])
-def test_a_record_beyond_the_limit_is_passed_over(tmp_path: Path, kind: str, header: bool) -> None:
+def test_a_record_beyond_the_limit_is_skipped(tmp_path: Path, kind: str, header: bool) -> None:
     path = tmp_path / f"a{kind}"
     head = b"h\n" if header else b""
     path.write_bytes(compress(kind, head + b"1\n" + b"x" * 5000 + b"\n2\n" + b"y" * 5000))
@@ -231,7 +231,7 @@ def damaged(kind: str, how: str) -> bytes:
 
 @pytest.mark.parametrize("kind", [".gz", ".zst"])
 @pytest.mark.parametrize("how", ["truncated", "corrupt", "no archive"])
-def test_a_damaged_archive_is_named_and_the_other_files_go_on(tmp_path: Path, kind: str, how: str) -> None:
+def test_a_damaged_archive_is_reported_and_the_other_files_are_read(tmp_path: Path, kind: str, how: str) -> None:
     (tmp_path / f"1{kind}").write_bytes(damaged(kind, how))
     (tmp_path / f"2{kind}").write_bytes(compress(kind, b"good\n"))
     errors: Errors = []
@@ -248,25 +248,25 @@ def test_a_damaged_archive_is_named_and_the_other_files_go_on(tmp_path: Path, ki
     assert all(line.endswith(b"\n") for line in got)
     if how == "truncated":
         assert len(got) > 10_000
-        # Called again, as after a wait: what was read is not read again.
+        # Called again, as after a wait: nothing is read twice.
         again: list[Chunk] = []
         with pytest.raises(SourceError):
             again.extend(c for c in made.chunks(last_positions(chunks), threading.Event()) if c)
         assert again == []
-        # Once the whole file is there, the rest follows.
+        # Once the file is complete, the rest follows.
         with (tmp_path / f"1{kind}").open("r+b") as file:
             file.write(compress(kind, MANY_LINES))
         assert len(got) - 1 + len(records(read(made, last_positions(chunks)))) == 50_000
 
 
 @pytest.mark.parametrize("kind", [".gz", ".zst"])
-def test_archives_of_several_members_are_one_file(tmp_path: Path, kind: str) -> None:
+def test_an_archive_of_several_members_is_one_file(tmp_path: Path, kind: str) -> None:
     members = compress(kind, b"1\n2") + compress(kind, b"\n3\n") + (b"\0" * 512 if kind == ".gz" else b"")
     (tmp_path / f"a{kind}").write_bytes(members)
     assert records(read(source(tmp_path / f"a{kind}"))) == [b"1\n", b"2\n", b"3\n"]
 
 
-def test_an_archive_is_known_by_its_bytes_whatever_its_name(tmp_path: Path) -> None:
+def test_an_archive_is_recognized_by_its_first_bytes_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.gz.1").write_bytes(gzip.compress(b"1\n"))
     assert records(read(source(tmp_path / "a.gz.1"))) == [b"1\n"]
 
@@ -279,7 +279,7 @@ def test_a_finished_archive_is_not_decompressed_again(tmp_path: Path, monkeypatc
     assert read(source(tmp_path / "a.gz"), last_positions(chunks)) == []
 
 
-def test_no_file_is_an_error_that_names_the_pattern(tmp_path: Path) -> None:
+def test_an_error_names_the_pattern_that_matches_no_file(tmp_path: Path) -> None:
     with pytest.raises(
         SourceError, match=r"expected files that match .*nothing-\*.*found none; check the path"
     ) as raised:
@@ -287,7 +287,7 @@ def test_no_file_is_an_error_that_names_the_pattern(tmp_path: Path) -> None:
     assert raised.value.reason == "not_found"
 
 
-def test_a_folder_is_no_file(tmp_path: Path) -> None:
+def test_a_folder_is_not_a_file(tmp_path: Path) -> None:
     errors: Errors = []
     with pytest.raises(SourceError):
         read(source(tmp_path, errors))
@@ -305,7 +305,7 @@ def test_a_pipe_among_the_files_does_not_block(tmp_path: Path) -> None:
     assert [reason for reason, _ in errors] == ["not_a_file"]
 
 
-def test_what_the_system_refuses_is_told_and_the_other_files_go_on(
+def test_a_file_the_system_refuses_is_reported_and_the_others_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for k in range(4):
@@ -352,7 +352,7 @@ def rows_source(pattern: Path, errors: Errors, rows_per_chunk: int = 40) -> File
     )
 
 
-def test_parquet_comes_as_ranges_of_rows(tmp_path: Path) -> None:
+def test_parquet_is_yielded_as_ranges_of_rows(tmp_path: Path) -> None:
     path = tmp_path / "a.parquet"
     pl.DataFrame({"x": range(100)}).write_parquet(path)
     chunks = read(rows_source(path, []))
@@ -377,7 +377,7 @@ def test_parquet_written_again_in_place_is_read_again(tmp_path: Path) -> None:
     assert [chunk.payload for chunk in read(rows_source(path, [], 1000), positions)] == [RowRange(path, 0, 100)]
 
 
-def test_a_damaged_parquet_file_is_named_and_the_others_go_on(tmp_path: Path) -> None:
+def test_a_damaged_parquet_file_is_reported_and_the_others_are_read(tmp_path: Path) -> None:
     (tmp_path / "1.parquet").write_bytes(b"PAR1 no more")
     pl.DataFrame({"x": range(10)}).write_parquet(tmp_path / "2.parquet")
     errors: Errors = []

@@ -8,7 +8,7 @@ from kldrift.sources.framing import first_record_end, read_records, records_end
 
 
 def ends_one_by_one(data: bytes, quoted: bool) -> list[int]:
-    """The specification: every newline with an even number of quotes before it."""
+    """The specification: a record ends at every newline with an even number of quotes before it."""
     return [k + 1 for k, byte in enumerate(data) if byte == 10 and not (quoted and data[:k].count(b'"') % 2)]
 
 
@@ -20,7 +20,7 @@ def test_records_end_at_newlines_with_an_even_number_of_quotes_before(data: byte
 
 
 class _Truncated:
-    """A file in whose place there is other content after so many reads."""
+    """A file whose content is replaced after a number of reads."""
 
     def __init__(self, after: int, then: bytes) -> None:
         self._bytes = (b"x" * 99 + b"\n") * 2000
@@ -38,6 +38,6 @@ class _Truncated:
 
 
 @pytest.mark.parametrize("then", [b"", b"short\n", b"y" * 300_000])
-def test_a_file_truncated_between_two_reads_gives_no_torn_record(then: bytes) -> None:
+def test_a_file_truncated_between_two_reads_yields_no_torn_record(then: bytes) -> None:
     assert read_records(_Truncated(1, then), 0, 1 << 20, quoted=False) == b""
     assert len(read_records(_Truncated(9, then), 0, 1 << 20, quoted=False)) == 200_000

@@ -1,4 +1,4 @@
-"""The Kafka source, but for the group's life with a real broker (`tests/kafka`)."""
+"""The Kafka source, except for group membership with a real broker (`tests/kafka`)."""
 
 import io
 import sys
@@ -108,7 +108,7 @@ def test_every_line_has_an_offset_and_a_time_whatever_the_values(values: list[by
 
 
 @given(st.lists(st.one_of(st.none(), st.binary(max_size=9)), min_size=1), st.integers(0, 20))
-def test_pieces_are_within_their_size_but_for_single_records(values: list[bytes | None], max_bytes: int) -> None:
+def test_pieces_stay_within_their_size_except_for_single_records(values: list[bytes | None], max_bytes: int) -> None:
     cut = list(pieces(records(*values), max_bytes))
     assert [value for piece in cut for value in piece.values] == values
     assert np.concatenate([piece.offsets for piece in cut]).tolist() == list(range(100, 100 + len(values)))
@@ -128,26 +128,26 @@ def test_a_partition_begins_at_the_larger_of_our_position_and_the_committed_offs
     assert offsets.start(2, -1001) is None
 
 
-def test_what_was_read_before_does_not_come_again() -> None:
+def test_records_that_were_read_before_are_removed() -> None:
     offsets = Offsets("t", {}, None)
     offsets.begin(0, 100, -1)
     assert offsets.new(0, records(b"a", b"b", b"c")).values == [b"a", b"b", b"c"]
-    # one batch with what came before a rebalance, and the same again after it
+    # one batch with records from before a rebalance, and the same ones again after it
     again = Records([b"d", b"b", b"c", b"d", b"e"], np.array([103, 101, 102, 103, 104]), np.zeros(5, np.int64))
     assert offsets.new(0, again).values == [b"d", b"e"]
     assert offsets.new(0, records(b"a", b"b", first=103)).values == []
-    # gaps (compaction, transactions) are none of ours
+    # gaps (compaction, transactions) do not matter
     assert offsets.new(0, records(b"z", first=900)).values == [b"z"]
 
 
-def test_only_what_this_member_gave_out_and_is_settled_is_committed() -> None:
+def test_only_settled_records_that_this_member_handed_over_are_committed() -> None:
     settled: dict[str, dict[str, int | str]] = {"t/0": {"offset": 100}}
     offsets = Offsets("t", {"t/0": {"offset": 100}}, lambda: settled)
-    offsets.begin(0, 500, 500)  # another member went on to 500
+    offsets.begin(0, 500, 500)  # another member continued to 500
     assert offsets.to_commit([0]) == {}
     offsets.give(0, 600)
     assert not offsets.all_settled([0])
-    assert offsets.to_commit([0]) == {}  # the position 100 is from before
+    assert offsets.to_commit([0]) == {}  # the position 100 dates from before that
     settled["t/0"] = {"offset": 550}
     assert offsets.to_commit([0]) == {0: 550}
     settled["t/0"] = {"offset": 600}
@@ -159,14 +159,14 @@ def test_only_what_this_member_gave_out_and_is_settled_is_committed() -> None:
     assert offsets.start(0, 600) == 600
 
 
-def test_a_topic_that_was_made_anew_goes_on_from_its_beginning_whatever_was_committed() -> None:
+def test_a_topic_created_again_is_read_from_its_beginning_whatever_was_committed() -> None:
     settled: dict[str, dict[str, int | str]] = {"t/0": {"offset": 1000}}
     offsets = Offsets("t", {"t/0": {"offset": 1000}}, lambda: settled)
     offsets.begin(0, 1000, 1000)
     offsets.restart(0)
     assert offsets.new(0, records(b"a", b"b", first=0)).values == [b"a", b"b"]
     offsets.give(0, 2)
-    assert offsets.to_commit([0]) == {}  # 1000 is from the topic before
+    assert offsets.to_commit([0]) == {}  # 1000 dates from the previous topic
     assert not offsets.all_settled([0])
     settled["t/0"] = {"offset": 2}
     assert offsets.to_commit([0]) == {0: 2}
@@ -177,7 +177,7 @@ def test_a_topic_that_was_made_anew_goes_on_from_its_beginning_whatever_was_comm
 # --- secrets and settings --------------------------------------------------------------------------
 
 
-def test_secrets_are_read_from_their_files_and_shown_nowhere(tmp_path: Path) -> None:
+def test_secrets_are_read_from_their_files_and_never_shown(tmp_path: Path) -> None:
     (tmp_path / "user").write_text("us\n")
     (tmp_path / "password").write_text(f"{SECRET}\r\n")
     security = KafkaSecurity(
@@ -192,7 +192,7 @@ def test_secrets_are_read_from_their_files_and_shown_nowhere(tmp_path: Path) -> 
     }
     made = source(("127.0.0.1:1",), "t", security=security)
     with pytest.raises(SourceError, match="the Kafka client refuses its settings") as refused:
-        read(made)  # there is no ca.pem
+        read(made)  # ca.pem does not exist
     assert refused.value.reason == "configuration"
     assert SECRET not in f"{security!r}{made!r}{refused.value!r}{refused.value.__cause__!r}"
 
@@ -209,7 +209,7 @@ def test_a_file_without_a_secret(tmp_path: Path, content: bytes | None) -> None:
     assert SECRET not in f"{refused.value!r}{refused.value.__cause__!r}"
 
 
-def test_without_the_client_library_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_client_library_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in sys.modules if name.startswith("kldrift.sources.kafka_")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "confluent_kafka", None)
@@ -254,7 +254,7 @@ def test_lists_of_rows(mock: MockKafka) -> None:
     assert chunk.times_ms.tolist() == [1000, 1000, 1001, 1002]
 
 
-def test_an_arrow_stream_is_a_chunk_that_came_at_its_time(mock: MockKafka) -> None:
+def test_an_arrow_stream_is_a_chunk_with_the_time_of_its_record(mock: MockKafka) -> None:
     streams = []
     for x in range(3):
         stream = io.BytesIO()

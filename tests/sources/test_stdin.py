@@ -44,7 +44,7 @@ def source(fd: int, errors: list[tuple[str, str]] | None = None, header: bool = 
 
 
 def piped(data: bytes, **options: object) -> list[Chunk]:
-    """What the source makes of the data, written by another thread, to its end."""
+    """Return the chunks of data that another thread writes, up to its end."""
     read_end, write_end = os.pipe()
 
     def write() -> None:
@@ -63,7 +63,7 @@ def piped(data: bytes, **options: object) -> list[Chunk]:
 
 @settings(deadline=None, max_examples=40)
 @given(st.lists(st.integers(0, 3000), max_size=60), st.integers(1, 5000), st.booleans())
-def test_chunks_hold_whole_lines_and_together_all(lengths: list[int], chunk_bytes: int, ended: bool) -> None:
+def test_chunks_hold_whole_lines_and_add_up_to_the_input(lengths: list[int], chunk_bytes: int, ended: bool) -> None:
     data = b"".join(b"x" * n + b"\n" for n in lengths)
     data = data if ended else data[:-1]
     chunks = piped(data, chunk_bytes=chunk_bytes)
@@ -74,13 +74,13 @@ def test_chunks_hold_whole_lines_and_together_all(lengths: list[int], chunk_byte
     )
 
 
-def test_csv_has_its_header_apart() -> None:
+def test_the_header_of_csv_is_separate() -> None:
     chunks = piped(b'"a\n1",b\n1,"x\ny"\n2,z', header=True)
     assert {chunk.header for chunk in chunks} == {b'"a\n1",b\n'}
     assert b"".join(map(text, chunks)) == b'1,"x\ny"\n2,z'
 
 
-def test_lines_come_when_they_are_whole(pipe: tuple[int, int]) -> None:
+def test_lines_are_yielded_once_complete(pipe: tuple[int, int]) -> None:
     iterator = source(pipe[0], poll_seconds=0.01).chunks({}, threading.Event())
     assert next(iterator) is None
     os.write(pipe[1], b"1\n2")
@@ -94,7 +94,7 @@ def test_lines_come_when_they_are_whole(pipe: tuple[int, int]) -> None:
     assert list(iterator) == []
 
 
-def test_a_second_call_goes_on_where_the_first_ended(pipe: tuple[int, int]) -> None:
+def test_a_second_call_continues_where_the_first_ended(pipe: tuple[int, int]) -> None:
     made = source(pipe[0], poll_seconds=0.01)
     first = made.chunks({}, threading.Event())
     os.write(pipe[1], b"1\n2")
@@ -107,7 +107,7 @@ def test_a_second_call_goes_on_where_the_first_ended(pipe: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("header", [False, True])
-def test_a_record_beyond_the_limit_is_passed_over(header: bool) -> None:
+def test_a_record_beyond_the_limit_is_skipped(header: bool) -> None:
     errors: list[tuple[str, str]] = []
     data = (b"h\n" if header else b"") + b"1\n" + b"x" * 300_000 + b"\n2\n"
     chunks = piped(data, errors=errors, header=header, chunk_bytes=1000, max_record_bytes=100_000)
@@ -138,7 +138,7 @@ def test_stop_ends_the_wait_for_a_silent_writer(pipe: tuple[int, int]) -> None:
     assert time.monotonic() - began < 0.6
 
 
-def test_a_process_started_without_standard_input_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", None)  # the descriptor 0 is something else by then
+def test_a_process_started_without_standard_input_reports_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", None)  # descriptor 0 is some other file by then
     with pytest.raises(SourceError, match="standard input is closed"):
         next(source(0).chunks({}, threading.Event()))

@@ -1,4 +1,4 @@
-"""Made-up rows."""
+"""Synthetic rows."""
 
 import math
 import threading
@@ -63,7 +63,7 @@ def column(chunks: list[Chunk], name: str) -> list[object]:
 
 
 def test_every_family_has_its_distribution() -> None:
-    """Kolmogorov-Smirnov and chi-squared against scipy; the seed is fixed, so this cannot flicker."""
+    """Kolmogorov-Smirnov and chi-squared against scipy; the seed is fixed, so this cannot be flaky."""
     chunks = read(source(rows=20_000))
     assert len(records(chunks)) == 20_000
     for name, law in {
@@ -119,7 +119,7 @@ def test_a_feature_does_not_depend_on_the_others() -> None:
     again_rows=st.integers(100, 5000),
     data=st.data(),
 )
-def test_it_goes_on_from_any_row(rows: int, chunk_rows: int, again_rows: int, data: st.DataObject) -> None:
+def test_it_continues_from_any_row(rows: int, chunk_rows: int, again_rows: int, data: st.DataObject) -> None:
     features = {"a": FEATURES["holes"], "b": FEATURES["categorical"]}
     whole = records(read(source(features, rows=rows)))
     row = data.draw(st.integers(0, rows))
@@ -188,7 +188,7 @@ def test_after_a_restart_the_rows_that_fell_due_meanwhile_follow_at_once() -> No
     assert len(records(before + after)) == 8 * 61
 
 
-def test_stop_is_obeyed_between_chunks() -> None:
+def test_stop_takes_effect_between_chunks() -> None:
     stop = threading.Event()
     iterator = source(chunk_rows=10).chunks({}, stop)
     assert next(iterator) is not None

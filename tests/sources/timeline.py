@@ -10,7 +10,7 @@ Position = Mapping[str, int | str]
 
 
 class Timeline:
-    """A clock and a wait: at each wait `step_ms` go by and one step happens; after the last one it stops."""
+    """A clock and a wait: at each wait `step_ms` pass and one step happens; after the last one it stops."""
 
     def __init__(self, *steps: Callable[[], object], step_ms: int = 250, start_ms: int = 1_000_000) -> None:
         self.steps: list[Callable[[], object]] = list(steps)
@@ -33,7 +33,7 @@ class Timeline:
 
 
 def quiet(steps: int) -> list[Callable[[], object]]:
-    """So many polls in which nothing happens."""
+    """Return a number of polls in which nothing happens."""
     return [lambda: None] * steps
 
 
@@ -42,7 +42,7 @@ def chunks_of(source: Source, positions: Mapping[str, Position], stop: threading
 
 
 def records(chunks: list[Chunk] | Iterator[Chunk]) -> list[bytes]:
-    """Every line of the chunks, in order."""
+    """Return every line of the chunks, in order."""
     return [line for chunk in chunks for line in text(chunk).splitlines(keepends=True)]
 
 
