@@ -148,7 +148,7 @@ def test_a_replay_is_not_told_off_for_its_silence() -> None:
     """A file read to its end once is silent from then on; one that is followed is not meant to be."""
     watched = Watched((spec(sources=("files",)),), (replace(FOLLOWED, follow=False),))
     assert not named(rules_of(watched), "KldriftNoSamples")
-    assert "KldriftNoSamples: all sources are read to their end once, and are silent from then on" in left_out(watched)
+    assert "KldriftNoSamples: every source is read to its end once and is silent afterwards" in left_out(watched)
     followed = Watched((spec(sources=("files",)),), (FOLLOWED,))
     assert len(named(rules_of(followed), "KldriftNoSamples")) == 2  # all sources, this source
 

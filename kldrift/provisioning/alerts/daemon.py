@@ -14,17 +14,17 @@ from kldrift.provisioning.alerts.samples import daemon_labels, source_name
 
 
 def down_alert(options: RuleOptions) -> Alert:
-    """Nothing can be scraped."""
+    """Return the alert for a daemon that cannot be scraped."""
     labels = daemon_labels(options)
     up = f"up{{job={promql_text(options.job_name)}}}"
     return Alert(
         "KldriftDown",
         f"{up} == 0 or absent({up})",
         "critical",
-        "kldrift{{ with $labels.instance }} {{ . }}{{ end }} is down: nothing is watched",
-        "Prometheus has not been able to scrape kldrift{{ with $labels.instance }} {{ . }}{{ end }} for two minutes. Is"
-        ' it a target of the job "{{ $labels.job }}", is the process running, does GET /metrics answer? Its last log'
-        " lines say why it ended.",
+        "kldrift{{ with $labels.instance }} {{ . }}{{ end }} is down, so nothing is being monitored",
+        "Prometheus has been unable to scrape kldrift{{ with $labels.instance }} {{ . }}{{ end }} for two minutes."
+        ' Check that it is a target of the job "{{ $labels.job }}", that the process is running, and that GET /metrics'
+        " answers. If the process has exited, the end of its log says why.",
         fires=Case("cannot be scraped", (("up", labels, "0"),), labels),
         silent=Case("up", (("up", labels, "1"),), labels),
         for_ms=2 * MINUTE,
@@ -33,7 +33,7 @@ def down_alert(options: RuleOptions) -> Alert:
 
 
 def daemon_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
-    """The alerts of a configuration, or of any; one that nothing could raise is left out."""
+    """Return the alerts for a configuration, without those nothing could trigger; for None, all of them."""
     of = options.selector
     labels = daemon_labels(options)
     alerts = [_commit_stale(options)]
@@ -48,9 +48,9 @@ def daemon_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
             "KldriftBatchFailed",
             f"increase({of('kldrift_source_errors_total', reason='batch')}[10m]) > 0",
             "critical",
-            "kldrift {{ $labels.instance }} lost samples of {{ $labels.source }}",
-            "An unforeseen error cost at least one batch of {{ $labels.source }}. The log has the traceback; please"
-            " report it.",
+            "kldrift {{ $labels.instance }} lost samples from {{ $labels.source }}",
+            "At least one batch of samples from {{ $labels.source }} was lost to an unexpected error. The traceback is"
+            " in the log; please report it.",
             fires=Case(
                 "batches are lost", (("kldrift_source_errors_total", batch, "0+1"),), batch, holds_after_ms=2 * MINUTE
             ),
@@ -69,9 +69,9 @@ def daemon_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
             f"{of('kldrift_config_last_reload_successful')} == 0",
             "warning",
             "kldrift {{ $labels.instance }} refused its new configuration",
-            'The last reload failed, so the old configuration is in use, and a restart would fail. "kldrift check -c'
-            ' FILE" lists every problem.',
-            fires=Case("the last one failed", (("kldrift_config_last_reload_successful", labels, "0"),), labels),
+            "The last reload failed. The previous configuration is still in use, but a restart would fail. Run"
+            ' "kldrift check -c FILE" to list every problem.',
+            fires=Case("the last reload failed", (("kldrift_config_last_reload_successful", labels, "0"),), labels),
             silent=Case("it succeeded", (("kldrift_config_last_reload_successful", labels, "1"),), labels),
             for_ms=MINUTE,
         ),
@@ -79,10 +79,10 @@ def daemon_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
             "KldriftSeriesLimitHit",
             f"increase({of('kldrift_series_limit_hit_total')}[10m]) > 0",
             "warning",
-            "kldrift {{ $labels.instance }} leaves series out of its metrics",
-            "There are more series than a scrape may hold. Segments are left out first, then optional families, then"
-            " whole features, whose drift is not seen here: watch fewer features, segments, windows or divergences, or"
-            " split the monitors over two daemons.",
+            "kldrift {{ $labels.instance }} is leaving series out of its metrics",
+            "There are more series than a scrape may hold. Segments are dropped first, then optional metrics, then"
+            " whole features, whose drift goes unnoticed. Monitor fewer features, segments, windows or divergences, or"
+            " split the monitors between two daemons.",
             fires=Case(
                 "at every scrape",
                 (("kldrift_series_limit_hit_total", labels, "0+4"),),
@@ -120,17 +120,17 @@ and on (job, instance)
       sum by (job, instance) (rate({of("kldrift_samples_received_total")}[2m])) > 0
   )""",
         "critical",
-        "kldrift {{ $labels.instance }} counts no samples though some are there",
-        "Samples have come in, but none were counted for {{ $value | humanizeDuration }}. The engine hangs or fails:"
-        " look at the log, and at whether the machine has memory and processor time left.",
+        "kldrift {{ $labels.instance }} has stopped counting samples",
+        "Samples are waiting, but none have been counted for {{ $value | humanizeDuration }}. The engine is stuck or"
+        " failing. Check the log, and whether the machine has run out of memory or CPU time.",
         fires=Case(
             "samples are queued, the last commit was at the start", series("0"), labels, humanized_duration, 3 * MINUTE
         ),
-        silent=Case("commits go on", series("0+60"), labels),
+        silent=Case("commits continue", series("0+60"), labels),
         for_ms=2 * MINUTE,
         keep_firing_ms=2 * MINUTE,
-        comment="Work is there (queued, or still coming in), and none of it is finished. Before the first commit, the"
-        " time runs from the start of the process.",
+        comment="There is work (queued, or still arriving), and none of it gets done. Before the first commit, the time"
+        " runs from the start of the process.",
     )
 
 
@@ -142,11 +142,11 @@ def _state(options: RuleOptions) -> list[Alert]:
             "KldriftStateNotWritten",
             f"increase({of('kldrift_commit_errors_total')}[2m]) > 0",
             "critical",
-            "kldrift {{ $labels.instance }} cannot store what it counts",
-            "The state file cannot be written: posts are answered 503, sources wait, nothing more is counted until it"
-            " can. The log says why; is the disk full?",
+            "kldrift {{ $labels.instance }} cannot write its state file",
+            "Until the state file can be written again, nothing more is counted: posts are answered with 503, and pull"
+            " sources wait. The log says why. Check first whether the disk is full.",
             fires=Case(
-                "commits fail and are tried again",
+                "commits fail and are retried",
                 (("kldrift_commit_errors_total", labels, "0+10"),),
                 labels,
                 holds_after_ms=2 * MINUTE,
@@ -158,10 +158,10 @@ def _state(options: RuleOptions) -> list[Alert]:
             "KldriftStateDamaged",
             f"{of('kldrift_state_damaged_total')} > 0",
             "critical",
-            "kldrift {{ $labels.instance }} found its state damaged and began anew",
-            "The state file could not be read when kldrift started. It was moved aside, the log says where to; all"
-            " windows started empty, and sources are read from their beginnings.",
-            fires=Case("it was", (("kldrift_state_damaged_total", labels, "1"),), labels),
+            "kldrift {{ $labels.instance }} found its state file damaged and started empty",
+            "The state file could not be read when kldrift started, so it was moved aside; the log says where. All"
+            " windows started empty, and sources are read again from where the configuration says.",
+            fires=Case("it was damaged", (("kldrift_state_damaged_total", labels, "1"),), labels),
             silent=Case("it was read", (("kldrift_state_damaged_total", labels, "0"),), labels),
         ),
     ]
@@ -175,8 +175,8 @@ def _certificate(options: RuleOptions) -> Alert:
         "KldriftCertificateExpires",
         f"{options.selector(expiry)} - time() < 14 * 86400",
         "warning",
-        "the certificate of kldrift {{ $labels.instance }} expires in {{ $value | humanizeDuration }}",
-        "Put a new certificate and key in the place of the old ones: they are taken up within seconds, without a"
+        "The TLS certificate of kldrift {{ $labels.instance }} expires in {{ $value | humanizeDuration }}",
+        "Replace the certificate and key files of server.tls. kldrift picks up the new ones within seconds, without a"
         " restart.",
         fires=Case(
             "in a week",

@@ -1,22 +1,22 @@
-"""Alerts on what the features do."""
+"""Alerts on drift and on the data of features."""
 
 from collections.abc import Mapping
 
 from kldrift.provisioning.alerts.rule import MINUTE, Alert, Case, RuleOptions, Severity, Watched
 
-# evaluations that a drift has to outlast: fewer would be one reading, seen again and again
+# evaluations that a drift has to persist for; with fewer, an alert could rest on a single one
 TICKS = 3
 
 OF_FEATURE = "{{ $labels.feature }}{{ with $labels.segment }} in segment {{ . }}{{ end }}"
 
 
 def drift_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
-    """The alerts of a configuration, or of any; one that nothing could raise is left out."""
+    """Return the alerts for a configuration, without those nothing could trigger; for None, all of them."""
     hold_ms = MINUTE if watched is None else max(MINUTE, TICKS * watched.tick_ms)
     keep_ms = max(5 * MINUTE, hold_ms)
     alerts = [
-        _feature_drift("warning", "drifts", 0.05, hold_ms, keep_ms, watched, options),
-        _feature_drift("critical", "drifts far", 0.5, hold_ms, keep_ms, watched, options),
+        _feature_drift("warning", "has drifted", 0.05, hold_ms, keep_ms, watched, options),
+        _feature_drift("critical", "has drifted far", 0.5, hold_ms, keep_ms, watched, options),
     ]
     if watched is None or any(len(monitor.features) >= 3 for monitor in watched.monitors):
         alerts.append(_many_features(hold_ms, keep_ms, watched, options))
@@ -24,7 +24,7 @@ def drift_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
 
 
 def example(watched: Watched | None, options: RuleOptions) -> dict[str, str]:
-    """Labels of a window of a feature, for unit tests."""
+    """Return the labels of a window of a feature, for unit tests."""
     labels = {"job": options.job_name, "instance": "a:9867"}
     if watched is None:
         return {**labels, "monitor": "loans", "feature": "amount", "window": "1h"}
@@ -34,7 +34,7 @@ def example(watched: Watched | None, options: RuleOptions) -> dict[str, str]:
 
 
 def without(labels: Mapping[str, str], *names: str) -> dict[str, str]:
-    """Labels but for some."""
+    """Return the labels without some of them."""
     return {name: value for name, value in labels.items() if name not in names}
 
 
@@ -68,12 +68,12 @@ and
   {of("kldrift_window_ready")} == 1""",
         severity,
         f"{{{{ $labels.monitor }}}}: {OF_FEATURE} {drifts} from its reference",
-        f"Over {{{{ $labels.window }}}} the KL divergence of {OF_FEATURE} from its reference is at least"
-        ' {{ $value | printf "%.4f" }} nats after what chance explains (its lower confidence bound), beyond its'
-        f" {severity} tolerance. Look at which bins it sits in:"
-        " /api/v1/monitors/{{ $labels.monitor }}/features/{{ $labels.feature }} of {{ $labels.instance }}.",
-        fires=Case(f"the lower bound beyond the {severity} tolerance", series(lower), window, f"{lower:.4f}"),
-        silent=Case("within it", series(lower / 2), window),
+        f"Over {{{{ $labels.window }}}}, the KL divergence of {OF_FEATURE} from its reference is at least"
+        ' {{ $value | printf "%.4f" }} nats (the lower confidence bound, so chance is already accounted for), above the'
+        f" {severity} tolerance. To see which bins have changed, open"
+        " /api/v1/monitors/{{ $labels.monitor }}/features/{{ $labels.feature }} on {{ $labels.instance }}.",
+        fires=Case(f"the lower bound above the {severity} tolerance", series(lower), window, f"{lower:.4f}"),
+        silent=Case("below it", series(lower / 2), window),
         for_ms=hold_ms,
         keep_firing_ms=keep_ms,
     )
@@ -104,16 +104,17 @@ def _many_features(hold_ms: int, keep_ms: int, watched: Watched | None, options:
   count by (job, instance, monitor) ({verdicts})
 >= 1 / 3""",
         "critical",
-        "{{ $labels.monitor }}: {{ $value | humanizePercentage }} of the features drift",
-        "{{ $value | humanizePercentage }} of the features of {{ $labels.monitor }} that can be judged drift beyond"
-        " their warning tolerance (false discoveries controlled). That many at once is seldom the world: look at the"
-        " pipeline first (a changed unit, join, default, or population).",
+        "{{ $labels.monitor }}: {{ $value | humanizePercentage }} of the features have drifted",
+        "Of the features of {{ $labels.monitor }} that can be judged, {{ $value | humanizePercentage }} have drifted"
+        " beyond their warning tolerance (false discovery rate controlled). When this many change at once, the cause"
+        " is usually the data pipeline, not the world. Check for a changed unit or default, a failing join, or a"
+        " missing part of the population.",
         fires=Case("three of six", series(3), monitor, "50%"),
         silent=Case("two of six", series(2), monitor),
         for_ms=hold_ms,
         keep_firing_ms=keep_ms,
-        comment="A third of the features that have a verdict, three at least; by the verdict, which many features do"
-        " not inflate. Segments do not count.",
+        comment="A third of the features that have a verdict, and at least three. Based on verdicts, which are"
+        " corrected for the number of features. Segments do not count.",
     )
 
 
@@ -140,9 +141,9 @@ and
   {of("kldrift_window_samples")} >= 100""",
         "warning",
         f"{{{{ $labels.monitor }}}}: {OF_FEATURE} is missing more often than in its reference",
-        f"The share of missing values (absent, null or of the wrong type) of {OF_FEATURE} over"
-        " {{ $labels.window }} is higher than in the reference by {{ $value | humanizePercentage }} of all rows."
-        " Compare kldrift_values_invalid_total: if it grows, the type has changed; if not, the field is gone or null.",
+        f"Over {{{{ $labels.window }}}}, the share of missing values (absent, null or of the wrong type) of"
+        f" {OF_FEATURE} exceeds that of the reference by {{{{ $value | humanizePercentage }}}} of all rows. If"
+        " kldrift_values_invalid_total is rising, values have the wrong type; if not, the field is absent or null.",
         fires=Case("20 percent against 2", series("0.2"), window, "18%"),
         silent=Case("5 percent against 2", series("0.05"), window),
         for_ms=5 * MINUTE,
@@ -156,12 +157,12 @@ def _reference_unusable(watched: Watched | None, options: RuleOptions) -> Alert:
         "KldriftReferenceUnusable",
         f"{options.selector('kldrift_reference_usable')} == 0",
         "warning",
-        "{{ $labels.monitor }}: the reference of {{ $labels.feature }} can support no verdict",
-        "No drift of {{ $labels.feature }} would be seen: its reference is too short, constant, outside of the bins,"
-        " or still being learned from the stream. /api/v1/monitors/{{ $labels.monitor }} of {{ $labels.instance }} and"
-        ' "kldrift check -c FILE" say which.',
-        fires=Case("it cannot", (("kldrift_reference_usable", feature, "0"),), feature),
-        silent=Case("it can", (("kldrift_reference_usable", feature, "1"),), feature),
+        "{{ $labels.monitor }}: {{ $labels.feature }} cannot be judged, because its reference is unusable",
+        "Drift of {{ $labels.feature }} would go unnoticed: its reference has too few rows, is constant, lies outside"
+        " the bins, or is still being learned from the stream. To find out which, open"
+        ' /api/v1/monitors/{{ $labels.monitor }} on {{ $labels.instance }}, or run "kldrift check -c FILE".',
+        fires=Case("it is unusable", (("kldrift_reference_usable", feature, "0"),), feature),
+        silent=Case("it is usable", (("kldrift_reference_usable", feature, "1"),), feature),
         for_ms=10 * MINUTE,
-        comment="Too short, constant, or nothing in common with the bins: this feature is not watched, whatever comes.",
+        comment="A feature with such a reference is not being monitored, whatever arrives.",
     )

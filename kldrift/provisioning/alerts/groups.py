@@ -1,4 +1,4 @@
-"""All the alerts, in their groups."""
+"""All alerts, in groups."""
 
 from kldrift.provisioning.alerts.daemon import daemon_alerts, down_alert
 from kldrift.provisioning.alerts.drift import drift_alerts
@@ -7,7 +7,7 @@ from kldrift.provisioning.alerts.samples import can_be_late, intake_alerts
 
 
 def rule_groups(watched: Watched | None, options: RuleOptions) -> tuple[Group, ...]:
-    """The groups for a configuration; with None, those that fit any (deploy/prometheus/kldrift.rules.yml)."""
+    """Return the groups for a configuration; for None, those for any (deploy/prometheus/kldrift.rules.yml)."""
     return (
         Group("kldrift-drift", tuple(drift_alerts(watched, options))),
         Group(
@@ -18,27 +18,27 @@ def rule_groups(watched: Watched | None, options: RuleOptions) -> tuple[Group, .
 
 
 def left_out(watched: Watched) -> list[str]:
-    """Alerts that this configuration has no use for, each with the reason."""
+    """Return the alerts that nothing in this configuration could trigger, each with the reason."""
     found = {
         "KldriftManyFeaturesDrift": (
             all(len(monitor.features) < 3 for monitor in watched.monitors),
-            "no monitor has three features",
+            "no monitor has three features or more",
         ),
         "KldriftNoSamples": (
             all(map(watched.is_replay, watched.monitors)),
-            "all sources are read to their end once, and are silent from then on",
+            "every source is read to its end once and is silent afterwards",
         ),
         "KldriftReferenceStale": (
             not any(map(ages, watched.monitors)),
-            "every reference is written out in the configuration, or moves on with time",
+            "every reference is given in the configuration or moves with time",
         ),
-        "KldriftSamplesLate": (not can_be_late(watched), "samples have the time at which they arrive"),
+        "KldriftSamplesLate": (not can_be_late(watched), "samples are timed by their arrival"),
         "KldriftSourceDown": (not watched.sources, "there is no pull source"),
         "KldriftLagHigh": (
             not any(source.lag_unit for source in watched.sources),
-            "there is no source that knows how far behind it is",
+            "no source reports how far behind it is",
         ),
-        "KldriftStateNotWritten, KldriftStateDamaged": (not watched.has_state, "no state is kept"),
-        "KldriftCertificateExpires": (not watched.has_tls, "there is no TLS"),
+        "KldriftStateNotWritten, KldriftStateDamaged": (not watched.has_state, "there is no state file"),
+        "KldriftCertificateExpires": (not watched.has_tls, "TLS is not configured"),
     }
     return [f"{name}: {reason}" for name, (is_left_out, reason) in found.items() if is_left_out]

@@ -1,4 +1,4 @@
-"""What an alert is made of, and what it is made for."""
+"""The parts of an alert, and what alerts need to know of a configuration."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ Severity = Literal["warning", "critical"]
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What of a configuration decides about its alerts."""
+    """The parts of a configuration that its alerts depend on."""
 
     monitors: tuple[MonitorSpec, ...]
     sources: tuple[SourceConfig, ...] = ()
@@ -26,25 +26,25 @@ class Watched:
     has_tls: bool = False
 
     def is_replay(self, monitor: MonitorSpec) -> bool:
-        """Whether all the sources of a monitor come to an end, so that its silence tells nothing."""
+        """Whether all sources of a monitor come to an end, so that its silence means nothing."""
         fed = [source.endless for source in self.sources if source.name in monitor.sources]
         return bool(fed) and not any(fed)
 
     def feeds(self, source: SourceConfig) -> list[MonitorSpec]:
-        """The monitors that a source feeds."""
+        """Return the monitors that a source feeds."""
         return [monitor for monitor in self.monitors if source.name in monitor.sources]
 
 
 @dataclass(frozen=True, slots=True)
 class RuleOptions:
-    """What a user may choose.
+    """The choices of the user.
 
     Parameters
     ----------
-    job : the scrape job; None: ``kldrift``, and only the rules that need one name it
-    runbook : a page with one section for each alert
+    job : the scrape job; None: ``kldrift``, named only in rules that need one
+    runbook : a page with a section for each alert
     warning, critical : values of the label ``severity``
-    stale_ms : age from which a reference is worth a question
+    stale_ms : age from which a reference raises an alert
     """
 
     job: str | None = None
@@ -55,26 +55,26 @@ class RuleOptions:
 
     @property
     def job_name(self) -> str:
-        """The scrape job where one has to be named."""
+        """The scrape job, where a rule has to name one."""
         return self.job or "kldrift"
 
     def selector(self, metric: str, **labels: str) -> str:
-        """``metric{label="value"}``, of the job if one was chosen."""
+        """Return ``metric{label="value"}``, restricted to the job if one was chosen."""
         given = {} if self.job is None else {"job": self.job}
         return selector(metric, {**given, **labels})
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """What one unit test feeds an alert with, and what is to come of it.
+    """A unit test of an alert: its input and the expected result.
 
     Parameters
     ----------
     title : what the case is about
-    series : name, labels and values of each; ``5`` stays, ``0+5`` grows by 5 a minute
+    series : name, labels and values of each; ``5`` is constant, ``0+5`` grows by 5 a minute
     labels : of the alert, without its severity
-    value : what the texts show for the alert's value, or that from the seconds since the series began
-    holds_after_ms : how long after the series began the expression becomes true
+    value : how the texts show the value of the alert, or a function of the seconds since the series began
+    holds_after_ms : time from the start of the series until the expression becomes true
     """
 
     title: str
@@ -86,9 +86,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Alert:
-    """An alerting rule with a case in which it fires and one in which it does not (its `labels` are not looked at).
+    """An alerting rule with a case in which it fires and one in which it does not (whose `labels` are ignored).
 
-    `labels` are those of the series that the rule picks: they tell it from its sisters, as promtool asks for.
+    `labels` are those of the series that the rule selects. They distinguish rules of the same name, as promtool
+    requires.
     """
 
     name: str
@@ -106,20 +107,20 @@ class Alert:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Rules that are evaluated one after the other."""
+    """Rules that are evaluated one after another."""
 
     name: str
     alerts: tuple[Alert, ...]
 
 
 def selector(metric: str, labels: Mapping[str, str]) -> str:
-    """``metric{label="value"}`` as PromQL, and promtool for a series, write it."""
+    """Write ``metric{label="value"}`` as PromQL does, and promtool for a series."""
     matchers = ",".join(f"{name}={promql_text(value)}" for name, value in labels.items())
     return f"{metric}{{{matchers}}}" if matchers else metric
 
 
 def promql_text(text: str) -> str:
-    """A string of PromQL. The label values of the metrics are `printable`, and so is this; the rest is escaped."""
+    """Write a PromQL string. It is made `printable`, as the label values of the metrics are, and then escaped."""
     escaped = "".join(
         char if char.isprintable() and char not in '\\"' else {"\\": "\\\\", '"': '\\"'}.get(char) or _escape(char)
         for char in printable(text)
@@ -132,7 +133,7 @@ def _escape(char: str) -> str:
 
 
 def duration_words(length_ms: int) -> str:
-    """A length as people say it: ``15 minutes``, ``an hour``."""
+    """Write a length in words: ``15 minutes``, ``an hour``."""
     for unit_ms, one, name in ((DAY, "a day", "day"), (HOUR, "an hour", "hour"), (MINUTE, "a minute", "minute")):
         if length_ms == unit_ms:
             return one
@@ -142,7 +143,7 @@ def duration_words(length_ms: int) -> str:
 
 
 def humanized_duration(seconds: int) -> str:
-    """Whole seconds as ``humanizeDuration`` of Prometheus' templates writes them."""
+    """Write whole seconds as ``humanizeDuration`` does in templates of Prometheus."""
     minutes, s = divmod(seconds, 60)
     hours, m = divmod(minutes, 60)
     d, h = divmod(hours, 24)
@@ -154,7 +155,7 @@ def humanized_duration(seconds: int) -> str:
 
 
 def ages(monitor: MonitorSpec) -> bool:
-    """Whether some reference of a monitor was taken from the world at a time: not written out, and not moving on."""
+    """Whether a reference of the monitor was taken from data at some time, so that it can become outdated."""
     given = [feature.reference or monitor.reference for feature in monitor.features if feature.kind != "posterior"]
     return any(
         not isinstance(reference, ReferenceInline | ReferencePrevious)

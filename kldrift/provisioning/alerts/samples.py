@@ -1,4 +1,4 @@
-"""Alerts on what comes in, and on whether it can be judged."""
+"""Alerts on incoming samples, and on whether there are enough of them for a verdict."""
 
 from collections.abc import Iterable
 
@@ -23,7 +23,7 @@ from kldrift.records.texts import duration_text
 
 
 def intake_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
-    """The alerts of a configuration, or of any; one that nothing could raise is left out."""
+    """Return the alerts for a configuration, without those nothing could trigger; for None, all of them."""
     if watched is None:
         return [
             _silent_daemon(15 * MINUTE, options),
@@ -60,23 +60,23 @@ def intake_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
 
 
 def can_be_late(watched: Watched) -> bool:
-    """Whether rows carry a time: in a field, or as the records of a topic do."""
+    """Whether rows carry a time, in a field or as records of a topic."""
     return any(monitor.timestamp for monitor in watched.monitors) or any(s.has_record_times for s in watched.sources)
 
 
 def _silence_ms(monitors: Iterable[MonitorSpec]) -> int:
-    """After so long without a sample the smallest window is empty; within five minutes and a day."""
+    """Return how long it takes for the smallest window to become empty, within five minutes and a day."""
     smallest = min(window.duration_ms for monitor in monitors for window in monitor.windows)
     return min(max(5 * MINUTE, smallest), DAY)
 
 
 def daemon_labels(options: RuleOptions) -> dict[str, str]:
-    """Labels that Prometheus adds, for unit tests."""
+    """Return the labels that Prometheus adds, for unit tests."""
     return {"job": options.job_name, "instance": "a:9867"}
 
 
 def source_name(watched: Watched | None) -> str:
-    """A source of the configuration, for unit tests."""
+    """Return the name of a source of the configuration, for unit tests."""
     return watched.sources[0].name if watched and watched.sources else PUSH if watched else "scores"
 
 
@@ -95,12 +95,12 @@ def _absent_monitor(monitor: MonitorSpec, watched: Watched, options: RuleOptions
 and on ()
   up{{job={promql_text(options.job_name)}}} == 1""",
         "critical",
-        "{{ $labels.monitor }} is not watched",
-        "The configuration that these rules were made for has the monitor {{ $labels.monitor }}, but no kldrift of the"
-        ' job "{{ $labels.job }}" that is up exports it. Does it run with another configuration? If the monitor was'
-        " removed on purpose, make the rules anew.",
-        fires=Case("a daemon is up that does not have it", (up, *others), {**job, "monitor": monitor.name}),
-        silent=Case("it is there", (up, *ready.values()), {}),
+        "{{ $labels.monitor }} is not being monitored",
+        "These rules were generated for a configuration with the monitor {{ $labels.monitor }}, but no running kldrift"
+        ' of the job "{{ $labels.job }}" exports it. Is kldrift running with a different configuration? If the monitor'
+        ' was removed on purpose, generate the rules again with "kldrift rules".',
+        fires=Case("a daemon is up but does not have it", (up, *others), {**job, "monitor": monitor.name}),
+        silent=Case("it is exported", (up, *ready.values()), {}),
         for_ms=max(5 * MINUTE, TICKS * watched.tick_ms),
         labels={"monitor": monitor.name},
     )
@@ -124,11 +124,11 @@ def _silent_daemon(limit_ms: int, options: RuleOptions) -> Alert:
 or
   sum by (job, instance) ({of("kldrift_samples_received_total")}) == 0""",
         "critical",
-        "kldrift {{ $labels.instance }} receives no samples",
-        f"No source of {{{{ $labels.instance }}}} has delivered a sample for {duration_words(limit_ms)}, or ever. Look"
-        " at who sends: the producers, the topics, the files, the clients of POST /v1/monitors/…/samples.",
-        fires=case("the last one came long ago", "0"),
-        silent=case("they come in", "0+60"),
+        "kldrift {{ $labels.instance }} is not receiving any samples",
+        f"No source of {{{{ $labels.instance }}}} has delivered a sample for {duration_words(limit_ms)}, or since it"
+        " started. Check the senders: producers, topics, files, and clients that post to /v1/monitors/…/samples.",
+        fires=case("the last one arrived long ago", "0"),
+        silent=case("they are arriving", "0+60"),
         for_ms=5 * MINUTE,
         keep_firing_ms=2 * MINUTE,
         comment="No source at all has delivered anything.",
@@ -144,9 +144,9 @@ def _silent_monitor(monitor: MonitorSpec, options: RuleOptions) -> Alert:
         f"sum by (job, monitor) (increase({options.selector('kldrift_samples_counted_total', monitor=monitor.name)}"
         f"[{duration_text(span_ms)}])) == 0",
         "warning",
-        "{{ $labels.monitor }} receives no samples",
-        f"No sample of {{{{ $labels.monitor }}}} has been counted for {duration_words(span_ms)}. Look at who"
-        " sends to it.",
+        "{{ $labels.monitor }} is not receiving any samples",
+        f"No samples of {{{{ $labels.monitor }}}} have been counted for {duration_words(span_ms)}. Check its sources"
+        " and the clients that post to it.",
         fires=Case(
             "none is counted", (("kldrift_samples_counted_total", counted, "7"),), labels, holds_after_ms=2 * MINUTE
         ),
@@ -154,7 +154,7 @@ def _silent_monitor(monitor: MonitorSpec, options: RuleOptions) -> Alert:
         for_ms=5 * MINUTE,
         keep_firing_ms=2 * MINUTE,
         labels={"monitor": monitor.name},
-        comment="One monitor, over all daemons of the job: those that share a topic may have no part of it.",
+        comment="One monitor, over all daemons of the job, because a daemon that shares a topic may have none of it.",
     )
 
 
@@ -178,15 +178,15 @@ def _silent_source(limit_ms: int, source: SourceConfig | None, options: RuleOpti
 and on (job, instance, source)
   {of("kldrift_source_up", **given)} == 1""",
         "warning",
-        "kldrift {{ $labels.instance }} receives no samples from {{ $labels.source }}",
-        "{{ $labels.source }} can be read, but has delivered no sample for {{ $value | humanizeDuration }}. Look at who"
-        " writes to it.",
-        fires=case("the last one came long ago", "0"),
-        silent=case("they come in", "0+60"),
+        "kldrift {{ $labels.instance }} is not receiving any samples from {{ $labels.source }}",
+        "{{ $labels.source }} is readable, but has not delivered a sample for {{ $value | humanizeDuration }}. Check"
+        " whatever writes to it.",
+        fires=case("the last one arrived long ago", "0"),
+        silent=case("they are arriving", "0+60"),
         for_ms=5 * MINUTE,
         keep_firing_ms=2 * MINUTE,
         labels=given,
-        comment="One pull source, while others deliver. kldrift_source_up leaves out push, which may be idle.",
+        comment="One pull source while others deliver. kldrift_source_up excludes push, which may be idle.",
     )
 
 
@@ -209,15 +209,15 @@ def _window_not_ready(name: str | None, hold_ms: int, watched: Watched | None, o
 > 0""",
         "warning",
         "{{ $labels.monitor }}: {{ $value }} feature(s) cannot be judged over {{ $labels.window }}",
-        f"For {duration_words(hold_ms)} {{{{ $value }}}} feature(s) of {{{{ $labels.monitor }}}} have had too few"
-        " samples in {{ $labels.window }}, so that no drift of theirs would be seen. Look at kldrift_window_samples; at"
-        " a monitor of little traffic, configure longer windows or fewer bins.",
+        f"For {duration_words(hold_ms)}, {{{{ $value }}}} feature(s) of {{{{ $labels.monitor }}}} have had too few"
+        " samples over {{ $labels.window }}, so their drift would go unnoticed. Check kldrift_window_samples. If"
+        " traffic is always this low, configure longer windows or fewer bins.",
         fires=Case("one feature", (("kldrift_window_ready", window, "0"),), labels, "1"),
         silent=Case("it is ready", (("kldrift_window_ready", window, "1"),), labels),
         for_ms=hold_ms,
         keep_firing_ms=5 * MINUTE,
         labels=given,
-        comment="Segments are often small, and what has no usable reference has an alert of its own.",
+        comment="Excludes segments, which are often small, and unusable references, which have an alert of their own.",
     )
 
 
@@ -241,8 +241,8 @@ def _reference_stale(watched: Watched | None, options: RuleOptions) -> Alert:
         f"time() - min by (job, instance, monitor) ({created}) > {limit}",
         "warning",
         "{{ $labels.monitor }}: the reference is {{ $value | humanizeDuration }} old",
-        "The oldest reference of {{ $labels.monitor }} was made {{ $value | humanizeDuration }} ago. Does it still"
-        " describe what the model was trained on? If so, raise the limit; if not, make a new one.",
+        "The oldest reference of {{ $labels.monitor }} was created {{ $value | humanizeDuration }} ago. Does it still"
+        " describe the data the model was trained on? If so, raise the limit; if not, build a new one.",
         fires=case("it is older", limit_s + 86400),
         silent=case("it is not", -(10**9)),
         for_ms=HOUR,
@@ -250,7 +250,7 @@ def _reference_stale(watched: Watched | None, options: RuleOptions) -> Alert:
 
 
 def _any_of(names: Iterable[str]) -> str:
-    r"""A regular expression of RE2: what is not a letter or a digit is escaped as ``\x{2e}``."""
+    r"""Return an RE2 regular expression in which all but letters and digits are escaped as ``\x{2e}``."""
     return "|".join("".join(c if c.isalnum() else f"\\x{{{ord(c):x}}}" for c in printable(name)) for name in names)
 
 
@@ -272,8 +272,8 @@ def _rejected(watched: Watched | None, options: RuleOptions) -> Alert:
   sum by (job, instance, source) (rate({of("kldrift_samples_received_total")}[5m]))
 > 0.01""",
         "warning",
-        "kldrift {{ $labels.instance }} rejects {{ $value | humanizePercentage }} of {{ $labels.source }}",
-        "{{ $value | humanizePercentage }} of the rows from {{ $labels.source }} cannot be used. The label reason of"
+        "kldrift {{ $labels.instance }} rejects {{ $value | humanizePercentage }} of rows from {{ $labels.source }}",
+        "Of the rows from {{ $labels.source }}, {{ $value | humanizePercentage }} are unusable. The label reason of"
         " kldrift_samples_rejected_total and the log say what is wrong with them.",
         fires=Case("one in 20", series(50), labels, "5%", 2 * MINUTE),
         silent=Case("one in a thousand", series(1), labels),
@@ -301,10 +301,10 @@ def _late(watched: Watched | None, options: RuleOptions) -> Alert:
   (rate({late}[5m]) + rate({counted}[5m]))
 > 0.01""",
         "warning",
-        "{{ $labels.monitor }}: {{ $value | humanizePercentage }} of the samples come too late",
-        "{{ $value | humanizePercentage }} of the samples of {{ $labels.monitor }} came later than its allowed_lateness"
-        " and were not counted. Look for a producer that lags, a clock that is off, or a source that runs ahead of the"
-        " others.",
+        "{{ $labels.monitor }}: {{ $value | humanizePercentage }} of the samples arrive too late",
+        "Of the samples of {{ $labels.monitor }}, {{ $value | humanizePercentage }} arrived later than its"
+        " allowed_lateness permits, so they were not counted. Look for a producer that lags, a clock that is wrong, or"
+        " a source that runs ahead of the others.",
         fires=Case("one in five", series(250), labels, "20%", 2 * MINUTE),
         silent=Case("one in a thousand", series(1), labels),
         for_ms=5 * MINUTE,
@@ -319,9 +319,9 @@ def _source_down(watched: Watched | None, options: RuleOptions) -> Alert:
         f"{options.selector('kldrift_source_up')} == 0",
         "critical",
         "kldrift {{ $labels.instance }} cannot read {{ $labels.source }}",
-        "{{ $labels.source }} has not been readable for five minutes. kldrift tries again by itself; the label reason"
-        " of kldrift_source_errors_total and the log say what fails.",
-        fires=Case("it is", (("kldrift_source_up", labels, "0"),), labels),
+        "{{ $labels.source }} has been unreadable for five minutes. kldrift keeps retrying; the label reason of"
+        " kldrift_source_errors_total and the log say what fails.",
+        fires=Case("it is down", (("kldrift_source_up", labels, "0"),), labels),
         silent=Case("it is up", (("kldrift_source_up", labels, "1"),), labels),
         for_ms=5 * MINUTE,
         keep_firing_ms=2 * MINUTE,
@@ -339,9 +339,10 @@ def _lag(watched: Watched | None, options: RuleOptions) -> Alert:
         "KldriftLagHigh",
         " or ".join(waiting),
         "warning",
-        "kldrift {{ $labels.instance }} is behind on {{ $labels.source }}",
-        "{{ $value | humanize }} bytes or records of {{ $labels.source }} wait to be read, for ten minutes now: the"
-        " divergences describe the past. Is the processor busy, or does kldrift_queue_bytes stand at its limit?",
+        "kldrift {{ $labels.instance }} is far behind on {{ $labels.source }}",
+        "kldrift has been far behind on {{ $labels.source }} for ten minutes, so the divergences describe the past:"
+        " {{ $value | humanize }} bytes or records are waiting to be read. Check whether the CPU is saturated, or"
+        " kldrift_queue_bytes is at its limit.",
         fires=Case("far behind", ((f"kldrift_source_lag_{unit}", labels, "3e8"),), labels, "300M"),
         silent=Case("a little behind", ((f"kldrift_source_lag_{unit}", labels, "2e4"),), labels),
         for_ms=10 * MINUTE,

@@ -1,4 +1,4 @@
-"""Alerts as the YAML that Prometheus and promtool read; written by hand, so that it reads like the work of one."""
+"""Alerts as YAML for Prometheus and promtool; written without a library, so that people can read it too."""
 
 import re
 import textwrap
@@ -18,38 +18,38 @@ from kldrift.records.texts import duration_text
 
 WIDTH = 118
 
-# evaluations of a unit test; a window of weeks would otherwise take minutes
+# limit of evaluations of a unit test; with a window of weeks it would otherwise take minutes
 MAX_EVALUATIONS = 500
 
 _PLAIN_WORD = re.compile(r"(?!(?:y|n|yes|no|on|off|true|false|null)$)[A-Za-z][A-Za-z0-9_-]*", re.IGNORECASE)
 _PLAIN_EXPR = re.compile(r"[a-z](?:(?!: | #)[ -~])*[^ :]")
 _TEMPLATE = re.compile(r"\{\{.*?\}\}")
-_KEPT = "\0"  # stands for a space at which no line ends
+_KEPT = "\0"  # stands for a space where no line may break
 _DOLLAR_VALUE = re.compile(r"\{\{ \$value[^}]* \}\}")
 _WITH_LABEL = re.compile(r"\{\{ with \$labels\.(\w+) \}\}(.*?)\{\{ \. \}\}(.*?)\{\{ end \}\}")
 _LABEL = re.compile(r"\{\{ \$labels\.(\w+) \}\}")
 
 HEADER = """\
-When is a divergence drift? When its lower confidence bound, kldrift_kl_divergence_lower_nats, is above the tolerance of
-the configuration, kldrift_drift_threshold_nats. The bound is what remains of the divergence after chance: at each tick
-it lies above the true divergence about once in 10,000 (one minus the monitor's confidence, 99.99 % unless it is
-configured, shared by the windows of a feature). Chance includes overdispersion (samples that depend on one another),
-measured on the reference's 64 panes. The tolerance is what you accept of the true divergence, whatever n, the number of
-bins and the reference.
+When does a divergence count as drift? When its lower confidence bound, kldrift_kl_divergence_lower_nats, is above the
+tolerance in the configuration, kldrift_drift_threshold_nats. The bound is the part of the divergence that chance does
+not explain: at each tick, it exceeds the true divergence with a probability of about 1 in 10,000 (one minus the
+confidence of the monitor, 99.99 % by default, shared by the windows of a feature). Chance includes overdispersion
+(samples that depend on one another), measured on the 64 panes of the reference. The tolerance is how much true
+divergence you accept, whatever the number of samples, the number of bins and the reference.
 
-The bound is read as it is, not as max_over_time over some minutes: `for` and `keep_firing_for` do the holding, and with
-a maximum over five minutes one scrape above the tolerance would outlast `for: 1m` by itself. Left and right are matched
-by job and instance too, because Prometheus adds them. The bounds of a segment have the label segment; they are held
-against the tolerance of their feature, which has none, and raise alerts of their own."""
+The rules read the bound itself, not its max_over_time over some minutes, because `for` and `keep_firing_for` already
+prevent flapping. With a maximum over five minutes, a single scrape above the tolerance would outlast `for: 1m`. Both
+sides are also matched by job and instance, which Prometheus adds. The bounds of a segment have the label segment. They
+are compared with the tolerance of their feature, which has no such label, and raise alerts of their own."""
 
 
 def rules_text(groups: Sequence[Group], options: RuleOptions, title: str, notes: Sequence[str] = ()) -> str:
-    """A rules file.
+    """Write a rules file.
 
     Parameters
     ----------
     title : its first line, a comment
-    notes : what more there is to say, a line each
+    notes : further comments, one line each
     """
     lines = [*_comment(title), *(line for note in notes for line in _comment(f"  {note}"))]
     lines += ["#", *(f"# {line}".rstrip() for line in HEADER.splitlines()), "groups:"]
@@ -62,7 +62,7 @@ def rules_text(groups: Sequence[Group], options: RuleOptions, title: str, notes:
 
 
 def unit_tests_text(groups: Sequence[Group], options: RuleOptions, rules_name: str) -> str:
-    """A file for ``promtool test rules``: every alert of `rules_name`, beside it, fires once and is silent once."""
+    """Write a file for ``promtool test rules``: every alert of `rules_name` beside it fires once and is silent once."""
     alerts = [alert for group in groups for alert in group.alerts]
     longest_ms = max(max(alert.for_ms, case.holds_after_ms) for alert in alerts for case in (alert.fires, alert.silent))
     step_ms = max(MINUTE, -(-longest_ms // MAX_EVALUATIONS // MINUTE) * MINUTE)
@@ -81,7 +81,7 @@ def unit_tests_text(groups: Sequence[Group], options: RuleOptions, rules_name: s
 
 
 def yaml_text(text: str) -> str:
-    """Text between double quotes, as YAML and JSON of any version read it."""
+    """Write text between double quotes, as any version of YAML and JSON reads it."""
     return '"' + "".join(_escaped(char) for char in text) + '"'
 
 
@@ -99,7 +99,7 @@ def _comment(text: str, indent: int = 0) -> list[str]:
 
 
 def _rule(alert: Alert, options: RuleOptions) -> list[str]:
-    """One rule; an `expr` in several lines, or one that YAML could mistake, is a literal block."""
+    """Write a rule; an `expr` that has several lines or is not a plain YAML scalar becomes a literal block."""
     lines = [f"      - alert: {alert.name}"]
     if _PLAIN_EXPR.fullmatch(alert.expr):
         lines.append(f"        expr: {alert.expr}")
@@ -130,7 +130,7 @@ def _rule(alert: Alert, options: RuleOptions) -> list[str]:
 
 
 def _literal(text: str) -> str:
-    """A label's value where Prometheus would read a template."""
+    """Write the value of a label where Prometheus expects a template."""
     return text.replace("{{", '{{ "{{" }}')
 
 
@@ -151,7 +151,7 @@ def _up(length_ms: int, step_ms: int) -> int:
 
 
 def _test(alert: Alert, case: Case, at_ms: int, expected: tuple[dict[str, str], dict[str, str]] | None) -> list[str]:
-    """One test; the series begin at 0 and have a sample a minute, as Prometheus forgets what is older than five."""
+    """Write a test; series start at 0 with a sample each minute, as Prometheus ignores any older than five."""
     silent = "silent: " if expected is None else ""
     lines = [
         f"  - name: {yaml_text(f'{alert.name}, {silent}{case.title}')}",
@@ -181,7 +181,7 @@ def _test(alert: Alert, case: Case, at_ms: int, expected: tuple[dict[str, str], 
 
 
 def _expected(alert: Alert, at_seconds: int, options: RuleOptions) -> tuple[dict[str, str], dict[str, str]]:
-    """Labels and annotations of the alert that fires."""
+    """Return the labels and annotations of the alert that fires."""
     case = alert.fires
     labels = {name: printable(value) for name, value in case.labels.items()}
     value = case.value if isinstance(case.value, str) else case.value(at_seconds)
@@ -193,6 +193,6 @@ def _expected(alert: Alert, at_seconds: int, options: RuleOptions) -> tuple[dict
 
 
 def _expanded(template: str, labels: Mapping[str, str], value: str) -> str:
-    """What Prometheus makes of the few kinds of template that the texts have."""
+    """Expand the few kinds of templates in the texts as Prometheus does."""
     text = _WITH_LABEL.sub(lambda m: f"{m[2]}{labels[m[1]]}{m[3]}" if labels.get(m[1]) else "", template)
     return _LABEL.sub(lambda m: labels.get(m[1], ""), _DOLLAR_VALUE.sub(lambda _: value, text))
