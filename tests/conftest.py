@@ -2,11 +2,12 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import is_hypothesis_test, settings
 
 if TYPE_CHECKING:  # imported by the fixtures, as most tests need neither
     from playwright.sync_api import Browser
@@ -15,14 +16,21 @@ if TYPE_CHECKING:  # imported by the fixtures, as most tests need neither
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
-#: Folders of tests that wait for processes, brokers and disks.
-SLOW_FOLDERS = ("faults", "kafka", "e2e", "deploy")
+#: Folders of tests that wait for processes, brokers and disks, and the quick cuts of long measurements.
+SLOW_FOLDERS = ("faults", "kafka", "e2e", "deploy", "benchmarks", "evidence")
+#: Fixtures that are programs of others, and take seconds for each test.
+SLOW_FIXTURES = {"browser", "promtool"}
+#: One in so many examples of hypothesis is left with `--fast`.
+FEWER_EXAMPLES = 20
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add `--fast`."""
     parser.addoption(
-        "--fast", action="store_true", help=f"leave out {', '.join(SLOW_FOLDERS)}, the quick benchmarks and browsers"
+        "--fast",
+        action="store_true",
+        help=f"leave out {', '.join(SLOW_FOLDERS)}, tests marked slow and those with {' or '.join(SLOW_FIXTURES)};"
+        f" try one in {FEWER_EXAMPLES} examples of hypothesis",
     )
 
 
@@ -37,12 +45,26 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With `--fast`, leave out browsers; else begin with slow folders, so that workers side by side end together."""
-    if config.getoption("--fast"):
-        in_browser = [item for item in items if "browser" in getattr(item, "fixturenames", ())]
-        config.hook.pytest_deselected(items=in_browser)
-        items[:] = [item for item in items if item not in in_browser]
-    items.sort(key=lambda item: not is_slow(item.path))  # stable
+    """With `--fast`, leave out slow tests; else begin with slow folders, so that workers side by side end together."""
+    if not config.getoption("--fast"):
+        items.sort(key=lambda item: not is_slow(item.path))  # stable
+        return
+    left_out = [
+        item
+        for item in items
+        if item.get_closest_marker("slow") or SLOW_FIXTURES & set(getattr(item, "fixturenames", ()))
+    ]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in set(left_out)]
+    tried_less({item.function for item in items if isinstance(item, pytest.Function)})
+
+
+def tried_less(tests: set[Callable[..., None]]) -> None:
+    """Let tests of hypothesis try fewer examples, whatever number each asks for."""
+    for test in filter(is_hypothesis_test, tests):
+        asked = test._hypothesis_internal_use_settings  # there is no public way to what a test asked for
+        fewer = settings(asked, max_examples=max(1, asked.max_examples // FEWER_EXAMPLES))
+        test._hypothesis_internal_use_settings = fewer
 
 
 def absent(what: str) -> None:

@@ -239,12 +239,14 @@ def running(folder: Path) -> Iterator[Client]:
             assert process.wait(15) == 0
 
 
+@pytest.mark.slow
 def test_a_first_configuration_as_the_readme_prints_it(stream: Path) -> None:
     (stream / "kldrift.yaml").unlink()
     run(INIT, stream)
     assert "ok: 1 monitor, 3 features" in run(CHECK, stream)
 
 
+@pytest.mark.slow
 def test_ones_own_stream_and_the_client_as_the_documents_print_them(stream: Path) -> None:
     assert "ok: 1 monitor, 3 features" in run(CHECK, stream)
     with running(stream) as client:
@@ -257,6 +259,7 @@ def test_ones_own_stream_and_the_client_as_the_documents_print_them(stream: Path
         until(lambda: client.metric("kldrift_samples_received_total", source="http") == 201, 10, "the client's row")
 
 
+@pytest.mark.slow
 def test_the_commands_on_configurations(stream: Path) -> None:
     schema, build, show, compare = COMMANDS[CONFIG][1:5]
     assert '"properties"' in run(schema, stream)
@@ -266,6 +269,7 @@ def test_the_commands_on_configurations(stream: Path) -> None:
     assert "<html" in (stream / "report.html").read_text()
 
 
+@pytest.mark.slow
 def test_the_backtest(stream: Path) -> None:
     with (stream / "kldrift.yaml").open("a") as config:
         config.write("    timestamp: {field: ts, unit: s}\n")
@@ -273,6 +277,7 @@ def test_the_backtest(stream: Path) -> None:
     assert "<html" in (stream / "backtest.html").read_text()
 
 
+@pytest.mark.slow
 def test_what_prometheus_and_grafana_are_given(stream: Path) -> None:
     for command in COMMANDS[PROMETHEUS][:3]:
         assert (ROOT / re.findall(r"deploy/\S+", command)[0]).exists()
@@ -293,6 +298,7 @@ def test_what_prometheus_and_grafana_are_given(stream: Path) -> None:
     assert len(list((stream / "etc/prometheus/rules").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_help_of_every_command_in_the_readme_table() -> None:
     commands = re.findall(r"`kldrift ([a-z]+(?: build| show)?)[ `]", README.read_text())
     assert len(commands) > 12

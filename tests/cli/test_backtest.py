@@ -63,6 +63,7 @@ def folder(tmp_path: Path) -> Path:
 GIVEN = ("backtest", "-c", "kldrift.yaml", "live.parquet")
 
 
+@pytest.mark.slow
 def test_the_terminal_tells_of_alarms_and_proposes_tolerances(folder: Path) -> None:
     done = installed(*GIVEN, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.e2e.processes import kldrift
 
 CONFIG = """
@@ -14,6 +16,7 @@ monitors:
 """
 
 
+@pytest.mark.slow
 def test_bench_measures_every_stage_with_a_configuration_of_its_own(tmp_path: Path) -> None:
     (tmp_path / "kldrift.yaml").write_text(CONFIG)
     for arguments in ((), ("-c", str(tmp_path / "kldrift.yaml"))):

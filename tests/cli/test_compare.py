@@ -289,6 +289,7 @@ def folder(tmp_path: Path) -> Path:
     return written(tmp_path)
 
 
+@pytest.mark.slow
 def test_the_terminal_shows_a_table_and_a_verdict(folder: Path) -> None:
     done = installed("compare", "reference.parquet", "live.parquet", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")

@@ -61,6 +61,7 @@ def divergences(client: Client, n_features: int, window: str) -> dict[str, float
     return found()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["parquet", "csv", "ndjson"])
 def test_its_own_rows_pushed_back_are_no_drift(kind: str, tmp_path: Path) -> None:
     """A category or a level that live rows write in another way than the reference would show as a drift."""
@@ -81,6 +82,7 @@ def test_its_own_rows_pushed_back_are_no_drift(kind: str, tmp_path: Path) -> Non
         assert max(found.values()) < 1e-3, found
 
 
+@pytest.mark.slow
 def test_a_row_of_parquet_data_is_shown_as_a_post(tmp_path: Path) -> None:
     write(table(), tmp_path / "loans.parquet")
     done = kldrift("init", "loans.parquet", "-o", "new name.yaml", cwd=tmp_path)
@@ -93,6 +95,7 @@ def test_a_row_of_parquet_data_is_shown_as_a_post(tmp_path: Path) -> None:
         assert '"errors":[]' in posted.stdout
 
 
+@pytest.mark.slow
 def test_electricity_init_check_run_and_a_divergence(shared_data: Path, tmp_path: Path) -> None:
     data = str(shared_data / "electricity.csv.gz")
     done = installed("init", data, "--live", data, cwd=tmp_path)
@@ -120,6 +123,7 @@ def test_electricity_init_check_run_and_a_divergence(shared_data: Path, tmp_path
         assert client.metric("kldrift_samples_late_total", monitor="electricity") == 0
 
 
+@pytest.mark.slow
 def test_electricity_pushed_as_the_printed_command_says(shared_data: Path, tmp_path: Path) -> None:
     done = kldrift("init", str(shared_data / "electricity.csv.gz"), cwd=tmp_path)
     port = listening(tmp_path / "kldrift.yaml")
@@ -130,6 +134,7 @@ def test_electricity_pushed_as_the_printed_command_says(shared_data: Path, tmp_p
         assert len(divergences(client, 8, "1w")) == 8
 
 
+@pytest.mark.slow
 def test_employment_init_check_run_and_a_divergence(shared_data: Path, tmp_path: Path) -> None:
     data, live = (str(shared_data / f"employment_MA_{part}.parquet") for part in ("reference", "analysis"))
     done = kldrift("init", data, "--live", live, cwd=tmp_path)
@@ -179,10 +184,10 @@ def test_of_data_too_large_for_a_post_the_first_rows_are(
 
 def test_a_wide_table_is_written_within_what_a_scrape_carries(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    pl.DataFrame(rng.normal(size=(80, 10_000)).astype(np.float32)).write_parquet(tmp_path / "wide.parquet")
+    pl.DataFrame(rng.normal(size=(80, 3_000)).astype(np.float32)).write_parquet(tmp_path / "wide.parquet")
     done = kldrift("init", "wide.parquet", cwd=tmp_path)
     assert done.returncode == 0
-    assert "note: the first 2,777 of 10,000 features are watched: a scrape carries 50,000 series" in done.stderr
+    assert "note: the first 2,777 of 3,000 features are watched: a scrape carries 50,000 series" in done.stderr
     (monitor,) = load_config(tmp_path / "kldrift.yaml").monitors
     assert len(monitor.features) == 2777
     assert len(monitor.windows) == 1
@@ -274,6 +279,7 @@ def test_what_cannot_be_done_is_said_and_changes_nothing(
     assert load_config(tmp_path / "there.yaml").monitors
 
 
+@pytest.mark.slow
 def test_a_command_that_fails_shows_its_words_only(tmp_path: Path) -> None:
     (tmp_path / "empty.csv").touch()
     done = installed("init", "empty.csv", cwd=tmp_path)
@@ -293,6 +299,7 @@ def test_a_folder_that_cannot_be_written_to_is_said(tmp_path: Path) -> None:
     assert f"{output}: expected to write the configuration, got" in done.stderr
 
 
+@pytest.mark.slow
 def test_paths_are_relative_to_the_file_and_read_as_they_are(tmp_path: Path) -> None:
     folder = tmp_path / "a ${B} #[1]"
     (folder / "conf").mkdir(parents=True)

@@ -31,6 +31,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
     done = installed(
         "reference", "build", "loans.csv", "-c", "kldrift.yaml", "-m", "loans", "-o", "loans.json", cwd=folder
@@ -74,6 +75,7 @@ def test_what_cannot_be_done_is_said_and_exits_2(arguments: tuple[str, ...], wor
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_monitor_whose_reference_is_not_there_does_not_start(folder: Path) -> None:
     for command in (("check",), ("run",), ("run", "--once")):
         done = installed(*command, "-c", "kldrift.yaml", cwd=folder)
@@ -82,6 +84,7 @@ def test_a_monitor_whose_reference_is_not_there_does_not_start(folder: Path) -> 
         assert "loans.json" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_vector_is_built_and_used_and_what_is_no_data_left_out(tmp_path: Path) -> None:
     rng = np.random.default_rng(1)
     pl.DataFrame({"z": rng.normal(size=(2_000, 3)).tolist(), "x": rng.normal(size=2_000)}).write_ndjson(

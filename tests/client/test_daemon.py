@@ -21,6 +21,8 @@ from tests.e2e import processes
 from tests.e2e.processes import daemon, free_port, until
 from tests.web.certificates import Authority
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """\
 server:
   listen: "127.0.0.1:{port}"

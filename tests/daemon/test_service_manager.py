@@ -239,6 +239,7 @@ def test_a_long_tick_is_not_taken_for_a_hang(manager: Manager, warnings: list[st
 # --- the daemon as a process ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_daemon_tells_of_its_life(manager: Manager, config: Path, tmp_path: Path) -> None:
     with started([KLDRIFT, "run", "-c", str(config)], manager, {}, tmp_path / "log") as running:
         assert manager.next()["STATUS"].startswith("starting: kernels and references")
@@ -264,6 +265,7 @@ def test_the_daemon_tells_of_its_life(manager: Manager, config: Path, tmp_path: 
     assert not any("WATCHDOG" in message for message in manager.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manager", ["path"], indirect=True)
 def test_a_daemon_without_its_reference_is_never_ready(manager: Manager, config: Path, tmp_path: Path) -> None:
     config.write_text(config.read_text().replace("{counts: {heads: 500, tails: 500}}", "{data: gone.parquet}"))
@@ -273,6 +275,7 @@ def test_a_daemon_without_its_reference_is_never_ready(manager: Manager, config:
     assert not any("READY" in message for message in manager.said)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manager", ["abstract"], indirect=True)
 def test_the_pings_of_a_daemon_end_when_its_engine_hangs(manager: Manager, config: Path, tmp_path: Path) -> None:
     hang, script = tmp_path / "hang", tmp_path / "hangs.py"
@@ -288,6 +291,7 @@ def test_the_pings_of_a_daemon_end_when_its_engine_hangs(manager: Manager, confi
         assert running.poll() is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("manager", ["path"], indirect=True)
 def test_the_pings_of_a_stopped_process_end(manager: Manager, config: Path, tmp_path: Path) -> None:
     command = [KLDRIFT, "run", "-c", str(config)]

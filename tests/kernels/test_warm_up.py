@@ -84,6 +84,7 @@ def test_nothing_compiles_after_the_warm_up():
     assert compilation.compiled_signatures() == before
 
 
+@pytest.mark.slow
 def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     first = in_new_process(tmp_path)
     assert Path(first["directory"]).parent == tmp_path
@@ -91,6 +92,7 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path):
     assert in_new_process(tmp_path)["hits"] == 1
 
 
+@pytest.mark.slow
 def test_a_damaged_cache_is_compiled_anew(tmp_path):
     in_new_process(tmp_path)
     for file in tmp_path.rglob("*.nb?"):
@@ -98,6 +100,7 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path):
     assert in_new_process(tmp_path)["hits"] == 0
 
 
+@pytest.mark.slow
 def test_no_writable_place_costs_only_the_cache(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
@@ -106,5 +109,6 @@ def test_no_writable_place_costs_only_the_cache(tmp_path):
     assert result["hits"] == 0
 
 
+@pytest.mark.slow
 def test_a_cache_that_vanishes_before_it_is_written_is_no_failure(tmp_path):
     assert in_new_process(tmp_path, "vanish")["hits"] == 0
