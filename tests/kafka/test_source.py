@@ -164,7 +164,7 @@ def test_while_nobody_takes_chunks_it_stays_in_the_group_and_loses_nothing(kafka
             until(lambda: len(reader.assigned) == PARTITIONS // 2)
             other_counts = other.counts
         gate.set()
-        until(lambda: (reader.counts | other_counts).total() >= N)
+        until(lambda: (reader.counts.copy() | other_counts).total() >= N)  # a copy, as the reader counts on
     assert reader.errors == []
     assert set(reader.counts) | set(other_counts) == set(range(N))
     assert max(reader.counts.values()) == 1
