@@ -16,6 +16,7 @@ import pytest
 from kldrift.config.load import load_config, parse_config
 from kldrift.export.drift_families import DRIFT_FAMILIES
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.formats import FORMATS, Transport
 from kldrift.records.snapshots import DriftSnapshot
 from tests import metrics_table, pictures
 from tests.conftest import ROOT
@@ -149,6 +150,18 @@ def anchors(path: Path) -> set[str]:
 def test_pictures_are_there_and_small(path: Path) -> None:
     assert 1000 < path.stat().st_size < MOST_PICTURE_BYTES
     assert any(name_of(path).removeprefix("deploy/") in document.read_text() for document in DOCUMENTS)
+
+
+@pytest.mark.parametrize(
+    ("transport", "row"),
+    [("http", "| HTTP"), ("file", "| `type: file`"), ("stdin", "| `type: stdin`"), ("kafka", "| `type: kafka`")],
+)
+def test_the_table_of_formats_is_that_of_the_code(transport: Transport, row: str) -> None:
+    [line] = [line for line in CONFIG.read_text().splitlines() if line.startswith(row)]
+    formats = line.split("|")[2]
+    for name, info in FORMATS.items():
+        shown = info.media_types[0] if transport == "http" and info.media_types else name
+        assert (f"`{shown}`" in formats) == (transport in info.transports), name
 
 
 def test_the_tables_of_metrics_are_those_of_the_families() -> None:
