@@ -8,6 +8,7 @@ from kldrift.export.drift_families import DRIFT_FAMILIES, DriftFamily, Per
 from kldrift.export.drift_metrics import _LAST_EVALUATION
 from kldrift.export.self_metrics import _VALUES_INVALID, SelfMetrics
 from kldrift.records.divergences import DIVERGENCES, KL
+from kldrift.records.kinds import KINDS
 from tests.conftest import ROOT
 
 DOCUMENT = ROOT / "deploy" / "metrics.md"
@@ -38,7 +39,8 @@ def condition_of(family: DriftFamily) -> str:
         return "features with `per_dimension`"
     if family.divergence not in (None, DIVERGENCES[KL]):
         return f"`divergences: [{family.divergence}]`"
-    return f"{family.kind} features" if family.kind else ""
+    kinds = [kind for kind, traits in KINDS.items() if family.outside and traits.outside == family.outside]
+    return f"{' and '.join(kinds)} features" if kinds else ""
 
 
 def drift_table() -> str:

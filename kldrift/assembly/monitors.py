@@ -9,7 +9,7 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segmentation, segment_references
 from kldrift.errors import ReferenceProblem
-from kldrift.records.kinds import KINDS
+from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceData, ReferenceFile, ReferencePrevious
 from kldrift.records.texts import duration_text
@@ -52,7 +52,7 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
     for feature in spec.features:
         given = feature.reference or spec.reference
         origin = given.bins if isinstance(given, ReferencePrevious) else given
-        if isinstance(origin, ReferenceData | ReferenceFile) and not KINDS[feature.kind].always_against:
+        if isinstance(origin, ReferenceData | ReferenceFile) and feature.kind in WITH_REFERENCE:
             by_origin.setdefault(origin, []).append(feature)
             continue
         try:
@@ -74,7 +74,7 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
         raise ReferenceProblem("\n".join(problems))
     for feature in spec.features:
         given = feature.reference or spec.reference
-        if isinstance(given, ReferencePrevious) and not KINDS[feature.kind].always_against:
+        if isinstance(given, ReferencePrevious) and feature.kind in WITH_REFERENCE:
             source = f"the same window {duration_text(given.offset_ms)} earlier, bins from {found[feature.name].source}"
             found[feature.name] = replace(found[feature.name], offset_ms=given.offset_ms, source=source, created_ms=0)
     references = tuple(found[feature.name] for feature in spec.features)

@@ -12,7 +12,7 @@ from kldrift.drift.references.given import fixed_reference, inline_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records.kinds import KINDS
+from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import (
     FeatureSpec,
@@ -40,7 +40,7 @@ def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_
     ReferenceProblem
         no reference is configured, or it could not be loaded
     """
-    if KINDS[feature.kind].always_against:
+    if feature.kind not in WITH_REFERENCE:
         return fixed_reference(feature, created_ms)
     if isinstance(given, ReferenceInline):
         return inline_reference(feature.name, given, created_ms)

@@ -13,6 +13,7 @@ from kldrift.cli.tables import console
 from kldrift.config.load import load_config
 from kldrift.daemon.entry import check_entry
 from kldrift.drift.counting.windows import SLICES, pane_ms, ring_slices
+from kldrift.drift.kinds import SHAPES
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
 from kldrift.export.drift_metrics import MAX_SERIES, count_series
@@ -91,11 +92,9 @@ def n_bytes(monitor: Monitor) -> int:
 
 
 def _n_moments(feature: FeatureSpec) -> int:
-    """Numbers that are kept of a vector; of a posterior they are the KL of each dimension and of all together."""
-    if not feature.dimensions:
-        return 0
-    d = feature.dimensions + (feature.kind == "posterior")
-    return 1 + d + (d * d if feature.covariance == "full" else d)
+    """Return how many numbers are kept of the moments of a feature, 0 if it is judged by its counts."""
+    moments = SHAPES[feature.kind].preliminary(feature).moments
+    return 0 if moments is None else 1 + moments.size + moments.size ** (2 if moments.full else 1)
 
 
 def _history_ms(spec: MonitorSpec) -> int:

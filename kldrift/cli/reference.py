@@ -16,6 +16,7 @@ from kldrift.drift.references.reference import FeatureReference
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.compilation import warm_up
+from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.specs import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 
 #: Features read at a time: the bar moves, and a wide file is never in memory whole.
@@ -66,7 +67,7 @@ def _is_counted(feature: FeatureSpec) -> bool:
     given = feature.reference
     if isinstance(given, ReferencePrevious):
         return given.bins is not None
-    return feature.kind != "posterior" and not isinstance(given, ReferenceInline | ReferenceFamily | ReferenceLearn)
+    return feature.kind in WITH_REFERENCE and not isinstance(given, ReferenceInline | ReferenceFamily | ReferenceLearn)
 
 
 def show_command(path: Path, feature: str | None) -> None:

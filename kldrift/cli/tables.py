@@ -76,8 +76,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     for window, feature in order.tolist():
         word = series_state(monitor, window, feature)
         values = [monitor.divergences[window, feature, DIVERGENCES.index(name)] for name in monitor.exported]
-        kind = monitor.features[feature].kind
-        outside = {"numeric": monitor.out_of_range_ratio, "categorical": monitor.unseen_ratio}.get(kind)
+        outside = monitor.outside_ratio(window, feature)
         cells = (
             monitor.features[feature].name,
             monitor.windows[window],
@@ -87,7 +86,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
             _nats(monitor.upper[window, feature]),
             _nats(monitor.noise_floor[window, feature]),
             _share(monitor.missing_ratio[window, feature]),
-            "" if outside is None else _share(outside[window, feature]),
+            "" if outside is None else _share(outside),
             word,
         )
         for heading, cell in zip(columns, cells, strict=True):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kldrift.config.document import Path, Problem
+from kldrift.records import kinds
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,7 @@ BIN_METHODS = (
 )
 
 #: Chosen by the key `kind`.
-KINDS = (
-    Choice("numeric", (), ("bins", "reference")),
-    Choice("categorical", (), ("max_categories", "reference")),
-    Choice("vector", ("dimensions",), ("covariance", "per_dimension", "reference")),
-    Choice("posterior", ("dimensions",), ("per_dimension",)),
-)
+KINDS = tuple(Choice(kind, traits.required, traits.optional) for kind, traits in kinds.KINDS.items())
 
 #: Chosen by the key of the same name; with `previous`, the other key says where the bins come from.
 MONITOR_REFERENCES = (
@@ -61,13 +57,6 @@ FAMILIES = (
     Choice("categorical", ("probabilities",)),
 )
 FITTED_FAMILIES = tuple(Choice(family.name, ("fit",)) for family in FAMILIES)
-
-#: The families that suit each kind of feature.
-FAMILIES_OF: Mapping[str, tuple[str, ...]] = {
-    "numeric": tuple(family.name for family in FAMILIES if family.name != "categorical"),
-    "categorical": ("bernoulli", "categorical"),
-    "vector": ("normal",),
-}
 
 #: Chosen by the key `distribution`.
 DISTRIBUTIONS = (

@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from math import isfinite
 from typing import Any
 
-from kldrift.config.choices import FAMILIES, FAMILIES_OF, FEATURE_REFERENCES, MONITOR_REFERENCES, Choice, chosen
+from kldrift.config.choices import FAMILIES, FEATURE_REFERENCES, MONITOR_REFERENCES, Choice, chosen
 from kldrift.config.document import Path, Problem, is_number, mapping, sequence
 from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
+from kldrift.records.kinds import KINDS, KindTraits
 from kldrift.records.texts import duration_text
 
 #: Limits the offset of a `previous` reference: this many slices of counts are kept.
@@ -33,9 +34,11 @@ def monitor_reference(path: Path, monitor: dict[str, Any]) -> Iterable[Problem]:
 def feature_reference(path: Path, feature: dict[str, Any], monitor: dict[str, Any]) -> Iterable[Problem]:
     """Check the reference of a feature, its own or its monitor's."""
     kind, place = feature.get("kind"), (*path, "reference")
-    if kind == "posterior":
+    traits = _traits(kind)
+    if traits is not None and traits.always_against:
         if "reference" in feature:
-            yield Problem(place, "no reference for a posterior, which is compared with N(0, I)", "remove the key")
+            expected = f"no reference for a {kind}, which is compared with {traits.always_against}"
+            yield Problem(place, expected, "remove the key")
         return
     if "reference" in feature:
         reference = mapping(feature["reference"])
@@ -49,6 +52,11 @@ def feature_reference(path: Path, feature: dict[str, Any], monitor: dict[str, An
     elif kind == "vector" and "previous" in mapping(monitor["reference"]):
         expected = "a reference of its own, because previous, the monitor's, does not support vectors in this version"
         yield Problem(place, expected, f"give the feature one of its own: {_listed(_FOR_VECTORS, 'or')}: normal")
+
+
+def _traits(kind: Any) -> KindTraits | None:
+    """Return the traits of a kind; None if there is no such kind."""
+    return KINDS.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]  # any text may be there
 
 
 def bin_method(bins: dict[str, Any]) -> Any:
@@ -96,8 +104,9 @@ def _family(path: Path, reference: dict[str, Any], kind: Any) -> Iterable[Proble
     family = chosen(FAMILIES, reference["family"])
     if family is None:
         return
-    suitable = FAMILIES_OF.get(kind) if isinstance(kind, str) else None
-    if suitable is not None and family.name not in suitable:
+    traits = _traits(kind)
+    suitable = () if traits is None else traits.families
+    if suitable and family.name not in suitable:
         remedy = "use one of these families" if len(suitable) > 1 else "use it"
         yield Problem((*path, "family"), f"{_listed(suitable, 'or')} for a {kind} feature", remedy)
     elif "fit" in reference:

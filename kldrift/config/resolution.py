@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 
+from kldrift.config.choices import KINDS
 from kldrift.config.records import Address, Config, key_of
 from kldrift.config.values import size_text
 from kldrift.records.texts import duration_text
@@ -14,14 +15,9 @@ from kldrift.records.texts import duration_text
 #: With a thousand features, the C dumper takes a tenth of the time; not every build of PyYAML has it.
 _Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
-#: Fields that only some kinds of feature use.
-_ONLY_OF = {
-    "bins": ("numeric",),
-    "max_categories": ("categorical",),
-    "dimensions": ("vector", "posterior"),
-    "covariance": ("vector",),
-    "per_dimension": ("vector", "posterior"),
-}
+#: Keys that go with features of some kinds only, by kind.
+_KEYS_OF = {choice.name: {*choice.required, *choice.optional} for choice in KINDS}
+_OF_SOME_KINDS = set().union(*_KEYS_OF.values())
 
 
 def resolved(config: Config) -> str:
@@ -37,7 +33,8 @@ def resolved(config: Config) -> str:
 
 
 def _of_kind(feature: dict[str, Any]) -> dict[str, Any]:
-    return {name: each for name, each in feature.items() if feature["kind"] in _ONLY_OF.get(name, (feature["kind"],))}
+    others = _OF_SOME_KINDS - _KEYS_OF[feature["kind"]]
+    return {name: each for name, each in feature.items() if name not in others}
 
 
 def _plain(value: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from kldrift.export.exposition import Family
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES, Divergence
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import KINDS, Kind, Outside
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -82,7 +82,7 @@ class DriftFamily:
         for `dimension` (by feature, window and dimension), (W,) for `mix`, (1,) for `monitor`; NaN where a series has
         no value
     rank : families with the lowest rank are dropped first when there are too many series; None: never dropped
-    kind : only features of this kind have it
+    outside : only features whose values can lie outside their cells in this way have it
     divergence : only monitors that export it have it
     """
 
@@ -90,7 +90,7 @@ class DriftFamily:
     per: Per
     values: Callable[[MonitorSnapshot], FloatArray | IntArray]
     rank: int | None = None
-    kind: Kind | None = None
+    outside: Outside | None = None
     divergence: str | None = None
     scope: Scope = "rows"
 
@@ -102,7 +102,7 @@ class DriftFamily:
         """Return the number of series of a monitor without its segments."""
         if not self.applies(shape.exported, shape.segmented):
             return 0
-        n_features = shape.n_features if self.kind is None else shape.kinds.get(self.kind, 0)
+        n_features = sum(n for kind, n in shape.kinds.items() if self.outside in (None, KINDS[kind].outside))
         return {
             "window": n_features * shape.n_windows,
             "severity": n_features * 2,
@@ -231,14 +231,14 @@ DRIFT_FAMILIES = (
         "window",
         lambda m: m.unseen_ratio,
         14,
-        kind="categorical",
+        outside="unseen_ratio",
     ),
     DriftFamily(
         _gauge("kldrift_out_of_range_ratio", "Share of values in the window below or above all bins."),
         "window",
         lambda m: m.out_of_range_ratio,
         13,
-        kind="numeric",
+        outside="out_of_range_ratio",
     ),
     DriftFamily(
         Family(

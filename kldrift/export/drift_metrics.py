@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from kldrift.export.drift_families import DRIFT_FAMILIES, DriftFamily, Per, SeriesShape, is_segmented
 from kldrift.export.exposition import Family, label_set, sample_lines, value_labels, value_texts
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import KINDS, Outside
 from kldrift.records.snapshots import DriftSnapshot, FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -192,10 +192,10 @@ class _MonitorText:
         self._n_features = n_features
         self.labels = _Labels(monitor, n_features)
         self._row_labels = _RowLabels(self.labels, {})
-        kinds = [feature.kind for feature in monitor.features[:n_features]]
-        self._other_kind: dict[Kind, npt.NDArray[np.bool_]] = {
-            kind: np.tile(np.array([k != kind for k in kinds], dtype=np.bool_), len(monitor.windows))
-            for kind in {f.kind for f in DRIFT_FAMILIES if f.kind is not None}
+        outside = [KINDS[feature.kind].outside for feature in monitor.features[:n_features]]
+        self._other_kind: dict[Outside, npt.NDArray[np.bool_]] = {
+            own: np.tile(np.array([other != own for other in outside], dtype=np.bool_), len(monitor.windows))
+            for own in {f.outside for f in DRIFT_FAMILIES if f.outside is not None}
         }
         self._constant: dict[str, tuple[bytes, int]] = {}
 
@@ -242,8 +242,8 @@ class _MonitorText:
     ) -> tuple[bytes, int]:
         values = np.concatenate([self._kept(drift_family, snapshot) for snapshot in snapshots])
         absent = np.isnan(values)
-        if drift_family.kind is not None:
-            absent |= np.tile(self._other_kind[drift_family.kind], len(snapshots))
+        if drift_family.outside is not None:
+            absent |= np.tile(self._other_kind[drift_family.outside], len(snapshots))
         if absent.any():
             present = ~absent
             labels = list(compress(labels, present.tolist()))

@@ -17,6 +17,7 @@ from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem, SourceError
 from kldrift.kernels.compilation import thread_count, warm_up
 from kldrift.records.formats import FORMATS
+from kldrift.records.kinds import KINDS
 from kldrift.records.samples import MAX_CHUNK_NUMBERS, BatchSchema, Decoded, RowRange
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
@@ -130,8 +131,8 @@ def _pick_given(
     for feature in given.features:
         missing = [which for which, columns in (("reference", reference), ("live data", live))
                    if feature.name not in columns]  # fmt: skip
-        if feature.kind == "posterior":
-            left_out[feature.name] = "a posterior is compared with N(0, I), not with a file"
+        if against := KINDS[feature.kind].always_against:
+            left_out[feature.name] = f"a {feature.kind} is compared with {against}, not with a file"
         elif missing:
             left_out[feature.name] = f"not in the {' nor in the '.join(missing)}"
         else:

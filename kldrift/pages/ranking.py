@@ -81,7 +81,7 @@ def _largest(lower: FloatArray, kl: FloatArray) -> IntArray:
 
 def _row(monitor: MonitorSnapshot, f: int, w: int, word: State, since: Mapping[str, Mapping[int, int]]) -> FeatureRow:
     info = monitor.features[f]
-    outside = {"numeric": monitor.out_of_range_ratio, "categorical": monitor.unseen_ratio}.get(info.kind)
+    outside = monitor.outside_ratio(w, f)
     since_ms = since.get(info.name, {}).get(_WARNING) if word in ("warning", "critical") else None
     return FeatureRow(
         f,
@@ -94,7 +94,7 @@ def _row(monitor: MonitorSnapshot, f: int, w: int, word: State, since: Mapping[s
         float(monitor.lower[w, f]),
         float(monitor.upper[w, f]),
         float(monitor.missing_ratio[w, f]),
-        float("nan") if outside is None else float(outside[w, f]),
+        float("nan") if outside is None else outside,
         info.warning,
         info.problem,
         since_ms,

@@ -5,6 +5,7 @@ import numpy as np
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.states import series_state
 from kldrift.pages.charts.drawing import number, numbers
+from kldrift.records.kinds import KINDS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.types import IntArray
 
@@ -119,14 +120,14 @@ def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
 def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:
     """Count the samples behind a verdict: missing values are a cell like any other, missing vectors are not."""
     counts: IntArray = monitor.counts[w, monitor.offsets[f] : monitor.offsets[f + 1]]
-    return int(counts.sum() if monitor.features[f].kind in ("numeric", "categorical") else counts[:-1].sum())
+    return int(counts.sum() if KINDS[monitor.features[f].kind].histogram else counts[:-1].sum())
 
 
 def explanation_of(monitor: MonitorSnapshot, f: int, w: int) -> Explanation | None:
     """Explain a series by its cells; None for vectors, empty windows, and windows with nothing to compare with."""
     kind = monitor.features[f].kind
     compared = monitor.samples[w, f] > 0 and not np.isnan(monitor.divergences[w, f]).all()
-    if kind not in ("numeric", "categorical") or not compared:
+    if not KINDS[kind].histogram or not compared:
         return None
     own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
     return explain(monitor.counts[w, own_cells], monitor.reference_probabilities[w, own_cells], kind)

@@ -8,6 +8,9 @@ from kldrift.records.types import Family
 
 Kind = Literal["numeric", "categorical", "vector", "posterior"]
 
+#: Field of a `MonitorSnapshot` with the share of values that lie outside the cells.
+Outside = Literal["out_of_range_ratio", "unseen_ratio"]
+
 
 @dataclass(frozen=True, slots=True)
 class KindTraits:
@@ -16,13 +19,16 @@ class KindTraits:
     Parameters
     ----------
     histogram : its cells are a histogram of its values; otherwise they only tell present from missing
-    outside : field of a snapshot with the share of values that lie outside the cells; None where there is none
+    required, optional : configuration keys of such a feature, besides those that go with every kind
+    outside : how values can lie outside the cells; None where they cannot
     families : parametric families of which its reference may be a member
     always_against : the distribution it is always compared with; empty where the configuration gives a reference
     """
 
     histogram: bool
-    outside: Literal["out_of_range_ratio", "unseen_ratio"] | None = None
+    required: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    outside: Outside | None = None
     families: tuple[Family, ...] = ()
     always_against: str = ""
 
@@ -30,12 +36,28 @@ class KindTraits:
 KINDS: Mapping[Kind, KindTraits] = {
     "numeric": KindTraits(
         histogram=True,
+        optional=("bins", "reference"),
         outside="out_of_range_ratio",
         families=tuple(family for family in get_args(Family) if family != "categorical"),
     ),
-    "categorical": KindTraits(histogram=True, outside="unseen_ratio", families=("bernoulli", "categorical")),
-    "vector": KindTraits(histogram=False, families=("normal",)),
-    "posterior": KindTraits(histogram=False, always_against="N(0, I)"),
+    "categorical": KindTraits(
+        histogram=True,
+        optional=("max_categories", "reference"),
+        outside="unseen_ratio",
+        families=("bernoulli", "categorical"),
+    ),
+    "vector": KindTraits(
+        histogram=False,
+        required=("dimensions",),
+        optional=("covariance", "per_dimension", "reference"),
+        families=("normal",),
+    ),
+    "posterior": KindTraits(
+        histogram=False,
+        required=("dimensions",),
+        optional=("per_dimension",),
+        always_against="N(0, I)",
+    ),
 }
 
 #: Kinds whose reference the configuration gives.

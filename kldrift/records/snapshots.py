@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import KINDS, Kind
 from kldrift.records.specs import CONFIDENCE
 from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray
 
@@ -129,6 +129,14 @@ class MonitorSnapshot:
     segment_mix: FloatArray = field(default_factory=lambda: np.empty(0))
     within_segments: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     per_dimension: Mapping[int, FloatArray] = field(default_factory=dict)
+
+    def outside_ratio(self, w: int, f: int) -> float | None:
+        """Share of a feature's values in a window that lie outside its cells; None where its kind has no such values.
+
+        Out of range for numbers, unseen for categories.
+        """
+        name = KINDS[self.features[f].kind].outside
+        return None if name is None else float(getattr(self, name)[w, f])
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kldrift.export.exposition import printable
+from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.sources import SourceConfig
 from kldrift.records.specs import MonitorSpec, ReferenceFamily, ReferenceInline, ReferencePrevious
 
@@ -156,7 +157,7 @@ def humanized_duration(seconds: int) -> str:
 
 def ages(monitor: MonitorSpec) -> bool:
     """Whether a reference of the monitor was taken from data at some time, so that it can become outdated."""
-    given = [feature.reference or monitor.reference for feature in monitor.features if feature.kind != "posterior"]
+    given = [feature.reference or monitor.reference for feature in monitor.features if feature.kind in WITH_REFERENCE]
     return any(
         not isinstance(reference, ReferenceInline | ReferencePrevious)
         and not (isinstance(reference, ReferenceFamily) and reference.fit is None)

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from kldrift.provisioning.alerts import Watched
 from kldrift.records.divergences import KNOWN_DIVERGENCES, Divergence
+from kldrift.records.kinds import KINDS
 
 PanelKind = Literal["timeseries", "stat", "table", "status-history"]
 
@@ -128,13 +129,13 @@ def fulfilled(watched: Watched | None) -> frozenset[Need] | None:
     if watched is None:
         return None
     monitors = watched.monitors
-    kinds = {feature.kind for monitor in monitors for feature in monitor.features}
+    outside = {KINDS[feature.kind].outside for monitor in monitors for feature in monitor.features}
     lags = {source.lag_unit for source in watched.sources}
     exported = {divergence for monitor in monitors for divergence in monitor.divergences}
     traits: dict[Trait, bool] = {
         "segments": any(monitor.segments for monitor in monitors),
-        "numeric": "numeric" in kinds,
-        "categorical": "categorical" in kinds,
+        "numeric": "out_of_range_ratio" in outside,
+        "categorical": "unseen_ratio" in outside,
         "dimensions": any(feature.per_dimension for monitor in monitors for feature in monitor.features),
         "sources": bool(watched.sources),
         "lag_bytes": "bytes" in lags,
