@@ -1,7 +1,7 @@
-"""Where the bins of a feature lie.
+"""Where the bins of a feature lie (README, section 2).
 
-Edges are float64, strictly increasing; bin i is [e_i, e_{i+1}), the last one [e_i, e_{i+1}]. Whatever lies outside
-goes to *underflow* or *overflow* (which is all that ±Inf can do when the outer edges are infinite), NaN to *missing*.
+Edges are float64 and strictly increasing; bin i is [e_i, e_{i+1}), the last one [e_i, e_{i+1}]. Values outside count as
+*underflow* or *overflow*, as ±Inf always does when the outer edges are infinite; NaN counts as *missing*.
 """
 
 import itertools
@@ -12,13 +12,14 @@ from kldrift.errors import ReferenceProblem
 from kldrift.records.specs import Bins
 from kldrift.records.types import FloatArray
 
-#: Ten equal masses with finer tails: a 2 % outlier population shows after some 3,000 samples, with plain deciles never.
+#: Deciles with finer tails: a population of 2 % outliers shows after some 3,000 samples; with plain deciles, never.
 QUANTILES = (0.002, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.998)
 
-#: A tail bin needs so many reference values, else its quantile is dropped; a category so many to have its own cell.
+#: Minimum number of reference values in a tail bin (with fewer, its quantile is dropped) and for a category to have a
+#: cell of its own.
 MIN_CELL_COUNT = 10
 
-#: Cells behind the bins of a numeric feature and behind the categories of a categorical one.
+#: Cells that follow the bins of a numeric feature and the categories of a categorical one.
 NUMERIC_FLOW = ("underflow", "overflow", "missing")
 CATEGORICAL_FLOW = ("other", "unseen", "missing")
 
@@ -26,12 +27,12 @@ MAX_DISCRETE_VALUES = 1024
 
 
 def numeric_edges(bins: Bins, values: FloatArray) -> FloatArray:
-    """Edges for a numeric feature, from its reference values where the method needs them.
+    """Return the edges of a numeric feature, from its reference values where the method needs them.
 
     Parameters
     ----------
     bins : the method and its parameters
-    values : (n,) float64, any order; NaN and ±Inf are ignored
+    values : (n,) float64 in any order; NaN and ±Inf are ignored
 
     Returns
     -------
@@ -69,11 +70,10 @@ def numeric_edges(bins: Bins, values: FloatArray) -> FloatArray:
 def quantile_edges(
     finite: FloatArray, probabilities: tuple[float, ...], value_range: tuple[float, float] | None = None
 ) -> FloatArray:
-    """Edges at quantiles of the reference, open at both ends unless a range is declared.
+    """Return edges at quantiles of the reference, open at both ends unless a range is declared.
 
     A value so frequent that several quantiles fall on it gets a bin of its own, ``[v, nextafter(v))``, so that constant
-    and heavily tied features keep their point mass. A tail quantile that would leave fewer than ten values outside is
-    dropped.
+    and heavily tied features keep their point mass. Tail quantiles with fewer than ten values outside are dropped.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ def quantile_edges(
 
 
 def discrete_edges(finite: FloatArray) -> FloatArray:
-    """Every distinct value in a bin of its own, and a bin for each gap between them.
+    """Return edges that give every distinct value, and every gap between values, a bin of its own.
 
     Integers get [v - 1/2, v + 1/2); other values the point bin [v, nextafter(v)).
     """
@@ -129,12 +129,12 @@ def _spaced(bins: Bins, low: float, high: float) -> FloatArray:
         return np.array([low, np.nextafter(low, np.inf)])
     edges = np.geomspace(low, high, count + 1) if bins.method == "logarithmic" else np.linspace(low, high, count + 1)
     edges[0], edges[-1] = low, high
-    # neighbours closer than the spacing of floats fall together
+    # edges closer together than floats can be are equal
     return np.unique(edges)
 
 
 def numeric_cells(edges: FloatArray) -> tuple[str, ...]:
-    """Names of the cells of a numeric feature: its bins, underflow, overflow, missing."""
+    """Return the names of the cells of a numeric feature: its bins, underflow, overflow, missing."""
     ends = [f"{edge:.6g}" for edge in edges]
     names = [f"[{a}, {b})" for a, b in itertools.pairwise(ends)]
     for i in np.flatnonzero(edges[1:] == np.nextafter(edges[:-1], np.inf)):
@@ -143,5 +143,5 @@ def numeric_cells(edges: FloatArray) -> tuple[str, ...]:
 
 
 def categorical_cells(categories: tuple[str, ...]) -> tuple[str, ...]:
-    """Names of the cells of a categorical feature: its categories, other, unseen, missing."""
+    """Return the names of the cells of a categorical feature: its categories, other, unseen, missing."""
     return (*categories, *CATEGORICAL_FLOW)

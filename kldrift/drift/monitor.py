@@ -24,7 +24,7 @@ from kldrift.records.snapshots import AddResult, FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import IntArray
 
-#: A clock may be so far ahead of ours before its rows count as coming from the future.
+#: How far ahead of ours the clock of a producer may be before its rows count as coming from the future.
 CLOCK_SKEW_MS = 60_000
 
 NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
@@ -36,8 +36,8 @@ class Monitor:
     Parameters
     ----------
     spec : what is watched
-    references : one each a feature, in the order of the specification
-    segmentation : what the reference says of the segments, where the monitor has some
+    references : one per feature, in the order of the specification
+    segmentation : what the reference data shows about the segments, if the monitor has any
     """
 
     def __init__(
@@ -64,11 +64,11 @@ class Monitor:
             if reference.learn and (made := reference.shape.new_vocabulary()) is not None
         }
         self._learning = Learning({f: reference.learn for f, reference in enumerate(references) if reference.learn})
-        self._awaited = tuple(references)  # as they were given, learned or not
+        self._awaited = tuple(references)  # as they were given, before any were learned
         self._compare_with(references)
         self.schema = self._make_schema()
         self._counted = self._fresh_counts()
-        #: What was stored of this monitor before is of no use any more: all of it is among the `changes`.
+        #: Whatever was stored of this monitor before is obsolete: `changes` returns everything.
         self.anew = True
         self._texts_stored: dict[str, int] = {}
         self._references_stored: set[int] = set()
@@ -85,15 +85,14 @@ class Monitor:
 
     @property
     def bins(self) -> BinTable | None:
-        """The bins in which decoders may count rows right away.
+        """The bins in which decoders may count rows as they read them; these never change.
 
-        They stay. None where that cannot be: there are values to learn from, or rows have times or segments that tell
-        where they are counted.
+        None while there are values to learn from, or where rows have times or segments that decide where they count.
         """
         return self._bins
 
     def go_on_from(self, old: "Monitor") -> None:
-        """Take over what `old`, of the same `layout`, has counted and learned, and what it counts from now on."""
+        """Take over all that `old`, of the same `layout`, has counted and learned."""
         self._counted = old._counted  # noqa: SLF001  # of its own class
         self._learning = old._learning  # noqa: SLF001
         self._vocabularies = old._vocabularies  # noqa: SLF001
@@ -106,10 +105,10 @@ class Monitor:
         learned = [o if r.learn else r for r, o in zip(self._references, old._references, strict=True)]  # noqa: SLF001
         self._compare_with(learned)
 
-    # --- what is compared with -------------------------------------------------------------------
+    # --- references ------------------------------------------------------------------------------
 
     def _compare_with(self, references: Sequence[FeatureReference]) -> None:
-        """Lay out the cells for these references."""
+        """Lay out the cells of these references."""
         self._references = tuple(references)
         self._evaluation = Evaluation(self.spec, references)
         self.offsets: IntArray = self._evaluation.offsets
@@ -148,18 +147,18 @@ class Monitor:
     def add(self, batch: SampleBatch, stream: str, arrival_ms: int) -> AddResult:
         """Count a batch.
 
-        A row is late when its pane had ended `allowed_lateness` before the newest row of its own stream, or when it
-        is older than every window. The result does not depend on how rows are cut into batches.
+        A row is late if its pane ended more than `allowed_lateness` before the newest row of its own stream, or if it
+        is older than every window. The result does not depend on how rows are split into batches.
 
         Parameters
         ----------
         stream : the log the rows came from; lateness is judged within it
-        arrival_ms : when the batch came in, and its event time where rows carry none
+        arrival_ms : when the batch arrived; the event time of rows that carry none
 
         Raises
         ------
         ValueError
-            the batch was counted in other bins
+            the batch was counted in the bins of another monitor
         """
         if self._learning.done:
             return self._count(batch, stream, arrival_ms)
@@ -175,7 +174,7 @@ class Monitor:
         return result
 
     def _take_learned(self, now_ms: int) -> tuple[str, ...]:
-        """Make references of the columns that have all of their rows, and name them; the others keep their counts."""
+        """Make the references whose rows are complete and return their names; other features keep their counts."""
         references = list(self._references)
         for f, column in self._learning.take_complete().items():
             references[f] = learned_reference(
@@ -210,7 +209,8 @@ class Monitor:
         counted.of_events = True
         times = batch.event_ms
         future = times > arrival_ms + max(self.spec.allowed_lateness_ms, CLOCK_SKEW_MS)
-        # As each row comes: the newest of its stream, and of all. Event times begin with 1970, so 0 is before all.
+        # The newest event time when each row arrives, of its stream and of all. Event times start in 1970, so 0 is
+        # before all of them.
         newest = np.maximum.accumulate(np.where(future, 0, times))
         clock = np.maximum(newest, counted.clock_ms or 0)
         newest = np.maximum(newest, counted.newest_ms.get(stream, 0))
@@ -229,7 +229,7 @@ class Monitor:
         return AddResult(n_taken, np.flatnonzero(late), np.flatnonzero(future), invalid, self._n_folded(batch, taken))
 
     def _n_folded(self, batch: SampleBatch, taken: npt.NDArray[np.bool_] | None = None) -> int:
-        """Rows that went to *other* since there was no room for their segment."""
+        """Count the rows that went to *other* because there was no room for their segment."""
         if self._segments is None:
             return 0
         codes = segment_codes(batch)
@@ -239,11 +239,11 @@ class Monitor:
 
     @property
     def layout_text(self) -> str:
-        """Identity of the layout over processes: what is stored with another one is of no use."""
+        """Identity of the layout across processes: state stored with another one cannot be used."""
         return hashlib.sha256(repr(self.layout).encode()).hexdigest()
 
     def changes(self) -> dict[str, bytes | None]:
-        """What has changed since `stored`, as entries of bytes by key; None: the entry is gone."""
+        """Return what has changed since `stored`, as entries of bytes by key; None: the entry is gone."""
         found = self._counted.changes()
         found |= {f"learning/{key}": value for key, value in self._learning.changes().items()}
         for name, vocabulary in self._named_vocabularies().items():
@@ -257,7 +257,7 @@ class Monitor:
         return found
 
     def stored(self, changes: Mapping[str, bytes | None]) -> None:
-        """The `changes` are stored."""
+        """Take note that the `changes` are stored."""
         self._counted.stored()
         self._learning.stored()
         self._references_stored = self._learned()
@@ -268,12 +268,12 @@ class Monitor:
         self.anew = False
 
     def restore(self, entries: Mapping[str, bytes]) -> bool:
-        """Go on with what was stored; False, and nothing done, where it is of another layout.
+        """Continue from what was stored; False, with nothing done, if it has another layout.
 
         Raises
         ------
         KldriftError, ValueError, KeyError
-            the entries are not what `changes` gave; the monitor is of no use any more
+            the entries are not what `changes` returned; the monitor must not be used any more
         """
         if entries.get("layout") != self.layout_text.encode():
             return False
@@ -298,7 +298,7 @@ class Monitor:
         return True
 
     def _touch(self) -> None:
-        """All of it counts as changed."""
+        """Mark everything as changed."""
         self.anew = True
         self._counted.touch()
         self._learning.touch()
@@ -306,7 +306,7 @@ class Monitor:
         self._references_stored.clear()
 
     def _learned(self) -> set[int]:
-        """Features whose reference has been learned."""
+        """Return the features whose reference has been learned."""
         return {
             f for f, (a, r) in enumerate(zip(self._awaited, self._references, strict=True)) if a.learn and not r.learn
         }
@@ -318,16 +318,16 @@ class Monitor:
     # --- divergences out -------------------------------------------------------------------------
 
     def clock_ms(self, now_ms: int) -> int:
-        """The instant the windows end at: the newest event time, carried on by the time that went by since it came.
+        """Return the instant at which the windows end: the newest event time plus the time since it arrived.
 
-        A stream that runs an hour behind is seen an hour behind; one that stopped slides out of its windows.
+        A stream that runs an hour behind is shown an hour behind; one that has stopped slides out of its windows.
         """
         if not self._counted.of_events or self._counted.clock_ms is None:
             return now_ms
         return self._counted.clock_ms + max(0, now_ms - self._counted.clock_read_ms)
 
     def evaluate(self, now_ms: int) -> MonitorSnapshot:
-        """The divergences of all features and windows at `now_ms`."""
+        """Return the divergences of all features and windows at `now_ms`."""
         at_ms = self.clock_ms(now_ms)
         counts = self._groups(at_ms)
         moments = {f: stacked(panes.totals(at_ms)) for f, panes in self._counted.moments.items()}
@@ -354,17 +354,17 @@ class Monitor:
         return snapshot
 
     def _groups(self, at_ms: int) -> IntArray:
-        """Counts of the windows that end at `at_ms`, (W, n_slots, cells of a row)."""
+        """Return the counts of the windows that end at `at_ms`, (W, n_slots, cells of a row)."""
         totals = np.stack(self._counted.panes.totals(at_ms))
         return totals.reshape(len(totals), self._filling.n_slots, self._filling.row_cells)
 
     def _own_cells(self, counts: IntArray) -> IntArray:
-        """The cells of the features, without the one that counts rows."""
+        """Return the cells of the features, without the one that counts rows."""
         return np.ascontiguousarray(counts[:, : self.n_cells])
 
 
 def _history_ms(references: Sequence[FeatureReference]) -> int:
-    """How long before now the windows are looked at."""
+    """Return how far back windows are read, for references that are an earlier window."""
     return max(reference.offset_ms for reference in references)
 
 

@@ -1,4 +1,4 @@
-"""A monitor's rows by the value of one field: each value watched by itself, and what part of a drift is their mix.
+"""Segments: the rows of a monitor by the value of one field, each judged by itself (README, section 5.3).
 
 KL(segment and feature together) = KL(mix of the segments) + sum over segments of share x KL(within the segment)
 """
@@ -20,19 +20,19 @@ from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
-#: The segment of rows whose value has no segment of its own, or that have none.
+#: The segment of rows whose value is missing or has no segment of its own.
 OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """What reference data says of the segments.
+    """What the reference data shows about the segments.
 
     Parameters
     ----------
     names : the most frequent values, most frequent first
-    rows : (len(names) + 1,) int64, rows of each, then of all others; None where the reference does not know segments
-    references : of the features, in the order of the monitor's, by segment
+    rows : (len(names) + 1,) int64, rows of each, then of all others; None if the reference does not know segments
+    references : those of the features in the monitor's order, by segment
     """
 
     names: tuple[str, ...] = ()
@@ -50,10 +50,10 @@ def segment_references(
 
     Parameters
     ----------
-    references : of the features, over all rows
-    columns : the data of each feature; None where its reference is not of this data, but holds for every segment
-    by : the segment of each row; missing ones are *other*
-    limit : segments of their own
+    references : those of the features, over all rows
+    columns : the data of each feature; None where its reference is not from this data and holds for every segment
+    by : the segment of each row; a missing one is *other*
+    limit : maximum number of segments besides *other*
     """
     n_values = len(by.values)
     frequencies = np.bincount(by.codes[by.codes >= 0], minlength=n_values)
@@ -77,7 +77,7 @@ def segment_references(
 
 
 def _of_rows(references: Sequence[FeatureReference], values: Mapping[int, Values]) -> tuple[FeatureReference, ...]:
-    """The references with the values of some rows in the place of their own."""
+    """Return the references made from the values of some rows only."""
     made = list(references)
     fitted = {f: references[f].shape.fitted(column) for f, column in values.items()}
     panes = count_panes([shape for shape, _ in fitted.values()], list(values.values()))
@@ -92,7 +92,7 @@ class Segments:
     Parameters
     ----------
     spec : of the monitor, with segments
-    known : what the reference says of them
+    known : what the reference data shows about them
     """
 
     def __init__(self, spec: MonitorSpec, known: Segmentation) -> None:
@@ -105,7 +105,7 @@ class Segments:
 
     @property
     def n_slots(self) -> int:
-        """Groups in which rows are counted: the segments of their own, and *other*."""
+        """Number of groups in which rows are counted: one for each segment, and *other*."""
         return self.limit + 1
 
     @property
@@ -114,7 +114,7 @@ class Segments:
         return CategoryBins(np.zeros(self.limit + 2, dtype=np.int32), 1)
 
     def slots(self, codes: CodeArray) -> CodeArray:
-        """The slot of each row from the codes of the segment column."""
+        """Return the slot of each row from the codes of the segment column."""
         slots = np.minimum(codes, np.int32(self.limit))
         named_other = self.vocabulary.find(OTHER)
         if named_other is not None:
@@ -122,11 +122,11 @@ class Segments:
         return slots
 
     def folded(self, codes: CodeArray) -> int:
-        """Rows whose value came when all segments were taken."""
+        """Count the rows whose value appeared when all segments were taken."""
         return int(np.count_nonzero(codes == self.limit))
 
     def forget_evaluations(self) -> None:
-        """The references of the monitor have changed."""
+        """Drop the evaluations, because the references of the monitor have changed."""
         self._evaluations.clear()
 
     def evaluate(
@@ -137,15 +137,15 @@ class Segments:
         general: Evaluation,
         references: Sequence[FeatureReference],
     ) -> MonitorSnapshot:
-        """The snapshot of the monitor with those of its segments.
+        """Return the snapshot of the monitor completed with those of its segments.
 
         Parameters
         ----------
-        whole : of all rows together
+        whole : the snapshot of all rows together
         totals_of : what was counted in a slot
         rows : (W, n_slots) int64
-        general : of the monitor's references, for segments that the reference does not know
-        references : the monitor's, as they are now
+        general : the evaluation of the monitor, for segments that the reference does not know
+        references : those of the monitor as they are now
         """
         texts = self.vocabulary.texts
         present = np.flatnonzero(rows.any(axis=0))
@@ -162,7 +162,7 @@ class Segments:
             name = OTHER if slot == self.limit else texts[slot]
             evaluation = self._evaluation(slot, name, general, references)
             evaluated.append(evaluation.evaluate(totals_of(slot), whole.at_ms, name))
-        # one family of hypotheses: every feature of every segment
+        # all features of all segments are one family of hypotheses
         together = np.concatenate([one.log10_p_values for one in evaluated], axis=1)
         detected = verdicts(together, 1 - self._spec.confidence, self._spec.correction)
         n_features = len(references)
@@ -175,7 +175,7 @@ class Segments:
         return replace(whole, segments=segments, segment_mix=mix, within_segments=within)
 
     def _known_rows(self, rows: IntArray) -> FloatArray:
-        """Reference rows of each slot: segments that were there before a reload have kept theirs."""
+        """Return the reference rows of each slot; segments that existed before a reload keep their slot."""
         found = np.zeros(self.n_slots)
         for name, n in zip((*self._known.names, OTHER), rows.tolist(), strict=True):
             slot = self.vocabulary.find(name)
@@ -190,7 +190,7 @@ class Segments:
             own = self._known.references.get(name)
             made = general
             if own is not None:
-                # what moves with the stream, or is learned from it, is the same for all segments
+                # a reference that moves with the stream or is learned from it is the same for all segments
                 made = Evaluation(
                     self._spec,
                     [r if r.offset_ms or o.learn else o for o, r in zip(own, references, strict=True)],

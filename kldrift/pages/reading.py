@@ -5,12 +5,9 @@ import numpy as np
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.states import series_state
 from kldrift.pages.charts.drawing import number, numbers
-from kldrift.records.kinds import KINDS
+from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.types import IntArray
-
-#: A window is judged from so many samples a bin on (statistics, section 4).
-_SAMPLES_PER_BIN = 10
 
 _PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "a change of shape"}
 
@@ -108,7 +105,7 @@ def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
     if rows == 0:
         return "there is nothing to compare this window with yet"
     # The noise floor is (B - 1) / 2N.
-    needed = _SAMPLES_PER_BIN * (1 + 2 * monitor.effective_samples[w, f] * monitor.noise_floor[w, f])
+    needed = SAMPLES_PER_BIN * (1 + 2 * monitor.effective_samples[w, f] * monitor.noise_floor[w, f])
     present = _judged_samples(monitor, f, w)
     if not np.isfinite(needed):
         return f"{present:,} samples are too few"

@@ -60,5 +60,8 @@ KINDS: Mapping[Kind, KindTraits] = {
     ),
 }
 
+#: Minimum number of samples for each bin that counts, for a window to be judged (drift/README.md, section 4.7).
+SAMPLES_PER_BIN = 10
+
 #: Kinds whose reference the configuration gives.
 WITH_REFERENCE = tuple(kind for kind, traits in KINDS.items() if not traits.always_against)

@@ -1,7 +1,6 @@
 """The divergences between two distributions, as definitions.
 
-The daemon's hot path is `kernels.divergence.compare_counts`; what is here serves references, the API and whoever wants
-to check a number.
+The daemon's hot path is `kernels.divergence.compare_counts`; this module is for anyone who wants to check a number.
 """
 
 import numpy as np
@@ -13,7 +12,7 @@ from kldrift.records.types import FloatArray
 
 
 def divergences(p: FloatArray, q: FloatArray) -> dict[str, float]:
-    """Every divergence of p from q, by the names of `records.divergences`; nats.
+    """Return every divergence of p from q, by the names of `records.divergences`; nats.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Counts of windows in, divergences with their bounds and verdicts out: for a monitor, or for one of its segments."""
+"""Counts of windows in, divergences with bounds and verdicts out: for a monitor, or for one of its segments."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ import numpy.typing as npt
 
 from kldrift.drift.judging.other_estimators import estimate
 from kldrift.drift.judging.verdicts import verdicts
-from kldrift.drift.kinds.base import SAMPLES_PER_BIN
 from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.overdispersion import OverdispersionTable
 from kldrift.drift.references.reference import FeatureReference
@@ -19,7 +18,7 @@ from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.moments import Moments
 from kldrift.records.divergences import KL, N_DIVERGENCES
-from kldrift.records.kinds import KINDS
+from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -32,8 +31,8 @@ class WindowTotals:
     Parameters
     ----------
     counts : (W, C) int64
-    moments : of the vector features by index, (W,) groups each
-    earlier : counts (W, C) of the windows as they were some ms before, by those ms
+    moments : those of features judged by moments, by index, (W,) groups each
+    earlier : counts (W, C) of the windows as they were some milliseconds before, by that number
     """
 
     counts: IntArray
@@ -43,12 +42,12 @@ class WindowTotals:
 
 @dataclass(frozen=True, slots=True)
 class Evaluated:
-    """A snapshot, and what it does not show.
+    """A snapshot, and figures that it does not show.
 
     Parameters
     ----------
-    log10_p_values : (W, F, 2) float64, behind the verdicts: warning, critical; NaN where undecided
-    kl : (W, F) float64, kldrift's own estimate whatever estimator the snapshot shows
+    log10_p_values : (W, F, 2) float64, which the verdicts follow from: warning, critical; NaN where undecided
+    kl : (W, F) float64, kldrift's own estimate, whatever estimator the snapshot shows
     """
 
     snapshot: MonitorSnapshot
@@ -58,7 +57,7 @@ class Evaluated:
 
 @dataclass(frozen=True, slots=True)
 class _Compared:
-    """What each window is compared with, (W, C) and (W, F); the first axis has length 1 where all have the same."""
+    """What each window is compared with, (W, C) and (W, F); the first axis has length 1 if it is the same for all."""
 
     q: FloatArray
     always_counted: npt.NDArray[np.bool_]
@@ -66,12 +65,12 @@ class _Compared:
 
 
 class Evaluation:
-    """The references of some features, ready to be compared with.
+    """The references of some features, prepared for comparison.
 
     Parameters
     ----------
     spec : what is watched
-    references : one each a feature, in the order of the specification
+    references : one per feature, in the order of the specification
     """
 
     def __init__(self, spec: MonitorSpec, references: Sequence[FeatureReference]) -> None:
@@ -90,7 +89,7 @@ class Evaluation:
         self._moving = np.array([reference.offset_ms > 0 for reference in references])
         self._vectors = {f: made for f, r in enumerate(references) if (made := r.shape.moments) is not None}
         self._binned = np.array([reference.shape.moments is None for reference in references])
-        #: there is nothing to compare with: still to be learned, or it turned out to be no use
+        # nothing to compare with: still to be learned, or unusable
         self._blank = np.array([reference.learn > 0 or reference.flaw is not None for reference in references])
         self._needed = np.array([reference.shape.samples_needed for reference in references])
         outside = np.array([KINDS[reference.kind].outside for reference in references])
@@ -123,7 +122,7 @@ class Evaluation:
         )
 
     def evaluate(self, totals: WindowTotals, at_ms: int, segment: str | None = None) -> Evaluated:
-        """The divergences of all features and windows."""
+        """Return the divergences of all features and windows."""
         counts = totals.counts
         compared = self._compared(totals)
         out = np.empty((len(counts), len(self.features), len(BOUNDS)))
@@ -151,7 +150,7 @@ class Evaluation:
             binned = self._binned & ~nothing
             divergences[:, :, KL] = np.where(binned, self._estimates(counts, totals), kl)
         ready = (present >= needed) & self._usable & ~nothing
-        if self._previous:  # how many rows there are to compare with depends on the window
+        if self._previous:  # the number of rows to compare with depends on the window
             ready &= ~self._moving | (compared.rows >= needed)
         for name in ("lower", "upper", "log10_p_warning", "log10_p_critical"):
             bounds[name][~ready] = np.nan
@@ -192,7 +191,7 @@ class Evaluation:
         return Evaluated(snapshot, p_values, kl)
 
     def _compared(self, totals: WindowTotals) -> _Compared:
-        """What each window is compared with: the references, or itself some time before."""
+        """Return what each window is compared with: the references, or itself some time before."""
         if not self._previous:
             return self._static
         n_windows = len(totals.counts)
@@ -218,7 +217,7 @@ class Evaluation:
         return out
 
     def _estimates(self, counts: IntArray, totals: WindowTotals) -> FloatArray:
-        """KL as another program estimates it, (W, F)."""
+        """Return the KL as another tool estimates it, (W, F)."""
         reference = np.repeat(self._reference_counts[np.newaxis], len(counts), axis=0)
         for f, offset_ms in self._previous:
             cells = slice(self.offsets[f], self.offsets[f + 1])
@@ -226,7 +225,7 @@ class Evaluation:
         return estimate(self._spec.estimator, counts, reference, self.offsets, self._has_range)
 
     def _bound(self, counts: IntArray, samples: IntArray, compared: _Compared, out: FloatArray) -> None:
-        """What `kernels.bounds` says of every series."""
+        """Put the bounds of every series in `out`."""
         phi, lambda_ratio = self._overdispersion.at(samples)
         for windows, row in _alike(compared, len(counts)):
             bound_counts(
@@ -245,14 +244,14 @@ class Evaluation:
 
 
 def _alike(compared: _Compared, n_windows: int) -> list[tuple[slice, int]]:
-    """Stretches of windows that are compared with the same, and its row in `compared`."""
+    """Return runs of windows that are compared with the same row of `compared`, and the row."""
     if len(compared.q) == 1:
         return [(slice(0, n_windows), 0)]
     return [(slice(w, w + 1), w) for w in range(n_windows)]
 
 
 def _held(reference: FeatureReference) -> npt.NDArray[np.bool_]:
-    """The cells that the reference fills; in a known distribution those that weigh more than what smoothing adds."""
+    """Return which cells the reference fills; in a known distribution, those that outweigh what smoothing adds."""
     if reference.counts is not None:
         return reference.counts > 0
     assert reference.probabilities is not None
@@ -260,7 +259,7 @@ def _held(reference: FeatureReference) -> npt.NDArray[np.bool_]:
 
 
 def _always_counted(held: npt.NDArray[np.bool_], offsets: IntArray) -> npt.NDArray[np.bool_]:
-    """Cells (..., C) that count as bins whatever the window holds: bins proper, and the others that are held."""
+    """Return the cells (..., C) that count towards B in any window: regular bins, and other cells that are held."""
     always = np.ones(int(offsets[-1]), dtype=np.bool_)
     for back in (1, 2, 3):
         always[offsets[1:] - back] = False
@@ -268,7 +267,7 @@ def _always_counted(held: npt.NDArray[np.bool_], offsets: IntArray) -> npt.NDArr
 
 
 def _as_counts(reference: FeatureReference) -> FloatArray:
-    """The reference as counts, of a large sample where it is known exactly."""
+    """Return the reference as counts, those of a large sample where it is known exactly."""
     if reference.probabilities is None:
         assert reference.counts is not None
         return reference.counts.astype(np.float64)

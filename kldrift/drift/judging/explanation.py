@@ -1,5 +1,7 @@
-"""Where a divergence sits: which cells, missing or new values or the shape of the rest, the mix or the inside of
-segments. Every part is a divergence itself, hence >= 0, and the parts add up to the whole.
+"""What a divergence consists of (README, section 5).
+
+By cell; by missing values, new values and the shape of the rest; by the mix of segments and what happens within them.
+Every part is itself a divergence, hence >= 0, and the parts add up to the whole.
 """
 
 from dataclasses import dataclass
@@ -14,19 +16,19 @@ from kldrift.records.types import FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The KL divergence of one live histogram from its reference, taken apart; nats.
+    """The parts of the KL divergence of one live histogram from its reference, in nats.
 
-    NaN throughout where the window is empty or there is nothing to compare it with.
+    All NaN where the window is empty or there is nothing to compare it with.
 
     Parameters
     ----------
     kl : missing + new + shape; the sum of the contributions
     missing : how much the share of missing values has changed
-    new : how much the shares of values without a bin of their own have changed, among the values that are there:
-        unseen and other ones of a categorical feature, those outside the bins of a numeric one
+    new : how much the shares of values without a bin of their own have changed, among the values present: unseen and
+        other ones of a categorical feature, those outside the bins of a numeric one
     shape : how much the distribution over the bins has changed, among the values that have one
-    contributions : (B,) float64, of every cell
-    shares : (B,) float64, the same as shares of `kl`; 0 where nothing diverges
+    contributions : (B,) float64, that of every cell
+    shares : (B,) float64, the contributions as shares of `kl`; 0 where nothing diverges
     """
 
     kl: float
@@ -38,9 +40,9 @@ class Explanation:
 
 
 def contributions(p: FloatArray, q: FloatArray) -> FloatArray:
-    """What each cell adds to the divergence of p from q: p ln(p / q) - p + q.
+    """Return what each cell adds to the divergence of p from q: p ln(p / q) - p + q.
 
-    The term itself, p ln(p / q), may be negative; with q - p, which adds up to nothing, it never is.
+    The term p ln(p / q) may be negative; with q - p, which sums to 0, it never is.
 
     Parameters
     ----------
@@ -56,22 +58,22 @@ def contributions(p: FloatArray, q: FloatArray) -> FloatArray:
 
 
 def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
-    """Take the divergence of one series apart, missing values first:
+    """Break the divergence of one series into parts, missing values first:
 
     KL = KL(missing) + (1 - p_missing) (KL(new) + (1 - p_new) KL(shape))
 
-    Each divergence is conditional on what the one before it leaves: missing or present; of those present, each kind of
-    value without a bin of its own, or one with; of those with one, the bins.
+    Each divergence is conditional on what the one before it leaves: missing or present; among those present, with a bin
+    or in one of the cells without; among those with a bin, the bins.
 
     Parameters
     ----------
     counts : (B,) int64, the live counts of a numeric or categorical feature, cells in the order of `FeatureInfo.cells`
-    q : (B,) float64, the probabilities that they are compared with
+    q : (B,) float64, the probabilities they are compared with
 
     Raises
     ------
     KldriftError
-        counts and q are not of the same cells, or a vector's: those are no histogram
+        counts and q do not have the same cells, or are those of a vector, which are not a histogram
 
     References
     ----------
@@ -89,7 +91,7 @@ def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
     cells = contributions(p, q)
     present = np.arange(counts.size) < counts.size - 1
     binned = present.copy()
-    binned[-3:] = False  # behind the bins: underflow and overflow, or other and unseen; missing
+    binned[-3:] = False  # what follows the bins: underflow and overflow, or other and unseen; missing
     return Explanation(
         kl=float(cells.sum()),
         missing=_step(p, q, np.ones_like(present), present),
@@ -101,7 +103,7 @@ def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
 
 
 def _step(p: FloatArray, q: FloatArray, among: npt.NDArray[np.bool_], kept: npt.NDArray[np.bool_]) -> float:
-    """p(among) KL of the cells `among`, conditional on them, those `kept` for the next step taken as one."""
+    """Return p(among) KL of the cells `among`, conditional on them; those `kept` for the next step count as one."""
     apart = among & ~kept
     p_cells, q_cells = (np.append(x[apart], x[kept].sum()) for x in (p, q))
     p_among, q_among = p_cells.sum(), q_cells.sum()
@@ -113,16 +115,16 @@ def _step(p: FloatArray, q: FloatArray, among: npt.NDArray[np.bool_], kept: npt.
 
 def _shares(cells: FloatArray) -> FloatArray:
     infinite = np.isinf(cells)
-    if infinite.any():  # they share the whole, evenly
+    if infinite.any():  # these share the whole evenly
         return infinite / np.count_nonzero(infinite)
     total = cells.sum()
     return cells / total if total > 0 else np.zeros_like(cells)
 
 
 def segment_mix(rows: IntArray, q: FloatArray) -> FloatArray:
-    """KL of the live shares of the segments from the reference's: how much the mix has changed.
+    """Return the KL of the live shares of the segments from those of the reference: how much the mix has changed.
 
-    With `segment_within` it makes up the divergence of segment and value together:
+    Together with `segment_within` it makes up the divergence of segment and value together:
     KL(joint) = KL(mix) + sum_s p_s KL(P_s || Q_s).
 
     Parameters
@@ -141,11 +143,11 @@ def segment_mix(rows: IntArray, q: FloatArray) -> FloatArray:
 
 
 def segment_within(kl: FloatArray, samples: IntArray) -> FloatArray:
-    """How much the values have changed within segments: sum_s p_s KL(P_s || Q_s), p_s the live share of segment s.
+    """Return how much the values have changed within segments: sum_s p_s KL(P_s || Q_s), p_s the live shares.
 
     Parameters
     ----------
-    kl : (W, S, F) float64, of each segment from its own reference; looked at only where there are samples
+    kl : (W, S, F) float64, that of each segment from its own reference; read only where there are samples
     samples : (W, S, F) int64
 
     Returns

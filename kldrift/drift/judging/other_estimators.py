@@ -1,12 +1,12 @@
-"""KL as other programs estimate it, for people who bring their thresholds along.
+"""KL as other tools estimate it, for users who migrate with thresholds of their own (README, section 6).
 
-Each takes the same samples in the same bins; what differs is which cells a program knows of, how it fills empty ones,
-and the direction. Bounds and verdicts do not use these. ``python -m tests.evidence.estimators`` checks them against
-the programs themselves.
+All take the same samples in the same bins. They differ in the cells they know, in how they fill empty ones, and in the
+direction. Bounds and verdicts do not use these. ``python -m tests.evidence.estimators`` checks them against the tools
+themselves.
 
-Two things cannot be had from counts. Rare and unseen values are one cell each here (*other*, *unseen*), where a
-program may keep them apart. Infinite values count as underflow and overflow here; Evidently drops them, MLRun counts
-them in the total but in no bin, driftwatch refuses them.
+Two quantities cannot be recovered from counts. Rare and unseen values share one cell each here (*other*, *unseen*),
+where a tool may tell them apart. Infinite values count as underflow and overflow here; Evidently drops them, MLRun
+counts them in the total but in no bin, driftwatch refuses them.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ DRIFTWATCH_EPSILON = 1e-6
 
 @dataclass(frozen=True, slots=True)
 class _Cells:
-    """Cells over all features: whose they are, and which kind they are of.
+    """The cells of all features, and which feature owns which.
 
     Parameters
     ----------
@@ -39,26 +39,26 @@ class _Cells:
     numeric: _Mask
 
     def sums(self, values: npt.NDArray[np.generic]) -> FloatArray:
-        """(W, F) sums of (W, C) values over the cells of each feature."""
+        """Return the (W, F) sums of (W, C) values over the cells of each feature."""
         return np.add.reduceat(values, self.offsets[:-1], axis=1, dtype=np.float64)
 
     def spread(self, per_feature: FloatArray) -> FloatArray:
-        """(W, C) from (W, F)."""
+        """Repeat the (W, F) values for each cell, (W, C)."""
         return np.repeat(per_feature, np.diff(self.offsets), axis=1)
 
     def shares(self, counts: FloatArray) -> FloatArray:
-        """(W, C) counts as shares of their feature; NaN where it has none."""
+        """Return (W, C) counts as shares of their feature; NaN where it has none."""
         with np.errstate(invalid="ignore"):
             return counts / self.spread(self.sums(counts))
 
     @property
     def missing(self) -> IntArray:
-        """(F,) columns of the missing values."""
+        """(F,) columns of missing values."""
         return self.offsets[1:] - 1
 
     @property
     def numeric_bins(self) -> _Mask:
-        """(C,) the bins proper of numeric features."""
+        """(C,) regular bins of numeric features."""
         bins = np.repeat(self.numeric, np.diff(self.offsets))
         for back in (1, 2, 3):
             bins[(self.offsets[1:] - back)[self.numeric]] = False
@@ -68,23 +68,24 @@ class _Cells:
 def estimate(
     estimator: str, live: IntArray, reference_counts: FloatArray, offsets: IntArray, numeric: _Mask
 ) -> FloatArray:
-    """The KL that another program computes from the same counts.
+    """Return the KL that another tool computes from the same counts.
 
     Parameters
     ----------
     estimator : ``evidently``, ``boxkite``, ``mlrun`` or ``driftwatch``
     live : (W, C) int64, feature f owns columns ``offsets[f]:offsets[f + 1]``, in the order of `FeatureInfo.cells`
     reference_counts : (C,) float64; of a large sample where the reference is known exactly
-    numeric : (F,) bool, whose cells are bins, underflow, overflow, missing; else categories, other, unseen, missing
+    numeric : (F,) bool, True if the cells are bins, underflow, overflow, missing; False if they are categories, other,
+        unseen, missing
 
     Returns
     -------
-    kl : (W, F) float64, nats; NaN where the window or the reference holds nothing that the program would look at
+    kl : (W, F) float64, nats; NaN where the window or the reference holds nothing that the tool would use
 
     Raises
     ------
     KldriftError
-        there is no such estimator
+        the estimator is unknown
     """
     if estimator not in _ESTIMATORS:
         raise KldriftError(f"expected an estimator among {', '.join(_ESTIMATORS)}, got {estimator!r}; use one of these")
@@ -94,11 +95,13 @@ def estimate(
 
 
 def _evidently(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
-    """D(reference || live), empty cells filled on both sides: 1e-4, or a millionth of the smallest share below that.
+    """Return D(reference || live), empty cells filled on both sides.
 
-    Missing values are dropped first. A categorical feature has the values that either side holds; a numeric one bins
-    from the smallest to the largest of both, so that bins in between exist where they are empty, and underflow and
-    overflow where they are not. ``scipy.stats.entropy`` makes the filled shares add up to 1 again.
+    The fill is 1e-4, or a millionth of the smallest share if that is no more than 1e-4.
+
+    Missing values are dropped first. A categorical feature has the values that either side holds. A numeric one has
+    bins from the smallest to the largest value of both sides, so that the bins in between exist even if empty, and
+    underflow and overflow only if not. ``scipy.stats.entropy`` scales the filled shares to add up to 1 again.
 
     References
     ----------
@@ -119,12 +122,12 @@ def _evidently_filled(shares: FloatArray, taken: _Mask, cells: _Cells) -> FloatA
 
 
 def _boxkite(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
-    """D(reference || live) + D(live || reference), one sample added to each cell.
+    """Return D(reference || live) + D(live || reference), one sample added to each cell.
 
-    Missing values are a cell like any other. The baseline has a cell for each value that the training data held. One
-    that only the live side holds enlarges its total, and its number of cells by one, but has nothing to be matched
-    with, and no term. (Only discrete features get this panel from boxkite, numeric ones the largest difference of the
-    distribution functions; and PromQL's ``increase`` estimates the live counts, which are exact here.)
+    Missing values are a cell like any other. The baseline has a cell for each value in the training data. A value that
+    only the live side holds enlarges its total, and its number of cells by one, but has no counterpart and so no term.
+    (boxkite shows this panel for discrete features only; for numeric ones it shows the largest difference between the
+    distribution functions. PromQL's ``increase`` estimates the live counts, which are exact here.)
 
     References
     ----------
@@ -140,10 +143,10 @@ def _boxkite(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
 
 
 def _mlrun(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
-    """D(live || reference) + D(reference || live), 1e-4 in the place of a zero denominator, nothing renormalised.
+    """Return D(live || reference) + D(reference || live), 1e-4 in place of a zero denominator, nothing rescaled.
 
-    Missing values are dropped. Underflow and overflow are the two bins by which MLRun pads a histogram. (It has
-    histograms of numbers only; a category counts here as a value of its own.)
+    Missing values are dropped. Underflow and overflow are the two bins with which MLRun pads a histogram. (MLRun has
+    histograms of numbers only; here each category counts as a value.)
 
     References
     ----------
@@ -156,10 +159,10 @@ def _mlrun(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
 
 
 def _driftwatch(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
-    """D(live || reference) of shares (f + e) / (1 + K e), e = 1e-6, over K cells.
+    """Return D(live || reference) of shares (f + e) / (1 + K e), e = 1e-6, over K cells.
 
-    Missing values are refused there, so they are dropped here. Of a numeric feature, what lies outside the bins is
-    counted in the outermost ones. A categorical feature has the values that either side holds.
+    driftwatch refuses missing values, so they are dropped here. Numbers outside the bins count in the outermost bins. A
+    categorical feature has the values that either side holds.
 
     References
     ----------
@@ -176,7 +179,7 @@ def _driftwatch(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
 
 
 def _clamped(counts: FloatArray, cells: _Cells) -> FloatArray:
-    """Values below and above the bins of numeric features in the first and the last one."""
+    """Move the values below and above the bins of numeric features into the first and the last bin."""
     first, end = cells.offsets[:-1][cells.numeric], cells.offsets[1:][cells.numeric]
     clamped = counts.copy()
     clamped[:, first] += counts[:, end - 3]
@@ -193,7 +196,7 @@ def _without_missing(counts: FloatArray, cells: _Cells) -> FloatArray:
 
 
 def _terms(p: FloatArray, q: FloatArray) -> FloatArray:
-    """Terms p ln(p / q), 0 where p is; NaN stays."""
+    """Return the terms p ln(p / q), 0 where p is 0; NaN stays NaN."""
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p == 0, 0.0, p * np.log(p / q))
 

@@ -1,4 +1,4 @@
-"""Whether a divergence is more than is tolerated, beyond chance."""
+"""Whether a divergence exceeds the tolerance by more than chance explains (README, section 4.8)."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,11 +7,11 @@ from kldrift.records.types import Correction, FloatArray
 
 
 def feature_log10_p_values(log10_p: FloatArray) -> FloatArray:
-    """One p-value a feature from those of its J windows, by Bonferroni: p = min(1, J min p).
+    """Return one p-value per feature from those of its J windows, by Bonferroni: p = min(1, J min p).
 
     Parameters
     ----------
-    log10_p : (J, ...) float64, NaN where a window is undecided; J counts those too, since another tick may decide them
+    log10_p : (J, ...) float64, NaN where a window is undecided; these count in J too, as another tick may decide them
 
     Returns
     -------
@@ -22,15 +22,15 @@ def feature_log10_p_values(log10_p: FloatArray) -> FloatArray:
 
 
 def discoveries(log10_p: FloatArray, alpha: float, correction: Correction) -> npt.NDArray[np.bool_]:
-    """Which of a family of hypotheses to reject with a false discovery rate of at most `alpha`.
+    """Return which of a family of hypotheses to reject at a false discovery rate of at most `alpha`.
 
-    With p sorted upwards, the first k are rejected for the largest k with p_k <= k alpha / m. Benjamini-Hochberg holds
-    for independent and for positively dependent p-values; Benjamini-Yekutieli divides alpha by 1 + 1/2 + ... + 1/m and
-    holds for any.
+    With the p-values sorted in ascending order, the first k are rejected for the largest k with p_k <= k alpha / m.
+    Benjamini-Hochberg holds for independent and for positively dependent p-values; Benjamini-Yekutieli divides alpha by
+    1 + 1/2 + ... + 1/m and holds for any.
 
     Parameters
     ----------
-    log10_p : (m,) float64; NaN is no hypothesis: it is not counted and not rejected
+    log10_p : (m,) float64; NaN stands for no hypothesis: it is neither counted nor rejected
 
     References
     ----------
@@ -51,9 +51,9 @@ def discoveries(log10_p: FloatArray, alpha: float, correction: Correction) -> np
 
 
 def verdicts(log10_p: FloatArray, alpha: float, correction: Correction) -> FloatArray:
-    """The verdict of each feature at each severity: 1 drift, 0 none, NaN undecided.
+    """Return the verdict on each feature at each severity: 1 drift, 0 none, NaN undecided.
 
-    A feature that is called critical is called warning too: its p-value there is no larger, and so for every feature.
+    Whatever is critical is also a warning, because no feature's p-value there is larger.
 
     Parameters
     ----------

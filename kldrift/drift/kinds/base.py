@@ -22,9 +22,6 @@ from kldrift.records.types import CodeArray, FloatArray, IntArray
 Column = FloatArray | CategoricalColumn
 Values = FloatArray | CodeArray
 
-#: Minimum number of samples per bin for a window to be judged.
-SAMPLES_PER_BIN = 10
-
 
 class Shape(Protocol):
     """The part of a reference that depends on the kind of feature: which values it has and where they are counted."""

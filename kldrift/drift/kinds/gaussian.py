@@ -1,4 +1,4 @@
-"""The normal distribution that vectors are compared with; `judging.gaussian_bounds` bounds the KL from it."""
+"""The normal distribution that vectors are compared with; `gaussian_bounds` bounds the KL from it."""
 
 import hashlib
 import math
@@ -15,17 +15,17 @@ from kldrift.errors import ReferenceProblem
 from kldrift.kernels.moments import Moments, add_moments, merge_moments, zero_moments
 from kldrift.records.types import Covariance, FloatArray
 
-#: Consecutive panes on which the overdispersion of a reference is measured, and blocks of a size it takes at least.
+#: Consecutive panes on which the overdispersion of a reference is measured, and the minimum number of blocks of a size.
 PANES = 64
 MIN_BLOCKS = 16
-#: Rows that a reference has at least for each degree of freedom and one more.
+#: Minimum number of rows in a reference for each degree of freedom, plus one.
 ROWS_PER_DEGREE = 10
-#: Rows that the correlations of a reference are estimated from, at most, evenly spaced.
+#: Maximum number of rows, evenly spaced, from which the correlations of a reference are estimated.
 CORRELATION_ROWS = 65_536
 
 
 def degrees_of_freedom(d: int, covariance: Covariance) -> int:
-    """Parameters of a normal distribution: 2 d, or d (d + 3) / 2; the null bias of its KL is half as much over N."""
+    """Return the parameters of a normal distribution, k = 2 d or d (d + 3) / 2; its KL has a null bias of k / (2 N)."""
     return 2 * d if covariance == "diagonal" else d * (d + 3) // 2
 
 
@@ -39,21 +39,21 @@ class GaussianReference:
     Parameters
     ----------
     mean : (d,)
-    covariance : variances (d,), or all of it (d, d); divisor m
-    rows : m, ``inf`` where it is given
+    covariance : variances (d,), or the full matrix (d, d); divisor m
+    rows : m, ``inf`` if the distribution is given
     missing_ratio : share of missing vectors
-    correlation : (d, d) of a diagonal reference from data: the dimensions' divergences go up and down together, so
-        their sum spreads more than a sum of independent ones; None: they are independent
+    correlation : (d, d) for a diagonal reference from data: the divergences of the dimensions rise and fall together,
+        so their sum spreads more than a sum of independent ones; None: they are independent
     block_samples, phi : (L,) overdispersion for blocks of that many samples, strictly increasing; phi >= 1
     lambda_ratio : (L,) >= 1, that of the means or of the variances, whichever spread more, over phi
-    measured : False where there was nothing to measure it on
+    measured : False if there was nothing to measure it on
     lower : Cholesky factor of a full covariance
-    concentration : Var T / (2 dof) with no drift, how many of the dimensions move as one; T is a sum of 2 d squares,
-        of means with correlations rho and variances with rho^2: (sum rho^2 + rho^4) / (2 d)
+    concentration : Var T / (2 dof) when nothing drifts, the number of dimensions that move as one; T is a sum of 2 d
+        squares, of means with correlations rho and variances with rho^2: (sum rho^2 + rho^4) / (2 d)
 
     Raises
     ------
-    ReferenceProblem : a mean or variance that is none, or a singular covariance
+    ReferenceProblem : a mean or variance is not usable, or the covariance is singular
     """
 
     mean: FloatArray
@@ -98,27 +98,27 @@ class GaussianReference:
 
     @property
     def dimensions(self) -> int:
-        """How many, d."""
+        """Number of dimensions, d."""
         return len(self.mean)
 
     @property
     def kind(self) -> Covariance:
-        """Whether the covariance is a diagonal or all of it."""
+        """Whether the covariance is diagonal or full."""
         return "full" if self.covariance.ndim == 2 else "diagonal"
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Of the comparison with it."""
+        """Degrees of freedom of a comparison with it."""
         return degrees_of_freedom(self.dimensions, self.kind)
 
     def overdispersion_at(self, n: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Phi and lambda / phi at windows of `n` samples, any shape: those of the block size nearest in log n."""
+        """Return phi and lambda / phi for windows of `n` samples, any shape: those of the size nearest in log n."""
         middles = np.sqrt(self.block_samples[:-1] * self.block_samples[1:])
         nearest = np.searchsorted(middles, n, side="right")
         return self.phi[nearest], self.lambda_ratio[nearest]
 
     def digest(self) -> str:
-        """Identity of what a window is compared with."""
+        """Return the identity of everything a window is compared with."""
         found = hashlib.sha256(f"{self.kind} {self.rows!r} {self.missing_ratio!r} {self.measured}".encode())
         for array in (self.mean, self.covariance, self.correlation, self.block_samples, self.phi, self.lambda_ratio):
             found.update(b"|" if array is None else np.ascontiguousarray(array, dtype="<f8").tobytes())
@@ -132,11 +132,11 @@ class GaussianReference:
         std: float | Sequence[float] = 1.0,
         covariance: Covariance = "diagonal",
     ) -> "GaussianReference":
-        """N(mean, diag std^2), known exactly; `mean` and `std` are one number, or one for each dimension.
+        """Return N(mean, diag std^2), known exactly; `mean` and `std` are one number, or one per dimension.
 
         Raises
         ------
-        ReferenceProblem : another number of them, or one that is none, or a standard deviation not above 0
+        ReferenceProblem : there are more or fewer numbers, one is not finite, or a standard deviation is not above 0
         """
         for name, given in (("mean", mean), ("std", std)):
             if np.shape(given) not in {(), (d,)}:
@@ -149,9 +149,9 @@ class GaussianReference:
 
     @classmethod
     def from_vectors(cls, values: FloatArray, covariance: Covariance = "diagonal") -> "GaussianReference":
-        """The likeliest normal distribution of `values` (n_rows, d), in order of time; overdispersion on 64 panes.
+        """Return the likeliest normal distribution for `values` (n_rows, d) in time order; overdispersion on 64 panes.
 
-        A vector with an element that is no finite number is missing.
+        A vector with an element that is not a finite number is missing.
 
         Raises
         ------
@@ -185,7 +185,7 @@ class GaussianReference:
 
 
 def _require_cholesky(covariance: FloatArray) -> FloatArray:
-    """The lower factor of a reference's covariance (d, d)."""
+    """Return the lower Cholesky factor of a reference's covariance (d, d)."""
     lower = cholesky(covariance)
     if np.isnan(lower).any():
         sizes = range(1, len(covariance) + 1)
@@ -207,7 +207,7 @@ def _require_rows(rows: int, d: int, covariance: Covariance) -> None:
 
 
 def _require_variation(mean: FloatArray, variances: FloatArray) -> None:
-    """Raise where a dimension is constant but for the rounding of its values."""
+    """Raise if a dimension is constant, apart from rounding of its values."""
     if not (np.isfinite(mean).all() and np.isfinite(variances).all()):
         raise ReferenceProblem("the values of the reference are too large: their squares overflow; scale them down")
     constant = np.flatnonzero(variances <= (4 * np.finfo(np.float64).eps * mean) ** 2)
@@ -221,7 +221,7 @@ def _require_variation(mean: FloatArray, variances: FloatArray) -> None:
 
 
 def _block_levels(values: FloatArray, full: bool) -> list[Moments]:
-    """Moments of 64 consecutive panes, of 32 pairs of them … and of all."""
+    """Return the moments of 64 consecutive panes, of 32 pairs of panes … and of the whole."""
     rows, d = values.shape
     panes = zero_moments((PANES,), d, full)
     slots = np.repeat(np.arange(PANES, dtype=np.int32), np.diff(np.arange(PANES + 1) * rows // PANES))
@@ -235,12 +235,12 @@ def _block_levels(values: FloatArray, full: bool) -> list[Moments]:
 
 
 def _overdispersion(blocks: Moments, whole: GaussianReference) -> tuple[float, float]:
-    """Phi = max(1, X^2 / ((K - 1) dof)), X^2 = sum over K blocks of n (a'a + 1/2 |M - I|^2); and lambda / phi.
+    """Return phi = max(1, X^2 / ((K - 1) dof)), X^2 = sum over K blocks of n (a'a + 1/2 |M - I|^2), and lambda / phi.
 
-    X^2 is 2 n KL but for terms of third order, as Pearson's X^2 is for counts; of independent normal samples its mean
-    is the degrees of freedom even where a block has fewer samples than they are, which that of 2 n KL is not.
-    Lambda is the larger of what the means contribute to it, and the variances: long tails make these spread, and not
-    those, dependence in time those more than these.
+    X^2 is 2 n KL up to terms of third order, as Pearson's X^2 is for counts. For independent normal samples its mean
+    equals the degrees of freedom even if a block has fewer samples than that, which is not true of 2 n KL. Lambda is
+    the larger of the contributions of means and variances: long tails make only the variances spread, and dependence
+    in time affects the means more.
     """
     n = blocks.n.astype(np.float64)
     covariances = blocks.second / n.reshape(-1, *[1] * whole.covariance.ndim)
@@ -265,7 +265,7 @@ def _correlation(values: FloatArray) -> FloatArray:
     add_moments(np.ascontiguousarray(values[:: -(-len(values) // CORRELATION_ROWS)]), None, *moments)
     products = moments.second[0]
     scale = np.sqrt(np.diagonal(products))
-    scale[scale == 0] = 1.0  # constant in the rows that were drawn
+    scale[scale == 0] = 1.0  # constant in the rows used
     found = products / scale[:, np.newaxis] / scale
     np.fill_diagonal(found, 1.0)
     return np.asarray(found)

@@ -1,4 +1,7 @@
-"""Bounds on the KL of live moments from the normal distribution of a reference; `normal_kl` has the terms."""
+"""Bounds on the KL of live moments from the normal distribution of a reference (README, section 4.5).
+
+`normal_kl` has the closed forms.
+"""
 
 import numpy as np
 
@@ -13,7 +16,7 @@ from kldrift.kernels.bounds import BOUNDS, bound_statistics
 from kldrift.kernels.moments import Moments
 from kldrift.records.types import FloatArray, IntArray
 
-#: A divergence of less is all rounding.
+#: A divergence below this is nothing but rounding.
 _ROUNDING = 1e-14
 
 
@@ -25,30 +28,30 @@ def bound_gaussian(
     z_quantile: float,
     thresholds: FloatArray,
 ) -> dict[str, FloatArray]:
-    """The KL of live moments from a reference, and confidence bounds on it; nats.
+    """Return the KL of live moments from a reference, and confidence bounds on it, in nats.
 
     With K the closed form, N0 = 1 / (1/n + 1/m), N = 1 / (phi/n + phi_max/m), T = 2 N K and
-    c = lambda_ratio max(1, concentration, (V/n + W/m) N0 / (2 K)), T/c is close to a noncentral chi-squared of dof/c
-    degrees of freedom and noncentrality 2 N D/c, as in `kernels.bounds`. V is the variance of ln p/q under the live
-    normal, and V/n + W/m that of K by the delta method:
+    c = lambda_ratio max(1, concentration, (V/n + W/m) N0 / (2 K)), T/c is approximately noncentral chi-squared with
+    dof/c degrees of freedom and noncentrality 2 N D/c, as in `kernels.bounds`. V is the variance of ln p/q under the
+    live normal distribution, and V/n + W/m that of K by the delta method:
 
-    V = 1/2 |M - I|^2 + a'M a, W = a'a + 1/2 |I - M - a a'|^2; of independent dimensions
-    V = sum 1/2 (r - 1)^2 + r a^2, W = sum a^2 + 1/2 (1 - r - a^2)^2; of dimensions with correlations R
-    V = 1/2 x'R2 x + y'R y, W = a'R a + 1/2 g'R2 g, R2 = R squared element by element, x = r - 1, y = a sqrt(r),
-    g = 1 - r - a^2
+    full covariance: V = 1/2 |M - I|^2 + a'M a, W = a'a + 1/2 |I - M - a a'|^2
+    independent dimensions: V = sum 1/2 (r - 1)^2 + r a^2, W = sum a^2 + 1/2 (1 - r - a^2)^2
+    dimensions with correlations R: V = 1/2 x'R2 x + y'R y, W = a'R a + 1/2 g'R2 g, R2 = R squared element by element,
+    x = r - 1, y = a sqrt(r), g = 1 - r - a^2
 
-    Samples with longer tails than normal ones are covered as far as those of the reference had them.
+    Tails longer than those of a normal distribution are covered as far as the reference had them.
 
     Parameters
     ----------
-    n, mean, second : `Moments` of any groups, (...), (..., d), (..., d) or (..., d, d) as the reference has it
+    n, mean, second : `Moments` of any groups, (...), (..., d), (..., d) or (..., d, d) like the reference
     z_quantile, thresholds : see `kernels.bounds.bound_counts`; thresholds (2,)
 
     Returns
     -------
-    by the names of `BOUNDS` (`n_bins` is dof + 1), (...) each, and ``plug_in``, K, and ``kl``, max(0, K - dof / (2 N)).
-    NaN where there are too few samples to have a covariance: less than 2, or not more than d for a full one. Infinite
-    where the live covariance is singular, or the moments overflowed.
+    arrays (...) by the names of `BOUNDS` (`n_bins` is dof + 1), ``plug_in``, which is K, and ``kl``, which is
+    max(0, K - dof / (2 N)). NaN where there are too few samples for a covariance: fewer than 2, or at most d for a full
+    one. Infinite where the live covariance is singular or the moments overflowed.
     """
     samples = np.asarray(n, dtype=np.float64)
     d = reference.dimensions
@@ -86,7 +89,7 @@ def bound_gaussian(
 def _compare(
     difference: FloatArray, covariance: FloatArray, reference: GaussianReference
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """K, V and W of `bound_gaussian`, (...) each; NaN where the live covariance is singular."""
+    """Return K, V and W of `bound_gaussian`, (...) each; NaN where the live covariance is singular."""
     if reference.lower is not None:
         a, root = whiten(difference, cholesky(covariance), reference.lower)
         excess = root @ np.swapaxes(root, -1, -2) - np.eye(reference.dimensions)  # M - I
@@ -114,7 +117,7 @@ def _compare(
 
 
 def _quadratic(x: FloatArray, matrix: FloatArray) -> FloatArray:
-    """The form x' matrix x over the last axis, of a positive semidefinite matrix."""
+    """Return x' matrix x over the last axis, for a positive semidefinite matrix."""
     return np.asarray(np.maximum((x @ matrix * x).sum(axis=-1), 0.0))
 
 

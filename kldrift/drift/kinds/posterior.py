@@ -52,25 +52,25 @@ class Posterior(Vector):
 
 
 def posterior_kl(values: FloatArray) -> FloatArray:
-    """D_KL(q(z|x) || N(0, I)) of each row, nats: 1/2 (m^2 + s^2 - 1 - ln s^2) for each dimension, last their sum.
+    """Return D_KL(q(z|x) || N(0, I)) of each row: 1/2 (m^2 + s^2 - 1 - ln s^2) for each dimension, then their sum.
 
     Its mean over the samples is the KL term of a variational autoencoder.
 
     Parameters
     ----------
-    values : (n_rows, 2 d), d means and then d logarithms of variances
+    values : (n_rows, 2 d), d means followed by d log variances
 
     Returns
     -------
-    (n_rows, d + 1); a row is NaN throughout where it is in `values`, or where its KL is too large for a float (a
-    logarithm of a variance beyond 709): no number is better than a wrong one
+    (n_rows, d + 1), nats; all of a row is NaN if it is in `values`, or if its KL overflows (a log variance above 709),
+    because no number is better than a wrong one
 
     References
     ----------
     Kingma & Welling (2014), appendix B.
     """
     if values.ndim != 2 or values.shape[1] < 2 or values.shape[1] % 2:
-        raise ValueError(f"values: expected (n_rows, 2 d), means and logarithms of variances, got {values.shape}")
+        raise ValueError(f"values: expected (n_rows, 2 d), means and log variances, got {values.shape}")
     d = values.shape[1] // 2
     out = np.empty((len(values), d + 1))
     with np.errstate(over="ignore", invalid="ignore"):
@@ -86,10 +86,11 @@ def posterior_kl(values: FloatArray) -> FloatArray:
 def bound_mean(
     n: IntArray, mean: FloatArray, second: FloatArray, z_quantile: float, thresholds: FloatArray
 ) -> dict[str, FloatArray]:
-    """The mean of the last column of `posterior_kl` over the samples, and confidence bounds on it; nats.
+    """Return the mean of the last column of `posterior_kl` over the samples, and confidence bounds on it, in nats.
 
-    mean -+ z s / sqrt(n), s^2 = second / (n - 1), not below 0; the p-values are those of a mean within the threshold.
-    Normal by the central limit theorem, of independent samples; there is no reference to measure their dependence on.
+    mean -+ z s / sqrt(n), s^2 = second / (n - 1), not below 0; the p-values are those of "the mean is within the
+    threshold". The mean is normal by the central limit theorem for independent samples; there is no reference on which
+    their dependence could be measured.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def bound_mean(
 
     Returns
     -------
-    as `bound_gaussian`, ``kl``, ``plug_in`` and ``statistic`` being the mean; NaN where there are fewer than 2 samples
+    as `bound_gaussian`, with the mean as ``kl``, ``plug_in`` and ``statistic``; NaN for fewer than 2 samples
     """
     from scipy.special import log_ndtr
 

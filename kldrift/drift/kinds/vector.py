@@ -7,13 +7,13 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from kldrift.drift.binning import CATEGORICAL_FLOW, categorical_cells
-from kldrift.drift.kinds.base import SAMPLES_PER_BIN, Column, MomentShape, Values
+from kldrift.drift.kinds.base import Column, MomentShape, Values
 from kldrift.drift.kinds.gaussian import GaussianReference, degrees_of_freedom
 from kldrift.drift.kinds.gaussian_bounds import bound_gaussian, dimension_kl
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bin_table import CategoryBins
 from kldrift.kernels.moments import Moments
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
 from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import CodeArray, Covariance, FloatArray, IntArray

@@ -1,4 +1,4 @@
-"""References from parametric families: a given member, or the likeliest one for some data, as cell probabilities."""
+"""References from parametric families: a given member, or the likeliest one for some data (README, section 3.2)."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,13 +27,13 @@ from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import Bins, FeatureSpec, ReferenceFamily
 from kldrift.records.types import FloatArray
 
-#: The integers of a discrete family have bins of their own but for this share at each end …
+#: Share at each end of a discrete family that has no bin for each integer.
 TAIL = 1e-3
-#: … where there are not more of them than this.
+#: Maximum number of integers with a bin each; of more, the quantiles are taken.
 MAX_INTEGERS = 64
 
-#: So much probability may lie between an edge and the float64 below it. Rounding moves half of it over the edge, which
-#: costs less than 1e-5 nats in the smallest of the default bins.
+#: Maximum probability between an edge and the float64 below it. Rounding moves half of it over the edge, which costs
+#: less than 1e-5 nats in the smallest of the default bins.
 MAX_STEP_MASS = 1e-4
 
 
@@ -44,23 +44,24 @@ def family_reference(
     created_ms: int,
     source: str,
 ) -> FeatureReference:
-    """The reference of a feature from a parametric family.
+    """Return the reference of a feature from a parametric family.
 
-    With given parameters it is known exactly. A fitted one has the family's probabilities, scaled to the share of the
-    data that is there and finite (missing values and infinities keep their shares), and beside them the data's counts
-    in the same bins: how many rows, and how they spread. A fitted categorical distribution is the data's shares, so it
-    is the reference that is built from data.
+    With given parameters it is known exactly. A fitted one has the probabilities of the family, scaled to the share of
+    the data that is present and finite (missing values and infinities keep their shares), and in addition the counts of
+    the data in the same bins, which show how many rows there were and how they spread. A categorical distribution fits
+    the shares in the data, and a normal distribution of vectors their mean and covariance; in both cases the result is
+    the reference built from data.
 
     Parameters
     ----------
-    given : the family with its parameters, or with a file to be fitted to
+    given : the family with its parameters, or with a file to fit it to
     column : the data of that file, float64 with NaN for missing, or categories; None where the parameters are given
     created_ms, source : stored with the reference
 
     Raises
     ------
     ReferenceProblem
-        the feature, its bins, the parameters or the data do not suit the family; its name is the caller's to add
+        the feature, its bins, the parameters or the data do not suit the family; the caller adds the feature's name
     """
     _check_kind(spec, given, column)
     shape = SHAPES[spec.kind].preliminary(spec)
@@ -74,7 +75,7 @@ def family_reference(
     if given.family == "categorical" or shape.moments is not None:  # the likeliest member is what the data show
         try:
             (built,) = build_references([spec], [column], created_ms, source)
-        except ReferenceProblem as problem:  # one of several features there, with its name
+        except ReferenceProblem as problem:  # it names the feature
             raise ReferenceProblem(str(problem).removeprefix(f"{spec.name}: ")) from None
         return built
     try:
@@ -121,9 +122,9 @@ def _reference(
     created_ms: int,
     source: str,
 ) -> FeatureReference:
-    """A member of a family over the cells of the feature, without counts."""
+    """Return the reference of a member of a family, without counts."""
     shape: Shape = SHAPES[spec.kind].preliminary(spec)
-    with np.errstate(all="ignore"):  # what cannot be computed is NaN, and refused
+    with np.errstate(all="ignore"):  # figures that cannot be computed are NaN, and refused
         if shape.categories is not None:
             shape = Categorical(BERNOULLI_CATEGORIES)
             p = parameters[0][1]
@@ -152,14 +153,14 @@ def _reference(
 
 
 def _thresholds(edges: FloatArray) -> FloatArray:
-    """Where a value moves on to the next cell: the last bin is closed."""
+    """Return the values at which the next cell begins; the last bin is closed."""
     return np.concatenate([edges[:-1], np.nextafter(edges[-1:], np.inf)])
 
 
 def _cell_probabilities(member: Member, edges: FloatArray) -> FloatArray:
-    """Probabilities of the bins, underflow and overflow, (n_bins + 2,).
+    """Return the probabilities of the bins, underflow and overflow, (n_bins + 2,).
 
-    From below up to the bin that holds the median, from above beyond it, so that no tail loses its digits.
+    Computed from below up to the bin that holds the median and from above beyond it, so that neither tail loses digits.
     """
     thresholds = _thresholds(edges)
     below, not_below = member.below(thresholds), member.not_below(thresholds)
@@ -175,7 +176,7 @@ def _cell_probabilities(member: Member, edges: FloatArray) -> FloatArray:
 
 
 def _step_masses(member: Member, thresholds: FloatArray) -> FloatArray:
-    """The probability between each threshold and the float64 below it, which rounding may move over the threshold."""
+    """Return the probability between each threshold and the float64 below it, which rounding may move across."""
     before = np.nextafter(thresholds, -np.inf)
     from_below = member.below(thresholds) - member.below(before)
     from_above = member.not_below(before) - member.not_below(thresholds)
@@ -194,7 +195,7 @@ def _check_resolution(member: Member, edges: FloatArray) -> None:
 
 
 def _edges(bins: Bins, family: str, member: Member, values: FloatArray | None) -> FloatArray:
-    """The edges of a numeric feature; the same rules as for a reference from data, with the family's quantiles."""
+    """Return the edges of a numeric feature, by the rules for data but with the quantiles of the family."""
     if bins.method in ("quantile", "discrete"):
         if family == "bernoulli":
             return np.array([-0.5, 0.5, 1.5])
@@ -211,12 +212,12 @@ def _edges(bins: Bins, family: str, member: Member, values: FloatArray | None) -
 
 
 def _quantile_edges(bins: Bins, member: Member, rows: float) -> FloatArray:
-    """Edges at quantiles, open at both ends unless a range is declared; integers halfway between.
+    """Return edges at quantiles, open at both ends unless a range is declared; halfway between integers.
 
-    A quantile that `rows` values would leave fewer than ten of outside is dropped, as one of data would be. So is one
-    that float64 numbers do not resolve, like those of a beta distribution that are as good as 1.
+    As with data, a quantile outside of which fewer than ten of `rows` values lie is dropped. So is one that float64
+    numbers cannot resolve, such as quantiles of a beta distribution that are practically 1.
     """
-    # counts begin at 0: what is below is underflow
+    # counts begin at 0: anything below is underflow
     low, high = bins.value_range or (-0.5 if member.discrete else -np.inf, np.inf)
     start, mass = 0.0, 1.0
     if bins.value_range is not None:
@@ -245,7 +246,7 @@ def _quantile_edges(bins: Bins, member: Member, rows: float) -> FloatArray:
 
 
 def _integer_edges(bins: Bins, member: Member, start: float, mass: float, smallest: float) -> FloatArray | None:
-    """Edges between all integers but those far out; None where that is too many, or the quantiles are given."""
+    """Return edges between all integers except those far out; None if there are too many or the quantiles are given."""
     if bins.probabilities is not None:
         return None
     tail = max(TAIL, smallest)

@@ -1,4 +1,4 @@
-"""The reference artefact: a JSON text that can be reviewed, versioned and compared line by line."""
+"""The reference file: JSON that can be reviewed, versioned and compared line by line."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ VERSION = 1
 
 
 def dump_references(references: Sequence[FeatureReference]) -> str:
-    """The artefact's text: one line a pane, edges and hashes in the open.
+    """Return the text of a reference file: one line per pane, edges and hashes readable.
 
     Raises
     ------
     ReferenceProblem
-        a reference is known exactly or of a parametric family, and so is configuration, not data
+        a reference is known exactly or comes from a parametric family, which makes it configuration, not data
     """
     lines = [f'{{"kldrift_reference": {VERSION},', '"features": [']
     for i, reference in enumerate(references):
@@ -64,7 +64,7 @@ def dump_references(references: Sequence[FeatureReference]) -> str:
 
 
 def load_references(text: str, origin: str) -> tuple[FeatureReference, ...]:
-    """Read an artefact back, checking its hashes.
+    """Read a reference file and check its hashes.
 
     Raises
     ------
@@ -112,13 +112,13 @@ def _feature(item: Mapping[str, Any]) -> FeatureReference:
         raise ValueError(f"{name}: expected panes of {len(reference.cells)} counts >= 0, one for each cell")
     if reference.bins_hash != item["bins_hash"] or reference.reference_hash != item["reference_hash"]:
         raise ValueError(
-            f"{name}: expected counts and bins that belong to the file's hashes, they were changed by hand"
+            f"{name}: expected counts and bins that match the file's hashes, but they were changed by hand"
         )
     return reference
 
 
 def _overdispersion(name: str, item: Mapping[str, Any]) -> Overdispersion:
-    """What was measured when the reference was made."""
+    """Read the overdispersion that was measured when the reference was made."""
     n, phi, lambda_ = (np.array(item[key], dtype=np.float64) for key in ("block_samples", "phi", "lambda"))
     ordered = n.ndim == 1 and n.size > 0 and n[0] > 0 and bool(np.all(np.diff(n) > 0))
     if not ordered or not n.shape == phi.shape == lambda_.shape or not (np.all(phi >= 1) and np.all(lambda_ >= phi)):
@@ -132,7 +132,7 @@ def by_name(references: Sequence[FeatureReference], wanted: Sequence[str], origi
     Raises
     ------
     ReferenceProblem
-        naming every feature that is not there
+        with the names of all features that are not there
     """
     known: Mapping[str, FeatureReference] = {reference.name: reference for reference in references}
     absent = [name for name in wanted if name not in known]

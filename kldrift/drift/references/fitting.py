@@ -1,7 +1,7 @@
 """Parametric families: their members, and the likeliest one for some data.
 
 The maximum-likelihood fit is argmin over theta of D_KL(p_hat || q_theta): no member of the family is closer to the
-data. The distribution functions, and the fits without a closed form, are scipy's.
+data. Distribution functions, and fits without a closed form, come from scipy.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,14 +15,14 @@ from kldrift.errors import ReferenceProblem
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.types import FloatArray
 
-#: Fewer values than this are no basis for a fit.
+#: Minimum number of values to fit a family to.
 MIN_FITTED = 10
 
-#: A gamma distribution narrower than this share of its mean is fitted no better than 1e-3: its shape, beyond 1e10, is
-#: the difference of two logarithms that agree in their first ten digits.
+#: Minimum standard deviation, as a share of the mean, to fit a gamma distribution to. For narrower ones the error of a
+#: fit exceeds 1e-3: their shape, beyond 1e10, is the difference of two logarithms that agree in their first ten digits.
 MIN_GAMMA_SPREAD = 1e-5
 
-#: How far, relatively, the parameters of a fit may be from where the likelihood is largest.
+#: Maximum relative distance of fitted parameters from the maximum of the likelihood.
 FIT_TOLERANCE = 1e-3
 
 BERNOULLI_CATEGORIES = ("true", "false")
@@ -30,7 +30,7 @@ BERNOULLI_CATEGORIES = ("true", "false")
 
 @dataclass(frozen=True, slots=True)
 class _Parameter:
-    """Its values lie between `low` and `high`, both excluded; `text` says so."""
+    """A parameter with values between `low` and `high`, both excluded; `text` is how a message puts it."""
 
     name: str
     text: str = "a finite number > 0"
@@ -40,13 +40,13 @@ class _Parameter:
 
 @dataclass(frozen=True, slots=True)
 class _Family:
-    """What is particular to a family.
+    """A parametric family: its parameters, its distribution in scipy, and how it is fitted.
 
     Parameters
     ----------
-    distribution, arguments : name in scipy.stats, and its arguments from our parameters
-    fit : maximum-likelihood parameters of finite values within the support that are not all equal
-    support, outside, is_outside : which values it may have, and which not; any where there is none
+    distribution, arguments : its name in scipy.stats, and the arguments there for our parameters
+    fit : maximum-likelihood parameters for finite values within the support that are not all equal
+    support, outside, is_outside : the values it can have and cannot have, in words and as a test; any if empty
     """
 
     parameters: tuple[_Parameter, ...]
@@ -60,7 +60,7 @@ class _Family:
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One distribution of a family, with continuous values or integers."""
+    """One distribution of a family, continuous or over the integers."""
 
     text: str
     distribution: Any
@@ -68,19 +68,19 @@ class Member:
     discrete: bool
 
     def _reached(self, thresholds: FloatArray) -> FloatArray:
-        """The largest value below each threshold, where that matters; within what scipy computes without NaN."""
+        """Return the largest value below each threshold of integers, limited to where scipy returns no NaN."""
         return np.clip(np.nextafter(thresholds, -np.inf), -1, 1e17) if self.discrete else thresholds
 
     def below(self, thresholds: FloatArray) -> FloatArray:
-        """P(X < t)."""
+        """Return P(X < t)."""
         return np.asarray(self.distribution.cdf(self._reached(thresholds), *self.arguments))
 
     def not_below(self, thresholds: FloatArray) -> FloatArray:
-        """P(X >= t), exact where it is small."""
+        """Return P(X >= t), accurate where it is small."""
         return np.asarray(self.distribution.sf(self._reached(thresholds), *self.arguments))
 
     def quantiles(self, probabilities: FloatArray) -> FloatArray:
-        """The smallest x with P(X <= x) >= p."""
+        """Return the smallest x with P(X <= x) >= p."""
         return np.asarray(self.distribution.ppf(probabilities, *self.arguments))
 
 
@@ -97,7 +97,7 @@ def member_of(family: str, parameters: tuple[tuple[str, float], ...]) -> Member:
 
 
 def check_parameters(family: str, given: tuple[tuple[str, float], ...]) -> tuple[tuple[str, float], ...]:
-    """The parameters in the family's order."""
+    """Check the parameters of a family and return them in its order."""
     known = _FAMILIES[family].parameters
     values = dict(given)
     names = [parameter.name for parameter in known]
@@ -121,7 +121,7 @@ def check_parameters(family: str, given: tuple[tuple[str, float], ...]) -> tuple
 
 
 def fit_parameters(family: str, values: FloatArray) -> tuple[tuple[str, float], ...]:
-    """The likeliest parameters for finite values, checked."""
+    """Return the likeliest parameters for finite values, checked."""
     described = _FAMILIES[family]
     if values.size < MIN_FITTED:
         raise ReferenceProblem(
@@ -154,7 +154,7 @@ def fit_parameters(family: str, values: FloatArray) -> tuple[tuple[str, float], 
 
 
 def zeros_and_ones(column: CategoricalColumn) -> FloatArray:
-    """Categories true and false as 1 and 0, missing as NaN."""
+    """Return the categories true and false as 1 and 0, missing as NaN."""
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
     other = [i for i, value in enumerate(column.values) if value not in BERNOULLI_CATEGORIES and counts[i]]
     if other:
@@ -178,9 +178,9 @@ def _fit_gamma(values: FloatArray) -> tuple[float, ...]:
 
 
 def _fit_beta(values: FloatArray) -> tuple[float, ...]:
-    """The fit of scipy, if it is one: for values next to 0 or 1 its solver may stop anywhere.
+    """Return scipy's fit if it converged: for values close to 0 or 1 its solver may stop anywhere.
 
-    Checked by how far Newton's method would still go from there.
+    The check is how far one more step of Newton's method would go.
     """
     from scipy import special, stats
 
@@ -199,7 +199,7 @@ def _mean(values: FloatArray) -> tuple[float, ...]:
 
 
 _REAL = "a finite number"
-#: Beyond this scipy loses the digits of the beta distribution (at 1e16 all of them).
+#: Beyond this, scipy loses digits of the beta distribution (at 1e16, all of them).
 _SHAPE = ("a number > 0 and below 1e12", 0, 1e12)
 
 _FAMILIES: Mapping[str, _Family] = {
@@ -246,7 +246,7 @@ _FAMILIES: Mapping[str, _Family] = {
         lambda values: (float(values.min()), float(values.max())),
     ),
     "poisson": _Family(
-        (_Parameter("rate", "a number > 0 and below 1e10", 0, 1e10),),  # beyond, scipy has no quantiles
+        (_Parameter("rate", "a number > 0 and below 1e10", 0, 1e10),),  # beyond that, scipy has no quantiles
         "poisson",
         lambda rate: (rate,),
         _mean,

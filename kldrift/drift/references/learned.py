@@ -21,22 +21,22 @@ Column = FloatArray | npt.NDArray[np.int32]
 
 
 class Learning:
-    """The first rows of a stream, kept until the references that they make can be counted.
+    """The first rows of a stream, kept until the references they make can be counted.
 
     Parameters
     ----------
-    rows : for each column of the schema that is learned from, by its index, how many rows it takes
+    rows : number of rows that each learned column needs, by its index in the schema
     """
 
     def __init__(self, rows: Mapping[int, int]) -> None:
         self._wanted = dict(rows)
         self._kept: dict[int, list[Column]] = {index: [] for index in rows}
-        self._n_stored = 0  # batches of each column
+        self._n_stored = 0  # batches per column
         self.n_rows = 0
 
     @property
     def rows_until_complete(self) -> int:
-        """Rows to come until the next column has all of its own; 0 where one has now."""
+        """Number of rows until the next column is complete; 0 if one is complete now."""
         return min(self._wanted.values()) - self.n_rows
 
     def add(self, columns: Sequence[Column], n_rows: int) -> None:
@@ -46,14 +46,14 @@ class Learning:
         self.n_rows += n_rows
 
     def take_complete(self) -> dict[int, Column]:
-        """The columns that have all of their rows, by index; they are kept no longer."""
+        """Remove the columns that have all of their rows and return them by index."""
         complete = [index for index, wanted in self._wanted.items() if wanted <= self.n_rows]
         for index in complete:
             del self._wanted[index]
         return {index: _joined_columns(self._kept.pop(index)) for index in complete}
 
     def changes(self) -> dict[str, bytes | None]:
-        """What was kept since `stored`: batches of each column, and how many rows they are."""
+        """Return what was kept since `stored`: batches of each column, and the number of rows."""
         found: dict[str, bytes | None] = {}
         for index, kept in self._kept.items():
             for i in range(self._n_stored, len(kept)):
@@ -65,20 +65,20 @@ class Learning:
         return found
 
     def stored(self) -> None:
-        """The changes are stored."""
+        """Take note that the changes are stored."""
         self._n_stored = max((len(kept) for kept in self._kept.values()), default=0)
 
     def touch(self) -> None:
-        """All of it counts as changed."""
+        """Mark everything as changed."""
         self._n_stored = 0
 
     def restore(self, entries: Mapping[str, bytes], learned: Collection[int]) -> None:
-        """Take back what `changes` gave; `learned` are the columns that have become references since.
+        """Restore what `changes` returned; the columns `learned` have become references since.
 
         Raises
         ------
         ValueError
-            an entry is not what it should be
+            an entry is damaged
         """
         for index in learned:
             del self._wanted[index], self._kept[index]
@@ -90,7 +90,7 @@ class Learning:
 
     @property
     def done(self) -> bool:
-        """Nothing is left to learn."""
+        """Whether nothing is left to learn."""
         return not self._wanted
 
 
@@ -134,7 +134,7 @@ def learned_reference(
 
 
 def split(batch: SampleBatch, row: int) -> tuple[SampleBatch, SampleBatch]:
-    """The rows before `row`, and the others."""
+    """Split a batch into the rows before `row` and the others."""
     return _part(batch, 0, row), _part(batch, row, batch.n_rows)
 
 
@@ -150,7 +150,7 @@ def _part(batch: SampleBatch, start: int, stop: int) -> SampleBatch:
 
 
 def joined(first: AddResult, second: AddResult, row: int) -> AddResult:
-    """The results of both parts of a batch that was split at `row`."""
+    """Join the results of both parts of a batch that was split at `row`."""
 
     def rows(a: IntArray, b: IntArray) -> IntArray:
         return np.concatenate([a, b + row])

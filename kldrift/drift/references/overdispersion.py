@@ -1,4 +1,7 @@
-"""How much more the counts of a stream spread than those of independent samples, measured on a reference's panes."""
+"""How much more the counts of a stream spread than those of independent samples, measured on a reference's panes.
+
+README, section 4.2.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,29 +11,29 @@ import numpy as np
 
 from kldrift.records.types import FloatArray, IntArray
 
-#: A block size is measured on at least so many blocks.
+#: Minimum number of blocks on which a block size is measured.
 MIN_BLOCKS = 16
 
-#: A cut that spreads as much as those of independent samples do but once in 200 times is put down to dependence. Many
-#: cuts are tried: of references of independent samples one in 20 still passes at a block size with 16 bins, one in 4
-#: with 64 categories in no order.
+#: The spread of a cut is attributed to chance unless independent samples show as much only once in 200 times. Because
+#: many cuts are tried, one in 20 references of independent samples still exceeds it at a block size with 16 bins, and
+#: one in 4 with 64 unordered categories.
 CHANCE = 0.005
 
-#: Level of the quantiles that stand for the uncertainty of lambda: that of one window of nine at alpha = 1e-4 a tick,
-#: which is what false alarms are simulated at. A constant, as references keep what was measured beyond one monitor.
+#: Level of the quantiles that allow for the uncertainty of lambda: that of one window of nine at alpha = 1e-4 per tick,
+#: the level at which false alarms are simulated. A constant, because a stored reference outlives one monitor.
 QUANTILE_LEVEL = 1.1e-5
 
 
 @dataclass(frozen=True, slots=True)
 class Overdispersion:
-    """Overdispersion of one feature by block size; larger blocks inherit that of the largest.
+    """Overdispersion of one feature by block size; larger blocks inherit that of the largest measured.
 
     Parameters
     ----------
     block_samples : (L,) float64 > 0, samples in a block, strictly increasing
     phi : (L,) float64 >= 1, over all cells: Pearson's X^2 of the blocks over its degrees of freedom
-    lambda_ : (L,) float64 >= phi, in the direction that spreads most
-    measured : False where there was too little to measure; then phi and lambda are 1
+    lambda_ : (L,) float64 >= phi, that in the direction that spreads most
+    measured : False if there was too little to measure; phi and lambda are 1 then
     """
 
     block_samples: FloatArray
@@ -44,21 +47,21 @@ class Overdispersion:
         return float(self.phi.max())
 
     def at(self, n: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Phi and lambda at windows of `n` samples, any shape: those of the block size nearest in log n."""
+        """Return phi and lambda for windows of `n` samples, any shape: those of the block size nearest in log n."""
         nearest = np.searchsorted(_middles(self.block_samples), n, side="right")
         return self.phi[nearest], self.lambda_[nearest]
 
 
-#: Of independent samples, as far as anybody can tell.
+#: Stands for samples that are independent as far as anyone can tell.
 UNMEASURED = Overdispersion(np.ones(1), np.ones(1), np.ones(1), measured=False)
 
 
 class OverdispersionTable:
-    """The overdispersion of all features of a monitor, for a look-up at each tick without a loop in Python.
+    """The overdispersion of all features of a monitor, looked up at each tick without a loop in Python.
 
     Parameters
     ----------
-    features : one each a feature
+    features : one per feature
     """
 
     def __init__(self, features: Sequence[Overdispersion]) -> None:
@@ -71,11 +74,11 @@ class OverdispersionTable:
             self._middles[: own - 1, i] = _middles(feature.block_samples)
             self._phi[:own, i] = feature.phi
             self._ratio[:own, i] = feature.lambda_ / feature.phi
-        #: (F,) the overdispersion of the references as wholes
+        #: (F,) the overdispersion of each reference as a whole
         self.phi_max: FloatArray = self._phi.max(axis=0)
 
     def at(self, samples: IntArray) -> tuple[FloatArray, FloatArray]:
-        """Phi and lambda / phi, (S, F) each, of windows of `samples` (S, F)."""
+        """Return phi and lambda / phi, (S, F) each, for windows of `samples` (S, F)."""
         level = np.zeros(samples.shape, dtype=np.intp)
         for middles in self._middles:
             level += samples >= middles
@@ -84,34 +87,34 @@ class OverdispersionTable:
 
 
 def _middles(block_samples: FloatArray) -> FloatArray:
-    """Sizes from which on the next larger block is the nearer one."""
+    """Return the sizes from which the next larger block is nearer."""
     return np.asarray(np.sqrt(block_samples[:-1] * block_samples[1:]))
 
 
 def measure_panes(panes: IntArray, ordered: bool) -> Overdispersion:
-    """Overdispersion for blocks of 1, 2, 4 … panes, as long as there are 16 blocks.
+    """Measure the overdispersion of blocks of 1, 2, 4 … panes, as long as there are 16 blocks.
 
-    With C the counts of a block, n its samples and Q the shares of all blocks together, over B cells that hold
-    something and K blocks:
+    With C the counts of a block, n its samples and Q the shares of all blocks together, over K blocks and the B cells
+    that hold something:
 
     phi = max(1, X^2 / ((K - 1)(B - 1))), X^2 = sum (C - n Q)^2 / (n Q)
     spread = max over cuts of mean over blocks of (C - n Q)^2 / (n Q (1 - Q)), C and Q cumulative there
     lambda = phi where spread <= chi2.isf(0.005, K - 1) / (K - 1), else
     lambda = max(phi, spread) t.isf(1.1e-5, K - 1) / norm.isf(1.1e-5)
 
-    The worst of many cuts, on 64 to 16 blocks, spreads 1.3 to 1.5 times as much as it should by chance alone. Counted
-    as if it were dependence it makes 95 % intervals for independent samples cover 97 to 99 %, and a shift of 0.25 sigma
-    takes 2,000 samples to find in the place of 1,500: hence the threshold.
+    By chance alone the worst of many cuts, on 64 to 16 blocks, spreads 1.3 to 1.5 times as much as a single one should.
+    Treated as dependence, that would make 95 % intervals of independent samples cover 97 to 99 %, and finding a shift
+    of 0.25 sigma would take 2,000 samples instead of 1,500: hence the threshold.
 
-    Where samples do depend on one another lambda is as uncertain as a variance of K blocks: too small in some
-    references, and all windows judged by these suffer. Hence a quantile of Student's t in the place of the normal one,
-    a factor of 1.08 for 64 blocks and of 1.43 for 16. Alarmed ticks in 10,000 of AR(.9) fall from 0.53 to 0.20, of
-    AR(.98) from 10 to 2.2; a shift of 0.25 sigma in AR(.5) takes 6,100 samples to find in the place of 3,600.
+    If samples do depend on each other, lambda is as uncertain as a variance of K blocks. It is too small in some
+    references, and every window judged with those suffers. Hence the quantile of Student's t instead of the normal one,
+    a factor of 1.08 for 64 blocks and 1.43 for 16. Alarmed ticks per 10,000 fall from 0.53 to 0.20 for AR(.9) and from
+    10 to 2.2 for AR(.98); finding a shift of 0.25 sigma in AR(.5) takes 6,100 samples instead of 3,600.
 
     Parameters
     ----------
     panes : (K, B) int64, consecutive in time
-    ordered : the cells are in the order of the values; otherwise single cells are tried as well as cuts
+    ordered : whether the cells are in the order of the values; if not, single cells are tried as well as cuts
 
     References
     ----------
@@ -135,7 +138,7 @@ def measure_panes(panes: IntArray, ordered: bool) -> Overdispersion:
 
 
 def _measure_blocks(blocks: FloatArray, ordered: bool) -> tuple[float, float, float] | None:
-    """Mean samples, phi and lambda of (K, B) blocks; None where fewer than 16 blocks or 2 cells hold something."""
+    """Return mean samples, phi and lambda of (K, B) blocks; None if fewer than 16 blocks or 2 cells hold anything."""
     n = blocks.sum(axis=1, keepdims=True)
     if not n.all():
         blocks, n = blocks[n[:, 0] > 0], n[n > 0][:, np.newaxis]
@@ -159,9 +162,10 @@ def _measure_blocks(blocks: FloatArray, ordered: bool) -> tuple[float, float, fl
 
 @cache
 def _uncertainty(n_blocks: int) -> tuple[float, float]:
-    """The largest spread of K blocks that chance explains, and the factor for the uncertainty of a larger one.
+    """Return the largest spread of K blocks that chance explains, and the factor for the uncertainty of a larger one.
 
-    Scipy is imported once something is measured, a quarter of a second: not by a daemon that reads what was measured.
+    Importing scipy takes a quarter of a second, so it happens only when something is measured: a daemon that reads
+    stored figures does without.
     """
     from scipy.special import chdtri, ndtri, stdtrit
 

@@ -1,4 +1,4 @@
-"""What a monitor has found out besides its counts, as bytes to be stored: vocabularies and learned references."""
+"""What a monitor has learned besides its counts, as bytes to store: vocabularies and learned references."""
 
 import json
 from dataclasses import replace
@@ -8,29 +8,29 @@ from kldrift.drift.references.reference import FeatureReference
 
 
 def texts_to_bytes(texts: tuple[str, ...]) -> bytes:
-    """The texts of a vocabulary, in the order of their codes."""
+    """Return the texts of a vocabulary, in the order of their codes, as bytes."""
     return json.dumps(texts).encode()
 
 
 def texts_from_bytes(value: bytes) -> tuple[str, ...]:
-    """What `texts_to_bytes` was given."""
+    """Return the texts that `texts_to_bytes` was given."""
     return tuple(json.loads(value))
 
 
 def reference_to_bytes(reference: FeatureReference) -> bytes:
-    """A learned reference, or why none could be made of the rows."""
+    """Return a learned reference as bytes, or the reason why the rows made none."""
     if reference.flaw is not None:
         return json.dumps({"flaw": reference.flaw}).encode()
     return dump_references([reference]).encode()
 
 
 def reference_from_bytes(value: bytes, awaited: FeatureReference) -> FeatureReference:
-    """What `reference_to_bytes` was given, in the place of the one that was to be learned.
+    """Return the reference that `reference_to_bytes` was given, in place of the one that was to be learned.
 
     Raises
     ------
     ReferenceProblem, ValueError
-        the bytes are no reference
+        the bytes are not a reference
     """
     document = json.loads(value)
     if "flaw" in document:
