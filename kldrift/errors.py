@@ -1,30 +1,30 @@
 """Every exception that kldrift raises on purpose.
 
 KldriftError
-├── ConfigError          the configuration file is wrong; carries every problem found
+├── ConfigError          the configuration file is invalid; carries every problem found
 ├── ReferenceProblem     a reference cannot be read, built or used
 ├── DecodeError          a whole body or file cannot be read (a bad *row* is counted, not raised)
 ├── SourceError          a source cannot be opened or read
 ├── StateError           the state cannot be opened, read or written
-├── ListenError          the address to listen on cannot be had
-├── KeyConflict          an idempotency key is in use, or came with another body
+├── ListenError          the address to listen on is unavailable
+├── KeyConflict          an idempotency key is in use, or was used with another body
 └── Busy                 the intake is full; try again later
-    └── Uncommitted      what was taken cannot be stored now; it will be when that is possible again
+    └── Uncommitted      samples are counted but cannot be stored yet; they will be once that is possible
 """
 
 from collections.abc import Sequence
 
 
 class KldriftError(Exception):
-    """Base of all; its text is written for the user and says what to do."""
+    """Base class; its text is written for users and says what to do."""
 
 
 class ConfigError(KldriftError):
-    """The configuration is wrong.
+    """The configuration is invalid.
 
     Parameters
     ----------
-    problems : one line each, ``file:line: path: what was expected, what came; what to do``
+    problems : one line each, ``file:line: path: expected …, got …; what to do``
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -66,7 +66,7 @@ class KeyConflict(KldriftError):
 
     Parameters
     ----------
-    in_use : the first post with the key is not answered yet; else the key came with another body before
+    in_use : the first post with the key has not been answered yet; otherwise the key was used with another body
     """
 
     def __init__(self, message: str, in_use: bool) -> None:
@@ -75,7 +75,7 @@ class KeyConflict(KldriftError):
 
 
 class Busy(KldriftError):
-    """The intake queue is full; nothing of this body was taken."""
+    """The intake queue is full; nothing of this body was accepted."""
 
     def __init__(self, message: str, retry_after_seconds: int = 1) -> None:
         self.retry_after_seconds = retry_after_seconds
@@ -83,6 +83,6 @@ class Busy(KldriftError):
 
 
 class Uncommitted(Busy):
-    """The samples are counted, but cannot be stored now; they will be when that is possible again, unless the process
-    ends before.
+    """The samples are counted but cannot be stored yet; they will be once that is possible, unless the process ends
+    first.
     """

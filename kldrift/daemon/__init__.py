@@ -1,1 +1,1 @@
-"""The daemon: starts and stops the parts in the order of the data, and reloads the configuration."""
+"""The daemon: starts and stops the parts in the order of the data flow, and reloads the configuration."""

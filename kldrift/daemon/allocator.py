@@ -1,27 +1,28 @@
-"""How the C libraries of this process hold on to memory that is free.
+"""Settings for the allocators of this process: when they return free memory to the system.
 
-A daemon decodes bodies of a few megabytes all day. As they come, glibc keeps an arena for each thread, and polars'
-jemalloc keeps pages for ten seconds: tens of megabytes that nobody uses, and that grow into each other. Told to give
-back early, the daemon's peak under load is lower (``tests/benchmarks/footprint.py``).
+A daemon decodes bodies of a few megabytes all day. By default, glibc keeps an arena per thread and polars' jemalloc
+keeps free pages for ten seconds, which adds up to tens of unused megabytes. Returning memory early lowers the daemon's
+peak under load (``tests/benchmarks/footprint.py``).
 
-What the next piece of a source will need again is kept, though. By default glibc maps every piece of 8 MB anew, and the
-kernel clears its 2,000 pages first: 100 million values of files took 2.2 s to counts in place of 1.6 (two cores).
+Memory that the next piece of a source will need is kept, however. By default, glibc maps every 8 MB piece afresh and
+the kernel zeroes its 2,000 pages first: counting 100 million values from files then took 2.2 s instead of 1.6 (two
+cores).
 """
 
 import ctypes
 import os
 import sys
 
-#: jemalloc(3): give back what is free for 0.2 s; as many arenas as decoding threads use.
+#: jemalloc(3): return pages that have been free for 0.2 s; as many arenas as there are decoding threads.
 _JEMALLOC = "dirty_decay_ms:200,muzzy_decay_ms:0,narenas:2"
 
-#: mallopt(3). What is larger than the threshold is mapped by itself and goes back at once: more than a piece of a file
-#: and its columns, and less than the large bodies that come now and then.
+#: mallopt(3). Blocks above the mmap threshold are mapped separately and returned at once. It is larger than a piece of
+#: a file with its columns, and smaller than the occasional large body.
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 
 
 def give_back_early() -> None:
-    """Set both allocators, where they are those; to be called before polars comes in. The environment has priority."""
+    """Configure both allocators, if in use. Call it before polars is imported; the environment takes priority."""
     os.environ.setdefault("_RJEM_MALLOC_CONF", _JEMALLOC)
     if not sys.platform.startswith("linux"):
         return

@@ -1,7 +1,7 @@
-"""The daemon: builds the parts, starts them in the order of the data, stops them in the same order, reloads.
+"""The daemon: builds the parts, starts and stops them in the order of the data flow, and reloads them.
 
-Start:  kernels warm, references counted → state → engine → push intake → sources → ready
-Stop:   sources → HTTP answers what is in flight → push intake → engine (what is queued is counted and stored) → state
+Start:  warm up kernels, count references → state → engine → push intake → sources → ready
+Stop:   sources → HTTP answers requests in flight → push intake → engine (counts and stores its queue) → state
 """
 
 import asyncio
@@ -38,10 +38,10 @@ from kldrift.web.serve import WebServer, bind
 
 logger = logging.getLogger(__name__)
 
-#: In-flight requests are answered within this; the whole stop takes at most 10 s.
+#: Time to answer requests in flight; stopping takes at most 10 s in total.
 GRACE_SECONDS = 7
 
-#: The engine's thread never takes so long for one thing; a disk that hangs may hold it.
+#: The engine's thread never takes this long for one step, unless a disk hangs.
 HUNG_SECONDS = 60
 
 
@@ -49,12 +49,12 @@ Result = TypeVar("Result")
 
 
 class Daemon:
-    """The service; implements what the web layer asks for.
+    """The service; implements the web layer's `Readers` port.
 
     Parameters
     ----------
-    config : as loaded
-    config_path : where it is loaded from again on reload; None: there is nothing to reload
+    config : the configuration as loaded
+    config_path : the file to reload; None if there is none
     """
 
     def __init__(self, config: Config, config_path: Path | None, telemetry: Telemetry) -> None:
@@ -65,7 +65,7 @@ class Daemon:
         self._started_ms = now_ms()
         self._stopping = asyncio.Event()
         self._reloading = asyncio.Lock()
-        self._not_ready = "starting: kernels and references are being prepared"
+        self._not_ready = "starting: compiling kernels and loading references"
         self._tasks: set[asyncio.Task[object]] = set()
         self._building: list[threading.Thread] = []
         self._manager = Notifier(os.environ, telemetry.config_warning)
@@ -86,7 +86,7 @@ class Daemon:
         )
 
     def _guard(self, config: ServerConfig) -> Guard:
-        """As configured, with no more connections than there may be open files."""
+        """Build the guard, with no more connections than the system allows open files."""
         before, after = raise_open_files(config.max_connections + RESERVED)
         connections = max(1, min(config.max_connections, after - RESERVED))
         self._telemetry.open_files(before, after, connections, config.max_connections)
@@ -100,7 +100,7 @@ class Daemon:
 
     @property
     def port(self) -> int:
-        """The port that is listened on."""
+        """The port that the server listens on."""
         return self._server.port
 
     async def run(self) -> None:
@@ -109,12 +109,12 @@ class Daemon:
         Raises
         ------
         ReferenceProblem
-            a reference cannot be had
+            a reference could not be loaded
         """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
-        # without a file to load again (demo) it is what a closed terminal sends
+        # without a file to reload (demo), SIGHUP means that the terminal was closed
         loop.add_signal_handler(signal.SIGHUP, self.stop if self._path is None else self._reload_in_background)
         await self._server.start()
         self._manager.starting(self._not_ready)
@@ -123,7 +123,7 @@ class Daemon:
             building = asyncio.ensure_future(self._in_thread(self._parts.build))
             stopped = asyncio.ensure_future(self._stopping.wait())
             await asyncio.wait((building, stopped), return_when=asyncio.FIRST_COMPLETED)
-            if not building.done():  # a reference may be long: nothing is counted yet, so that nothing is lost
+            if not building.done():  # a reference may take long; nothing has been counted yet, so nothing is lost
                 building.cancel()
                 return
             building.result()
@@ -136,7 +136,7 @@ class Daemon:
             self._telemetry.reload_succeeded(now_ms())
             self._telemetry.ready(self._server.port, time.time() - self._started_ms / 1000)
             self._not_ready = ""
-            self._manager.ready(self._in_short())
+            self._manager.ready(self._summary())
             watching.append(asyncio.ensure_future(self._manager.watch(self.snapshot, self._tick_seconds)))
             await stopped
         finally:
@@ -146,14 +146,14 @@ class Daemon:
             await self._shut_down()
 
     async def _in_thread(self, function: Callable[[], Result]) -> Result:
-        """Call a function that may count references for long; a stop does not wait for its end."""
+        """Call a function that may take long to count references; stopping does not wait for it."""
         future: Future[Result] = Future()
         future.set_running_or_notify_cancel()
 
         def call() -> None:
             try:
                 future.set_result(function())
-            except BaseException as error:  # noqa: BLE001  # it is raised where the result is awaited
+            except BaseException as error:  # noqa: BLE001  # raised again where the result is awaited
                 future.set_exception(error)
 
         thread = threading.Thread(target=call, name="building", daemon=True)
@@ -163,11 +163,11 @@ class Daemon:
 
     @property
     def left_building(self) -> bool:
-        """A thread still counts references."""
+        """Whether a thread is still counting references."""
         return any(thread.is_alive() for thread in self._building)
 
     def stop(self) -> None:
-        """Begin to stop; `run` returns when all is done."""
+        """Start to stop; `run` returns once everything is done."""
         self._stopping.set()
 
     async def _shut_down(self) -> None:
@@ -192,7 +192,7 @@ class Daemon:
         return DriftSnapshot(0) if engine is None else engine.snapshot
 
     def status(self) -> Status:
-        """What the daemon says about itself."""
+        """The daemon's own state."""
         return Status(
             ready=not self._not_ready,
             reason=self._not_ready,
@@ -205,7 +205,7 @@ class Daemon:
         )
 
     def _hung(self) -> str:
-        """Why the thread that counts must be thought dead; empty while it goes on."""
+        """Return why the counting thread is considered dead, or an empty string while it is alive."""
         engine = self._parts.engine
         if engine is None or self._not_ready or engine.seconds_in_turn < HUNG_SECONDS + self._tick_seconds():
             return ""
@@ -216,21 +216,21 @@ class Daemon:
         return now_ms()
 
     def track(self, monitor: MonitorSnapshot, features: Sequence[int], windows: Sequence[int], span_ms: int) -> Track:
-        """Some features and windows over the last `span_ms`; empty where the history cannot be read."""
+        """Return some features and windows over the last `span_ms`; empty if the history cannot be read."""
         if self._parts.history is None:
             return Track.empty(len(windows), len(features))
         return self._parts.history.track(monitor, features, windows, span_ms)
 
     def since(self, monitor: MonitorSnapshot) -> Mapping[str, Mapping[int, int]]:
-        """Since when each drifting feature has been so."""
+        """Return since when each drifting feature has been drifting."""
         return {} if self._parts.history is None else self._parts.history.since(monitor)
 
     def configuration(self) -> str:
-        """The configuration as resolved; it holds the paths of secrets, not secrets."""
+        """Return the effective configuration; it contains the paths of secrets, never secrets."""
         return resolved(self._parts.config)
 
     async def exposition(self, openmetrics: bool, gzip: bool) -> bytes:
-        """Every metric, as the body of a scrape."""
+        """Return every metric, as the body of a scrape."""
         return await asyncio.to_thread(self._telemetry.exposition, openmetrics, gzip, self.snapshot())
 
     def _reload_in_background(self) -> None:
@@ -239,7 +239,7 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
 
     async def reload(self) -> list[str]:
-        """Read the configuration again and go on with it; on any problem keep the old one and return the problems."""
+        """Reload the configuration. On any problem, keep the old one and return the problems."""
         async with self._reloading:
             if not self._not_ready:
                 self._manager.reloading()
@@ -247,26 +247,28 @@ class Daemon:
                 problems = await self._in_thread(self._reload)
             except Exception as error:
                 logger.exception("reload failed")
-                problems = [f"an error of kldrift's own, please report it: {type(error).__name__}: {error}"]
-            if not self._not_ready:  # else it is stopping by now
-                self._manager.ready(self._in_short(problems))
+                problems = [f"internal error, please report it: {type(error).__name__}: {error}"]
+            if not self._not_ready:  # otherwise it is stopping by now
+                self._manager.ready(self._summary(problems))
         if problems:
             self._telemetry.reload_failed(problems)
         else:
             self._telemetry.reload_succeeded(now_ms())
         return problems
 
-    def _in_short(self, problems: Collection[str] = ()) -> str:
+    def _summary(self, problems: Collection[str] = ()) -> str:
         config = self._parts.config
-        told = f"listening on port {self.port}; monitors: {len(config.monitors)}, sources: {len(self._parts.pulls)}"
-        return f"{told}; configuration refused, the old one stays: {'; '.join(problems)}" if problems else told
+        status = f"listening on port {self.port}; monitors: {len(config.monitors)}, sources: {len(self._parts.pulls)}"
+        if not problems:
+            return status
+        return f"{status}; new configuration rejected, the old one stays in use: {'; '.join(problems)}"
 
     def _tick_seconds(self) -> float:
         return self._parts.config.engine.tick_ms / 1000
 
     def _reload(self) -> list[str]:
         if self._path is None:
-            return ["there is no configuration file to load again"]
+            return ["there is no configuration file to reload"]
         if self._not_ready:
             return [f"not ready: {self._not_ready}; try again later"]
         try:
@@ -275,7 +277,7 @@ class Daemon:
             if fixed:
                 return [f"{self._path.name}: {key}: {RESTART}" for key in fixed]
             if self._parts.engine is not None and self._parts.engine.cannot_store:
-                return ["the state cannot be written now, and counting waits for it; load again when it can"]
+                return ["the state cannot be written, and counting is waiting for it; reload once it can"]
             use_entry = self._entry.load()
             self._parts.reload(config)
             use_entry()
@@ -287,7 +289,7 @@ class Daemon:
 
 
 def serve(config: Config, config_path: Path | None, telemetry: Telemetry) -> None:
-    """Run a daemon in this process until it is told to stop."""
+    """Run a daemon in this process until it is asked to stop."""
     from kldrift.web.serve import new_event_loop
 
     async def main() -> bool:
@@ -297,6 +299,6 @@ def serve(config: Config, config_path: Path | None, telemetry: Telemetry) -> Non
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         left_building = runner.run(main())
-    if left_building:  # it is in native code, from under which the interpreter must not be taken
+    if left_building:  # the thread is in native code, so the interpreter must not be torn down under it
         logging.shutdown()
         os._exit(0)

@@ -1,4 +1,4 @@
-"""Who gets in: TLS and access as the configuration has them, read again when their files change."""
+"""Who gets in: TLS and access as configured, reloaded when their files change."""
 
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -15,12 +15,12 @@ Result = TypeVar("Result")
 
 
 class Entry:
-    """What stands between the port and the daemon.
+    """TLS and access control between the port and the daemon.
 
     Raises
     ------
     ConfigError
-        with every problem of the files
+        with every problem in the files
     """
 
     def __init__(self, server: ServerConfig, telemetry: Telemetry) -> None:
@@ -48,12 +48,12 @@ class Entry:
         self._watch = Watch(self._parts, telemetry.server_files_read)
 
     def load(self) -> Callable[[], None]:
-        """Read all files again; calling the result puts them to use.
+        """Reload all files; calling the result activates them.
 
         Raises
         ------
         ConfigError
-            with every problem; what is in use stays
+            with every problem; the active ones stay in use
         """
         loaded = _all_of([part.load for part in self._parts])
 
@@ -66,22 +66,22 @@ class Entry:
         return use
 
     async def watch(self) -> None:
-        """Load files that change, until cancelled."""
+        """Reload files when they change, until cancelled."""
         await self._watch.run()
 
     def close(self) -> None:
-        """Check no more passwords."""
+        """Stop checking passwords."""
         if self.access is not None:
             self.access.close()
 
 
 def check_entry(server: ServerConfig) -> tuple[str, list[str]]:
-    """Read the files without using them: in short who gets in, and warnings.
+    """Read the files without using them. Returns a summary of who gets in, and warnings.
 
     Raises
     ------
     ConfigError
-        with every problem of the files
+        with every problem in the files
     """
     tls, auth = server.tls, server.auth
     warnings: list[str] = []
@@ -102,7 +102,7 @@ def check_entry(server: ServerConfig) -> tuple[str, list[str]]:
 
 
 def _all_of(loads: Sequence[Callable[[], Result]]) -> list[Result]:
-    """Call them all; the problems of all are raised at once."""
+    """Call them all, and raise the problems of all of them together."""
     results: list[Result] = []
     problems: list[str] = []
     for load in loads:

@@ -1,4 +1,4 @@
-"""Engine, history and pull intakes of a configuration: built, started in the order of the data, reloaded, stopped."""
+"""Engine, history and pull intakes of a configuration: build, start, reload and stop them."""
 
 import time
 
@@ -22,7 +22,7 @@ from kldrift.state.sqlite import SqliteStore
 
 
 class Parts:
-    """Engine and pull intakes of a configuration, with or without a server around them."""
+    """Engine and pull intakes of a configuration, with or without a server."""
 
     def __init__(self, config: Config, telemetry: Telemetry, once: bool = False) -> None:
         self.config = config
@@ -34,21 +34,21 @@ class Parts:
         self._store: Store = NoStore()
 
     def build(self) -> None:
-        """Warm the kernels, count the references, start the engine.
+        """Warm up the kernels, count the references and start the engine.
 
         Raises
         ------
         ReferenceProblem
-            a reference cannot be had
+            a reference could not be loaded
         StateError
-            the state cannot be opened or read
+            the state could not be opened or read
         """
         set_threads(self.config.engine.threads)
         warm_up()
         monitors = build_monitors(self.config.monitors, now_ms(), self.telemetry.config_warning)
         self._configure(self.config)
         engine, state = self.config.engine, self.config.state
-        if state.path is not None and not self._once:  # one pass over the sources is a question of its own
+        if state.path is not None and not self._once:  # a single pass over the sources is independent of the state
             self._store = SqliteStore(state.path, now_ms, self.telemetry.state_moved)
         if not self._once:
             self.history = History(SqliteHistory(state.path), self.telemetry, now_ms)
@@ -93,12 +93,12 @@ class Parts:
         pull.start()
 
     def stop_sources(self) -> None:
-        """Stop the pull sources; what they handed over stays queued."""
+        """Stop the pull sources; what they have handed over stays queued."""
         for pull in self.pulls.values():
             pull.stop()
 
     def stop(self) -> None:
-        """Count and store what is queued; nothing is counted any more."""
+        """Count and store what is queued, then stop counting."""
         if self.engine is not None:
             self.engine.stop()
         if self.history is not None:
@@ -106,17 +106,17 @@ class Parts:
         self._store.close()
 
     def reload(self, config: Config) -> None:
-        """Go on with another configuration: the same bins and windows keep their counts, the same sources their place.
+        """Switch to another configuration: the same bins and windows keep their counts, the same sources their place.
 
         Raises
         ------
         ReferenceProblem
-            a reference cannot be had; nothing has changed then
+            a reference could not be loaded; nothing has changed
         """
         assert self.engine is not None
         built = build_monitors(config.monitors, now_ms(), self.telemetry.config_warning)
         monitors = [self._kept(monitor) for monitor in built]
-        # No source decodes for a monitor that is about to go; each goes on exactly where it was.
+        # No source decodes for a monitor that is about to go; each continues exactly where it stopped.
         self.stop_sources()
         changed = [
             name
@@ -126,7 +126,7 @@ class Parts:
         ]
         try:
             self.engine.swap(monitors, config.engine.tick_ms)
-        except BaseException:  # a defect: the old monitors stay, and with them what they are fed by
+        except BaseException:  # a defect: keep the old monitors and the sources that feed them
             for pull in self.pulls.values():
                 pull.start()
             raise
@@ -162,19 +162,19 @@ def _source(config: Config, name: str) -> SourceConfig | None:
 
 
 def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, float, list[KldriftError]]:
-    """Read the sources to their end.
+    """Read the sources to the end.
 
     Returns
     -------
     snapshot : the divergences at the end
     rows : rows counted
     seconds : from the first read to the last count
-    failures : sources that could not be read to their end
+    failures : errors of sources that could not be read to the end
 
     Raises
     ------
     ReferenceProblem
-        a reference cannot be had
+        a reference could not be loaded
     """
     parts = Parts(config, telemetry, once=True)
     parts.build()
@@ -182,7 +182,7 @@ def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, 
     started = time.perf_counter()
     parts.start_sources()
     for pull in parts.pulls.values():
-        while not pull.wait(0.5):  # in turns, so that Ctrl-C is seen
+        while not pull.wait(0.5):  # in short waits, so that Ctrl-C is noticed
             pass
     parts.engine.stop()
     seconds = time.perf_counter() - started

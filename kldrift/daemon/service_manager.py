@@ -1,6 +1,6 @@
-"""What a service manager is told: ready, reloading, stopping, and that divergences are still computed.
+"""Notify the service manager: ready, reloading, stopping, and that divergences are still being computed.
 
-The protocol is sd_notify(3): lines of NAME=VALUE in a datagram. Without `NOTIFY_SOCKET` nobody asks; nothing is sent.
+The protocol is sd_notify(3): NAME=VALUE lines in a datagram. Without `NOTIFY_SOCKET`, nothing is sent.
 """
 
 import asyncio
@@ -9,24 +9,24 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 
-#: The manager's socket takes a message at once, unless the manager is stuck; the event loop does not wait longer.
+#: The manager's socket accepts a message at once unless the manager is stuck; the event loop waits no longer than this.
 SEND_SECONDS = 1.0
 
-#: Systemd drops a datagram of more than 4096 bytes whole, whatever else it says.
+#: systemd drops a datagram of more than 4096 bytes altogether.
 STATUS_LENGTH = 500
 
-#: The watchdog is pinged so many times within its period.
+#: Watchdog pings per period.
 PINGS_PER_PERIOD = 4
 
 
 class Notifier:
-    """Tells the service manager how the daemon is.
+    """Notifies the service manager of the daemon's state.
 
     Parameters
     ----------
     environment : `NOTIFY_SOCKET`, a path or @NAME in the abstract namespace; `WATCHDOG_USEC`, and `WATCHDOG_PID` where
         it is meant for one process only
-    warn : told, once, why something could not be sent
+    warn : called once, with the reason why something could not be sent
     """
 
     def __init__(self, environment: Mapping[str, str], warn: Callable[[str], None]) -> None:
@@ -43,32 +43,32 @@ class Notifier:
             return None
         if period.isascii() and period.isdigit() and int(period) > 0:
             return int(period) / 1e6
-        self._fail(f"expected microseconds in WATCHDOG_USEC, got {period!r}; the watchdog is not pinged")
+        self._fail(f"expected microseconds in WATCHDOG_USEC, got {period!r}; the watchdog will not be pinged")
         return None
 
     def starting(self, status: str) -> None:
-        """Nothing is taken yet, and why."""
+        """Report that no samples are accepted yet, and why."""
         self._send(_status(status))
 
     def ready(self, status: str) -> None:
-        """Started, or done with a reload, whether or not it succeeded; `status` is one line for `systemctl status`."""
+        """Report that starting or a reload is over, successful or not. `status` is the line in `systemctl status`."""
         self._send("READY=1", _status(status))
 
     def reloading(self) -> None:
-        """A reload begins; `ready` ends it."""
-        since = time.monotonic_ns() // 1000  # on Linux that is CLOCK_MONOTONIC, which the manager compares with
-        self._send("RELOADING=1", f"MONOTONIC_USEC={since}", _status("loading the configuration again"))
+        """Report the beginning of a reload; `ready` ends it."""
+        since = time.monotonic_ns() // 1000  # on Linux this is CLOCK_MONOTONIC, which the manager compares it with
+        self._send("RELOADING=1", f"MONOTONIC_USEC={since}", _status("reloading the configuration"))
 
     def stopping(self) -> None:
-        """The daemon stops by itself or was told to."""
-        self._send("STOPPING=1", _status("stopping: what was taken is counted and stored"))
+        """Report that the daemon is stopping, by itself or on request."""
+        self._send("STOPPING=1", _status("stopping: accepted samples are counted and stored"))
 
     async def watch(self, latest: Callable[[], object], tick_seconds: Callable[[], float]) -> None:
-        """Ping the watchdog as long as evaluations come, until cancelled.
+        """Ping the watchdog while there are new evaluations, until cancelled.
 
-        `latest` gives the last evaluation. It is fresh when another one came within three ticks, or one period of the
-        watchdog where that is longer; its age is that since it was first seen, so that a clock that is set does not
-        matter. The pings end also when the event loop, in which this runs, hangs.
+        `latest` returns the last evaluation. Pings continue while a new one appears within three ticks, or within one
+        watchdog period if that is longer. Age is measured from when an evaluation was first seen, so that setting the
+        clock does not matter. Pings also stop if the event loop, in which this runs, hangs.
         """
         period = self.watchdog_seconds
         if period is None:
@@ -96,7 +96,7 @@ class Notifier:
                 sender.connect(address)
                 sender.send("\n".join(lines).encode())
         except OSError as error:
-            self._fail(f"the service manager cannot be told {lines[0]}: {error} (NOTIFY_SOCKET {self._address!r})")
+            self._fail(f"could not notify the service manager of {lines[0]}: {error} (NOTIFY_SOCKET {self._address!r})")
 
     def _fail(self, problem: str) -> None:
         if self._warn is not None:
@@ -105,6 +105,6 @@ class Notifier:
 
 
 def _status(text: str) -> str:
-    """One line of bounded length: a configuration with many problems has many words."""
+    """Return one line of bounded length; a configuration with many problems produces a long text."""
     line = " ".join(text.split())
     return f"STATUS={line if len(line) <= STATUS_LENGTH else f'{line[:STATUS_LENGTH]}…'}"

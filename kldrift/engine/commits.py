@@ -1,4 +1,4 @@
-"""From counted to stored: what was counted since the last commit goes into the next one, whole."""
+"""From counted to stored: everything counted since the last commit goes into the next one."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,25 +10,25 @@ from kldrift.export.telemetry import Telemetry
 from kldrift.records.snapshots import AddResult
 from kldrift.state.base import Commit, KeyedAnswer, NoStore, Position, Store
 
-#: Posts wait so long for others to be stored together with, while there is more to count.
+#: While there is more to count, posts wait this long for others to share their commit.
 GROUP_SECONDS = 0.02
 
-#: A commit takes at most a tenth of the time: where it takes long, it comes less often.
+#: Commits take at most a tenth of the time: the longer one takes, the less frequent they are.
 PAUSE_PER_COMMIT = 10.0
 
-#: Waits between two tries where the state cannot be written.
+#: Waits between attempts while the state cannot be written.
 RETRY_SECONDS = (0.5, 1.0, 2.0, 5.0)
 
 
 class Commits:
-    """Gathers works that are counted, and stores them: dirty counts, positions and answers in one transaction.
+    """Gathers counted work and stores it: changed counts, positions and answers in one transaction.
 
-    Where a commit fails nothing more should be counted until one succeeds (`failing`): what is counted stays, and goes
-    into the next try. Those who wait are told at once. All of it is called by the one who owns the counts.
+    After a failed commit, nothing more should be counted until one succeeds (`failing`). What has been counted is kept
+    for the next attempt, and callers that wait are notified at once. Only the owner of the counts calls this class.
 
     Parameters
     ----------
-    interval_seconds : how often is stored what nobody waits for
+    interval_seconds : how often to store what nobody waits for
     clock_ms : the wall clock
     """
 
@@ -43,9 +43,9 @@ class Commits:
         self._moved: dict[str, dict[str, Position]] = {}
         self._answers: list[KeyedAnswer] = []
         self._waiting: list[tuple[Work, Sequence[AddResult]]] = []
-        self._untold = 0  # how many of the waiting have not been told of a failure
+        self._untold = 0  # the last of the waiting, not yet notified of a failure
         self._forgotten: set[str] = set()
-        #: Position of each stream, by source, up to which what was counted is stored.
+        #: Position of each stream, by source, up to which all counts are stored.
         self.stored_positions: dict[str, dict[str, Position]] = {
             source: dict(streams) for source, streams in store.positions().items()
         }
@@ -56,15 +56,15 @@ class Commits:
 
     @property
     def failing(self) -> bool:
-        """The last commit did not succeed."""
+        """Whether the last commit failed."""
         return self._failures > 0
 
     def forget(self, monitors: Iterable[str]) -> None:
-        """What is stored of these monitors goes with the next commit."""
+        """Delete what is stored for these monitors with the next commit."""
         self._forgotten.update(monitors)
 
     def counted(self, work: Work, results: Sequence[AddResult]) -> None:
-        """A work is counted; whoever waits for it is told once it is stored."""
+        """Add counted work; whoever waits for it is notified once it is stored."""
         if not self.keeps:
             if work.position is not None:
                 self.stored_positions.setdefault(work.source, {})[work.stream] = work.position
@@ -81,9 +81,9 @@ class Commits:
                 self._first_waits_since = time.monotonic()
 
     def due_in(self, more_to_count: bool) -> float:
-        """Seconds until the next commit should be; 0 or less: now.
+        """Return the seconds until the next commit is due; 0 or less means now.
 
-        Where somebody waits that is as soon as there is nothing more to count, or after a short while.
+        If somebody waits, it is due as soon as there is nothing more to count, or after a short while.
         """
         if not self.keeps:
             return float("inf")
@@ -95,7 +95,7 @@ class Commits:
         return self._last + max(self._interval, PAUSE_PER_COMMIT * self._took) - now
 
     def commit(self, monitors: Mapping[str, Monitor]) -> bool:
-        """Store what has changed; False where that failed, and who waited has been told."""
+        """Store what has changed. Returns False if that failed; callers that wait have been notified then."""
         if not self.keeps:
             return True
         started = time.monotonic()
@@ -111,7 +111,7 @@ class Commits:
             return True
         try:
             self._store.commit(commit)
-        except Exception as error:  # noqa: BLE001  # a defect, too, must not end the thread that counts, nor lose counts
+        except Exception as error:  # noqa: BLE001  # even a defect must not end the counting thread or lose counts
             self._failed(error)
             return False
         for name, monitor in monitors.items():
@@ -140,11 +140,12 @@ class Commits:
         self._last = time.monotonic()
         self._first_waits_since = None
         self._telemetry.commit_failed(error)
-        told = Uncommitted(
-            "the samples cannot be stored now; send them again later, with the same Idempotency-Key if they had one",
+        uncommitted = Uncommitted(
+            "the samples are counted but cannot be stored yet;"
+            " send them again later, with the same Idempotency-Key if they had one",
             retry_after_seconds=5,
         )
         for work, _ in self._waiting[self._untold :]:
             if work.failed is not None:
-                work.failed(told)
+                work.failed(uncommitted)
         self._untold = len(self._waiting)

@@ -1,9 +1,9 @@
 """The engine: the one owner of the counts.
 
-Intakes put `Work` on a queue bounded in bytes; the engine's thread adds each batch to its monitors, has it stored, says
-so to whoever waits for it, and at each tick swaps in a new `DriftSnapshot`. Readers see only that snapshot. Where
-nothing is stored, a caller with a few rows may have them counted at once (`try_apply`) while the thread has nothing to
-do: to wake it and be woken again costs more than to count them.
+Intakes put `Work` on a queue bounded in bytes. The engine's thread adds each batch to its monitors, has it stored,
+notifies whoever waits for it, and swaps in a new `DriftSnapshot` at each tick. Readers see only that snapshot. If
+nothing is stored, a caller with a few rows may count them itself (`try_apply`) while the thread is idle: waking it and
+being woken again costs more than counting them.
 """
 
 import threading
@@ -20,9 +20,9 @@ from kldrift.records.samples import SampleBatch
 from kldrift.records.snapshots import AddResult, DriftSnapshot
 from kldrift.state.base import NoStore, Position, Store
 
-CANNOT_STORE = "what is counted cannot be stored now, nothing more is taken; send the samples again later"
+CANNOT_STORE = "State cannot be written, so no samples are accepted. Retry later."
 
-#: At a stop the last commit is tried for so long.
+#: How long the last commit is attempted when stopping.
 LAST_COMMIT_SECONDS = 4.0
 
 
@@ -33,11 +33,11 @@ class Engine:
     ----------
     monitors : in the order in which they are exported
     tick_ms : how often divergences are computed
-    queue_bytes : bound of the queue
+    queue_bytes : maximum size of the queue
     clock_ms : the wall clock
-    store : keeps counts, positions and answers over restarts; what it has of the monitors is taken up here
-    commit_ms : how often is stored what nobody waits for
-    on_evaluated : told each new snapshot
+    store : keeps counts, positions and answers across restarts; the monitors' counts are restored from it here
+    commit_ms : how often to store what nobody waits for
+    on_evaluated : called with each new snapshot
 
     Raises
     ------
@@ -86,37 +86,37 @@ class Engine:
 
     @property
     def cannot_store(self) -> bool:
-        """The last commit failed: what is counted can wait to be stored, but more should not come."""
+        """Whether the last commit failed: existing counts can wait to be stored, but no more should be accepted."""
         return self._commits.failing
 
     def stored_positions(self, source: str) -> Mapping[str, Position]:
-        """Position of each stream of a source up to which what was counted is stored; a copy."""
+        """Return a copy of the positions of a source's streams up to which all counts are stored."""
         return dict(self._commits.stored_positions.get(source, {}))
 
     @property
     def seconds_in_turn(self) -> float:
-        """How long the thread has been at one thing: a tick at most, unless it hangs."""
+        """How long the thread has been at its current step: a tick at most, unless it hangs."""
         return time.monotonic() - self._turned
 
     @property
     def rows_counted(self) -> int:
-        """Rows that went into counts since the start."""
+        """Rows counted since the start."""
         return self._rows
 
     def start(self) -> None:
-        """Start the thread; the first snapshot is there at once."""
+        """Start the thread; the first snapshot is available at once."""
         self.evaluate()
         self._turned = time.monotonic()
         self._thread.start()
 
     def stop(self) -> None:
-        """Take no more work, finish what is queued, compute the last snapshot."""
+        """Accept no more work, finish the queue and compute the last snapshot."""
         self.queue.close()
         if self._thread.is_alive():
             self._thread.join()
 
     def _restore(self, monitors: Sequence[Monitor]) -> None:
-        """Take up what the store has of the monitors."""
+        """Restore what is stored for the monitors."""
         for monitor in monitors:
             name = monitor.spec.name
             entries = self.store.entries(name)
@@ -126,8 +126,8 @@ class Engine:
                 taken = monitor.restore(entries)
             except (KldriftError, ValueError, KeyError) as error:
                 raise StateError(
-                    f"expected the state of monitor {name} as it was stored, got {type(error).__name__}: {error};"
-                    " give state.path another file, or restore a backup"
+                    f"expected the state of monitor {name} as stored, got {type(error).__name__}: {error};"
+                    " set state.path to another file, or restore a backup"
                 ) from None
             if taken:
                 self._telemetry.monitor_restored(name)
@@ -135,7 +135,7 @@ class Engine:
                 self._telemetry.monitor_started_anew(name)
 
     def swap(self, monitors: Sequence[Monitor], tick_ms: int) -> None:
-        """Go on with other monitors, from the next item of the queue on; blocks until it is so."""
+        """Switch to other monitors from the next item in the queue on; returns once that is done."""
         swapped: Future[None] = Future()
 
         def act() -> None:
@@ -146,7 +146,7 @@ class Engine:
                 self._monitors = {monitor.spec.name: monitor for monitor in monitors}
                 self._tick_seconds = tick_ms / 1000
                 self._tick()
-            except Exception as error:  # noqa: BLE001  # it is the caller's, and must not end the thread that counts
+            except Exception as error:  # noqa: BLE001  # raised in the caller; it must not end the counting thread
                 swapped.set_exception(error)
             else:
                 swapped.set_result(None)
@@ -155,7 +155,7 @@ class Engine:
         swapped.result()
 
     def _take_over(self, monitor: Monitor) -> None:
-        """Have a new monitor go on with the counts of the one it replaces, where they mean the same."""
+        """Let a new monitor continue with the counts of the one it replaces, if they mean the same."""
         old = self._monitors.get(monitor.spec.name)
         if old is None or old is monitor:
             return
@@ -165,9 +165,9 @@ class Engine:
             self._telemetry.monitor_started_anew(monitor.spec.name)
 
     def try_apply(self, work: Work) -> Sequence[AddResult] | None:
-        """Count a small work in the caller's thread; None, and nothing done, where the engine is busy.
+        """Count a small piece of work in the caller's thread; None, with nothing done, if the engine is busy.
 
-        `done` and `failed` are not called: the caller has the results, or the error.
+        `done` and `failed` are not called: the caller gets the results, or the error.
         """
         if self._commits.keeps or not self.queue.open_and_empty or not self._owner.acquire(blocking=False):
             return None
@@ -177,7 +177,7 @@ class Engine:
             self._owner.release()
 
     def evaluate(self) -> None:
-        """Compute a snapshot; called by the thread at each tick."""
+        """Compute a snapshot; the thread calls this at each tick."""
         started = time.perf_counter()
         now_ms = self._clock_ms()
         self._snapshot = DriftSnapshot(now_ms, tuple(m.evaluate(now_ms) for m in self._monitors.values()))
@@ -191,7 +191,7 @@ class Engine:
             self._turned = time.monotonic()
             more = self.queue.n_items > 0
             wait = max(0.0, min(next_tick - time.monotonic(), self._commits.due_in(more)))
-            if self._commits.failing:  # counting on would only make more that cannot be stored
+            if self._commits.failing:  # counting more would only add to what cannot be stored
                 for work in self.queue.take_answerable():
                     assert work.failed is not None
                     work.failed(Busy(CANNOT_STORE, retry_after_seconds=5))
@@ -217,15 +217,15 @@ class Engine:
         self._refuse_rest()
 
     def _refuse_rest(self) -> None:
-        """At a stop without a state that can be written: what is still queued is not counted, and said so."""
+        """Refuse what is still queued, if the state cannot be written when stopping."""
         while (item := self.queue.get(0)) is not None:
             if not isinstance(item, Work):
                 item()
             elif item.failed is not None:
-                item.failed(Busy("the daemon is stopping; send the samples again to the next one"))
+                item.failed(Busy("the daemon is stopping; send the samples again once it is back"))
 
     def _tick(self) -> None:
-        """Evaluate; a defect in it must not end the thread that counts: the last snapshot stays, and its age shows."""
+        """Evaluate. A defect must not end the counting thread: the last snapshot stays, and its age shows."""
         try:
             self.evaluate()
         except Exception as error:  # noqa: BLE001
@@ -234,7 +234,7 @@ class Engine:
     def _apply(self, work: Work) -> None:
         try:
             results = self._count(work)
-        except Exception as error:  # noqa: BLE001  # one bad batch must not end the daemon: it is counted, logged, answered
+        except Exception as error:  # noqa: BLE001  # one bad batch must not end the daemon: count, log and answer it
             if not isinstance(error, Busy):
                 self._telemetry.batch_failed(work.source, error)
             if work.failed is not None:
@@ -247,15 +247,15 @@ class Engine:
         results = [self._add(work, monitor, batch) for monitor, batch in work.parts]
         if work.position is not None:
             self.positions.setdefault(work.source, {})[work.stream] = work.position
-        if not self._commits.keeps:  # then a work is done when it is counted
+        if not self._commits.keeps:  # then work is done once it is counted
             self._telemetry.committed(time.perf_counter() - started, self._clock_ms())
         self._telemetry.queue_changed(self.queue.n_bytes)
         return results
 
     def _add(self, work: Work, monitor: Monitor, batch: SampleBatch) -> AddResult:
         name = monitor.spec.name
-        if self._monitors.get(name) is not monitor:  # its codes and bins may mean something else now
-            raise Busy(f"monitor {name} was changed by a reload while these samples were under way; send them again")
+        if self._monitors.get(name) is not monitor:  # its codes and bins may have changed their meaning
+            raise Busy(f"monitor {name} was changed by a reload while these samples were waiting; send them again")
         result = monitor.add(batch, f"{work.source}\x00{work.stream}", work.arrival_ms)
         self._rows += result.counted
         self._telemetry.rows_added(name, work.source, result, monitor.feature_names)

@@ -1,4 +1,4 @@
-"""The history of what was evaluated: taken from each snapshot by a thread of its own, read by pages and the API."""
+"""The history of evaluations: recorded from snapshots by a thread of its own, read by pages and the API."""
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,10 +13,10 @@ from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
 from kldrift.records.types import Float32Array
 from kldrift.state.history import LEVELS, Layout, Row, SqliteHistory
 
-#: Of each series: KL, its lower and its upper bound.
+#: Quantities of each series: KL, its lower and its upper bound.
 N_QUANTITIES = 3
 
-#: Segments are kept at a period of a minute and more: there may be many.
+#: There may be many segments, so they are kept at periods of a minute and longer only.
 _FINEST_OF_SEGMENTS = 1
 
 Scope = tuple[str, str | None]
@@ -24,7 +24,7 @@ Scope = tuple[str, str | None]
 
 @dataclass(slots=True)
 class _Period:
-    """The most of each series since a period began."""
+    """The maximum of each series since a period began."""
 
     number: int
     at_ms: int
@@ -34,16 +34,16 @@ class _Period:
 
 @dataclass(slots=True)
 class _Scope:
-    """What is known of a monitor or a segment: the periods under way by level, since when features drift."""
+    """The state of a monitor or segment: current periods by level, and since when features have been drifting."""
 
     periods: dict[int, _Period] = field(default_factory=dict)
     since: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
 class History:
-    """Records snapshots; a point is the most that a series had in its period.
+    """Records snapshots; a point is the maximum of a series within its period.
 
-    A snapshot is taken by `record` at once and written by a thread; where that is slow the latest one counts.
+    `record` accepts a snapshot at once and a thread writes it; if that is slow, only the latest one is written.
 
     Parameters
     ----------
@@ -65,13 +65,13 @@ class History:
         self._thread.start()
 
     def record(self, snapshot: DriftSnapshot) -> None:
-        """Take a snapshot; returns at once."""
+        """Accept a snapshot; returns at once."""
         with self._changed:
             self._next = snapshot
             self._changed.notify()
 
     def track(self, monitor: MonitorSnapshot, features: Sequence[int], windows: Sequence[int], span_ms: int) -> Track:
-        """Some features and windows of a monitor, or of a segment; empty where the history cannot be read."""
+        """Return some features and windows of a monitor or segment; empty if the history cannot be read."""
         now_ms = self._clock_ms()
         layout = Layout(tuple(monitor.windows[w] for w in windows), tuple(monitor.features[f].name for f in features))
         args = (monitor.name, monitor.segment, layout, now_ms - span_ms, now_ms, N_QUANTITIES)
@@ -83,13 +83,13 @@ class History:
         return Track(at_ms, points[:, 0], points[:, 1], points[:, 2])
 
     def since(self, monitor: MonitorSnapshot) -> Mapping[str, Mapping[int, int]]:
-        """Since when each drifting feature has been so, without a break: milliseconds by index of the severity."""
+        """Return since when each drifting feature has been drifting without a break: milliseconds by severity index."""
         with self._changed:
             scope = self._scopes.get((monitor.name, monitor.segment))
             return {} if scope is None else {feature: dict(found) for feature, found in scope.since.items()}
 
     def close(self) -> None:
-        """Write what is under way, and stop."""
+        """Write the current periods, and stop."""
         with self._changed:
             self._closed = True
             self._changed.notify()
@@ -106,7 +106,7 @@ class History:
                     break
             try:
                 self._take(snapshot)
-            except Exception as error:  # noqa: BLE001  # a defect here costs a point, not all that would follow
+            except Exception as error:  # noqa: BLE001  # a defect here costs one point, not all later ones
                 self._telemetry.history_failed(error)
         self._write([row for scope, known in self._scopes.items() for row in _rows(scope, known.periods)])
 
@@ -123,7 +123,7 @@ class History:
                 with self._changed:
                     known.since = since
                 self._unsaved[scope] = since
-        for scope in gone:  # removed by a reload, or without rows now
+        for scope in gone:  # removed by a reload, or no longer has rows
             del self._scopes[scope]
             self._unsaved[scope] = {}
         if rows or self._unsaved:
@@ -132,8 +132,8 @@ class History:
     def _write(self, rows: list[Row]) -> None:
         try:
             self._store.write(rows, self._unsaved, self._clock_ms())
-            self._unsaved = {}  # else they go with the next points
-        except StateError as error:  # charts lack a point; counts and verdicts do not depend on it
+            self._unsaved = {}  # otherwise they are written with the next points
+        except StateError as error:  # charts lack a point; counts and verdicts are unaffected
             self._telemetry.history_failed(error)
 
 
@@ -144,9 +144,9 @@ def _with_segments(snapshot: DriftSnapshot) -> Iterator[MonitorSnapshot]:
 
 
 def _advance(known: _Scope, monitor: MonitorSnapshot, at_ms: int) -> dict[int, _Period]:
-    """Add an evaluation to the periods under way; returns those that ended, by level."""
+    """Add an evaluation to the current periods; returns those that ended, by level."""
     layout = Layout(monitor.windows, tuple(feature.name for feature in monitor.features))
-    with np.errstate(over="ignore"):  # beyond float32 it is infinite
+    with np.errstate(over="ignore"):  # values beyond float32 become infinite
         points = np.stack((monitor.divergences[:, :, KL], monitor.lower, monitor.upper)).astype(np.float32)
     ended = {}
     for level in range(0 if monitor.segment is None else _FINEST_OF_SEGMENTS, len(LEVELS)):
@@ -167,7 +167,7 @@ def _rows(scope: Scope, periods: Mapping[int, _Period]) -> list[Row]:
 
 
 def _since(monitor: MonitorSnapshot, before: Mapping[str, Mapping[int, int]], now_ms: int) -> dict[str, dict[int, int]]:
-    """Since when the features that drift now have done so, by index of the severity."""
+    """Return since when the features that drift now have been drifting, by severity index."""
     found: dict[str, dict[int, int]] = {}
     for f, i in np.argwhere(monitor.detected == 1).tolist():
         name = monitor.features[f].name

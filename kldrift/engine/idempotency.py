@@ -1,4 +1,4 @@
-"""Idempotency keys: a post that is sent again is answered as it was the first time, and not counted again."""
+"""Idempotency keys: a post that is sent again gets its first answer and is not counted again."""
 
 import hashlib
 import json
@@ -12,10 +12,10 @@ from kldrift.state.base import KeyedAnswer, Store
 
 
 class Keys:
-    """The keys of posts that are under way, and of those that the store remembers.
+    """The keys of posts in progress, and of those that the store remembers.
 
-    A key belongs to a monitor. It is under way from its post until what was counted is stored. All of it is called in
-    the event loop but `answers`.
+    A key belongs to a monitor. It is in progress from its post until the counts are stored. All methods except
+    `answers` are called in the event loop.
     """
 
     def __init__(self, store: Store, clock_ms: Callable[[], int]) -> None:
@@ -24,12 +24,12 @@ class Keys:
         self._under_way: dict[str, bytes] = {}
 
     def begin(self, monitor: str, key: str, body_format: Format, body: bytes) -> tuple[str, bytes] | Receipt:
-        """Take a key for a post: what to store with its answer, or the answer that it had before.
+        """Begin a post with a key. Returns what to store with its answer, or the answer it got before.
 
         Raises
         ------
         KeyConflict
-            the key is under way, or came with another body
+            the key is in progress, or was used with another body
         """
         name = f"{monitor}\x00{key}"
         digest = hashlib.sha256(body_format.encode() + b"\x00" + body).digest()
@@ -37,7 +37,7 @@ class Keys:
         if known is not None:
             _require_same(known, digest)
             raise KeyConflict(
-                "the first post with this Idempotency-Key is not answered yet; ask again later", in_use=True
+                "the first post with this Idempotency-Key has not been answered yet; try again later", in_use=True
             )
         stored = self._store.answer(name)
         if stored is not None:
@@ -47,12 +47,12 @@ class Keys:
         return name, digest
 
     def end(self, names: Iterable[str]) -> None:
-        """These are stored, or nothing was counted."""
+        """End these keys: their posts are stored, or were not counted."""
         for name in names:
             self._under_way.pop(name, None)
 
     def answers(self, posts: Iterable[tuple[tuple[str, bytes] | None, Receipt]]) -> list[KeyedAnswer]:
-        """What to store of posts, those with keys among them. A body that could not be read may come again, better."""
+        """Return what to store of the posts that have keys. An unreadable body may be sent again, corrected."""
         now_ms = self._clock_ms()
         return [
             KeyedAnswer(key[0], key[1], json.dumps(asdict(receipt)), now_ms)
@@ -64,13 +64,13 @@ class Keys:
 def _require_same(known: bytes, digest: bytes) -> None:
     if known != digest:
         raise KeyConflict(
-            "expected the body that came with this Idempotency-Key before, got another one;"
-            " use a new key for each post, and the same one to send it again",
+            "expected the same body as the first post with this Idempotency-Key, got a different one;"
+            " use a new key for each post, and the same key to send a post again",
             in_use=False,
         )
 
 
 def _receipt(answer: str) -> Receipt:
     receipt = Receipt(**json.loads(answer))
-    errors = tuple(RowError(**error) for error in receipt.errors)  # type: ignore[arg-type]  # mappings, until here
+    errors = tuple(RowError(**error) for error in receipt.errors)  # type: ignore[arg-type]  # still mappings at this point
     return replace(receipt, errors=errors, replayed=True)

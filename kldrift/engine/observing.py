@@ -1,4 +1,4 @@
-"""What both intakes tell of what they decode, and the clock they share."""
+"""What both intakes report about the rows they decode, and the clock they share."""
 
 import time
 from collections.abc import Sequence
@@ -7,11 +7,12 @@ from kldrift.drift.monitor import Monitor
 from kldrift.export.telemetry import Telemetry
 from kldrift.records.samples import BodyResult
 
-#: How often a row is looked at for fields that nobody watches.
+#: How often a row is checked for fields that no monitor uses.
 UNKNOWN_FIELDS_SECONDS = 60.0
 
 
 def report(telemetry: Telemetry, source: str, bodies: Sequence[BodyResult]) -> None:
+    """Report the accepted rows and the rejected ones by reason."""
     rejected: dict[str, int] = {}
     for body in bodies:
         for reason, count in body.rejected.items():
@@ -22,14 +23,14 @@ def report(telemetry: Telemetry, source: str, bodies: Sequence[BodyResult]) -> N
 
 
 class UnknownFields:
-    """Tells which fields of the rows nobody watches: looks at one row a monitor and minute, not at every one."""
+    """Reports fields that no feature uses, by looking at one row per monitor and minute."""
 
     def __init__(self, telemetry: Telemetry) -> None:
         self._telemetry = telemetry
         self._next: dict[str, float] = {}
 
     def due(self, monitor: str) -> bool:
-        """Whether it is time to look at a row for this monitor."""
+        """Whether it is time to check a row for this monitor."""
         now = time.monotonic()
         if now < self._next.get(monitor, 0.0):
             return False

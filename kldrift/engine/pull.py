@@ -21,32 +21,32 @@ from kldrift.records.types import IntArray
 from kldrift.sources.base import Source
 from kldrift.wire import decode, decode_rows, field_names
 
-#: Waits between two tries of a source that fails.
+#: Waits between attempts to read a source that fails.
 RETRY_SECONDS = (1.0, 2.0, 5.0, 10.0, 30.0)
 
 
-#: Chunks that are decoded at a time: one more than there are cores on a small machine. A decode ends when its thread
-#: ends: with fewer, cores idle whenever reading or handing over holds a thread up.
+#: Chunks decoded at a time: one more than a small machine has cores. With fewer, cores are idle whenever reading or
+#: handing over holds up a thread.
 DECODES = 3
 
 Part = tuple[Monitor, Decoded]
 
 
 class _End:
-    """Behind the last chunk of a source."""
+    """Marks the end of a source."""
 
 
 END = _End()
 
 
 class PullIntake:
-    """One source in a thread: read, decode for every monitor it feeds, hand over; on failure wait and go on.
+    """One source in a thread: read, decode for every monitor it feeds, hand over; on failure, wait and retry.
 
     Parameters
     ----------
-    source, body_format : where the bytes come from and what they are
+    source, body_format : where the bytes come from, and their format
     monitors : names of the monitors it feeds
-    once : end at the first failure instead of trying again
+    once : stop at the first failure instead of retrying
     """
 
     def __init__(
@@ -68,27 +68,27 @@ class PullIntake:
         self._once = once
         self._unknown = UnknownFields(telemetry)
         self._stop = threading.Event()
-        # Positions of what was handed over: where to go on after a failure or a stop. The engine's own are behind by
-        # its queue, and count at the beginning only.
+        # Positions of what was handed over: where to resume after a failure or a stop. The engine's own positions lag
+        # behind by its queue and matter only at the start.
         self._handed: dict[str, Mapping[str, int | str]] = dict(engine.positions.get(source.name, {}))
-        # Read, but not handed over when it was stopped: a pipe cannot be read again.
+        # Chunks read but not handed over when stopped: a pipe cannot be read again.
         self._left: deque[Chunk] = deque()
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Start reading, or go on where it was stopped."""
+        """Start reading, or resume where it was stopped."""
         self._stop.clear()
         self._thread = threading.Thread(target=self._run, name=f"source-{self.name}", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop reading; what was handed over is counted."""
+        """Stop reading; what has been handed over is counted."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait for the end of the source, or its failure for good; True when it is reached."""
+        """Wait for the source to end or fail for good; returns True once it has."""
         if self._thread is None:
             return False
         self._thread.join(timeout_seconds)
@@ -118,10 +118,10 @@ class PullIntake:
                 if self._once:
                     self.failure = error
                     return
-                # one that got further since has a fresh start
+                # a source that has made progress since starts over
                 failures = 0 if handed != dict(self._handed) else failures + 1
                 self._stop.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)])
-            except Exception as error:  # noqa: BLE001  # an unforeseen error of one source must not end it silently
+            except Exception as error:  # noqa: BLE001  # an unexpected error must not end a source silently
                 self._telemetry.batch_failed(self.name, error)
                 self._telemetry.source_up(self.name, up=False)
                 self.failure = SourceError(f"{self.name}: {type(error).__name__}: {error}")
@@ -132,14 +132,14 @@ class PullIntake:
     def _read_ahead(
         self, chunks: Iterator[Chunk | None], pool: ThreadPoolExecutor
     ) -> Generator[Chunk | None, None, None]:
-        """The chunks; one is read while those before it are decoded."""
+        """Yield the chunks; the next one is read while those before it are decoded."""
         ahead = pool.submit(next, chunks, END)
         try:
             while not isinstance(chunk := ahead.result(), _End):
                 ahead = pool.submit(next, chunks, END)
                 yield chunk
         finally:
-            with suppress(Exception):  # it was raised already, or will be when the source is read again
+            with suppress(Exception):  # raised already, or raised again when the source is read again
                 if isinstance(left := ahead.result(), Chunk):
                     self._left.append(left)
 
@@ -149,7 +149,7 @@ class PullIntake:
             self._left.popleft()
 
     def _take(self, chunks: Iterator[Chunk | None], pool: ThreadPoolExecutor) -> None:
-        """Decode chunks, `DECODES` at a time, and hand them over in their order."""
+        """Decode chunks, `DECODES` at a time, and hand them over in order."""
         decoding: deque[Future[list[Part]]] = deque()
 
         def hand_over(keep: int) -> None:
@@ -170,7 +170,7 @@ class PullIntake:
         hand_over(keep=0)
 
     def _decode(self, chunk: Chunk) -> list[Part]:
-        """The chunk for each monitor that it feeds."""
+        """Decode a chunk for each monitor that it feeds."""
         monitors = self._engine.monitors
         fed = [monitors[name] for name in self._feeds if name in monitors]
         if isinstance(chunk.payload, RowRange):
@@ -198,7 +198,7 @@ class PullIntake:
             self._stop,
         )
         self._handed[chunk.stream] = chunk.position
-        # Told only now: a piece that a stop held back is handed over, and told of, later.
+        # Reported only now: a chunk that a stop held back is handed over and reported later.
         path = str(chunk.position.get("path", chunk.stream))
         for i, (monitor, decoded) in enumerate(parts):
             if i == 0:  # rows are counted once, however many monitors they feed
@@ -210,7 +210,7 @@ class PullIntake:
 
 
 def _timed(decoded: Decoded, times_ms: IntArray) -> Decoded:
-    """Rows without a time of their own take that of their record."""
+    """Give rows without a time of their own the time of their record."""
     if decoded.batch.event_ms is not None:
         return decoded
     (body,) = decoded.bodies

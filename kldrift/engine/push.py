@@ -22,14 +22,14 @@ from kldrift.records.types import IntArray
 from kldrift.state.base import KeyedAnswer, NoStore
 from kldrift.wire import decode, field_names
 
-#: Bodies are gathered into one decode until they are so many bytes, when its fixed cost is small beside it. With an
-#: eighth of it posts of 200 rows fell by a third, and Arrow gained nothing.
+#: Bodies are gathered into one decode up to this size, at which its fixed cost is negligible. With an eighth of it, the
+#: rate of posts of 200 rows fell by a third, and Arrow gained nothing.
 GATHER_BYTES = 4 << 20
 
-#: So many bytes of one turn of the event loop are decoded in it: some 50 one-row posts, a millisecond.
+#: Bytes decoded within a turn of the event loop: some 50 one-row posts, a millisecond.
 INLINE_BYTES = 64_000
 
-#: Errors that an answer lists.
+#: Maximum number of errors listed in an answer.
 MAX_ERRORS = 10
 
 FROM_THE_FUTURE = "future: expected a time up to now (and the allowed lateness); is a clock or the unit wrong?"
@@ -47,8 +47,8 @@ class _Waiting:
 class PushIntake:
     """Bodies pushed over HTTP; implements the web layer's ingest port.
 
-    What comes in one turn of the event loop is gathered. A few rows are decoded and counted right there; more go to a
-    thread, which gathers what came while it was busy.
+    Bodies that arrive in one turn of the event loop are gathered. A few rows are decoded and counted right there; more
+    go to a thread, which gathers what arrives while it is busy.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class PushIntake:
         self._thread.start()
 
     def stop(self) -> None:
-        """Decode what waits, take no more."""
+        """Decode what is waiting, and accept no more."""
         with self._changed:
             self._stopped = True
             self._changed.notify()
@@ -110,17 +110,17 @@ class PushIntake:
         Raises
         ------
         Busy
-            too many bytes of posts are waiting already
+            too many bytes of posts are already waiting
         KeyConflict
-            the idempotency key is in use, or came with another body
+            the idempotency key is in use, or was used with another body
         StateError
-            the state cannot be asked for the key
+            the key could not be looked up in the state
         """
-        # What sources have queued does not count: they fill the queue whenever they are behind, and posts stand in line
+        # What sources have queued does not count: they fill the queue whenever they are behind, and posts wait in line
         # with them.
         pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.answerable_bytes
         if self._stopped:
-            raise Busy("the daemon is stopping; send the samples again")
+            raise Busy("the daemon is stopping; send the samples again once it is back")
         if self._engine.cannot_store:
             raise Busy(CANNOT_STORE, retry_after_seconds=5)
         if pending > 0 and pending + len(body) > self._engine.queue.max_bytes:
@@ -171,12 +171,12 @@ class PushIntake:
                 self._waiting_bytes -= size
 
     def _take(self, target: Target, waiting: list[_Waiting], size: int, here: bool) -> None:
-        """Decode bodies and have them counted, `here` if the engine is idle; whatever happens, each is answered."""
+        """Decode bodies and count them, `here` if the engine is idle; every body is answered, whatever happens."""
         name, body_format = target
         try:
             monitor = self._engine.monitors.get(name)
             if monitor is None:
-                raise Busy(f"monitor {name} went away with a reload")
+                raise Busy(f"monitor {name} was removed by a reload")
             bodies = [item.body for item in waiting]
             decoded = decode(body_format, bodies, monitor.schema, bins=monitor.bins)
             report(self._telemetry, PUSH, decoded.bodies)
@@ -198,7 +198,7 @@ class PushIntake:
                 self._engine.queue.put(work, wait=not here)
             else:
                 self._answer(waiting, decoded, results)
-        except Exception as error:  # noqa: BLE001  # a body must not end the intake: it is logged, counted, answered
+        except Exception as error:  # noqa: BLE001  # a body must not end the intake: log, count and answer it
             if not isinstance(error, Busy):
                 self._telemetry.batch_failed(PUSH, error)
             self._fail(waiting, error)
@@ -212,14 +212,14 @@ class PushIntake:
     def _answer(self, waiting: list[_Waiting], decoded: Decoded, results: Sequence[AddResult]) -> None:
         self._end_keys(waiting)
         for item, receipt in zip(waiting, _receipts(decoded, results), strict=True):
-            if not item.answer.done():  # the client may have gone
+            if not item.answer.done():  # the client may have disconnected
                 item.answer.set_result(receipt)
 
     def _fail(self, waiting: Iterable[_Waiting], error: BaseException) -> None:
-        shown = error if isinstance(error, Busy) else Busy("the samples could not be counted; the log says why")
+        shown = error if isinstance(error, Busy) else Busy("the samples could not be counted; the log has the reason")
 
         def resolve() -> None:
-            if not isinstance(error, Uncommitted):  # else they are counted, and their keys taken
+            if not isinstance(error, Uncommitted):  # otherwise they are counted, and their keys are used
                 self._end_keys(waiting)
             for item in waiting:
                 if not item.answer.done():
@@ -232,10 +232,10 @@ class PushIntake:
 
 
 def _receipts(decoded: Decoded, results: Sequence[AddResult]) -> list[Receipt]:
-    """What each body is answered: its own rows among those counted, late, and rejected."""
+    """Return the receipt of each body: its own counted, late and rejected rows."""
     receipts = []
     first = 0
-    result = results[0] if results else None  # no result: no row could be decoded
+    result = results[0] if results else None  # no result if no row could be decoded
     for body in decoded.bodies:
         rejected = sum(body.rejected.values())
         errors = body.errors
@@ -246,8 +246,8 @@ def _receipts(decoded: Decoded, results: Sequence[AddResult]) -> list[Receipt]:
             future = _within(result.future, own) - first
             n_future = future.size
             numbers = future if body.rows is None else body.rows[future]
-            told = [RowError(row, None, FROM_THE_FUTURE) for row in numbers[:MAX_ERRORS].tolist()]
-            errors = tuple(sorted((*errors, *told), key=lambda error: error.row))[:MAX_ERRORS]
+            from_the_future = [RowError(row, None, FROM_THE_FUTURE) for row in numbers[:MAX_ERRORS].tolist()]
+            errors = tuple(sorted((*errors, *from_the_future), key=lambda error: error.row))[:MAX_ERRORS]
         counted = body.accepted - late - n_future
         receipts.append(Receipt(counted, rejected + n_future, late, errors, body.unreadable))
         first += body.accepted

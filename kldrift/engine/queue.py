@@ -1,4 +1,4 @@
-"""What the intakes hand to the engine, and the queue between them, bounded in bytes: that is the back-pressure."""
+"""Work that intakes hand to the engine, and the queue between them; its bound in bytes creates back-pressure."""
 
 import threading
 from collections import deque
@@ -14,18 +14,18 @@ from kldrift.state.base import KeyedAnswer, Position
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """Batches that are applied together, and the position of their source behind them.
+    """Batches that are applied together, and the position of their source after them.
 
     Parameters
     ----------
-    source, stream, position : where the rows came from, and where to go on once they are counted
-    parts : a batch for each monitor that is fed, decoded with its schema
-    arrival_ms : when the rows came in
-    n_bytes : what the work holds in memory
-    answers : what posts with keys are answered, given a result for each part; stored with the counts
+    source, stream, position : where the rows came from, and where to continue once they are counted
+    parts : a batch for each monitor that the source feeds, decoded with the monitor's schema
+    arrival_ms : when the rows arrived
+    n_bytes : memory held by the work
+    answers : returns the answers to posts with keys, given a result for each part; they are stored with the counts
     done : called in the engine's thread once the rows are counted and stored, with a result for each part; it must be
         quick
-    failed : called instead where they could not be; with `Uncommitted`, `done` still comes when they are stored
+    failed : called instead if they could not be; after `Uncommitted`, `done` is still called once they are stored
     """
 
     source: str
@@ -40,27 +40,27 @@ class Work:
 
 
 class WorkQueue:
-    """A queue bounded in bytes: work, and calls to run between two works."""
+    """A queue of work, bounded in bytes, and of calls to run in between."""
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.n_bytes = 0
-        #: Of them those of works whose sender waits for an answer.
+        #: Bytes of work whose sender waits for an answer.
         self.answerable_bytes = 0
         self._items: deque[Work | Callable[[], None]] = deque()
-        self._line: deque[object] = deque()  # who waits for room, the longest first
+        self._line: deque[object] = deque()  # who waits for room, longest wait first
         self._changed = threading.Condition()
         self._closed = False
 
     def put(self, work: Work, stop: threading.Event | None = None, wait: bool = True) -> None:
-        """Wait in line until there is room, then add; a work larger than the queue is taken when the queue is empty.
+        """Wait in line until there is room, then add. Work larger than the queue is accepted when the queue is empty.
 
-        First come, first served: a large work is not overtaken for ever by small ones that find room.
+        First come, first served: small pieces that find room do not overtake a large one forever.
 
         Parameters
         ----------
-        stop : ends the waiting
-        wait : False adds a small work at once, room or not, for a caller that must not wait
+        stop : ends the wait
+        wait : False adds a small piece at once, room or not, for a caller that must not wait
 
         Raises
         ------
@@ -71,7 +71,7 @@ class WorkQueue:
             if wait:
                 self._wait_for_room(work.n_bytes, stop)
             if self._closed:
-                raise Busy("the daemon is stopping; send the samples again to the next one")
+                raise Busy("the daemon is stopping; send the samples again once it is back")
             self._items.append(work)
             self._count(work, work.n_bytes)
             self._changed.notify_all()
@@ -97,17 +97,17 @@ class WorkQueue:
 
     @property
     def awaited(self) -> bool:
-        """Somebody waits for room."""
+        """Whether somebody waits for room."""
         return bool(self._line)
 
     def call(self, function: Callable[[], None]) -> None:
-        """Have `function` run in the engine's thread, behind the work that is queued."""
+        """Run `function` in the engine's thread, after the work that is queued."""
         with self._changed:
             self._items.append(function)
             self._changed.notify_all()
 
     def get(self, timeout_seconds: float) -> Work | Callable[[], None] | None:
-        """The next item; None after the timeout or once closed and empty."""
+        """Return the next item; None after the timeout, or once closed and empty."""
         with self._changed:
             if not self._items and not self._closed:
                 self._changed.wait(timeout_seconds)
@@ -121,17 +121,17 @@ class WorkQueue:
 
     @property
     def closed(self) -> bool:
-        """Nothing more is taken."""
+        """Whether the queue accepts nothing more."""
         return self._closed
 
     def close(self) -> None:
-        """Take no more; what is queued is still given out."""
+        """Accept nothing more; what is queued can still be taken out."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
     def take_answerable(self) -> list[Work]:
-        """Take out the works whose sender waits for an answer, and can send them again."""
+        """Take out the work whose sender waits for an answer and can send it again."""
         with self._changed:
             taken = [item for item in self._items if isinstance(item, Work) and item.failed is not None]
             self._items = deque(item for item in self._items if not any(item is work for work in taken))
@@ -141,22 +141,22 @@ class WorkQueue:
             return taken
 
     def wait_for_close(self, timeout_seconds: float) -> None:
-        """Return once it is closed, or after the timeout."""
+        """Return once the queue is closed, or after the timeout."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed, timeout_seconds)
 
     @property
     def n_items(self) -> int:
-        """Items that wait."""
+        """Number of items waiting."""
         return len(self._items)
 
     @property
     def open_and_empty(self) -> bool:
-        """Nothing waits, and more would be taken."""
+        """Whether nothing is waiting and more would be accepted."""
         return not self._items and not self._closed
 
     @property
     def drained(self) -> bool:
-        """Closed, and everything given out."""
+        """Whether it is closed and everything has been taken out."""
         with self._changed:
             return self._closed and not self._items

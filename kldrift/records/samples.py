@@ -1,4 +1,4 @@
-"""Bytes to samples: pieces of sources, what to decode, and what came of it."""
+"""From bytes to samples: pieces of sources, what to decode, and the result."""
 
 import threading
 from collections.abc import Mapping, Sequence
@@ -14,14 +14,14 @@ from kldrift.records.types import CodeArray, IntArray
 
 
 class Vocabulary:
-    """Texts and their codes, in order of appearance: for categories that are not known beforehand.
+    """Texts and their codes in order of appearance, for categories that are not known in advance.
 
-    Decoders of several threads add to it. A code, once given, stays.
+    Decoders in several threads add to it. A code never changes once assigned.
 
     Parameters
     ----------
-    limit : texts beyond so many get no code of their own
-    texts : those that are there from the beginning
+    limit : maximum number of texts with a code of their own
+    texts : the initial texts
     """
 
     def __init__(self, limit: int, texts: Sequence[str] = ()) -> None:
@@ -31,7 +31,7 @@ class Vocabulary:
         self._lock = threading.Lock()
 
     def code(self, text: str) -> int:
-        """The code of a text, a new one where it is new and there is room, else `limit`."""
+        """Return the code of a text, assigning one if the text is new and there is room; else `limit`."""
         code = self._codes.get(text)
         if code is not None:
             return code
@@ -42,7 +42,7 @@ class Vocabulary:
             return self._codes.get(text, self.limit)
 
     def find(self, text: str) -> int | None:
-        """The code of a text, None where it has none."""
+        """Return the code of a text, or None if it has none."""
         return self._codes.get(text)
 
     def __len__(self) -> int:
@@ -59,12 +59,12 @@ class FeatureSchema:
     """What to decode for one column.
 
     A numeric column is (n_rows,) float64, NaN where missing. A categorical column is (n_rows,) int32: the index into
-    `categories`, `unseen_code` for a value that is not among them, `missing_code` for missing. With a `vocabulary` in
-    place of categories a code is that of the vocabulary. A category is its text; numbers are written without a trailing
-    ``.0`` (1 and 1.0 are ``"1"``), booleans are ``"true"`` and ``"false"``.
-    A vector column is (n_rows, dimensions) float64, C-contiguous; NaN throughout where a vector is missing or invalid
-    (no list, another length, an element that is no finite number). There is no column of kind ``posterior``: it is read
-    as a vector.
+    `categories`, `unseen_code` for a value that is not among them, `missing_code` for missing. With a `vocabulary`
+    instead of categories, codes are those of the vocabulary. A category is its text; numbers are written without a
+    trailing ``.0`` (1 and 1.0 are ``"1"``), booleans are ``"true"`` and ``"false"``.
+    A vector column is (n_rows, dimensions) float64, C-contiguous; all NaN where a vector is missing or invalid (not a
+    list, the wrong length, or an element that is not a finite number). There is no column of kind ``posterior``: it is
+    read as a vector.
     """
 
     name: str
@@ -86,10 +86,10 @@ class FeatureSchema:
 
 @dataclass(frozen=True, slots=True)
 class BatchSchema:
-    """What a monitor wants decoded from a row.
+    """The columns that a monitor needs from a row.
 
-    The features of the monitor, and behind them the column by which it is segmented, if it is. Two columns may be read
-    from one field.
+    These are its features, followed by the column by which it is segmented, if it is. Two columns may read the same
+    field.
     """
 
     features: tuple[FeatureSchema, ...]
@@ -97,17 +97,17 @@ class BatchSchema:
 
     @property
     def row_numbers(self) -> int:
-        """Numbers and codes in a row."""
+        """Number of values (numbers and codes) in a row."""
         return sum(max(1, feature.dimensions) for feature in self.features)
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Rows that were counted as they were read.
+    """Counts of rows that were counted while they were read.
 
     Parameters
     ----------
-    layout : the bins; who adds the counts to others has to have the same ones
+    layout : the bins; these counts can only be added to counts with the same layout
     values : (n_cells,) int64, without invalid values
     """
 
@@ -121,13 +121,13 @@ class SampleBatch:
 
     Parameters
     ----------
-    n_rows : rows in every column (rejected rows are not among them)
-    columns : one C-contiguous array a column of the schema, (n_rows,) or (n_rows, dimensions), float64 or int32 (see
+    n_rows : rows in every column, without rejected rows
+    columns : one C-contiguous array per column of the schema, (n_rows,) or (n_rows, dimensions), float64 or int32 (see
         `FeatureSchema`)
     event_ms : (n_rows,) int64 event times; None where the schema has no timestamp
     invalid : (feature index, row indices) of values of the wrong type; the column holds *missing* there
-    n_bytes : what the batch holds in memory, for the bounded queue
-    counts : of the rows; then there are no columns
+    n_bytes : memory held by the batch, for the bounded queue
+    counts : counts of the rows instead of columns
     """
 
     n_rows: int
@@ -140,7 +140,7 @@ class SampleBatch:
 
 @dataclass(frozen=True, slots=True)
 class RowError:
-    """Why a row, or one value of it, was not taken; `feature` is None for a whole row."""
+    """Why a row or one of its values was rejected; `feature` is None for a whole row."""
 
     row: int
     feature: str | None
@@ -149,15 +149,15 @@ class RowError:
 
 @dataclass(frozen=True, slots=True)
 class BodyResult:
-    """What became of one body of a gathered decode.
+    """The result of one body in a gathered decode.
 
     Parameters
     ----------
-    accepted : rows of this body in the batch (they follow one another, in order of the bodies)
+    accepted : rows of this body in the batch, which are consecutive, in the order of the bodies
     rejected : rejected rows by reason, a word from a bounded set (``malformed``, ``not_an_object``, ``timestamp`` …)
     errors : the first ten, with row numbers counted from 0 in this body
-    unreadable : why nothing at all could be read, else None; then `accepted` is 0
-    rows : (accepted,) row numbers of the accepted rows; None where they are 0, 1, 2 …
+    unreadable : why nothing could be read (`accepted` is 0 then), else None
+    rows : (accepted,) row numbers of the accepted rows; None if they are 0, 1, 2 …
     """
 
     accepted: int
@@ -169,16 +169,16 @@ class BodyResult:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What became of a posted body, once its samples are committed.
+    """The result of a posted body, once its samples are committed.
 
     Parameters
     ----------
     accepted : rows that were counted
     rejected : rows that could not be read
-    late : rows that came after their window had closed
+    late : rows that arrived after their window had closed
     errors : the first ten reasons, with row numbers counted from 0 in the body
-    unreadable : why nothing at all could be read, else None; then the numbers are 0
-    replayed : the post had come before with the same key, this is what it was answered then
+    unreadable : why nothing could be read (the numbers are 0 then), else None
+    replayed : the post was sent before with the same key, and this is its first answer
     """
 
     accepted: int
@@ -191,7 +191,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class Decoded:
-    """A batch and, for each body that went into it, what became of its rows."""
+    """A batch and the result of each body that went into it."""
 
     batch: SampleBatch
     bodies: tuple[BodyResult, ...]
@@ -211,7 +211,7 @@ MAX_CHUNK_NUMBERS = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class RowRange:
-    """Rows of a file whose format is not a stream of bytes (Parquet)."""
+    """Rows of a file whose format is not a byte stream (Parquet)."""
 
     path: Path
     start: int
@@ -225,14 +225,14 @@ class Chunk:
     Parameters
     ----------
     stream : the log within the source that the piece came from (a path, a partition); each has its own position
-    position : where to go on after this piece, as the source understands it; JSON-able
-    payload : whole records, never a part of one
-    arrival_ms : when it was read; the event time where rows carry none
-    lag_records : records known to wait behind this piece, if the source knows
-    header : the record that names the columns, with its newline, where the format has one (CSV); not in `payload`
-    lag_bytes : bytes of this stream known to wait behind this piece, if the source knows
-    times_ms : (n_records,) the records' own times, where the source has them: the event time where rows carry none
-    offsets : (n_records,) where each record is in the stream, if the source knows: for the log
+    position : where to continue after this piece, in the source's own terms; can be written as JSON
+    payload : complete records only
+    arrival_ms : when it was read; the event time of rows that carry none
+    lag_records : number of records that wait after this piece, if known
+    header : the record that names the columns, with its newline, if the format has one (CSV); not in `payload`
+    lag_bytes : number of bytes of this stream that wait after this piece, if known
+    times_ms : (n_records,) the records' own times, if the source has them; the event time of rows that carry none
+    offsets : (n_records,) the offset of each record in its stream, if known; for the log
     """
 
     stream: str

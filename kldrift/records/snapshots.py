@@ -1,4 +1,4 @@
-"""Counts to divergences: what readers see."""
+"""From counts to divergences: what readers see."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +13,14 @@ from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray
 
 @dataclass(frozen=True, slots=True)
 class AddResult:
-    """What a monitor did with a batch.
+    """The result of adding a batch to a monitor.
 
     Parameters
     ----------
-    counted : rows that went into panes
-    late, future : (n,) int64 row indices that came too late, or claim to come from the future
+    counted : rows added to panes
+    late, future : (n,) int64 indices of rows that arrived too late, or whose time is in the future
     invalid : (n_features,) int64, values of the wrong type
-    folded : rows whose segment has no place of its own
+    folded : rows whose segment was folded into *other*
     learned : features whose reference the batch completed
     """
 
@@ -38,15 +38,15 @@ class FeatureInfo:
 
     Parameters
     ----------
-    edges : (n_bins + 1,) for a numeric feature, else None; bins are [a, b), the last one [a, b]
-    categories : the categories with a bin of their own, for a categorical feature, else None
-    cells : the name of every cell of the feature's counts, in order; a vector is ``present`` or ``missing``
-    reference_counts : (n_cells,) int64; None where the reference is known exactly
+    edges : (n_bins + 1,) for a numeric feature, else None; bins are [a, b), the last is [a, b]
+    categories : the categories with a cell of their own, for a categorical feature, else None
+    cells : names of the feature's cells, in order; a vector is ``present`` or ``missing``
+    reference_counts : (n_cells,) int64; None if the reference is known exactly
     reference_probabilities : (n_cells,) float64, smoothed: the q of every divergence
-    reference_rows : m, ``inf`` where known exactly
-    problem : why this reference supports no verdict, else None
-    reference_text : where the reference comes from, for people
-    parameters : what a parametric reference, given or fitted, was computed from: (name, value) pairs
+    reference_rows : m, ``inf`` if known exactly
+    problem : why this reference cannot support a verdict, else None
+    reference_text : readable description of where the reference comes from
+    parameters : (name, value) pairs of a parametric reference, given or fitted
     """
 
     name: str
@@ -75,28 +75,28 @@ class MonitorSnapshot:
 
     Parameters
     ----------
-    at_ms : the instant the windows end (event time)
+    at_ms : the instant at which the windows end (event time)
     samples : (W, F) int64, n of each series
     divergences : (W, F, N_DIVERGENCES) float64, nats, see `records.divergences`; NaN where the window is empty
-    noise_floor : (W, F) float64, nats; the KL to expect at this n with no drift
+    noise_floor : (W, F) float64, nats; the KL expected from chance alone at this n
     lower, upper : (W, F) float64, nats; confidence bounds on the KL; NaN where undecided
     log10_p_value : (W, F) float64, of "the KL is within the warning tolerance"; NaN where undecided
-    effective_samples : (W, F) float64, independent samples that the window and the reference are worth together
-    dispersion : (W, F) float64, what the statistic was divided by before it was compared with its distribution
-    detected : (F, 2) float64, the verdict at the warning and the critical tolerance over all windows: 1 drift, 0 none,
+    effective_samples : (W, F) float64, number of independent samples that window and reference together are worth
+    dispersion : (W, F) float64, the divisor of the statistic before it was compared with its distribution
+    detected : (F, 2) float64, the verdict at the warning and critical tolerances over all windows: 1 drift, 0 no drift,
         NaN undecided
     reference_probabilities : (W, C) float64, the q that each window was compared with
-    reference_rows : (W, F) float64, m of each window's reference, ``inf`` where known exactly
-    ready : (W, F) bool, n large enough and the reference usable
+    reference_rows : (W, F) float64, m of each window's reference, ``inf`` if known exactly
+    ready : (W, F) bool, whether n is large enough and the reference is usable
     missing_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
     counts : (W, C) int64, live
-    segment : the value that all rows share, in the snapshot of a segment, else None
-    segments : a snapshot of each segment with rows, largest first, then *other*; the same windows and features
-    segment_mix : (W,) float64, KL of the live shares of the segments from the reference's; NaN where the reference does
+    segment : in the snapshot of a segment, the value that its rows share; else None
+    segments : snapshots of the segments that have rows, largest first, then *other*; same windows and features
+    segment_mix : (W,) float64, KL of the segments' live shares from their reference shares; NaN if the reference does
         not know them; empty without segments
-    within_segments : (W, F) float64, sum over segments of share x KL within; with the mix it makes up the KL of segment
-        and feature together; empty without segments
-    per_dimension : KL of each dimension, (W, d), of the features by index that ask for it
+    within_segments : (W, F) float64, sum over segments of share x KL within; adding the mix gives the joint KL of
+        segment and feature; empty without segments
+    per_dimension : (W, d) KL of each dimension, by index of the features that export it
     """
 
     name: str
@@ -145,8 +145,8 @@ class Track:
 
     Parameters
     ----------
-    at_ms : (T,) int64, increasing; the end of what a point stands for
-    kl, lower, upper : (T, W, F) float32, nats; the most in that time, to three digits; NaN where there was none
+    at_ms : (T,) int64, increasing; the end of the period that a point stands for
+    kl, lower, upper : (T, W, F) float32, nats; the maximum in that period, to three digits; NaN where there was none
     """
 
     at_ms: IntArray
@@ -156,14 +156,14 @@ class Track:
 
     @classmethod
     def empty(cls, n_windows: int, n_features: int) -> "Track":
-        """Of no instant."""
+        """Return a track without instants."""
         none = np.empty((0, n_windows, n_features), dtype=np.float32)
         return cls(np.empty(0, dtype=np.int64), none, none, none)
 
 
 @dataclass(frozen=True, slots=True)
 class DriftSnapshot:
-    """Everything that readers see; swapped whole at each tick."""
+    """Everything that readers see; replaced as a whole at each tick."""
 
     evaluated_ms: int
     monitors: tuple[MonitorSnapshot, ...] = ()

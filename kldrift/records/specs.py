@@ -1,4 +1,4 @@
-"""What a monitor watches, from the configuration."""
+"""Specifications of monitors, from the configuration."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +18,8 @@ LEARNED_ROWS = 10_000  # from which a `previous` reference takes its bins
 class Bins:
     """How a numeric feature is cut into bins; see ``drift.binning``.
 
-    `quantile` takes `probabilities`, `uniform` and `logarithmic` take `count` and `value_range`, `edges` takes
-    `edges`, `discrete` takes nothing.
+    `quantile` uses `probabilities`; `uniform` and `logarithmic` use `count` and `value_range`; `edges` uses `edges`;
+    `discrete` uses nothing.
     """
 
     method: Literal["quantile", "uniform", "logarithmic", "edges", "discrete"] = "quantile"
@@ -38,17 +38,17 @@ class ReferenceData:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFile:
-    """A reference made earlier by ``kldrift reference build``."""
+    """A reference file built by ``kldrift reference build``."""
 
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceInline:
-    """A reference written into the configuration, for one feature.
+    """A reference for one feature, written in the configuration.
 
-    Exactly one of `counts` (a sample: m is their sum) and `probabilities` (known exactly: m is infinite).
-    A numeric feature has `edges` (one more than cells), a categorical one `categories` (as many as cells).
+    It has exactly one of `counts` (a sample: m is their sum) and `probabilities` (known exactly: m is infinite). A
+    numeric feature has `edges` (one more than cells), a categorical one `categories` (one per cell).
     """
 
     edges: tuple[float, ...] | None = None
@@ -59,12 +59,12 @@ class ReferenceInline:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFamily:
-    """A member of a parametric family: with given parameters (known exactly), or the likeliest one for a data file.
+    """A parametric family, with given parameters (known exactly) or fitted to a data file by maximum likelihood.
 
     Parameters
     ----------
-    parameters : (name, value) pairs; empty where fitted
-    fit : a data file; None where the parameters are given
+    parameters : (name, value) pairs; empty if fitted
+    fit : a data file; None if the parameters are given
     """
 
     family: Family
@@ -81,7 +81,7 @@ class ReferenceLearn:
 
 @dataclass(frozen=True, slots=True)
 class ReferencePrevious:
-    """The same window, `offset_ms` earlier. Its bins come from a file, or from the first `learn` rows of the stream."""
+    """The same window, `offset_ms` earlier. Its bins come from a file or from the first `learn` rows of the stream."""
 
     offset_ms: int
     learn: int = LEARNED_ROWS
@@ -96,7 +96,7 @@ class FeatureSpec:
     """One feature of a monitor. `reference` overrides the monitor's.
 
     A `vector` has `dimensions` numbers. A `posterior` is the q(z|x) of a variational autoencoder: `dimensions` means,
-    then as many logarithms of variances; its KL from N(0, I) is averaged over the samples, and needs no reference.
+    then as many logarithms of variances. Its KL from N(0, I) is averaged over the samples and needs no reference.
     """
 
     name: str
@@ -113,7 +113,7 @@ class FeatureSpec:
 
 @dataclass(frozen=True, slots=True)
 class SegmentSpec:
-    """Rows are watched by the value of field `by` as well; at most `limit` values, the rest is *other*."""
+    """Also monitor rows by the value of the field `by`; at most `limit` values, the rest are *other*."""
 
     by: str
     limit: int = 20
@@ -133,7 +133,7 @@ class Smoothing:
 
 @dataclass(frozen=True, slots=True)
 class TimestampSpec:
-    """The field of a row that holds its event time."""
+    """The field with the event time of a row."""
 
     field: str
     unit: TimeUnit
@@ -149,14 +149,14 @@ class WindowSpec:
 
 @dataclass(frozen=True, slots=True)
 class MonitorSpec:
-    """Everything one monitor needs to know.
+    """The specification of one monitor.
 
     Parameters
     ----------
-    confidence : of a feature's bounds, one side, shared by its windows; verdicts have 1 - confidence as false discovery
-        rate
-    correction : how the verdicts account for many features: Benjamini-Hochberg or Benjamini-Yekutieli
-    estimator : whose way of estimating KL is exported as ``kl``; bounds and verdicts are always kldrift's own
+    confidence : one-sided confidence of a feature's bounds, shared by its windows; verdicts have a false discovery rate
+        of 1 - confidence
+    correction : how verdicts account for many features: Benjamini-Hochberg or Benjamini-Yekutieli
+    estimator : the tool whose KL estimate is exported as ``kl``; bounds and verdicts always use kldrift's own
     """
 
     name: str

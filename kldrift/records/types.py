@@ -1,4 +1,4 @@
-"""Types and names that all records share."""
+"""Types and names shared by all records."""
 
 from typing import Literal
 

@@ -1,4 +1,4 @@
-"""What is stored, and what a store does; a store does not know what entries mean."""
+"""What is stored, and what a store does. A store does not know what entries mean."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,18 +6,18 @@ from typing import Protocol
 
 Position = Mapping[str, int | str]
 
-#: What a monitor stores: bytes by key; None where there is nothing any more.
+#: What a monitor stores: bytes by key; None deletes an entry.
 Entries = Mapping[str, bytes | None]
 
 
 @dataclass(frozen=True, slots=True)
 class KeyedAnswer:
-    """What a post with an idempotency key was answered.
+    """The answer to a post with an idempotency key.
 
     Parameters
     ----------
     key : the monitor's name and the client's key
-    digest : of the request; the same key with another one is a mistake of the client
+    digest : of the request; the same key with another digest is a mistake of the client
     answer : JSON text
     at_ms : when it was committed
     """
@@ -30,14 +30,14 @@ class KeyedAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Commit:
-    """All that goes into one transaction.
+    """The contents of one transaction.
 
     Parameters
     ----------
-    entries : of each monitor, those that have changed
-    positions : of each source's streams, those that have moved
-    answers : to posts with keys
-    forgotten : monitors whose earlier entries go before the new ones come, since their layout has changed
+    entries : the entries of each monitor that have changed
+    positions : the positions of each source's streams that have moved
+    answers : answers to posts with keys
+    forgotten : monitors whose old entries are deleted before the new ones are added, because their layout has changed
     """
 
     entries: Mapping[str, Entries] = field(default_factory=dict)
@@ -47,52 +47,52 @@ class Commit:
 
 
 class Store(Protocol):
-    """Keeps commits, each whole or not at all, over any end of the process."""
+    """Keeps commits, each completely or not at all, however the process ends."""
 
     def entries(self, monitor: str) -> Mapping[str, bytes]:
-        """What a monitor has stored."""
+        """Return what a monitor has stored."""
         ...
 
     def positions(self) -> Mapping[str, Mapping[str, Position]]:
-        """Position of every stream, by source."""
+        """Return the position of every stream, by source."""
         ...
 
     def answer(self, key: str) -> KeyedAnswer | None:
-        """What a post with this key was answered, if it is remembered."""
+        """Return the answer to the post with this key, if it is remembered."""
         ...
 
     def commit(self, commit: Commit) -> None:
-        """Store all of it, durably.
+        """Store a commit durably.
 
         Raises
         ------
         StateError
-            it was not stored, nothing of it; the caller may try again
+            nothing was stored; the caller may try again
         """
         ...
 
     def close(self) -> None:
-        """Close it; nothing is written any more."""
+        """Close the store; nothing is written afterwards."""
         ...
 
 
 class NoStore:
-    """``state: none``: nothing outlives the process."""
+    """Store for ``state: none``: nothing outlives the process."""
 
     def entries(self, monitor: str) -> Mapping[str, bytes]:  # noqa: ARG002
-        """Nothing."""
+        """See `Store`: nothing is kept."""
         return {}
 
     def positions(self) -> Mapping[str, Mapping[str, Position]]:
-        """Nothing."""
+        """See `Store`: nothing is kept."""
         return {}
 
     def answer(self, key: str) -> KeyedAnswer | None:  # noqa: ARG002
-        """Nothing."""
+        """See `Store`: nothing is kept."""
         return None
 
     def commit(self, commit: Commit) -> None:
-        """Nothing."""
+        """See `Store`: nothing is kept."""
 
     def close(self) -> None:
-        """Nothing."""
+        """See `Store`: nothing is kept."""

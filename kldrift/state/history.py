@@ -1,4 +1,4 @@
-"""What was evaluated in the last week, at decreasing resolution: for sparklines and timelines, not for verdicts."""
+"""The evaluations of the last week at decreasing resolution, for sparklines and timelines, not for verdicts."""
 
 import json
 import sqlite3
@@ -28,13 +28,13 @@ CREATE TABLE drifts (
 
 
 class Level(NamedTuple):
-    """One point a `period_ms`, kept for `span_ms`."""
+    """One point per `period_ms`, kept for `span_ms`."""
 
     period_ms: int
     span_ms: int
 
 
-#: Finest first. In all 582 points a series, of 6 bytes before compression.
+#: Finest first. In total 582 points per series, 6 bytes each before compression.
 LEVELS = (
     Level(10_000, 15 * 60_000),
     Level(60_000, 3 * 3_600_000),
@@ -42,10 +42,10 @@ LEVELS = (
     Level(3_600_000, 7 * 24 * 3_600_000),
 )
 
-#: Three digits and a third of the bytes of float64: it is for charts. Beyond 65,504 nats it is infinite.
+#: Three digits, enough for charts, in a third of the bytes of float64. Values beyond 65,504 nats become infinite.
 _STORED = np.dtype("<f2")
 
-#: Segment column of the monitor as a whole; a segment's own name is preceded by a sign.
+#: Segment column for the whole monitor; the name of a segment is preceded by a sign.
 _WHOLE, _SEGMENT = "", "="
 
 _POINTS = (
@@ -58,7 +58,7 @@ Since = Mapping[str, Mapping[int, int]]
 
 
 class Layout(NamedTuple):
-    """What the points of a row are of."""
+    """The windows and features that the points of a row belong to."""
 
     windows: tuple[str, ...]
     features: tuple[str, ...]
@@ -76,18 +76,18 @@ class Row(NamedTuple):
 
 
 class SqliteHistory:
-    """The history's tables, in the state file, or in a temporary file where there is none.
+    """The history's tables, in the state file or, without one, in a temporary file.
 
-    Writes are not synchronised with the disk each: a power cut may take the last points along, nothing else.
+    Writes are not synchronised to disk one by one: a power cut may lose the last points, nothing else.
 
     Parameters
     ----------
-    path : the state file, which `SqliteStore` has made; None for a file that ends with the process
+    path : the state file, created by `SqliteStore`; None for a file that ends with the process
 
     Raises
     ------
     StateError
-        it cannot be opened
+        the file could not be opened
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -99,15 +99,15 @@ class SqliteHistory:
             if path is None:
                 self._database.executescript(SCHEMA)
         except sqlite3.Error as error:
-            raise StateError(f"expected to open the history, got {error}; look at the disk") from None
+            raise StateError(f"expected to open the history, got {error}; check the disk") from None
 
     def write(self, rows: Sequence[Row], since: Mapping[tuple[str, str | None], Since], now_ms: int) -> None:
-        """Add rows, drop those that have had their time; `since` replaces what is known of its monitors and segments.
+        """Add rows and delete expired ones; `since` replaces what is known about its monitors and segments.
 
         Raises
         ------
         StateError
-            nothing of it was written
+            nothing was written
         """
         packed = [(row, _packed(row.points)) for row in rows]
         with self._lock:
@@ -120,7 +120,9 @@ class SqliteHistory:
                 for level in {row.level for row in rows}:
                     past = now_ms - LEVELS[level].span_ms
                     execute("DELETE FROM history WHERE level = ? AND at_ms < ?", (level, past))
-                    execute("DELETE FROM history WHERE level = ? AND at_ms > ?", (level, now_ms))  # a clock set back
+                    execute(
+                        "DELETE FROM history WHERE level = ? AND at_ms > ?", (level, now_ms)
+                    )  # the clock was set back
                 for (monitor, segment), features in since.items():
                     scope = (monitor, _key(segment))
                     execute("DELETE FROM drifts WHERE monitor = ? AND segment = ?", scope)
@@ -132,8 +134,8 @@ class SqliteHistory:
             except sqlite3.Error as error:
                 if self._database.in_transaction:
                     execute("ROLLBACK")
-                self._layouts.clear()  # those of the transaction are gone
-                raise StateError(f"expected to write the history, got {error}; it goes on without this point") from None
+                self._layouts.clear()  # those of the transaction were rolled back
+                raise StateError(f"expected to write the history, got {error}; continuing without this point") from None
 
     def _layout(self, layout: Layout) -> int:
         text = json.dumps(layout)
@@ -146,17 +148,17 @@ class SqliteHistory:
     def read(
         self, monitor: str, segment: str | None, wanted: Layout, from_ms: int, now_ms: int, n_quantities: int
     ) -> tuple[IntArray, Float32Array]:
-        """The points of some windows and features since `from_ms`, each instant at the finest level that has it.
+        """Return the points of some windows and features since `from_ms`, each instant at the finest level that has it.
 
         Returns
         -------
         at_ms : (T,) int64, increasing
-        points : (T, quantities, W, F) float32; NaN where a series had no value, or was not there
+        points : (T, quantities, W, F) float32; NaN where a series had no value or did not exist
 
         Raises
         ------
         StateError
-            it cannot be read
+            the history could not be read
         """
         found: list[tuple[int, int, bytes]] = []  # latest first
         earliest = now_ms
@@ -171,7 +173,7 @@ class SqliteHistory:
             for layout in {layout for _, layout, _ in found}:
                 here = [t for t, row in enumerate(found) if row[1] == layout]
                 self._copy([found[t][2] for t in here], self._layout_of(layout), wanted, points, np.array(here))
-        except (sqlite3.Error, zlib.error, ValueError) as error:  # the disk, or what is stored
+        except (sqlite3.Error, zlib.error, ValueError) as error:  # an error of the disk, or damaged content
             raise StateError(f"expected to read the history, got {error}") from None
         return np.array([at for at, _, _ in found], dtype=np.int64), points
 
@@ -182,7 +184,7 @@ class SqliteHistory:
 
     @staticmethod
     def _copy(packed: Sequence[bytes], layout: Layout, wanted: Layout, into: Float32Array, rows: IntArray) -> None:
-        """Put what `layout` has of the wanted windows and features into `rows`."""
+        """Copy the wanted windows and features that `layout` has into `rows`."""
         raw = b"".join(map(zlib.decompress, packed))
         stored = np.frombuffer(raw, _STORED).reshape(len(packed), -1, len(layout.windows), len(layout.features))
         to_w, from_w = _both(wanted.windows, layout.windows)
@@ -191,7 +193,7 @@ class SqliteHistory:
             into[rows[:, None], :, to, to_f[None, :]] = stored[:, :, of, from_f].swapaxes(1, 2)
 
     def since(self) -> Mapping[tuple[str, str | None], Since]:
-        """Since when each feature drifts, by monitor and segment: milliseconds by severity index."""
+        """Return since when each feature has been drifting, by monitor and segment: milliseconds by severity index."""
         found: dict[tuple[str, str | None], dict[str, dict[int, int]]] = {}
         try:
             with self._lock:
@@ -206,18 +208,18 @@ class SqliteHistory:
         return found
 
     def close(self) -> None:
-        """Close it; it is not used any more."""
+        """Close the file."""
         with self._lock:
             self._database.close()
 
 
 def _packed(points: Float32Array) -> bytes:
-    with np.errstate(over="ignore"):  # the KL of Gaussians has no bound
+    with np.errstate(over="ignore"):  # the KL of Gaussians is unbounded
         return zlib.compress(np.asarray(points, dtype=_STORED).tobytes(), 1)
 
 
 def _both(wanted: Sequence[str], there: Sequence[str]) -> tuple[IntArray, IntArray]:
-    """Indices, in each, of the names that both have."""
+    """Return the indices, in each, of the names they share."""
     index = {name: i for i, name in enumerate(there)}
     pairs = [(i, index[name]) for i, name in enumerate(wanted) if name in index]
     return np.array([i for i, _ in pairs], dtype=np.int64), np.array([j for _, j in pairs], dtype=np.int64)

@@ -1,4 +1,4 @@
-"""State in an SQLite file: write-ahead log, full synchronisation, one transaction a commit."""
+"""State in an SQLite file: write-ahead log, full synchronisation, one transaction per commit."""
 
 import fcntl
 import json
@@ -15,11 +15,11 @@ from kldrift.errors import StateError
 from kldrift.state.base import Commit, KeyedAnswer, Position
 from kldrift.state.history import SCHEMA as HISTORY_SCHEMA
 
-#: Answers to keyed posts are kept so long, and so many of them.
+#: How long answers to keyed posts are kept, and how many of them.
 KEPT_MS = 24 * 3_600_000
 KEPT_ANSWERS = 1_000_000
 
-#: What turns a file of version i into one of version i + 1; a new file gets all of them.
+#: Entry i upgrades a file from version i to i + 1; a new file goes through all of them.
 MIGRATIONS = (
     """
     CREATE TABLE entries (monitor TEXT, key TEXT, value BLOB NOT NULL, PRIMARY KEY (monitor, key)) WITHOUT ROWID;
@@ -32,28 +32,28 @@ MIGRATIONS = (
     HISTORY_SCHEMA,
 )
 
-#: Locks and shared memory do not work on them as SQLite needs them to.
+#: On these, locks and shared memory do not work as SQLite requires.
 NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "fuse.sshfs", "fuse.s3fs"}
 )
 
-#: Old answers are looked for every so many commits.
+#: Number of commits between deletions of old answers.
 _SWEEP_EVERY = 256
 
 
 class SqliteStore:
-    """The state file; one process at a time has it.
+    """The state file, used by one process at a time.
 
     Parameters
     ----------
-    path : the file; made where there is none
-    clock_ms : now, for the age of answers
-    on_moved : told of a file that could not be read, and where it was moved to
+    path : the file; created if it does not exist
+    clock_ms : the wall clock, for the age of answers
+    on_moved : called with a message if the file could not be read and was moved aside
 
     Raises
     ------
     StateError
-        another process has the file, it is of a newer version, on a network file system, or cannot be written
+        another process uses the file, a newer version wrote it, it is on a network file system, or it is not writable
     """
 
     def __init__(self, path: Path, clock_ms: Callable[[], int], on_moved: Callable[[str], None]) -> None:
@@ -66,7 +66,7 @@ class SqliteStore:
         self._lock_file = _take_lock(path)
         try:
             self._database = _open_or_move(path, on_moved)
-            # Of its own, since it is asked by who must not wait for a commit.
+            # A separate connection, because its callers must not wait for a commit.
             self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
         except (sqlite3.Error, OSError) as error:
             self._unlock()
@@ -78,13 +78,13 @@ class SqliteStore:
     # --- reading ---------------------------------------------------------------------------------
 
     def entries(self, monitor: str) -> Mapping[str, bytes]:
-        """What a monitor has stored."""
+        """Return what a monitor has stored."""
         with self._reading(self._lock):
             rows = self._database.execute("SELECT key, value FROM entries WHERE monitor = ?", (monitor,)).fetchall()
         return {key: zlib.decompress(value) for key, value in rows}
 
     def positions(self) -> Mapping[str, Mapping[str, Position]]:
-        """Position of every stream, by source."""
+        """Return the position of every stream, by source."""
         found: dict[str, dict[str, Position]] = {}
         with self._reading(self._lock):
             rows = self._database.execute("SELECT source, stream, position FROM positions").fetchall()
@@ -93,7 +93,7 @@ class SqliteStore:
         return found
 
     def answer(self, key: str) -> KeyedAnswer | None:
-        """What a post with this key was answered within the last day."""
+        """Return the answer to the post with this key, if it is less than a day old."""
         with self._reading(self._asking):
             row = self._reader.execute("SELECT digest, answer, at_ms FROM answers WHERE key = ?", (key,)).fetchone()
         if row is None or row[2] <= self._clock_ms() - KEPT_MS:
@@ -111,12 +111,12 @@ class SqliteStore:
     # --- writing ---------------------------------------------------------------------------------
 
     def commit(self, commit: Commit) -> None:
-        """Store all of it, durably: SQLite returns once the write-ahead log is on the disk.
+        """Store a commit durably: SQLite returns once the write-ahead log is on disk.
 
         Raises
         ------
         StateError
-            it was not stored, nothing of it; the caller may try again
+            nothing was stored; the caller may try again
         """
         with self._lock:
             try:
@@ -162,7 +162,7 @@ class SqliteStore:
         self._commits += 1
 
     def close(self) -> None:
-        """Put the write-ahead log into the file and let another process have it."""
+        """Merge the write-ahead log into the file and release it for other processes."""
         with self._lock, self._asking:
             self._reader.close()
             self._database.close()
@@ -173,14 +173,14 @@ class SqliteStore:
 
 
 def _open_or_move(path: Path, on_moved: Callable[[str], None]) -> sqlite3.Connection:
-    """The database; where it is damaged, it is moved aside, and a new one made.
+    """Open the database. If it is damaged, move it aside and create a new one.
 
-    SQLite takes an error of the disk for damage where it comes while pages are checked. So a file is damaged only
-    where all of it can be read, and it is no better at a second look.
+    SQLite mistakes a disk error for damage if it occurs while pages are checked. So a file counts as damaged only if
+    all of it can be read and a second attempt fails as well.
     """
     try:
         return _open(path)
-    except sqlite3.OperationalError:  # the disk, a lock, rights: not the content
+    except sqlite3.OperationalError:  # the disk, a lock or permissions, not the content
         raise
     except sqlite3.DatabaseError:
         _read_through(path)
@@ -189,7 +189,9 @@ def _open_or_move(path: Path, on_moved: Callable[[str], None]) -> sqlite3.Connec
     except sqlite3.OperationalError:
         raise
     except sqlite3.DatabaseError as error:
-        on_moved(f"{path} could not be read ({error}); it was moved to {_move_aside(path)}, counting begins anew")
+        on_moved(
+            f"{path} could not be read ({error}); it was moved to {_move_aside(path)}, counting starts from scratch"
+        )
     return _open(path)
 
 
@@ -199,7 +201,7 @@ def _read_through(path: Path) -> None:
     Raises
     ------
     OSError
-        the disk does not give them
+        the disk could not read them
     """
     for suffix in ("", "-wal"):
         with suppress(FileNotFoundError), path.with_name(path.name + suffix).open("rb") as file:
@@ -208,14 +210,14 @@ def _read_through(path: Path) -> None:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    """The database, whole and of this version.
+    """Open the database, check that it is intact, and upgrade it to this version.
 
     Raises
     ------
     sqlite3.DatabaseError
-        it is damaged, or no database
+        it is damaged, or not a database
     StateError
-        it is of a newer version
+        it was written by a newer version
     """
     database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
     try:
@@ -227,13 +229,13 @@ def _open(path: Path) -> sqlite3.Connection:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise StateError(
-                f"{path}: expected state of version {len(MIGRATIONS)} at most, got {version}: a newer kldrift wrote it;"
-                " run that one, or give state.path another file"
+                f"{path}: expected state of version {len(MIGRATIONS)} at most, got {version}, written by a newer"
+                " kldrift; use that version, or set state.path to another file"
             )
         for number in range(version, len(MIGRATIONS)):
             database.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
         _check_content(database)
-        database.execute("DELETE FROM positions WHERE FALSE")  # SQLite opens for reading what cannot be written
+        database.execute("DELETE FROM positions WHERE FALSE")  # SQLite opens a file it cannot write to as read-only
     except BaseException:
         database.close()
         raise
@@ -241,7 +243,7 @@ def _open(path: Path) -> sqlite3.Connection:
 
 
 def _check_content(database: sqlite3.Connection) -> None:
-    """Read all that will be used: SQLite checks the structure of its pages, not what is in them."""
+    """Read everything that will be used: SQLite checks the structure of its pages, not their content."""
     try:
         for (value,) in database.execute("SELECT value FROM entries"):
             zlib.decompress(value)
@@ -252,19 +254,19 @@ def _check_content(database: sqlite3.Connection) -> None:
 
 
 def _take_lock(path: Path) -> TextIO:
-    """Hold the file beside `path` that says who has it.
+    """Lock the file next to `path` that names the process that uses it.
 
     Raises
     ------
     StateError
-        another process does, or the folder cannot be written to
+        another process has locked it, or the folder is not writable
     """
     lock = path.with_name(path.name + ".lock")
     try:
         file = lock.open("a+")
     except OSError as error:
         raise StateError(
-            f"{path}: expected a folder that can be written to, got {error.strerror}; give state.path another place"
+            f"{path}: expected a writable folder, got {error.strerror}; set state.path to another place"
         ) from None
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -273,8 +275,8 @@ def _take_lock(path: Path) -> TextIO:
         owner = file.read(32).strip()
         file.close()
         raise StateError(
-            f"{path}: expected to be the only process with this state, process {owner or 'unknown'} has it;"
-            " stop that one, or give this one a state.path of its own"
+            f"{path}: expected to be the only process using this state, but process {owner or 'unknown'} has it;"
+            " stop it, or give this process its own state.path"
         ) from None
     try:
         file.truncate(0)
@@ -286,17 +288,17 @@ def _take_lock(path: Path) -> TextIO:
 
 
 def _refuse_network(path: Path) -> None:
-    """Refuse a file system on which locks and shared memory are not what SQLite needs.
+    """Refuse a file system on which locks and shared memory do not work as SQLite requires.
 
     Raises
     ------
     StateError
-        the file would be on one
+        the file would be on such a file system
     """
     folder = path.absolute().parent.resolve()
     try:
         mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:  # not Linux: nothing is known, nothing refused
+    except OSError:  # not Linux: file systems are unknown, nothing is refused
         return
     found = ("", "")
     for line in mounts:
@@ -306,13 +308,13 @@ def _refuse_network(path: Path) -> None:
             found = (place, kind)
     if found[1] in NETWORK_FILE_SYSTEMS:
         raise StateError(
-            f"{path}: expected a local disk, {found[0]} is {found[1]}, where two processes could both believe they have"
-            " the file and a power cut could lose what was confirmed; give state.path a local disk"
+            f"{path}: expected a local disk, {found[0]} is {found[1]}, where two processes could both believe they own"
+            " the file and a power cut could lose confirmed samples; put state.path on a local disk"
         )
 
 
 def _move_aside(path: Path) -> Path:
-    """Rename the file with what belongs to it, and say to what."""
+    """Rename the file and those that belong to it; returns the new name."""
     number = 1
     while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
         number += 1
@@ -325,7 +327,7 @@ def _move_aside(path: Path) -> Path:
 def _remedy(error: Exception) -> str:
     text = str(error).lower()
     if "full" in text or "no space" in text:
-        return "make room on the disk"
+        return "free up disk space"
     if "readonly" in text or "read-only" in text or "unable to open" in text or "denied" in text:
-        return "make the folder of state.path one that this user can write to"
-    return "look at the disk, or give state.path another file"
+        return "make the folder of state.path writable for this user"
+    return "check the disk, or set state.path to another file"

@@ -133,8 +133,8 @@ def test_each_state_is_one_datagram(manager: Manager, warnings: list[str]) -> No
     reloading = manager.next()
     # systemd compares it with its own CLOCK_MONOTONIC to tell this reload's READY from an earlier one
     assert before <= int(reloading.pop("MONOTONIC_USEC")) <= time.monotonic_ns() // 1000
-    assert reloading == {"RELOADING": "1", "STATUS": "loading the configuration again"}
-    assert manager.next() == {"STOPPING": "1", "STATUS": "stopping: what was taken is counted and stored"}
+    assert reloading == {"RELOADING": "1", "STATUS": "reloading the configuration"}
+    assert manager.next() == {"STOPPING": "1", "STATUS": "stopping: accepted samples are counted and stored"}
     assert not warnings
 
 
@@ -161,7 +161,7 @@ def test_a_socket_that_is_gone_is_warned_of_once(tmp_path: Path, warnings: list[
     notifier.ready("ready")
     notifier.stopping()
     [warning] = warnings
-    assert warning.startswith("the service manager cannot be told READY=1: [Errno 2] No such file or directory")
+    assert warning.startswith("could not notify the service manager of READY=1: [Errno 2] No such file or directory")
     assert warning.endswith(f"(NOTIFY_SOCKET '{tmp_path / 'gone'}')")
 
 
@@ -182,7 +182,7 @@ def test_an_address_of_another_kind_is_warned_of(address: str, warnings: list[st
             (
                 {"WATCHDOG_USEC": bad},
                 None,
-                [f"expected microseconds in WATCHDOG_USEC, got {bad!r}; the watchdog is not pinged"],
+                [f"expected microseconds in WATCHDOG_USEC, got {bad!r}; the watchdog will not be pinged"],
             )
             for bad in ("0", "-1", "30s", "1e6", "²")
         ),
@@ -242,7 +242,7 @@ def test_a_long_tick_is_not_taken_for_a_hang(manager: Manager, warnings: list[st
 @pytest.mark.slow
 def test_the_daemon_tells_of_its_life(manager: Manager, config: Path, tmp_path: Path) -> None:
     with started([KLDRIFT, "run", "-c", str(config)], manager, {}, tmp_path / "log") as running:
-        assert manager.next()["STATUS"].startswith("starting: kernels and references")
+        assert manager.next()["STATUS"].startswith("starting: compiling kernels")
         ready = manager.next()
         assert ready["READY"] == "1"
         assert ready["STATUS"].endswith("; monitors: 1, sources: 0")
@@ -257,7 +257,7 @@ def test_the_daemon_tells_of_its_life(manager: Manager, config: Path, tmp_path: 
         assert "RELOADING" in manager.next()
         refused = manager.next()
         assert refused["READY"] == "1"
-        assert f"; configuration refused, the old one stays: {config}:6: " in refused["STATUS"]
+        assert f"; new configuration rejected, the old one stays in use: {config}:6: " in refused["STATUS"]
 
         running.terminate()
         assert manager.next()["STOPPING"] == "1"

@@ -153,7 +153,11 @@ def test_reload_and_a_reload_that_is_refused(machine: Machine) -> None:
     machine.run("sed", "-i", "s/country:/contry: {kind: vetor}\\n      country:/", "/etc/kldrift/kldrift.yaml")
     assert "ok:" not in machine.run("sh", "-ec", check, check=False)
     machine.run("sh", "-ec", reload)
-    until(lambda: status().startswith(f"{good}; configuration refused, the old one stays: "), 20, "the refusal")
+    until(
+        lambda: status().startswith(f"{good}; new configuration rejected, the old one stays in use: "),
+        20,
+        "the refusal",
+    )
     assert machine.show("kldrift", "ActiveState") == "active"
     machine.run("sed", "-i", "/contry/d", "/etc/kldrift/kldrift.yaml")
     machine.run("sh", "-ec", reload)

@@ -316,7 +316,7 @@ def test_a_key_is_in_use_until_its_post_is_stored(store: Failing) -> None:
         store.fails = True
         with pytest.raises(Uncommitted):
             await intake.submit("m", "ndjson", BODY, "k")
-        with pytest.raises(Busy, match="cannot be stored"):
+        with pytest.raises(Busy, match="State cannot be written"):
             await intake.submit("m", "ndjson", BODY, "k")
         store.fails = False
         for _ in range(500):

@@ -113,7 +113,7 @@ def test_a_body_that_breaks_the_decoder_is_answered_and_the_next_one_counted(mon
     async def main() -> Receipt:
         intake = PushIntake(engine, Telemetry(), asyncio.get_running_loop(), lambda: NOW)
         intake.start()
-        with pytest.raises(Busy, match="the log says why"):
+        with pytest.raises(Busy, match="the log has the reason"):
             await intake.submit("m", "ndjson", b"break")
         return await intake.submit("m", "ndjson", b'{"x": 0.5}')
 

@@ -26,14 +26,16 @@ class BadStart:
 
 
 BAD_STARTS = (
-    BadStart("read-only folder", ".lock", "openat", "error=EROFS", "expected a folder that can be written to"),
-    BadStart("read-only file", "", "openat", "error=EROFS:when=1", "make the folder of state.path one that this user"),
-    BadStart("disk full", ".lock", "write", "error=ENOSPC", "make room on the disk"),
-    BadStart("error on read of a page", "", "read,pread64", "error=EIO:when=5+", "look at the disk"),
-    BadStart("read-only log", "-wal", "openat", "error=EROFS", "make the folder of state.path one that this user"),
-    BadStart("disk full, new state", "", "pwrite64", "error=ENOSPC", "make room on the disk", is_new=True),
-    BadStart("error on sync, new state", "", "fsync,fdatasync", "error=EIO", "look at the disk", is_new=True),
-    BadStart("error on read", "", "pread64", "error=EIO", "look at the disk"),
+    BadStart("read-only folder", ".lock", "openat", "error=EROFS", "expected a writable folder"),
+    BadStart(
+        "read-only file", "", "openat", "error=EROFS:when=1", "make the folder of state.path writable for this user"
+    ),
+    BadStart("disk full", ".lock", "write", "error=ENOSPC", "free up disk space"),
+    BadStart("error on read of a page", "", "read,pread64", "error=EIO:when=5+", "check the disk"),
+    BadStart("read-only log", "-wal", "openat", "error=EROFS", "make the folder of state.path writable for this user"),
+    BadStart("disk full, new state", "", "pwrite64", "error=ENOSPC", "free up disk space", is_new=True),
+    BadStart("error on sync, new state", "", "fsync,fdatasync", "error=EIO", "check the disk", is_new=True),
+    BadStart("error on read", "", "pread64", "error=EIO", "check the disk"),
 )
 
 

@@ -59,7 +59,7 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_moved(
         raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(sqlite, "_read_through", unreadable)
-    with pytest.raises(StateError, match="Input/output error; look at the disk"):
+    with pytest.raises(StateError, match="Input/output error; check the disk"):
         SqliteStore(path, lambda: 0, pytest.fail)
     assert len(looks) == 1
     assert sorted(file.name for file in path.parent.iterdir()) == ["state.db", "state.db.lock"]
@@ -77,7 +77,7 @@ def test_a_lock_that_cannot_be_written_is_said(path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"StateError: {path}: expected to write to state.db.lock, got File too large; look at the" in done.stderr
+    assert f"StateError: {path}: expected to write to state.db.lock, got File too large; check the" in done.stderr
 
 
 def test_a_file_that_can_only_be_read_is_refused_at_the_start(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,5 +87,5 @@ def test_a_file_that_can_only_be_read_is_refused_at_the_start(path: Path, monkey
         return real(f"file:{path}?mode=ro", uri=True, **rest)  # type: ignore[call-overload,no-any-return]
 
     monkeypatch.setattr(sqlite3, "connect", read_only)
-    with pytest.raises(StateError, match=r"readonly database; make the folder of state\.path one that this user can"):
+    with pytest.raises(StateError, match=r"readonly database; make the folder of state\.path writable"):
         SqliteStore(path, lambda: 0, pytest.fail)

@@ -244,7 +244,7 @@ def test_a_damaged_point_is_a_state_error(history: SqliteHistory, path: Path, da
 
 
 def test_a_database_that_is_gone_is_a_state_error(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match=r"expected to open the history, .*; look at the disk"):
+    with pytest.raises(StateError, match=r"expected to open the history, .*; check the disk"):
         SqliteHistory(tmp_path / "absent" / "state.db")
     empty = SqliteHistory(tmp_path / "empty.db")
     for call in (empty.since, lambda: read(empty), lambda: empty.write([row(NOW, 1)], {}, NOW)):

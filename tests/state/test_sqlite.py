@@ -95,7 +95,7 @@ def test_a_full_disk_is_told_and_later_commits_succeed(opened: Opened) -> None:
     import os
 
     large = Commit(entries={"m": {"big": os.urandom(100_000)}})
-    with pytest.raises(StateError, match="full; make room on the disk"):
+    with pytest.raises(StateError, match="full; free up disk space"):
         store.commit(large)
     assert "big" not in store.entries("m")
     store._database.execute("PRAGMA max_page_count = 1000000")
@@ -137,7 +137,7 @@ def test_a_second_process_is_refused_and_told_who_has_the_file(opened: Opened) -
     )
     second = subprocess.run([sys.executable, "-c", script, opened.path], capture_output=True, text=True)
     assert second.returncode == 1
-    assert f"expected to be the only process with this state, process {os.getpid()} has it" in second.stderr
+    assert f"expected to be the only process using this state, but process {os.getpid()} has it" in second.stderr
     store.close()
     assert subprocess.run([sys.executable, "-c", script, opened.path]).returncode == 0
 
@@ -180,7 +180,9 @@ def test_state_of_a_newer_version_is_refused_and_untouched(opened: Opened) -> No
         database.execute("PRAGMA user_version = 99")
     database.close()
     before = opened.path.read_bytes()
-    with pytest.raises(StateError, match=f"version {len(sqlite.MIGRATIONS)} at most, got 99: a newer kldrift wrote it"):
+    with pytest.raises(
+        StateError, match=f"version {len(sqlite.MIGRATIONS)} at most, got 99, written by a newer kldrift"
+    ):
         opened()
     assert opened.path.read_bytes() == before
     assert opened.moved == []
@@ -211,5 +213,5 @@ def test_network_file_systems_are_refused_with_a_reason(opened: Opened, monkeypa
 
 
 def test_a_folder_that_is_not_there_is_an_error_that_says_so(tmp_path: Path) -> None:
-    with pytest.raises(StateError, match="expected a folder that can be written to"):
+    with pytest.raises(StateError, match="expected a writable folder"):
         SqliteStore(tmp_path / "none" / "state.db", lambda: NOW, print)
