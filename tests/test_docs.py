@@ -55,7 +55,8 @@ COMMANDS = {
         CHECK,
         RUN,
         CURL,
-        "tests/run",  # this run
+        "tests/run --fast",  # this run
+        "tests/run",
     ],
     CONFIG: [
         CHECK,
