@@ -13,7 +13,7 @@ from kldrift.kernels.noncentral import last_crossing, log10_upper_tail, normal_s
 from kldrift.kernels.series import cut_series, log_ratio
 from kldrift.records.types import FloatArray, IntArray
 
-#: The last axis of the kernels' output.
+#: Columns of the output, by name and by number.
 BOUNDS = (
     "lower",
     "upper",
@@ -25,12 +25,12 @@ BOUNDS = (
     "statistic",
     "dispersion",
 )
-LOWER, UPPER, NOISE_FLOOR, EFFECTIVE, LOG10_P_WARNING, LOG10_P_CRITICAL, N_BINS, STATISTIC, DISPERSION = range(
+LOWER, UPPER, NOISE_FLOOR, EFFECTIVE_SAMPLES, LOG10_P_WARNING, LOG10_P_CRITICAL, N_BINS, STATISTIC, DISPERSION = range(
     len(BOUNDS)
 )
 #: One thread bounds fewer series than this in less time than it takes to wake the others.
 PARALLEL_FROM_SERIES = 200
-#: Below it Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
+#: Below this, Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
 #: (z = 4.5). From 0.1 to 0.4 it still wavers, at scores below 2.4. More degrees of freedom err on the cautious side of
 #: the lower bound; dispersions only get this low where a rare cell carries all of the drift.
 MIN_DEGREES_OF_FREEDOM = 0.1
@@ -114,7 +114,7 @@ def _bound_one(series: _Series, window: int, feature: int, out: FloatArray) -> N
     independent = 1.0 / (1.0 / n + inverse_m)
     effective = 1.0 / (series.phi_live[window, feature] / n + series.phi_reference[feature] * inverse_m)
     out[NOISE_FLOOR] = (n_bins - 1) / (2.0 * effective)
-    out[EFFECTIVE] = effective
+    out[EFFECTIVE_SAMPLES] = effective
     out[N_BINS] = n_bins
     if infinite:
         out[LOWER] = out[UPPER] = out[STATISTIC] = math.inf
@@ -280,7 +280,7 @@ def bound_statistics_serial(series: _Statistics, out: FloatArray) -> None:
         row[:] = np.nan
         if effective > 0.0:
             row[NOISE_FLOOR] = dof / (2.0 * effective)
-            row[EFFECTIVE] = effective
+            row[EFFECTIVE_SAMPLES] = effective
             row[N_BINS] = dof + 1.0
             row[STATISTIC] = statistic
             row[DISPERSION] = dispersion

@@ -19,8 +19,9 @@ LANES = 8
 #: One thread compares fewer cells than this.
 PARALLEL_FROM_CELLS = 16_000
 
-#: Column of each divergence in the output, in the order of `DIVERGENCES`. In the kernel each also has a row of sums,
-#: one for each lane; that of the cross-entropy stays empty, because it follows from two of the others.
+#: Column of each divergence in the output, in the order of `DIVERGENCES`; a new one needs a name here and its terms in
+#: `_all_divergences`. There, each also has a row of sums, one for each lane; that of the cross-entropy stays empty,
+#: because it follows from two of the others.
 _KL, _REVERSE_KL, _JS, _PSI, _TOTAL_VARIATION, _HELLINGER, _ENTROPY, _CROSS_ENTROPY = range(N_DIVERGENCES)
 _INFINITY = np.inf
 
@@ -96,7 +97,7 @@ def _all_divergences(p: FloatArray, p_smoothed: FloatArray, q: FloatArray, sums:
             _add(sums, _KL, lane, _relative_entropy(x, y))
             _add(sums, _REVERSE_KL, lane, reverse if y > 0.0 else 0.0)
             _add(sums, _JS, lane, _relative_entropy(x, middle) + _relative_entropy(y, middle))
-            _add(sums, _PSI, lane, 0.0 if y == smoothed else psi)  # 0 where both are 0
+            _add(sums, _PSI, lane, 0.0 if y == smoothed else psi)  # also where both are 0
             _add(sums, _TOTAL_VARIATION, lane, abs(x - y))
             _add(sums, _HELLINGER, lane, root * root)
             _add(sums, _ENTROPY, lane, _relative_entropy(x, 1.0))

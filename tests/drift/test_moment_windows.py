@@ -92,3 +92,23 @@ def test_asking_changes_nothing(covariance: Covariance) -> None:
     for moments in panes.totals(1_500):
         moments.mean[:] = 99
     assert stacked(panes.totals(1_500)).mean.max() < 99
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_entries_are_stored_as_they_always_were(covariance: Covariance) -> None:
+    """A slice is its number and the moments, a pane the moments alone: counts, means, squares or products."""
+    panes, rows = panes_of(covariance), np.random.default_rng(0).normal(size=(20, 2))
+    add_moments(rows, None, *panes.open_pane(61))
+    expected = b"".join(array.tobytes() for array in panes.open_pane(61))
+    assert panes.changes() == {"pane/61": expected}
+    panes.stored()
+    panes.close_before(62_000)
+    changes = panes.changes()
+    assert changes.keys() == {"pane/61", "ring/0/1", "ring/1/0"}
+    assert changes["pane/61"] is None
+    assert changes["ring/0/1"] == np.int64(61).tobytes() + expected
+    assert changes["ring/1/0"] == np.int64(12).tobytes() + expected
+    restored = panes_of(covariance)
+    restored.restore({key: value for key, value in changes.items() if value is not None})
+    for array, other in zip(stacked(restored.totals(62_000)), stacked(panes.totals(62_000)), strict=True):
+        np.testing.assert_array_equal(array, other)

@@ -86,3 +86,24 @@ def test_windows_hold_all_cells() -> None:
     panes.open_pane(1)[:] += np.array([10, 20, 30])
     panes.close_before(1_000)
     assert [counts.tolist() for counts in panes.totals(1_500)] == [[11, 22, 33]]
+
+
+def test_entries_are_stored_as_they_always_were() -> None:
+    """A slice is its number and the counts, a pane the counts alone: int64 in the machine's byte order."""
+    panes = panes_of(SHORT, LONG, n_cells=2)
+    panes.open_pane(61)[:] += [3, 4]
+    panes.close_before(62_000)
+    panes.open_pane(62)[:] += [1, 0]
+    changes = panes.changes()
+    assert {
+        key: value if value is None else np.frombuffer(value, np.int64).tolist() for key, value in changes.items()
+    } == {
+        "pane/61": None,
+        "pane/62": [1, 0],
+        "ring/0/1": [61, 3, 4],
+        "ring/1/0": [12, 3, 4],
+    }
+    restored = panes_of(SHORT, LONG, n_cells=2)
+    restored.restore({key: value for key, value in changes.items() if value is not None})
+    assert restored.changes() == {}
+    assert [counts.tolist() for counts in restored.totals(62_500)] == [[4, 4], [4, 4]]

@@ -1,1 +1,1 @@
-"""Counting: rows into panes, and the counts and moments of windows."""
+"""Counting rows into panes, and the counts and moments of windows."""
