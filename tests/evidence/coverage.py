@@ -15,10 +15,10 @@ from kldrift.drift.binning import QUANTILES
 from kldrift.drift.references.overdispersion import UNMEASURED, OverdispersionTable
 from kldrift.kernels.bin_table import STRUCTURAL_CELLS
 from kldrift.kernels.bounds import BOUNDS, bound_counts
-from kldrift.records.specs import Bins, FeatureSpec
+from kldrift.records.specs import SAMPLES_PER_BIN, Bins, FeatureSpec
 from kldrift.records.types import FloatArray, IntArray
 from tests.evidence.alarms import equal_masses
-from tests.evidence.monitored import READY_SAMPLES_A_BIN, watch
+from tests.evidence.monitored import watch
 from tests.evidence.streams import Generator
 from tests.evidence.table import made_by, markdown_table, parts
 
@@ -144,7 +144,7 @@ def coverage_table(found: Coverage) -> str:
 def _cell(misses: Misses, shift: float, n: int, n_bins: int) -> str:
     covered, above, below = misses.percent()
     text = f"{covered:.1f} ({above:.1f}, {below:.1f})"
-    if n < READY_SAMPLES_A_BIN * n_bins:
+    if n < SAMPLES_PER_BIN * n_bins:
         return f"undecided: {text}"
     return text if shift == 0 or 93 <= covered <= 97 else f"**{text}**"
 
@@ -154,7 +154,7 @@ def reading(found: Coverage) -> str:
     covered = [
         misses.percent()[0]
         for (shift, n, n_bins), misses in found.items()
-        if shift > 0 and n >= READY_SAMPLES_A_BIN * n_bins
+        if shift > 0 and n >= SAMPLES_PER_BIN * n_bins
     ]
     return READING.format(lowest=min(covered), highest=max(covered))
 

@@ -20,14 +20,12 @@ from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
 from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.records.samples import CategoricalColumn
-from kldrift.records.specs import FeatureSpec, Smoothing
+from kldrift.records.specs import SAMPLES_PER_BIN, FeatureSpec, Smoothing
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]
 JEFFREYS = Smoothing()
 UNSMOOTHED = Smoothing("none", 0.0, 0.0)
-#: A window is decided from so many samples a bin on.
-READY_SAMPLES_A_BIN = 10
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ class Monitored:
 
     def ready(self, counts: IntArray, n_bins: FloatArray) -> BoolArray:
         """Whether windows of `counts` hold enough samples for their `n_bins`, (S, R)."""
-        return np.asarray(self.samples(counts) >= READY_SAMPLES_A_BIN * n_bins)
+        return np.asarray(self.samples(counts) >= SAMPLES_PER_BIN * n_bins)
 
     def divergences(self, counts: IntArray, smoothing: Smoothing = JEFFREYS) -> dict[str, FloatArray]:
         """Divergences of each window and feature, (S, R) each, by the names of `records.DIVERGENCES`."""

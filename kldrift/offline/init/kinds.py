@@ -10,7 +10,7 @@ from kldrift.config.document import quoted, shortened
 from kldrift.datafiles.sample import Column
 from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges
 from kldrift.records.kinds import Kind
-from kldrift.records.specs import MAX_CATEGORIES
+from kldrift.records.specs import MAX_CATEGORIES, SAMPLES_PER_BIN
 from kldrift.records.types import FloatArray
 from kldrift.wire.columns import vectors_from_texts
 from kldrift.wire.plan import Vector
@@ -26,8 +26,6 @@ FREQUENT_SHARE = 0.5
 LISTED = 5
 MAX_DIMENSIONS = 4096
 MAX_NAME_BYTES = 200
-#: Samples that a window needs for each bin before it is judged.
-PER_BIN = 10
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}")
 _CODE = r"^(0|-?[1-9][0-9]*)$"
@@ -168,14 +166,14 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
         why += f", {rare} of them too rare for a cell: `other`" if rare else ""
     if column.cells is not None and {"True", "False"} & set(counts[counts.columns[0]].to_list()):
         why += "; as text: in JSON send strings, for true is another category than True"
-    needed = PER_BIN * (frequent.height + 1)
+    needed = SAMPLES_PER_BIN * (frequent.height + 1)
     return Guess(column.name, "categorical", _with_missing(column, why), options, needed)
 
 
 def _booleans(column: Column, present: pl.Series) -> Guess:
     if present.n_unique() == 1 and not column.values.null_count():
         return _left_out(column, f"constant: always {str(present[0]).lower()}")
-    return Guess(column.name, "categorical", _with_missing(column, "true and false"), needed=2 * PER_BIN)
+    return Guess(column.name, "categorical", _with_missing(column, "true and false"), needed=2 * SAMPLES_PER_BIN)
 
 
 # --- numbers --------------------------------------------------------------------------------------
@@ -192,7 +190,7 @@ def _numbers(column: Column, present: pl.Series, scale: float) -> Guess:
     if levels == 1 and all_finite:
         if column.values.null_count():
             why = _with_missing(column, f"always {shown(float(finite[0]))} where it is there")
-            return Guess(column.name, "numeric", why, needed=2 * PER_BIN)
+            return Guess(column.name, "numeric", why, needed=2 * SAMPLES_PER_BIN)
         return _left_out(column, f"constant: always {shown(float(finite[0]))}")
     if levels == numbers.size and whole and levels > FEW_LEVELS:
         if bool((np.diff(numbers) > 0).all()):
@@ -205,16 +203,16 @@ def _numbers(column: Column, present: pl.Series, scale: float) -> Guess:
     spread = f"{finite[0]:.4g} to {finite[-1]:.4g}" if not whole else f"{finite[0]:,.0f} to {finite[-1]:,.0f}"
     if whole and enough and levels <= DISCRETE_LEVELS and numbers.size * scale >= ROWS_PER_LEVEL * levels:
         why = f"{levels} whole numbers, {spread}: each has its own bin"
-        needed = PER_BIN * (discrete_edges(finite).size - 1)
+        needed = SAMPLES_PER_BIN * (discrete_edges(finite).size - 1)
         return Guess(column.name, "numeric", _with_missing(column, why), "bins: {method: discrete}", needed)
     noun = "whole numbers" if whole else "numbers"
     why = f"{levels:,} distinct {noun}, {spread}: bins at the quantiles"
-    return Guess(column.name, "numeric", _with_missing(column, why), needed=PER_BIN * (len(QUANTILES) + 1))
+    return Guess(column.name, "numeric", _with_missing(column, why), needed=SAMPLES_PER_BIN * (len(QUANTILES) + 1))
 
 
 def _few_levels(column: Column, levels: FloatArray, whole: bool) -> Guess:
     """Whole numbers are codes, where every format writes them alike; others have edges between the levels."""
-    needed = PER_BIN * (levels.size + 1)
+    needed = SAMPLES_PER_BIN * (levels.size + 1)
     listed = ", ".join(shown(level) for level in levels.tolist())
     listed = listed if levels.size <= LISTED else f"{shown(float(levels[0]))} to {shown(float(levels[-1]))}"
     if whole and (column.cells is None or _are_codes(column.cells)):
@@ -283,4 +281,4 @@ def _vector(column: Column, dimensions: int, constant: bool) -> Guess:
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         return _left_out(column, f"lists of {dimensions:,} numbers; a vector has 1 to {MAX_DIMENSIONS}")
     why = _with_missing(column, f"lists of {dimensions} numbers: by their mean and variances")
-    return Guess(column.name, "vector", why, f"dimensions: {dimensions}", PER_BIN * (2 * dimensions + 1))
+    return Guess(column.name, "vector", why, f"dimensions: {dimensions}", SAMPLES_PER_BIN * (2 * dimensions + 1))
