@@ -1,4 +1,4 @@
-"""One feature: its divergence, how sure it is, and why."""
+"""The feature dashboard: its divergence, how certain it is, and what is behind it."""
 
 from collections.abc import Iterable
 
@@ -26,12 +26,12 @@ USABLE = (("0", "no", "red"), ("1", "yes", "green"))
 
 
 def tolerance(severity: str) -> str:
-    """What the configuration accepts."""
+    """Return the query for a tolerance of the configuration."""
     return f'max(kldrift_drift_threshold_nats{{{MATCHERS},severity="{severity}"}})'
 
 
 def by_window(divergences: Iterable[Divergence]) -> tuple[Query, ...]:
-    """A line for each divergence and window."""
+    """Return a query for each divergence, with a line per window."""
     return tuple(
         Query(f"max by (window) ({each.metric}{{{WHOLE}}})", f"{each.title} {{{{window}}}}", each)
         for each in divergences
@@ -43,12 +43,12 @@ NOW = section(
     stat(
         "Verdict at the warning tolerance",
         f'max(kldrift_drift_detected{{severity="warning",segment="",{MATCHERS}}})',
-        "Over all windows, false discoveries controlled over the monitor's features. Nothing: undecided.",
+        "Over all windows; false discovery rate controlled over the features of the monitor. Empty: undecided.",
         GOOD_ZERO,
         words=VERDICTS,
     ),
     stat(
-        "At the critical one",
+        "Verdict at the critical tolerance",
         f'max(kldrift_drift_detected{{severity="critical",segment="",{MATCHERS}}})',
         "The same at the critical tolerance.",
         GOOD_ZERO,
@@ -57,7 +57,7 @@ NOW = section(
     stat(
         "Largest lower bound",
         f"max(kldrift_kl_divergence_lower_nats{{{WHOLE}}})",
-        "Over the windows chosen.",
+        "The largest lower bound over the selected windows.",
         unit=NATS,
     ),
     stat(
@@ -70,12 +70,12 @@ NOW = section(
     stat(
         "Reference rows",
         f"min(kldrift_reference_rows{{{MATCHERS}}})",
-        "Infinite where its distribution is known exactly.",
+        "Rows in the reference; infinite where its distribution is known exactly.",
     ),
     stat(
         "Reference age",
         f"time() - min(kldrift_reference_created_timestamp_seconds{{{MATCHERS}}})",
-        "Nothing where it moves on with time.",
+        "Empty where the reference moves with time.",
         unit="s",
     ),
 )
@@ -93,7 +93,7 @@ DIVERGENCE = section(
             Query(tolerance("warning"), "warning tolerance"),
             Query(tolerance("critical"), "critical tolerance"),
         ),
-        "A drift is a lower bound (the lower edge of the band) above a tolerance.",
+        "A window drifts when its lower bound (the lower edge of the band) is above a tolerance.",
         NATS,
         height=10,
         minimum=0,
@@ -107,7 +107,7 @@ WINDOWS_SIDE_BY_SIDE = section(
     "Windows side by side",
     lines(
         "Lower bounds",
-        "A drift in a short window only is a burst; one in a long window too is there to stay.",
+        "Drift in a short window only is a burst; drift in a long window as well is there to stay.",
         Query(f"max by (window) (kldrift_kl_divergence_lower_nats{{{WHOLE}}})", "{{window}}"),
         Query(tolerance("warning"), "warning tolerance"),
         Query(tolerance("critical"), "critical tolerance"),
@@ -118,13 +118,13 @@ WINDOWS_SIDE_BY_SIDE = section(
         "timeseries",
         "log10 of the p-value",
         (Query(f"min by (window) (kldrift_drift_log10_p_value{{{WHOLE}}})", "{{window}}"),),
-        "Of a divergence within the warning tolerance; -4 is one in 10,000. One window, not corrected.",
+        "For a divergence within the warning tolerance; -4 is 1 in 10,000. Not corrected for the number of windows.",
         "none",
         maximum=0,
     ),
     lines(
         "Samples",
-        "Of the feature in each window.",
+        "Samples of the feature in each window.",
         Query(f"sum by (window) (kldrift_window_samples{{{WHOLE}}})", "{{window}}"),
     ),
     Panel(
@@ -137,19 +137,19 @@ WINDOWS_SIDE_BY_SIDE = section(
     ),
     lines(
         "Other divergences",
-        "Those that the monitor is configured to export. No verdict is made of them.",
+        "The divergences that the monitor exports besides KL. Verdicts do not depend on them.",
         *by_window(OTHER_DIVERGENCES),
         unit="none",
     ),
     lines(
         "Entropy",
-        "Of the live window, and under the reference; what lies between them is the KL.",
+        "Entropy of the live window, and its cross-entropy relative to the reference. Their difference is the KL.",
         *by_window(ENTROPIES),
         unit=NATS,
     ),
     lines(
         "Dimensions, the ten largest",
-        "The KL of single dimensions of a vector, where it is exported.",
+        "The KL of single dimensions of a vector, where exported.",
         Query(
             f"topk(10, max by (window, dimension) (kldrift_dimension_kl_divergence_nats{{{WINDOW}}}))",
             "{{dimension}} over {{window}}",
@@ -163,7 +163,7 @@ DATA_QUALITY = section(
     "Data quality",
     lines(
         "Missing, unseen, out of range",
-        "If these move with the divergence, it is the data, not the world.",
+        "If these move with the divergence, the cause is the data, not the world.",
         Query(f"max by (window) (kldrift_missing_ratio{{{WHOLE}}})", "missing {{window}}"),
         Query(f"max by (window) (kldrift_unseen_ratio{{{WHOLE}}})", "unseen {{window}}", "categorical"),
         Query(f"max by (window) (kldrift_out_of_range_ratio{{{WHOLE}}})", "out of range {{window}}", "numeric"),
@@ -173,7 +173,7 @@ DATA_QUALITY = section(
     ),
     lines(
         "Values of the wrong type",
-        "They count as missing.",
+        "These values count as missing.",
         Query(
             f"sum by (instance) (rate(kldrift_values_invalid_total{{{MATCHERS}}}[$__rate_interval]))", "{{instance}}"
         ),
@@ -185,7 +185,7 @@ BY_SEGMENT = section(
     "Segments",
     lines(
         "Lower bounds of the segments",
-        "Held against the tolerance of the feature.",
+        "Alerts compare them with the tolerance of the feature.",
         Query(
             f"max by (segment, window) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})", "{{segment}} over {{window}}"
         ),
@@ -193,7 +193,7 @@ BY_SEGMENT = section(
     ),
     lines(
         "Samples of the segments",
-        "Small segments may rightly be undecided.",
+        "It is normal for small segments to be undecided.",
         Query(f"sum by (segment, window) (kldrift_window_samples{{{SEGMENTS}}})", "{{segment}} over {{window}}"),
     ),
     needs="segments",
@@ -202,7 +202,7 @@ BY_SEGMENT = section(
 FEATURE = Board(
     FEATURE_UID,
     "kldrift: feature",
-    "One feature over all of its windows: divergence, bounds, tolerances, samples, data quality, segments.",
+    "One feature over all its windows: divergence, bounds, tolerances, samples, data quality, segments.",
     (
         INSTANCE,
         Variable("monitor", "Monitor", 'kldrift_window_ready{instance=~"$instance"}'),

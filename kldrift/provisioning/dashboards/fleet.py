@@ -1,4 +1,4 @@
-"""All monitors of all daemons: which drift, and which cannot tell."""
+"""The fleet dashboard: all monitors of all daemons, which drift, and which cannot be judged."""
 
 from kldrift.provisioning.dashboards.panel import NATS, Board, Panel, Query, Variable
 from kldrift.provisioning.dashboards.shared import (
@@ -23,23 +23,23 @@ RATIO = (
     ' kldrift_drift_threshold_nats{severity="warning"}'
 )
 
-# features that no window of theirs can judge
+# features that cannot be judged over any window
 UNDECIDED = f"max by (job, instance, monitor, feature) (kldrift_window_ready{{{WHOLE}}}) == 0"
 
 ROWS = 'kldrift_samples_counted_total{monitor=~"$monitor"}'
 
 NOW = section(
     "Now",
-    stat("Monitors", f"count(count by (monitor) (kldrift_window_ready{{{WHOLE}}}))", "Monitors watched."),
+    stat("Monitors", f"count(count by (monitor) (kldrift_window_ready{{{WHOLE}}}))", "Number of monitors."),
     stat(
         "Features",
         f"count(count by (job, instance, monitor, feature) (kldrift_window_ready{{{WHOLE}}}))",
-        "Features watched.",
+        "Number of monitored features.",
     ),
     stat(
         "Drift",
         f'sum(kldrift_drift_detected{{severity="warning",{WHOLE}}}) or vector(0)',
-        "By the verdict over all windows at the warning tolerance, false discoveries controlled.",
+        "Features with a verdict of drift over all windows, at the warning tolerance; false discovery rate controlled.",
         ANY_IS_WARNING,
     ),
     stat(
@@ -51,13 +51,13 @@ NOW = section(
     stat(
         "Undecided",
         f"count({UNDECIDED}) or vector(0)",
-        "Features that no window can judge: too few samples, or a reference that supports no verdict.",
+        "Features that cannot be judged over any window: too few samples, or an unusable reference.",
         ANY_IS_WARNING,
     ),
     stat(
         "Daemons down",
         "count(up == 0 and on (job, instance) last_over_time(kldrift_build_info[1d])) or vector(0)",
-        "Scrapes that fail, of daemons that were there within a day.",
+        "Failing scrapes of daemons that were up within the last day.",
         GOOD_ZERO,
     ),
 )
@@ -75,7 +75,7 @@ MONITORS = section(
             Query(f"max by (monitor) ({RATIO})", "worst bound / tolerance"),
             Query(f"sum by (monitor) (rate({ROWS}[5m]))", "rows/s"),
         ),
-        "Each monitor's verdicts; the largest lower bound in units of its feature's warning tolerance.",
+        "Verdicts per monitor, and its largest lower bound in units of the feature's warning tolerance.",
         height=9,
         sorted_by="worst bound / tolerance",
         steps=TIMES_TOLERANCE,
@@ -92,7 +92,7 @@ MONITORS = section(
                 "lower bound",
             ),
         ),
-        "By the largest lower bound over their windows, in units of the warning tolerance.",
+        "Ranked by their largest lower bound over all windows, in units of the warning tolerance.",
         height=9,
         units={"lower bound": NATS},
         sorted_by="bound / tolerance",
@@ -105,12 +105,12 @@ OVER_TIME = section(
     "Over time",
     lines(
         "Features that drift",
-        "By the verdict at the warning tolerance. A monitor without any verdict has no line.",
+        "Features with a verdict of drift at the warning tolerance. A monitor without any verdict has no line.",
         Query(f'sum by (monitor) (kldrift_drift_detected{{severity="warning",{WHOLE}}})', "{{monitor}}"),
     ),
     lines(
-        "Share that drifts, of the features that can be judged",
-        "A third or more is seldom the world (KldriftManyFeaturesDrift): look at the pipeline first.",
+        "Share of features that drift, among those that can be judged",
+        "When a third or more drift (KldriftManyFeaturesDrift), suspect the pipeline before the world.",
         Query(f'avg by (monitor) (kldrift_drift_detected{{severity="warning",{WHOLE}}})', "{{monitor}}"),
         unit="percentunit",
         maximum=1,
@@ -119,12 +119,12 @@ OVER_TIME = section(
         "status-history",
         "Worst feature of each monitor, lower bound / warning tolerance",
         (Query(f"max by (monitor) ({RATIO})", "{{monitor}}"),),
-        "Green within the warning tolerance, red from ten times of it. No colour: nothing can be judged.",
+        "Green: within the warning tolerance. Red: ten times the tolerance or more. No colour: nothing can be judged.",
         steps=TIMES_TOLERANCE,
     ),
     lines(
         "Rows counted",
-        "Rows that went into the windows of each monitor.",
+        "Rows counted into the windows of each monitor.",
         Query(f"sum by (monitor) (rate({ROWS}[$__rate_interval]))", "{{monitor}}"),
         unit="cps",
     ),
@@ -142,7 +142,7 @@ UNDECIDED_WINDOWS = section(
                 "samples",
             ),
         ),
-        "No drift would be seen there: too few samples, or a reference that supports no verdict.",
+        "Drift would go unnoticed here: too few samples, or an unusable reference.",
         width=24,
         sorted_by="samples",
         link=("The feature", FEATURE_UID, ("monitor", "feature")),
@@ -152,7 +152,7 @@ UNDECIDED_WINDOWS = section(
 FLEET = Board(
     FLEET_UID,
     "kldrift: fleet",
-    "All monitors: their verdicts, the features that drift most, and what is undecided.",
+    "All monitors: their verdicts, the features that drift most, and what cannot be judged.",
     (Variable("monitor", "Monitor", "kldrift_window_ready", ".*"),),
     (RELOADED, drift_marks('monitor=~"$monitor"')),
     (NOW, MONITORS, OVER_TIME, UNDECIDED_WINDOWS),

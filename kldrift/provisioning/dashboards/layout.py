@@ -1,4 +1,4 @@
-"""Dashboards as the JSON that Grafana reads (schema 39: Grafana 11 and newer)."""
+"""Dashboards as JSON for Grafana (schema 39: Grafana 11 and newer)."""
 
 import json
 from collections.abc import Sequence
@@ -20,28 +20,28 @@ SCHEMA_VERSION = 39
 
 COLUMNS = 24
 
-#: Cells in a row of a heat map, so that one can be seen.
+#: Cells in a row of a heat map; few enough to be visible.
 CELLS = 60
 
-#: Every query goes to what the variable of this name stands for.
+#: Every query goes to the data source chosen in the variable of this name.
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 
 REF_IDS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def dashboard_text(board: Board, has: frozenset[Need] | None, datasource: str | None = None) -> str:
-    """A dashboard as a file for provisioning or import.
+    """Return a dashboard as a file for provisioning or import.
 
     Parameters
     ----------
-    has : what the configuration has; None: everything may come
-    datasource : the name of the one that is chosen at first; None: Grafana's default
+    has : what the configuration fulfils; None: everything
+    datasource : name of the data source selected initially; None: the default of Grafana
     """
     return json.dumps(dashboard_json(board, has, datasource), indent=2, ensure_ascii=False) + "\n"
 
 
 def dashboard_json(board: Board, has: frozenset[Need] | None, datasource: str | None = None) -> Json:
-    """A dashboard as Grafana's own model; `id` null lets Grafana give one."""
+    """Return a dashboard as the model of Grafana; with `id` null, Grafana assigns one."""
     return {
         "id": None,
         "uid": board.uid,
@@ -82,7 +82,7 @@ def dashboard_json(board: Board, has: frozenset[Need] | None, datasource: str | 
 
 
 def _panels(sections: Sequence[Section], has: frozenset[Need] | None) -> list[Json]:
-    """Headings and panels, from left to right and from top to bottom."""
+    """Lay out headings and panels from left to right and top to bottom."""
     panels: list[Json] = []
     y = 0
     for section in sections:
@@ -170,7 +170,7 @@ def _defaults(panel: Panel) -> Json:
     if panel.maximum is not None:
         defaults["max"] = panel.maximum
     if panel.kind == "timeseries":
-        # a series that is absent is a gap: no line where there was no verdict
+        # an absent series is a gap, so there is no line where there was no verdict
         defaults["custom"] = {
             "drawStyle": "line",
             "lineWidth": 1,
@@ -245,7 +245,7 @@ def _options(panel: Panel) -> Json:
 
 
 def _table_shape(panel: Panel, queries: Sequence[Query]) -> list[Json]:
-    """One row for each set of labels, a column for each query."""
+    """Shape the results into a row for each set of labels and a column for each query."""
     names = {f"Value #{ref}": query.name for ref, query in zip(REF_IDS, queries, strict=False)}
     if len(queries) == 1:
         names = {"Value": queries[0].name, **names}

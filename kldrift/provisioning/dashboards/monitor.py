@@ -1,4 +1,4 @@
-"""One monitor: its features side by side, and its segments."""
+"""The monitor dashboard: the features of one monitor side by side, and its segments."""
 
 from kldrift.provisioning.dashboards.panel import NATS, Board, Need, Panel, Query, Variable
 from kldrift.provisioning.dashboards.shared import (
@@ -30,7 +30,7 @@ VERDICTS = f'kldrift_drift_detected{{severity="warning",{MATCHERS},segment=~"$se
 
 
 def largest(metric: str, n: int) -> str:
-    """The series of a metric that were largest in the time shown, the same ones at every step."""
+    """Select the series of a metric that were largest in the time range, the same ones at every step."""
     series = f"{metric}{{{WHOLE}}}"
     return f"{series} and on (job, instance, feature) topk({n}, max_over_time({series}[$__range] @ end()))"
 
@@ -38,23 +38,23 @@ def largest(metric: str, n: int) -> str:
 def of_features(
     title: str, metric: str, description: str, unit: str = NATS, width: int = 12, needs: Need | None = None
 ) -> Panel:
-    """A line for each of the ten features with the largest values of a metric."""
+    """Return a panel with a line for each of the ten features with the largest values of a metric."""
     query = Query(largest(metric, 10), "{{feature}}")
     return lines(f"{title}, the ten largest", description, query, unit=unit, width=width, needs=needs)
 
 
 def by_feature(metric: str, aggregate: str = "max", matchers: str = WHOLE) -> str:
-    """A column of the features' table."""
+    """Return the query for a column of the table of features."""
     return f"{aggregate} by (monitor, feature) ({metric}{{{matchers}}})"
 
 
 NOW = section(
     "Now",
-    stat("Features", f"count(kldrift_window_ready{{{WHOLE}}})", "Features watched over this window."),
+    stat("Features", f"count(kldrift_window_ready{{{WHOLE}}})", "Features monitored over this window."),
     stat(
         "Drift",
         f'sum(kldrift_drift_detected{{severity="warning",segment="",{MATCHERS}}}) or vector(0)',
-        "Features that drift by the verdict over all windows, at the warning tolerance.",
+        "Features with a verdict of drift over all windows, at the warning tolerance.",
         ANY_IS_WARNING,
     ),
     stat(
@@ -66,14 +66,14 @@ NOW = section(
     stat(
         "Undecided",
         f"count(kldrift_window_ready{{{WHOLE}}} == 0) or vector(0)",
-        "Features that this window cannot judge.",
+        "Features that cannot be judged over this window.",
         ANY_IS_WARNING,
     ),
-    stat("Samples", f"max(kldrift_window_samples{{{WHOLE}}})", "Of the feature with the most in the window."),
+    stat("Samples", f"max(kldrift_window_samples{{{WHOLE}}})", "Samples in the window, of the feature with the most."),
     stat(
         "Oldest reference",
         f"time() - min(kldrift_reference_created_timestamp_seconds{{{MATCHERS}}})",
-        "Its age. Nothing where references move on with time.",
+        "Age of the oldest reference. Empty where references move with time.",
         unit="s",
     ),
 )
@@ -94,7 +94,7 @@ FEATURES = section(
             Query(by_feature("kldrift_unseen_ratio"), "unseen", "categorical"),
             Query(by_feature("kldrift_out_of_range_ratio"), "out of range", "numeric"),
         ),
-        "The lower bound is what remains of the divergence after chance; the tolerance is the warning's.",
+        "The lower bound is the part of the divergence that chance does not explain. Tolerance: the warning one.",
         width=24,
         height=11,
         units=dict.fromkeys(("lower bound", "KL", "upper bound", "noise floor"), NATS)
@@ -105,7 +105,7 @@ FEATURES = section(
     ),
     Panel(
         "status-history",
-        "Lower bound / warning tolerance, the 40 features that were worst",
+        "Lower bound / warning tolerance, the 40 worst features",
         (
             Query(
                 f"({RATIO}) and on (job, instance, feature) topk(40, max_over_time("
@@ -113,7 +113,7 @@ FEATURES = section(
                 "{{feature}}",
             ),
         ),
-        "Green within the warning tolerance, red from ten times of it. No colour: not decided then.",
+        "Green: within the warning tolerance. Red: ten times the tolerance or more. No colour: undecided.",
         width=24,
         height=12,
         steps=TIMES_TOLERANCE,
@@ -121,22 +121,28 @@ FEATURES = section(
     of_features(
         "Lower bounds",
         "kldrift_kl_divergence_lower_nats",
-        "A line above its feature's tolerance is a drift; a gap is a time without a verdict.",
+        "A line above the tolerance of its feature is drift; a gap is a time without a verdict.",
     ),
     of_features(
         "Divergences",
         "kldrift_kl_divergence_nats",
-        "The estimates themselves, chance included: small windows have large ones without any drift.",
+        "The estimates themselves, including chance: in small windows they are large even without drift.",
     ),
 )
 
 DATA_QUALITY = section(
     "Data quality",
-    of_features("Missing", "kldrift_missing_ratio", "Absent, null or of the wrong type.", unit="percentunit", width=8),
+    of_features(
+        "Missing",
+        "kldrift_missing_ratio",
+        "Values that are absent, null or of the wrong type.",
+        unit="percentunit",
+        width=8,
+    ),
     of_features(
         "Unseen",
         "kldrift_unseen_ratio",
-        "Categories that the reference never had.",
+        "Categories that do not occur in the reference.",
         unit="percentunit",
         width=8,
         needs="categorical",
@@ -144,21 +150,21 @@ DATA_QUALITY = section(
     of_features(
         "Out of range",
         "kldrift_out_of_range_ratio",
-        "Below or above all bins.",
+        "Values below or above all bins.",
         unit="percentunit",
         width=8,
         needs="numeric",
     ),
     lines(
         "Rows",
-        "Late rows came later than allowed_lateness, and are in no window.",
+        "Late rows arrived later than allowed_lateness permits and are in no window.",
         Query(f"sum(rate(kldrift_samples_counted_total{{{MATCHERS}}}[$__rate_interval]))", "counted"),
         Query(f"sum(rate(kldrift_samples_late_total{{{MATCHERS}}}[$__rate_interval]))", "late"),
         unit="cps",
     ),
     lines(
         "Values of the wrong type, the ten most frequent",
-        "They count as missing.",
+        "These values count as missing.",
         Query(f"topk(10, sum by (feature) (rate({INVALID}[$__rate_interval])))", "{{feature}}"),
         unit="cps",
     ),
@@ -174,19 +180,19 @@ BY_SEGMENT = section(
             Query(f"sum by (segment) ({VERDICTS})", "drifting"),
             Query(f"max by (segment) (kldrift_window_samples{{{SEGMENTS}}})", "samples"),
         ),
-        "Each segment's rows against the reference's rows of the same segment.",
+        "The rows of each segment, compared with the reference rows of the same segment.",
         units={"worst lower bound": NATS},
         sorted_by="worst lower bound",
     ),
     lines(
         "Worst lower bound of each segment",
-        "The largest over the features.",
+        "The largest lower bound over all features.",
         Query(f"max by (segment) (kldrift_kl_divergence_lower_nats{{{SEGMENTS}}})", "{{segment}}"),
         unit=NATS,
     ),
     lines(
         "Mix of the segments",
-        "How far the shares of the segments have moved from the reference's.",
+        "How far the shares of the segments have moved from those in the reference.",
         Query(f"kldrift_segment_mix_divergence_nats{{{WINDOW}}}", "mix"),
         unit=NATS,
     ),
@@ -201,7 +207,7 @@ BY_SEGMENT = section(
 MONITOR = Board(
     MONITOR_UID,
     "kldrift: monitor",
-    "The features of one monitor over one window, ranked by their lower bounds; its segments.",
+    "The features of one monitor over one window, ranked by lower bound, and its segments.",
     (
         INSTANCE,
         Variable("monitor", "Monitor", 'kldrift_window_ready{instance=~"$instance"}'),

@@ -1,4 +1,4 @@
-"""What a dashboard is made of."""
+"""The parts of a dashboard."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ Trait = Literal[
     "tls",
 ]
 
-#: What a configuration may lack, so that a query would find nothing; of a divergence, that some monitor exports it.
+#: What a query needs of the configuration to find anything; for a divergence, that some monitor exports it.
 Need = Trait | Divergence
 
 NATS = "suffix: nats"
@@ -30,7 +30,7 @@ NATS = "suffix: nats"
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A query of PromQL and the name of what it gives: a legend, or a table's column."""
+    """A PromQL query and the name of its result: a legend, or the column of a table."""
 
     expr: str
     name: str = ""
@@ -39,17 +39,17 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """A panel; `width` of 24 columns, `height` in rows of 30 pixels.
+    """A panel; `width` in columns (a row has 24), `height` in units of 30 pixels.
 
     Parameters
     ----------
-    steps : (from, colour) of what is drawn in another colour; the first one from None
-    words : what a value is called
-    units : of a table's columns, and of series by their legends
-    dashed : series that are lines to compare with
-    band : the two series between which is filled, the lower one first
-    links : dashboards that a row of a table leads to: (title, uid, variables that are columns of the table)
-    repeat : the variable of which each value has a panel of its own
+    steps : (from, colour) of each range of values; the first starts at None
+    words : (value, text, colour) for values shown as text
+    units : of the columns of a table, and of series by their legends
+    dashed : series to draw as dashed lines, with their colours
+    band : two series with the area between them filled, the lower one first
+    link : dashboard that a row of a table leads to: (title, uid, variables that are columns of the table)
+    repeat : variable whose values get a panel each
     """
 
     kind: PanelKind
@@ -83,11 +83,11 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A choice: the values of `label` on the series of `selector`.
+    """A variable to choose: the values of the label `name` on the series of `selector`.
 
     Parameters
     ----------
-    all_value : the regular expression of `All`, where several may be chosen; None: exactly one is
+    all_value : regular expression of `All`, where several may be chosen; None: exactly one is chosen
     """
 
     name: str
@@ -99,7 +99,7 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Annotation:
-    """Marks on the time axis. With `value_is_time` the value is the instant, in milliseconds; else the mark lasts."""
+    """Marks on the time axis: at the instants given by the value (ms) with `value_is_time`, else while there is one."""
 
     name: str
     expr: str
@@ -125,7 +125,7 @@ Json = dict[str, Any]
 
 
 def fulfilled(watched: Watched | None) -> frozenset[Need] | None:
-    """What a configuration has; None where any may come."""
+    """Return what a configuration fulfils; None for any configuration."""
     if watched is None:
         return None
     monitors = watched.monitors
@@ -148,10 +148,10 @@ def fulfilled(watched: Watched | None) -> frozenset[Need] | None:
 
 
 def filled(queries: Iterable[Query], has: frozenset[Need] | None) -> list[Query]:
-    """The queries that a configuration can fill."""
+    """Return the queries that can find something with this configuration."""
     return [query for query in queries if is_met(query.needs, has)]
 
 
 def is_met(need: Need | None, has: frozenset[Need] | None) -> bool:
-    """Whether a configuration has what is needed."""
+    """Whether a configuration fulfils a need."""
     return need is None or has is None or need in has

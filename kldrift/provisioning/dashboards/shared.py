@@ -1,4 +1,4 @@
-"""What several dashboards have in common."""
+"""What the dashboards have in common."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ FLEET_UID, MONITOR_UID, FEATURE_UID, DAEMON_UID = (
     "kldrift-daemon",
 )
 
-#: From quiet to critical, by how many times the warning tolerance the lower bound is.
+#: Colours of the lower bound in units of the warning tolerance.
 TIMES_TOLERANCE = ((None, "green"), (1.0, "orange"), (10.0, "red"))
 
 GOOD_ONE = ((None, "red"), (1.0, "green"))
@@ -19,9 +19,9 @@ GOOD_ZERO = ((None, "green"), (1.0, "red"))
 ANY_IS_WARNING = ((None, "green"), (1.0, "orange"))
 
 RELOADED = Annotation(
-    "Configuration taken over",
+    "Configuration loaded",
     "kldrift_config_last_reload_success_timestamp_seconds * 1000",
-    "configuration taken over",
+    "configuration loaded",
     "{{instance}}",
     "blue",
     value_is_time=True,
@@ -29,12 +29,12 @@ RELOADED = Annotation(
 
 
 def drift_marks(matchers: str) -> Annotation:
-    """Where features drift by the verdict, for as long as they do."""
+    """Return the annotation that marks how long features drift, by their verdicts."""
     return Annotation(
         "Drift detected",
         f'max by (monitor, feature) (kldrift_drift_detected{{severity="warning",segment="",{matchers}}}) == 1',
-        "{{monitor}}: {{feature}} drifts",
-        "beyond its warning tolerance, false discoveries controlled",
+        "{{monitor}}: {{feature}} has drifted",
+        "beyond its warning tolerance, false discovery rate controlled",
         "orange",
     )
 
@@ -47,7 +47,7 @@ def stat(
     unit: str = "short",
     words: tuple[tuple[str, str, str], ...] = (),
 ) -> Panel:
-    """A single number."""
+    """Return a panel with a single number."""
     return Panel("stat", title, (Query(expr),), description, unit, width=4, height=4, steps=steps, words=words)
 
 
