@@ -1,4 +1,4 @@
-"""``kldrift bench``: what this machine sustains."""
+"""``kldrift bench``: the throughput of this machine."""
 
 import time
 from collections.abc import Callable
@@ -28,7 +28,7 @@ ROWS = 20_000
 
 
 def bench_command(path: Path | None, seconds: float) -> None:
-    """A table of rates: decode, count, compare, render; for each monitor of the configuration."""
+    """Print a table of rates for each monitor of the configuration: decode, count, compare, render."""
     err = Console(stderr=True)
     config = None if path is None else load_config(path)
     set_threads(config.engine.threads if config else None)
@@ -36,10 +36,10 @@ def bench_command(path: Path | None, seconds: float) -> None:
         err.print("preparing kernels and references", style="dim")
     warm_up()
     monitors = (_default(),) if config is None else build_monitors(config.monitors, now_ms())
-    table = Table(title="sustained on this machine, each stage alone", title_justify="left")
+    table = Table(title="sustained throughput of this machine, each stage alone", title_justify="left")
     for heading in ("monitor", "stage", "of", "time"):
         table.add_column(heading)
-    table.add_column("a second", justify="right")
+    table.add_column("per second", justify="right")
     for monitor in monitors:
         for stage, unit, amount, action in _stages(monitor):
             took = _best(action, seconds)
@@ -72,7 +72,7 @@ def _pairs(monitor: Monitor) -> list[tuple[FeatureInfo, FeatureSchema]]:
 
 
 def _best(action: Callable[[], object], seconds: float) -> float:
-    """The shortest of the times that fit in: what the machine does when nothing else disturbs it."""
+    """Return the shortest duration within `seconds`: the speed when nothing else disturbs the machine."""
     best, end = float("inf"), time.perf_counter() + seconds
     while time.perf_counter() < end:
         started = time.perf_counter()
@@ -82,7 +82,7 @@ def _best(action: Callable[[], object], seconds: float) -> float:
 
 
 def _draw(info: FeatureInfo, n_categories: int, rng: np.random.Generator) -> Column:
-    """Values from the reference's own distribution, uniform within a bin."""
+    """Draw values from the distribution of the reference, uniform within each bin."""
     if info.edges is None:
         return rng.integers(0, max(1, n_categories), ROWS).astype(np.int32)
     masses = info.reference_probabilities[: info.edges.size - 1]

@@ -21,7 +21,7 @@ from kldrift.records.snapshots import FeatureInfo
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
 from kldrift.records.texts import listed
 
-#: Features that a line names; the rest is counted.
+#: Maximum number of names in a line; the rest is only counted.
 NAMED = 10
 
 
@@ -49,8 +49,8 @@ def check_command(path: Path) -> None:
     series = sum(map(n_series, monitors))
     if series > MAX_SERIES:
         warnings.append(
-            f"{series:,} series are more than the {MAX_SERIES:,} that a scrape carries: some will be left out of"
-            " it, segments first; watch fewer features, segments, windows or divergences"
+            f"{series:,} series are more than the {MAX_SERIES:,} that a scrape carries: some will be left out,"
+            " segments first; monitor fewer features, segments, windows or divergences"
         )
     for warning in warnings:
         out.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
@@ -70,16 +70,16 @@ def _size(n: int) -> str:
 
 
 def n_series(monitor: Monitor) -> int:
-    """Series that the monitor exports once its windows are full, with all the segments that it may have."""
+    """Return the number of series of a monitor once its windows are full and its segments are used up."""
     return count_series(monitor.spec)
 
 
 def n_bytes(monitor: Monitor) -> int:
-    """Memory of the counts and moments: a ring for each window, and the panes open within the allowed lateness.
+    """Return the memory of counts and moments: a ring per window, and the panes open within the allowed lateness.
 
-    A ring has 12 slices, and where a reference is the same window earlier, those of the time between. Each slice has
-    the cells of all features, int64, and of a vector the number of samples, the means and the squares (or, with full
-    covariance, the products) of the deviations; all of it once for each segment, with one more cell for its rows.
+    A ring has 12 slices; where a reference is the same window earlier, it also has the slices in between. A slice holds
+    the cells of all features, int64, and for each vector the number of samples, the means, and the squares (with full
+    covariance, the products) of the deviations. All of this exists once per segment, with one more cell for its rows.
     """
     spec = monitor.spec
     segments = 1 if spec.segments is None else spec.segments.limit + 1
@@ -87,7 +87,7 @@ def n_bytes(monitor: Monitor) -> int:
     moments = sum(_n_moments(feature) for feature in spec.features)
     open_panes = spec.allowed_lateness_ms // pane_ms(spec.windows) + 2
     slices = sum(ring_slices(window, _history_ms(spec)) for window in spec.windows)
-    # vectors have no earlier window to be compared with
+    # vectors are never compared with an earlier window
     return 8 * segments * (cells * (slices + open_panes) + moments * (SLICES * len(spec.windows) + open_panes))
 
 
@@ -98,19 +98,19 @@ def _n_moments(feature: FeatureSpec) -> int:
 
 
 def _history_ms(spec: MonitorSpec) -> int:
-    """How long before now the windows are looked at."""
+    """Return how far back references look at earlier windows."""
     given = [feature.reference or spec.reference for feature in spec.features]
     return max((r.offset_ms for r in given if isinstance(r, ReferencePrevious)), default=0)
 
 
 def _is_learned(spec: MonitorSpec, feature: FeatureSpec) -> bool:
-    """Whether the bins are made from the stream's first rows, so that they are not known yet."""
+    """Whether the bins are built from the first rows of the stream, so that they are not known yet."""
     given = feature.reference or spec.reference
     return isinstance(given, ReferenceLearn) or (isinstance(given, ReferencePrevious) and given.bins is None)
 
 
 def _support(monitors: Sequence[Monitor]) -> list[str]:
-    """How many references can support no verdict, now or ever, and whose they are."""
+    """List the references that cannot support a verdict, not yet or not at all."""
     learned, unusable = [], []
     for monitor in monitors:
         for feature, info in zip(monitor.spec.features, monitor.features, strict=True):
@@ -157,7 +157,7 @@ def _print_plan(monitor: Monitor, out: Console) -> None:
 
 
 def _title(spec: MonitorSpec) -> str:
-    """What holds for the monitor as a whole."""
+    """Describe the settings of a monitor as a whole."""
     when = "arrival time" if spec.timestamp is None else f"the field {spec.timestamp.field} ({spec.timestamp.unit})"
     correction = {"bh": "Benjamini-Hochberg", "by": "Benjamini-Yekutieli"}[spec.correction]
     parts = [
@@ -175,18 +175,18 @@ def _title(spec: MonitorSpec) -> str:
 def _bins(feature: FeatureSpec, info: FeatureInfo, learned: bool) -> str:
     if feature.dimensions:
         return f"{feature.dimensions:,} dim"
-    return "to come" if learned else f"{len(info.cells) - 3:,}"
+    return "pending" if learned else f"{len(info.cells) - 3:,}"
 
 
 def _reference(info: FeatureInfo) -> str:
-    """Where the reference comes from, with the parameters of a family."""
+    """Describe the origin of a reference, with the parameters of a family."""
     parameters = ", ".join(f"{name} {value:.4g}" for name, value in info.parameters[:NAMED])
     return f"{info.reference_text}: {parameters}" if parameters else info.reference_text
 
 
 def _rows(info: FeatureInfo, learned: bool) -> str:
     if learned:
-        return "to come"
-    if isnan(info.reference_rows):  # of a moving reference they are counted at each evaluation
+        return "pending"
+    if isnan(info.reference_rows):  # a reference that moves is counted at each evaluation
         return ""
     return "exact" if isinf(info.reference_rows) else f"{info.reference_rows:,.0f}"

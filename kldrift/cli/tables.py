@@ -22,30 +22,30 @@ STYLES = {
     "empty": "dim",
 }
 
-#: Width where there is no terminal to fit.
+#: Width of the output when it does not go to a terminal.
 PLAIN_WIDTH = 150
 
-#: Columns that a narrow terminal goes without, behind the divergences other than KL.
+#: Columns to drop in a narrow terminal, once all divergences other than KL are dropped.
 LEFT_OUT_FIRST = ("noise\nfloor", "missing", "upper\nbound", "new or\noutside", "lower\nbound")
 
-#: Longer names of features are folded before anything is left out.
+#: Names of features longer than this are folded before any column is dropped.
 FOLDED_WIDTH = 24
 
-#: Segments that a table shows; the rest is counted.
+#: Maximum number of segments in a table; the rest is only counted.
 SHOWN = 50
 
 HEADINGS = {divergence.name: divergence.heading for divergence in KNOWN_DIVERGENCES}
 
 
 def console() -> Console:
-    """A console on stdout; outside of a terminal wide enough for a table, and without colours."""
+    """Return a console on stdout. When that is not a terminal, it is wide enough for a table and has no colours."""
     return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH, highlight=False)
 
 
 def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
-    """The series of a monitor, most drifted first, one row a feature and window.
+    """Return the series of a monitor, one row per feature and window, largest divergence first.
 
-    Where `width` is too narrow, columns are left out, what matters least first: a figure is whole or not there.
+    If `width` is too small, columns are dropped, the least important first, so that no figure is ever truncated.
     """
     columns = _columns(monitor)
     for heading in (*(HEADINGS[name] for name in reversed(monitor.exported[1:])), *LEFT_OUT_FIRST):
@@ -66,7 +66,7 @@ def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
 
 
 def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
-    """The cells of the table, by heading."""
+    """Return the cells of the table by heading."""
     columns: dict[str, list[Text]] = {"feature": [], "window": [], "n": []}
     columns |= {HEADINGS[name]: [] for name in monitor.exported}
     columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": []}
@@ -95,7 +95,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
 
 
 def _width(column: tuple[str, list[Text]]) -> int:
-    """What a column takes of a line, with its frame; a long feature name can be folded."""
+    """Return the width of a column with its frame; a long feature name can be folded."""
     heading, cells = column
     width = max((cell.cell_len for cell in cells), default=0)
     if heading == "feature":
@@ -104,7 +104,7 @@ def _width(column: tuple[str, list[Text]]) -> int:
 
 
 def verdict_line(monitor: MonitorSnapshot) -> str:
-    """Which features drift by the verdict, most drifted first, and how many are undecided."""
+    """Summarize the verdicts: which features drift, by lower bound, and how many are undecided."""
     order = np.argsort(-_largest(monitor.lower), kind="stable")
     warning, critical = monitor.detected[order].T
     found = {"critical": order[critical == 1], "warning": order[(warning == 1) & (critical != 1)]}
@@ -122,13 +122,13 @@ def verdict_line(monitor: MonitorSnapshot) -> str:
 
 
 def segment_table(monitor: MonitorSnapshot) -> Table:
-    """A row for each segment: its rows, how many features drift, and the one that certainly drifts most."""
+    """Return a row for each segment: its rows, how many features drift, and the one with the largest lower bound."""
     table = Table(title=f"{monitor.name}: segments, largest first", title_justify="left")
     table.add_column("segment", overflow="fold")
     table.add_column("rows", justify="right", no_wrap=True)
     table.add_column("features\ndrifting", justify="right", no_wrap=True)
     table.add_column("largest\nlower bound", justify="right", no_wrap=True)
-    table.add_column("of feature", overflow="fold")
+    table.add_column("in feature", overflow="fold")
     shown = monitor.segments[:SHOWN]
     names = value_labels(segment.segment or "" for segment in shown)
     for name, segment in zip(names, shown, strict=True):
@@ -146,11 +146,11 @@ def segment_table(monitor: MonitorSnapshot) -> Table:
 
 
 def segment_lines(monitor: MonitorSnapshot) -> list[str]:
-    """For each window, how much of the drift is another mix of the segments, and how much lies within them."""
+    """Say for each window how much drift is a changed mix of segments, and how much lies within them."""
     lines = []
     for w, window in enumerate(monitor.windows if monitor.segment_mix.size else ()):
         mix = monitor.segment_mix[w]
-        words = "mix not known to the reference" if np.isnan(mix) else f"mix {mix:.5f} nats"
+        words = "mix unknown to the reference" if np.isnan(mix) else f"mix {mix:.5f} nats"
         within = np.nan_to_num(monitor.within_segments[w], nan=-np.inf)
         most = int(np.argmax(within))
         if within[most] > -np.inf:
@@ -160,12 +160,12 @@ def segment_lines(monitor: MonitorSnapshot) -> list[str]:
 
 
 def _largest(lower: FloatArray) -> FloatArray:
-    """The largest bound of each feature over its windows, (F,); -inf where all are undecided."""
+    """Return the largest bound of each feature over its windows, (F,); -inf where all are undecided."""
     return np.asarray(np.where(np.isnan(lower), -np.inf, lower).max(axis=0))
 
 
 def print_snapshot(snapshot: DriftSnapshot, to: Console) -> None:
-    """Every monitor's table, its verdict, and its segments."""
+    """Print the table, verdict and segments of every monitor."""
     for monitor in snapshot.monitors:
         to.print(drift_table(monitor, to.width))
         lines = [verdict_line(monitor)]

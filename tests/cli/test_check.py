@@ -30,7 +30,7 @@ def test_more_series_than_a_scrape_carries_are_warned_of(tmp_path: Path, capsys:
     check_command(path)
     (warning,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("warning: ")]
     assert "series are more than the 50,000 that a scrape carries" in warning
-    assert warning.endswith("watch fewer features, segments, windows or divergences")
+    assert warning.endswith("monitor fewer features, segments, windows or divergences")
 
 
 def checked(tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str) -> str:
@@ -68,7 +68,7 @@ def test_a_reference_that_supports_no_verdict_is_noted_and_counted(
     )
     assert "\n2 of 4 references cannot support a verdict: m.few, m.fewer\n" in out
     assert "\n1 of 4 references learned from the stream, undecided until then: m.later\n" in out
-    assert "to come" in out
+    assert "pending" in out
     assert "\nok: 1 monitor, 4 features, " in out
 
 

@@ -148,7 +148,7 @@ def test_segments_have_a_table_of_their_own() -> None:
         ["other", "10", "", "", "undecided"],
     ]
     assert "segments over 5m: mix 0.50000 nats; within the segments 0.37500 nats or less, most in country" in below
-    assert "segments over 1h: mix not known to the reference\n" in below.replace(" \n", "\n")
+    assert "segments over 1h: mix unknown to the reference\n" in below.replace(" \n", "\n")
     assert "more" not in below
 
 
