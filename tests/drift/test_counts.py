@@ -78,13 +78,13 @@ def test_counts_in_other_bins_are_refused() -> None:
     assert first.evaluate(NOW).samples.tolist() == [[0, 0]]
 
 
-def test_rows_that_are_to_be_told_apart_are_not_counted_beforehand() -> None:
+def test_rows_with_times_or_segments_are_not_counted_while_decoding() -> None:
     assert monitor((edges_spec(), UNIFORM_EXAMPLE), event_time=True).bins is None
     segments = MonitorSpec("m", (edges_spec(),), (WindowSpec("1h", HOUR),), segments=SegmentSpec("country", 3))
     assert Monitor(segments, reference((edges_spec(), UNIFORM_EXAMPLE)), Segmentation()).bins is None
 
 
-def test_while_something_is_learned_its_values_are_needed() -> None:
+def test_rows_are_not_counted_while_decoding_until_everything_is_learned() -> None:
     x = FeatureSpec("x", "numeric")
     learning = Monitor(MonitorSpec("m", (x,), (WindowSpec("1h", HOUR),)), [to_learn(x, 1_000)])
     values = np.random.default_rng(1).normal(size=1_000)

@@ -100,7 +100,7 @@ def test_missing_new_and_shape_make_up_the_divergence(pair, kind):
 
 
 @given(pair=pairs, kind=st.sampled_from(KINDS))
-def test_the_shares_are_of_the_whole(pair, kind):
+def test_the_shares_add_up_to_the_whole(pair, kind):
     found = explain(pair[0], smoothed(pair[1]), kind)
     if found.kl > 0:
         assert found.shares.sum() == pytest.approx(1, **TIGHT)
@@ -132,7 +132,7 @@ def test_only_missing_values():
     assert found.kl == pytest.approx(math.log(10))
 
 
-def test_no_value_with_a_bin_of_its_own():
+def test_a_window_without_any_value_in_a_bin():
     found = explain(np.array([0, 0, 5, 5, 0]), np.array([0.4, 0.2, 0.1, 0.1, 0.2]), "categorical")
     assert found.missing == pytest.approx(math.log(1 / 0.8))
     assert found.new == pytest.approx(kl([0.5, 0.5, 0], [0.125, 0.125, 0.75]))
@@ -160,7 +160,7 @@ def test_an_impossible_value_is_infinite_where_it_is_and_finite_elsewhere(counts
 
 
 @pytest.mark.parametrize("q", [[0.25] * 4, [math.nan] * 4])
-def test_nothing_is_said_of_an_empty_window_or_without_a_reference(q):
+def test_an_empty_window_or_a_missing_reference_has_no_explanation(q):
     counts = np.zeros(4, dtype=np.int64) if q[0] == 0.25 else np.ones(4, dtype=np.int64)
     found = explain(counts, np.array(q), "categorical")
     assert all(math.isnan(value) for value in (found.kl, found.missing, found.new, found.shape))
@@ -168,7 +168,7 @@ def test_nothing_is_said_of_an_empty_window_or_without_a_reference(q):
     assert np.isnan(found.shares).all()
 
 
-def test_what_has_no_cells_is_refused():
+def test_a_feature_without_a_histogram_is_refused():
     with pytest.raises(KldriftError, match="expected a numeric or categorical feature, got a vector"):
         explain(np.array([1, 0]), np.array([0.5, 0.5]), "vector")
     with pytest.raises(KldriftError, match="of the same cells"):

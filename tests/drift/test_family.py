@@ -400,7 +400,7 @@ def test_uniform_bins_of_a_fit_take_the_datas_range() -> None:
         ("normal", {"mean": 1e300, "std": 1}, "expected a distribution whose quantiles float64 numbers can tell apart"),
     ],
 )
-def test_parameters_that_are_none_are_refused(family: Family, parameters: dict[str, float], words: str) -> None:
+def test_unusable_parameters_are_refused(family: Family, parameters: dict[str, float], words: str) -> None:
     with pytest.raises(ReferenceProblem, match=words):
         known(family, **parameters)
 

@@ -70,7 +70,7 @@ def test_the_closed_forms_equal_the_plain_ones(seed: int, d: int) -> None:
     assert float(kl_from_standard_normal(mean0, var0)) == pytest.approx(expected, rel=1e-10, abs=1e-10)
 
 
-def test_the_kl_is_0_for_equals_positive_else_and_not_symmetric() -> None:
+def test_the_kl_is_0_only_for_equal_distributions_and_not_symmetric() -> None:
     rng = np.random.default_rng(2)
     mean, cov, other = rng.normal(size=5), covariance_of(rng, 5), covariance_of(rng, 5)
     assert float(gaussian_kl(mean, cov, mean, cov)) == pytest.approx(0, abs=1e-14)
@@ -82,7 +82,7 @@ def test_the_kl_is_0_for_equals_positive_else_and_not_symmetric() -> None:
     assert float(kl_from_standard_normal(np.ones(1), np.full(1, 4.0))) == pytest.approx(2 - math.log(2), rel=1e-15)
 
 
-def test_a_tiny_difference_keeps_its_digits() -> None:
+def test_a_tiny_difference_loses_no_digits() -> None:
     """1/4 e^2 for a variance of 1 + e."""
     e = 2.0**-20
     got = float(gaussian_kl_diagonal(np.zeros(1), np.full(1, 1 + e), np.zeros(1), np.ones(1)))
@@ -198,7 +198,7 @@ def test_a_given_normal_distribution_is_known_exactly(covariance: Covariance) ->
     assert reference.kind == covariance
 
 
-def test_a_digest_is_of_everything_a_window_is_compared_with() -> None:
+def test_a_digest_covers_everything_a_window_is_compared_with() -> None:
     reference = GaussianReference.from_vectors(stream("ar9", 1000, 3))
     again = GaussianReference.from_vectors(stream("ar9", 1000, 3))
     assert reference.digest() == again.digest()
@@ -265,7 +265,7 @@ def test_dependent_dimensions_are_fine_for_a_diagonal() -> None:
         (0.0, [1.0], "std: expected a number or 2 of them, got 1"),
     ],
 )
-def test_parameters_that_are_none_are_refused(mean: float, std: float, message: str) -> None:
+def test_unusable_parameters_are_refused(mean: float, std: float, message: str) -> None:
     with pytest.raises(ReferenceProblem, match=message):
         GaussianReference.standard(2, mean, std)
 
@@ -286,7 +286,7 @@ def test_arrays_that_do_not_fit_are_refused() -> None:
         {"block_samples": np.array([2.0, 1.0]), "phi": np.ones(2), "lambda_ratio": np.ones(2)},
     ],
 )
-def test_an_overdispersion_that_is_none_is_refused(change: dict[str, FloatArray]) -> None:
+def test_an_unusable_overdispersion_is_refused(change: dict[str, FloatArray]) -> None:
     with pytest.raises(ReferenceProblem, match=r"expected correlations \(3, 3\), and phi .* make the reference again"):
         dataclasses.replace(GaussianReference.standard(3), **change)  # type: ignore[arg-type]
 
@@ -535,7 +535,7 @@ def test_a_posterior_without_a_finite_kl_is_missing(row: list[float]) -> None:
     assert got[1:].tolist() == [[5e299, 0, 5e299], [0.5, 0, 0.5]]
 
 
-def test_only_means_and_as_many_variances_are_a_posterior() -> None:
+def test_a_posterior_has_as_many_variances_as_means() -> None:
     with pytest.raises(ValueError, match=r"values: expected \(n_rows, 2 d\).*got \(4, 3\)"):
         posterior_kl(np.zeros((4, 3)))
 

@@ -53,7 +53,7 @@ def test_what_is_learned_is_the_reference_of_the_first_rows_and_the_rest_is_coun
         np.testing.assert_array_equal(own.evaluate(NOW).lower, snapshot.lower)
 
 
-def test_until_it_is_learned_nothing_is_said_and_other_features_go_on() -> None:
+def test_a_feature_is_undecided_until_it_is_learned_and_others_carry_on() -> None:
     (known,) = reference((edges_spec("known"), np.repeat([0.5, 1.5, 2.5], 100)))
     watched = learner(X, known=known)
     live = np.tile([0.5, 1.5, 1.5], 300)
@@ -107,7 +107,7 @@ def test_rows_without_a_value_make_no_reference_but_no_crash() -> None:
     assert np.isnan(watched.evaluate(NOW).divergences).all()
 
 
-def test_a_changed_monitor_of_the_same_layout_goes_on_with_what_was_learned() -> None:
+def test_a_changed_monitor_with_the_same_layout_keeps_what_was_learned() -> None:
     old = learner(X, COLOUR, rows=100)
     code = old.schema.features[1].vocabulary.code  # type: ignore[union-attr]
     colours = np.array([code("red"), code("green")] * 60, dtype=np.int32)
@@ -121,7 +121,7 @@ def test_a_changed_monitor_of_the_same_layout_goes_on_with_what_was_learned() ->
     assert new.evaluate(NOW).samples[0].tolist() == [30, 30]
 
 
-def test_one_that_still_learns_goes_on_learning() -> None:
+def test_a_monitor_that_is_still_learning_continues_to_learn() -> None:
     old = learner(X, rows=100)
     old.add(batch(np.arange(60.0)), "s", NOW)
     new = learner(X, rows=100)
@@ -180,14 +180,14 @@ def test_another_day_than_the_one_before_is_drift() -> None:
     assert snapshot.lower[0, 0] > 0.1
 
 
-def test_too_few_samples_before_leave_it_undecided() -> None:
+def test_too_few_samples_in_the_earlier_window_leave_it_undecided() -> None:
     watched = previous()
     put(watched, NOW, 10, 10, 9)
     put(watched, NOW + DAY, 500, 60, 40)
     assert not watched.evaluate(NOW + DAY).ready.any()
 
 
-def test_an_estimator_looks_at_the_window_before_too() -> None:
+def test_an_estimator_uses_the_earlier_window_too() -> None:
     watched = previous(estimator="driftwatch")
     put(watched, NOW, 100, 200, 300)
     put(watched, NOW + DAY, 300, 200, 100)

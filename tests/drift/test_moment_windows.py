@@ -80,7 +80,7 @@ def test_what_is_older_than_the_ring_falls_out() -> None:
 
 
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
-def test_asking_changes_nothing(covariance: Covariance) -> None:
+def test_reading_totals_changes_nothing(covariance: Covariance) -> None:
     panes = panes_of(covariance)
     add_moments(np.random.default_rng(0).normal(size=(50, 2)), None, *panes.open_pane(0))
     panes.close_before(1_000)

@@ -97,7 +97,7 @@ def test_an_invalid_value_is_counted_as_invalid_and_not_as_missing() -> None:
     assert snapshot.counts[0].tolist() == [1, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
 
 
-def test_readiness_takes_ten_samples_a_bin_and_a_reference_that_can_tell() -> None:
+def test_readiness_takes_ten_samples_per_bin_and_a_usable_reference() -> None:
     for reference, enough in [(UNIFORM, True), (UNIFORM[::15], False)]:
         watched = monitor((edges_spec(), reference))
         for n, ready in [(29, False), (1, enough)]:
@@ -107,7 +107,7 @@ def test_readiness_takes_ten_samples_a_bin_and_a_reference_that_can_tell() -> No
     assert "20 rows for 3 bins" in watched.features[0].problem
 
 
-def test_the_noise_floor_is_the_kl_to_expect_without_drift() -> None:
+def test_the_noise_floor_is_the_kl_expected_without_drift() -> None:
     rng = np.random.default_rng(5)
     watched = monitor((FeatureSpec("x", "numeric"), rng.normal(size=20_000)))
     kl, floor = [], []
@@ -120,7 +120,7 @@ def test_the_noise_floor_is_the_kl_to_expect_without_drift() -> None:
     assert np.mean(kl) == pytest.approx(np.mean(floor), rel=0.15)
 
 
-def test_bounds_hold_the_divergence_and_are_there_only_once_it_is_decided() -> None:
+def test_bounds_contain_the_divergence_and_exist_only_once_it_is_decided() -> None:
     rng = np.random.default_rng(10)
     watched = monitor((FeatureSpec("x", "numeric"), rng.normal(size=20_000)), (edges_spec("short"), np.zeros(20_000)))
     watched.add(batch(rng.normal(size=100), np.full(100, 0.5)), "s", NOW)
@@ -150,7 +150,7 @@ def test_quiet_windows_of_any_size_stay_within_the_warning_tolerance() -> None:
         assert snapshot.log10_p_value[0, 0] > -4
 
 
-def test_a_reference_that_hangs_together_in_time_is_worth_fewer_samples() -> None:
+def test_a_reference_of_dependent_samples_is_worth_fewer_samples() -> None:
     rng = np.random.default_rng(12)
     steps = rng.normal(size=20_000)
     for i in range(1, steps.size):  # AR(1), correlation 0.95
@@ -221,7 +221,7 @@ def test_a_stream_that_stops_slides_out_of_its_windows() -> None:
     st.lists(st.integers(1, 79), max_size=6),
     st.integers(0, 20),
 )
-def test_the_result_does_not_depend_on_how_rows_are_cut_into_batches(
+def test_the_result_does_not_depend_on_how_rows_are_split_into_batches(
     rows: list[tuple[int, float]], cuts: list[int], lateness: int
 ) -> None:
     times = [NOW + minute * MINUTE for minute, _ in rows]
@@ -242,7 +242,7 @@ def test_the_result_does_not_depend_on_how_rows_are_cut_into_batches(
     assert seen[0] == seen[1]
 
 
-def test_many_panes_in_one_batch_are_counted_like_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_panes_in_one_batch_are_counted_as_if_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(6)
     times = NOW + rng.permutation(3000) * MINUTE
     values = rng.choice([0.5, 1.5, np.nan], size=3000)

@@ -69,12 +69,12 @@ FIGURES = [
 
 
 @pytest.mark.parametrize(("estimator", "numeric", "reference", "live", "theirs"), FIGURES)
-def test_the_figures_are_theirs(estimator, numeric, reference, live, theirs):
+def test_the_figures_are_those_of_the_tools(estimator, numeric, reference, live, theirs):
     assert one(estimator, live, reference, numeric) == pytest.approx(theirs, rel=1e-12)
 
 
 @pytest.mark.parametrize("peer", sorted(REQUIREMENTS))
-def test_the_installed_program_says_the_same(peer):
+def test_the_installed_tool_gives_the_same_figure(peer):
     """In the environment that the command made; making it here would take minutes, and the network."""
     if not (ENVIRONMENTS / peer).is_dir():
         pytest.skip(f"{peer} is not installed; python -m tests.evidence.estimators does it")

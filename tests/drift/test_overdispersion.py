@@ -66,7 +66,7 @@ def test_blocks_of_64_panes_are_1_2_and_4_panes():
     assert len(measure_panes(rng.multinomial(100, [0.25] * 4, size=31), ordered=True).phi) == 1
 
 
-def test_independent_samples_have_none():
+def test_independent_samples_show_no_overdispersion():
     rng = np.random.default_rng(1)
     measured = [measure_panes(panes_of(rng.normal(size=10_000), 64), ordered=True) for _ in range(50)]
     phi = np.mean([one.phi for one in measured], axis=0)
@@ -77,7 +77,7 @@ def test_independent_samples_have_none():
 @pytest.mark.parametrize(
     ("n_bins", "ordered", "at_least"), [(10, True, 0.95), (16, True, 0.9), (10, False, 0.9), (64, True, 0.85)]
 )
-def test_the_worst_cut_of_independent_samples_is_put_down_to_chance(n_bins, ordered, at_least):
+def test_the_worst_cut_of_independent_samples_is_attributed_to_chance(n_bins, ordered, at_least):
     """Nearly always: the largest of many cuts passes now and then, and so much the more often as there are more."""
     rng = np.random.default_rng(6)
     measured = [measure_panes(rng.multinomial(156, [1 / n_bins] * n_bins, size=64), ordered) for _ in range(300)]
@@ -98,7 +98,7 @@ def test_the_worst_cut_of_autocorrelated_samples_is_not(correlation, at_least):
 
 
 @pytest.mark.parametrize("n_blocks", [16, 17, 31, 64, 100])
-def test_a_spread_counts_from_the_quantile_of_chi_squared_on_and_by_that_of_students_t(n_blocks):
+def test_a_spread_above_the_chi_squared_quantile_is_scaled_by_students_t(n_blocks):
     """Of two cells with one cut the spread is phi (K - 1) / K: it tells on which side of the threshold it lies."""
     rng = np.random.default_rng(8)
     threshold = chi2.isf(0.005, n_blocks - 1) / (n_blocks - 1)
@@ -117,7 +117,7 @@ def test_a_spread_counts_from_the_quantile_of_chi_squared_on_and_by_that_of_stud
     assert 1 < factor < 1.43
 
 
-def test_autocorrelated_samples_have_much():
+def test_autocorrelated_samples_show_much_overdispersion():
     """Without end AR(.9) makes cuts in the middle spread about (1 + .9)/(1 - .9) = 19 times as much, at most."""
     rng = np.random.default_rng(2)
     got = measure_panes(panes_of(autocorrelated(0.9, 64_000, rng), 64), ordered=True)
@@ -141,7 +141,7 @@ def test_a_category_that_comes_in_bursts_shows_without_an_order():
     np.testing.assert_array_equal(unordered.phi, ordered.phi)
 
 
-def test_a_stream_that_repeats_itself_exactly_has_none():
+def test_a_stream_that_repeats_itself_exactly_shows_no_overdispersion():
     got = measure_panes(np.tile([10, 20, 30], (64, 1)), ordered=True)
     np.testing.assert_array_equal(got.phi, 1)
     np.testing.assert_array_equal(got.lambda_, 1)
@@ -158,7 +158,7 @@ def test_a_stream_that_repeats_itself_exactly_has_none():
         np.concatenate([np.full((15, 4), 100), np.zeros((49, 4), dtype=np.int64)]),
     ],
 )
-def test_too_little_to_measure_is_told(panes):
+def test_too_little_data_counts_as_unmeasured(panes):
     got = measure_panes(panes, ordered=True)
     assert got == UNMEASURED
     assert not got.measured

@@ -134,7 +134,7 @@ def test_a_segment_with_too_few_reference_rows_stays_undecided() -> None:
     assert np.isnan(segment.detected).all()
 
 
-def test_what_is_invalid_is_no_sample_of_its_segment_but_a_row_of_the_mix() -> None:
+def test_an_invalid_value_is_no_sample_of_its_segment_but_a_row_of_the_mix() -> None:
     watched = segmented()
     batch = rows(watched, [np.nan, 1.5], ["US", "DE"])
     invalid = SampleBatch(2, batch.columns, None, ((0, np.array([0])), (1, np.array([1]))))
@@ -144,7 +144,7 @@ def test_what_is_invalid_is_no_sample_of_its_segment_but_a_row_of_the_mix() -> N
     assert found["DE"].samples[0, 0] == 1
 
 
-def test_batches_may_be_cut_anyhow_over_panes_and_segments() -> None:
+def test_the_result_does_not_depend_on_how_batches_mix_panes_and_segments() -> None:
     rng = np.random.default_rng(4)
     n = 500
 

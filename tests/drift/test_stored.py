@@ -103,7 +103,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("make", [plain, everything])
-def test_a_monitor_that_is_restored_at_any_commit_goes_on_exactly(make: Callable[[], Monitor]) -> None:
+def test_a_monitor_restored_at_any_commit_continues_exactly(make: Callable[[], Monitor]) -> None:
     rows = batches(make, 1, 60)
     through = make()
     name_the_codes(through)
@@ -139,7 +139,7 @@ def test_only_what_has_changed_is_stored_again() -> None:
     assert kept.commit(watched) == 0
 
 
-def test_changes_that_were_not_stored_after_all_come_again() -> None:
+def test_changes_that_were_not_stored_after_all_are_returned_again() -> None:
     watched, kept = everything(), Kept()
     name_the_codes(watched)
     for i, batch in enumerate(batches(everything, 3, 20)):
@@ -153,7 +153,7 @@ def test_changes_that_were_not_stored_after_all_come_again() -> None:
     same(watched.evaluate(NOW + 4 * HOUR), restored.evaluate(NOW + 4 * HOUR))
 
 
-def test_what_was_stored_with_another_layout_is_not_taken() -> None:
+def test_state_stored_with_another_layout_is_not_used() -> None:
     watched, kept = plain(), Kept()
     watched.add(batches(plain, 4, 1)[0], "s", NOW)
     kept.commit(watched)
@@ -172,7 +172,7 @@ def test_the_identity_of_a_layout_is_the_same_in_every_process() -> None:
     assert found == everything().layout_text
 
 
-def test_entries_that_are_cut_short_are_an_error_not_a_wrong_number() -> None:
+def test_truncated_entries_are_an_error_not_a_wrong_number() -> None:
     watched, kept = everything(), Kept()
     name_the_codes(watched)
     for i, batch in enumerate(batches(everything, 5, 8)):

@@ -13,12 +13,12 @@ def test_severities_are_reached_in_order() -> None:
     assert found == [None, None, "warning", "warning", "critical", "critical"]
 
 
-def test_nothing_is_said_of_what_is_undecided() -> None:
+def test_an_undecided_series_has_no_severity() -> None:
     assert severity(math.nan, 0.01, 0.1) is None
 
 
 @pytest.mark.parametrize("correction", ["bh", "by"])
-def test_discoveries_are_those_of_scipys_adjusted_p_values(correction) -> None:
+def test_discoveries_match_scipys_adjusted_p_values(correction) -> None:
     rng = np.random.default_rng(1)
     for m in (1, 2, 7, 100):
         for _ in range(50):
@@ -39,7 +39,7 @@ def test_the_false_discovery_rate_is_held_over_independent_features() -> None:
     assert np.mean(shares) == pytest.approx(0.1 * 30 / 40, abs=0.01)
 
 
-def test_p_values_beyond_the_smallest_float_are_told_apart() -> None:
+def test_p_values_below_the_smallest_float_stay_distinct() -> None:
     log10_p = np.array([-400.0, -0.5, -1e6])
     assert discoveries(log10_p, 1e-300, "bh").tolist() == [True, False, True]
     assert discoveries(np.array([-np.inf, 0.0]), 1e-4, "bh").tolist() == [True, False]
@@ -61,7 +61,7 @@ def test_undecided_features_have_no_verdict_and_do_not_count() -> None:
     assert np.isnan(verdicts(np.full((2, 3, 2), np.nan), 1e-4, "by")).all()
 
 
-def test_who_is_critical_is_warned_of() -> None:
+def test_whatever_is_critical_is_also_a_warning() -> None:
     rng = np.random.default_rng(3)
     for _ in range(300):
         warning = rng.uniform(size=(2, 12)) ** 6
