@@ -5,6 +5,7 @@ from pathlib import Path
 
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.binning import MIN_CELL_COUNT
+from kldrift.drift.kinds import SHAPES
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.family import family_reference
 from kldrift.drift.references.file import by_name, load_references
@@ -12,7 +13,7 @@ from kldrift.drift.references.given import fixed_reference, inline_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records.kinds import WITH_REFERENCE
+from kldrift.records.kinds import WITH_REFERENCE, ColumnKind
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import (
     FeatureSpec,
@@ -57,9 +58,15 @@ def _family_reference(feature: FeatureSpec, given: ReferenceFamily, created_ms: 
     column: FloatArray | CategoricalColumn | None = None
     source: str = given.family
     if given.fit is not None:
-        table = read_columns(given.fit, [(feature.name, feature.kind)])
+        table = read_columns(given.fit, [_column(feature)])
         column, source = table.columns[0], _source(given.fit, table.sha256)
     return family_reference(feature, given, column, created_ms, source)
+
+
+def _column(feature: FeatureSpec) -> tuple[str, ColumnKind, int]:
+    """Return what to read of a feature: the name, kind and dimensions of its column."""
+    schema = SHAPES[feature.kind].preliminary(feature).schema(feature.name)
+    return schema.name, schema.kind, schema.dimensions
 
 
 def _source(path: Path, sha256: str) -> str:
@@ -70,7 +77,7 @@ def reference_from_data(
     path: Path, features: Sequence[FeatureSpec], created_ms: int, notice: Notice = lambda _: None
 ) -> tuple[tuple[FeatureReference, ...], tuple[FloatArray | CategoricalColumn, ...]]:
     """Count the references of features in a data file; return them with the columns that were counted."""
-    table = read_columns(path, [(feature.name, feature.kind, feature.dimensions) for feature in features])
+    table = read_columns(path, [_column(feature) for feature in features])
     n_invalid = sum(table.n_invalid)
     if n_invalid or table.n_rejected:
         notice(

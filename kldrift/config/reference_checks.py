@@ -20,7 +20,6 @@ _KEYS = {key for choice in (*FEATURE_REFERENCES, *FAMILIES) for key in (*choice.
     "family",
     "fit",
 }
-_FOR_VECTORS = ("data", "file", "learn", "family")
 
 
 def monitor_reference(path: Path, monitor: dict[str, Any]) -> Iterable[Problem]:
@@ -44,19 +43,28 @@ def feature_reference(path: Path, feature: dict[str, Any], monitor: dict[str, An
         reference = mapping(feature["reference"])
         yield from _reference(place, reference, _FEATURE_NAMES, kind)
         yield from _offset(place, reference, monitor)
-        if kind in ("numeric", None):
+        if traits is None or "bins" in traits.optional:
             yield from _bins_beside(path, feature, reference)
     elif "reference" not in monitor:
         remedy = "add reference: {data: FILE} to the monitor or to the feature"
         yield Problem(place, "a reference for the feature or for its monitor", remedy)
-    elif kind == "vector" and "previous" in mapping(monitor["reference"]):
-        expected = "a reference of its own, because previous, the monitor's, does not support vectors in this version"
-        yield Problem(place, expected, f"give the feature one of its own: {_listed(_FOR_VECTORS, 'or')}: normal")
+    elif traits is not None and "previous" not in traits.references and "previous" in mapping(monitor["reference"]):
+        expected = f"a reference of its own, because previous, the monitor's, does not support {kind}s in this version"
+        yield Problem(place, expected, f"give the feature one of its own: {_references_for(traits)}")
 
 
 def _traits(kind: Any) -> KindTraits | None:
     """Return the traits of a kind; None if there is no such kind."""
     return KINDS.get(kind) if isinstance(kind, str) else None  # type: ignore[call-overload]  # any text may be there
+
+
+def _references_for(traits: KindTraits) -> str:
+    """Return the references that a kind supports, in words; the only family with its name."""
+    named = [
+        f"family: {traits.families[0]}" if name == "family" and len(traits.families) == 1 else name
+        for name in traits.references
+    ]
+    return _listed(named, "or")
 
 
 def bin_method(bins: dict[str, Any]) -> Any:
@@ -71,16 +79,16 @@ def _listed(words: Iterable[str], conjunction: str) -> str:
 
 def _reference(path: Path, reference: dict[str, Any], names: tuple[str, ...], kind: Any) -> Iterable[Problem]:
     given = [name for name in names if name in reference]
+    traits = _traits(kind)
     # `previous` and `family` allow other names as additional keys
     leading = next((name for name in ("previous", "family") if name in given), given[0] if len(given) == 1 else None)
     if leading is None:
         if given or not reference.keys() - (_KEYS if "family" in names else set()):  # an unknown key has its own error
             remedy = "keep one of them" if given else "add one of them"
             yield Problem(path, f"exactly one of {_listed(names, 'and')}", remedy)
-    elif kind == "vector" and leading not in _FOR_VECTORS:
-        remedy = f"use {_listed(_FOR_VECTORS, 'or')}: normal"
+    elif traits is not None and leading not in traits.references:
         version = " in this version" if leading == "previous" else ""
-        yield Problem((*path, leading), f"no {leading} for a vector{version}", remedy)
+        yield Problem((*path, leading), f"no {leading} for a {kind}{version}", f"use {_references_for(traits)}")
     elif leading == "family":
         yield from _family(path, reference, kind)
     else:
@@ -135,13 +143,15 @@ def _parameters(path: Path, reference: dict[str, Any], family: Choice) -> Iterab
 
 
 def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Iterable[Problem]:
-    cells, edges = reference[key], reference.get("edges")
-    if kind == "categorical":
+    cells, edges, traits = reference[key], reference.get("edges"), _traits(kind)
+    if traits is None:
+        return
+    if "bins" not in traits.optional:
         if "edges" in reference:
-            yield Problem((*path, "edges"), "no edges with a categorical feature", "remove the key")
+            yield Problem((*path, "edges"), f"no edges with a {kind} feature", "remove the key")
         if isinstance(cells, list):
             yield Problem((*path, key), f"a mapping of categories to {key}", "write {category: value, …}")
-    elif kind == "numeric":
+    else:
         if isinstance(cells, dict):
             yield Problem((*path, key), f"a list of {key}, one per bin", "write [value, …], with edges")
         if "edges" not in reference:

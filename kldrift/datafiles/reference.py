@@ -13,19 +13,19 @@ import zstandard
 from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 from kldrift.errors import ReferenceProblem
 from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.types import FloatArray
 from kldrift.wire import TABLES, columns
 from kldrift.wire.parquet import READ_ERRORS, reason
 from kldrift.wire.plan import Vector
 
-_EXPECTED: Final[dict[Kind, str]] = {
+_EXPECTED: Final[dict[ColumnKind, str]] = {
     "numeric": "numbers",
     "categorical": "strings, numbers or booleans",
     "vector": "lists of {} numbers",
 }
-_INSTEAD: Final[dict[Kind, str]] = {
+_INSTEAD: Final[dict[ColumnKind, str]] = {
     "numeric": "make the feature categorical",
     "categorical": "remove the feature",
     "vector": "the number of dimensions",
@@ -33,7 +33,7 @@ _INSTEAD: Final[dict[Kind, str]] = {
 
 
 #: A name and a kind; for a vector its dimensions as well.
-Feature = tuple[str, Kind] | tuple[str, Kind, int]
+Feature = tuple[str, ColumnKind] | tuple[str, ColumnKind, int]
 
 
 @dataclass(frozen=True, slots=True)

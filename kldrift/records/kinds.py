@@ -8,6 +8,9 @@ from kldrift.records.types import Family
 
 Kind = Literal["numeric", "categorical", "vector", "posterior"]
 
+#: What a column is decoded as; a kind of feature is read from a column of one of these.
+ColumnKind = Literal["numeric", "categorical", "vector"]
+
 #: Field of a `MonitorSnapshot` with the share of values that lie outside the cells.
 Outside = Literal["out_of_range_ratio", "unseen_ratio"]
 
@@ -21,6 +24,7 @@ class KindTraits:
     histogram : its cells are a histogram of its values; otherwise they only tell present from missing
     required, optional : configuration keys of such a feature, besides those that go with every kind
     outside : how values can lie outside the cells; None where they cannot
+    references : what the configuration may give as its reference, by the key that leads
     families : parametric families of which its reference may be a member
     always_against : the distribution it is always compared with; empty where the configuration gives a reference
     """
@@ -29,27 +33,33 @@ class KindTraits:
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     outside: Outside | None = None
+    references: tuple[str, ...] = ()
     families: tuple[Family, ...] = ()
     always_against: str = ""
 
+
+_OF_HISTOGRAMS = ("data", "file", "learn", "previous", "counts", "probabilities", "family")
 
 KINDS: Mapping[Kind, KindTraits] = {
     "numeric": KindTraits(
         histogram=True,
         optional=("bins", "reference"),
         outside="out_of_range_ratio",
+        references=_OF_HISTOGRAMS,
         families=tuple(family for family in get_args(Family) if family != "categorical"),
     ),
     "categorical": KindTraits(
         histogram=True,
         optional=("max_categories", "reference"),
         outside="unseen_ratio",
+        references=_OF_HISTOGRAMS,
         families=("bernoulli", "categorical"),
     ),
     "vector": KindTraits(
         histogram=False,
         required=("dimensions",),
         optional=("covariance", "per_dimension", "reference"),
+        references=("data", "file", "learn", "family"),
         families=("normal",),
     ),
     "posterior": KindTraits(
@@ -64,4 +74,4 @@ KINDS: Mapping[Kind, KindTraits] = {
 SAMPLES_PER_BIN = 10
 
 #: Kinds whose reference the configuration gives.
-WITH_REFERENCE = tuple(kind for kind, traits in KINDS.items() if not traits.always_against)
+WITH_REFERENCE = tuple(kind for kind, traits in KINDS.items() if traits.references)

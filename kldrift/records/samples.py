@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import ColumnKind
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import CodeArray, IntArray
 
@@ -68,7 +68,7 @@ class FeatureSchema:
     """
 
     name: str
-    kind: Kind
+    kind: ColumnKind
     categories: tuple[str, ...] = ()
     dimensions: int = 0
     vocabulary: Vocabulary | None = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.records.specs import TimestampSpec
 
@@ -144,7 +144,7 @@ def looks_converted(text: str) -> bool:
     return text.startswith(("[", "{")) or "\x00" in text or not is_unicode(text)
 
 
-def polars_type(kind: Kind) -> pl.DataType:
+def polars_type(kind: ColumnKind) -> pl.DataType:
     """What polars is to read for a column of NDJSON."""
     match kind:
         case "numeric":

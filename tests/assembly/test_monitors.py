@@ -148,6 +148,22 @@ def built(text: str, folder: Path) -> tuple[Monitor, list[str]]:
     return monitor, notices
 
 
+def test_a_normal_distribution_is_fitted_to_the_vectors_of_a_file(folder: Path) -> None:
+    fitted, notices = built(
+        """
+    features:
+      z: {kind: vector, dimensions: 3, reference: {family: normal, fit: r.parquet}}
+""",
+        folder,
+    )
+    counted, _ = built(
+        "    reference: {data: r.parquet}\n    features:\n      z: {kind: vector, dimensions: 3}\n", folder
+    )
+    assert notices == []
+    assert fitted.features[0].problem is None
+    assert fitted.features[0].reference_hash == counted.features[0].reference_hash
+
+
 def test_every_kind_of_reference_is_built(folder: Path) -> None:
     monitor, notices = built(
         """

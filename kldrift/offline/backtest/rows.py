@@ -14,7 +14,7 @@ from kldrift.datafiles.columns import file_columns, file_format, line_source
 from kldrift.drift.monitor import CLOCK_SKEW_MS
 from kldrift.errors import SourceError
 from kldrift.records.formats import FORMATS
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, RowRange, SampleBatch
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.texts import listed
@@ -152,7 +152,7 @@ def _look_through(path: Path, timestamp: TimestampSpec, span: Span, now_ms: int,
 
 def _times_alone(timestamp: TimestampSpec) -> BatchSchema:
     """Decodes event times and little else: a schema has a column, so the field is read once more, of the same type."""
-    kind: Kind = "categorical" if timestamp.unit == "iso8601" else "numeric"
+    kind: ColumnKind = "categorical" if timestamp.unit == "iso8601" else "numeric"
     return BatchSchema((FeatureSchema(timestamp.field, kind),), timestamp)
 
 
