@@ -7,7 +7,6 @@ from kldrift.drift.judging.states import series_state
 from kldrift.pages.charts.drawing import number, numbers
 from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
-from kldrift.records.specs import SAMPLES_PER_BIN
 from kldrift.records.types import IntArray
 
 _PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "a change of shape"}

@@ -13,9 +13,6 @@ WARNING, CRITICAL = 0.01, 0.1  # nats
 MAX_CATEGORIES = 100
 LEARNED_ROWS = 10_000  # from which a `previous` reference takes its bins
 
-#: Minimum number of samples per bin for a window to be judged.
-SAMPLES_PER_BIN = 10
-
 
 @dataclass(frozen=True, slots=True)
 class Bins:

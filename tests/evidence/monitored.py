@@ -19,8 +19,9 @@ from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
 from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
+from kldrift.records.kinds import SAMPLES_PER_BIN
 from kldrift.records.samples import CategoricalColumn
-from kldrift.records.specs import SAMPLES_PER_BIN, FeatureSpec, Smoothing
+from kldrift.records.specs import FeatureSpec, Smoothing
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 BoolArray = npt.NDArray[np.bool_]

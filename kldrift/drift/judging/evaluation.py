@@ -20,7 +20,7 @@ from kldrift.kernels.moments import Moments
 from kldrift.records.divergences import KL, N_DIVERGENCES
 from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
-from kldrift.records.specs import SAMPLES_PER_BIN, MonitorSpec
+from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
 
 

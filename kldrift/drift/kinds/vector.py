@@ -15,7 +15,7 @@ from kldrift.kernels.bin_table import CategoryBins
 from kldrift.kernels.moments import Moments
 from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
-from kldrift.records.specs import SAMPLES_PER_BIN, FeatureSpec
+from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import CodeArray, Covariance, FloatArray, IntArray
 
 #: Codes of a vector among its cells.

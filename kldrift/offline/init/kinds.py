@@ -9,8 +9,8 @@ import polars as pl
 from kldrift.config.document import quoted, shortened
 from kldrift.datafiles.sample import Column
 from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges
-from kldrift.records.kinds import Kind
-from kldrift.records.specs import MAX_CATEGORIES, SAMPLES_PER_BIN
+from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
+from kldrift.records.specs import MAX_CATEGORIES
 from kldrift.records.types import FloatArray
 from kldrift.wire.columns import vectors_from_texts
 from kldrift.wire.plan import Vector
