@@ -106,6 +106,7 @@ class Broker:
             "transaction.state.log.min.isr": "1",
             "group.initial.rebalance.delay.ms": "0",
             "auto.create.topics.enable": "false",
+            "log.retention.ms": "-1",  # records have times of 1970, which retention would delete 30 s after the start
             "broker.session.timeout.ms": "2000",  # a start after a kill waits for this
             "broker.heartbeat.interval.ms": "500",
             **self.properties,
