@@ -10,7 +10,7 @@ from tests.evidence.table import RESULTS, parts
 TITLE = """# How often kldrift is wrong
 
 Written by `python -m tests.evidence`; each part also prints its own. `test_quick.py` checks a fast version of these
-figures. The symbols are explained in the docstrings of `kernels/bounds.py` and `drift/references/overdispersion.py`."""
+figures. The formulas behind them, with their symbols, are in [drift](../../kldrift/drift/README.md#4-bounds)."""
 
 
 def main() -> None:
