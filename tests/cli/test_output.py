@@ -15,6 +15,8 @@ from kldrift.cli.output import write_whole
 from kldrift.errors import ConfigError
 from tests.e2e.processes import KLDRIFT, kldrift
 
+pytestmark = pytest.mark.slow
+
 CONFIG = """
 monitors:
   loans:
