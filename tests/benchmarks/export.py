@@ -46,7 +46,7 @@ def series_of(body):
     }
 
 
-def main():
+def main() -> None:
     features = [feature(f"feature_{i}", ("numeric", "categorical")[i % 2]) for i in range(N_FEATURES)]
     full = monitor(features=features, windows=WINDOWS)
     divergences = full.divergences.copy()

@@ -40,7 +40,7 @@ class GroupingIngest:
     The thread is woken once a turn too: woken at the first post, it would contend for the GIL with the others.
     """
 
-    def __init__(self, loop):
+    def __init__(self, loop) -> None:
         self.loop = loop
         self.waiting = []
         self.groups = queue.SimpleQueue()
@@ -58,11 +58,11 @@ class GroupingIngest:
         self.waiting.append((future, body))
         return await future
 
-    def hand_over(self):
+    def hand_over(self) -> None:
         self.groups.put(self.waiting)
         self.waiting = []
 
-    def commit(self):
+    def commit(self) -> None:
         while True:
             group = self.groups.get()
             self.loop.call_soon_threadsafe(self.answer, group)
@@ -74,7 +74,7 @@ class GroupingIngest:
             future.set_result(receipt)
 
 
-async def empty_handler(scope, receive, send):
+async def empty_handler(scope, receive, send) -> None:
     """Reads the body and answers 200 with as many bytes as a receipt has."""
     more = True
     while more:
@@ -84,12 +84,12 @@ async def empty_handler(scope, receive, send):
     await send({"type": "http.response.body", "body": EXPECTED})
 
 
-def serve(ports):
-    async def main():
+def serve(ports) -> None:
+    async def main() -> None:
         ingest = GroupingIngest(asyncio.get_running_loop())
         statuses = collections.Counter()
 
-        def count(handler, status, _seconds):
+        def count(handler, status, _seconds) -> None:
             statuses[handler, status] += 1
 
         servers = [WebServer(app, bind("127.0.0.1", 0)) for app in (App(ingest, None, count), empty_handler)]
@@ -115,10 +115,10 @@ async def empty_route(request):
     return Response(EXPECTED, media_type="application/json")
 
 
-def serve_empty(ports):
+def serve_empty(ports) -> None:
     """Empty handlers on the daemon's own server: plain ASGI, and behind starlette's routes."""
 
-    async def main():
+    async def main() -> None:
         routed = Starlette(routes=[Route("/v1/monitors/{monitor}/samples", empty_route, methods=["POST"])])
         servers = [WebServer(app, bind("127.0.0.1", 0)) for app in (empty_handler, routed)]
         for server in servers:
@@ -169,7 +169,7 @@ def bytes_per_second(port, size, seconds):
         return sent / (time.perf_counter() - started)
 
 
-def main(seconds=3, rounds=3):
+def main(seconds=3, rounds=3) -> None:
     receiving, sending = multiprocessing.Pipe(duplex=False)
     server = multiprocessing.get_context("spawn").Process(target=serve, args=(sending,), daemon=True)
     server.start()

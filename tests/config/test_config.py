@@ -3,6 +3,7 @@
 import glob
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,7 +84,7 @@ def source(line: str):
     return parse_config(text, HERE).sources[-1]
 
 
-def test_the_file_of_the_contract():
+def test_the_file_of_the_contract() -> None:
     config = parse_config(CONTRACT, HERE)
     assert config.server == ServerConfig(
         listen=Address("127.0.0.1", 9867),
@@ -157,7 +158,7 @@ def test_the_file_of_the_contract():
     assert config.warnings == ()
 
 
-def test_defaults_of_a_monitor():
+def test_defaults_of_a_monitor() -> None:
     assert monitor() == MonitorSpec(
         name="m",
         features=(FeatureSpec("x", "numeric", Bins(), 100, None, 0.01, 0.1),),
@@ -167,7 +168,7 @@ def test_defaults_of_a_monitor():
     )
 
 
-def test_records_are_hashable_and_frozen():
+def test_records_are_hashable_and_frozen() -> None:
     spec = monitor()
     assert hash(spec) == hash(monitor())
     with pytest.raises(AttributeError):
@@ -183,7 +184,7 @@ def test_records_are_hashable_and_frozen():
         ("{epsilon: 1e-4}", Smoothing("epsilon", 0.0, 1e-4)),
     ],
 )
-def test_smoothing(written, smoothing):
+def test_smoothing(written: str, smoothing: Smoothing) -> None:
     assert monitor(f"smoothing: {written}").smoothing == smoothing
 
 
@@ -199,16 +200,16 @@ def test_smoothing(written, smoothing):
         ("{edges: [-.inf, 0, .inf]}", Bins("edges", edges=(float("-inf"), 0.0, float("inf")))),
     ],
 )
-def test_bins(written, bins):
+def test_bins(written: str, bins: Bins) -> None:
     assert monitor(features=f"x: {{kind: numeric, bins: {written}}}").features[0].bins == bins
 
 
-def test_kl_is_always_there_and_divergences_have_one_order():
+def test_kl_is_always_there_and_divergences_have_one_order() -> None:
     assert monitor("divergences: []").divergences == ("kl",)
     assert monitor("divergences: [psi, js]").divergences == ("kl", "js", "psi")
 
 
-def test_tolerances_of_a_feature_override_those_of_the_monitor_one_by_one():
+def test_tolerances_of_a_feature_override_those_of_the_monitor_one_by_one() -> None:
     spec = monitor(
         "drift: {warning: 0.02, critical: 0.2}",
         "{a: {kind: numeric}, b: {kind: numeric, drift: {critical: 0.5}}, c: {kind: numeric, drift: {warning: 0.1}}}",
@@ -216,7 +217,7 @@ def test_tolerances_of_a_feature_override_those_of_the_monitor_one_by_one():
     assert [(f.warning, f.critical) for f in spec.features] == [(0.02, 0.2), (0.02, 0.5), (0.1, 0.2)]
 
 
-def test_references_may_be_files_and_a_feature_overrides_the_monitor():
+def test_references_may_be_files_and_a_feature_overrides_the_monitor() -> None:
     spec = monitor(reference="{file: ref.json}", features="x: {kind: numeric, reference: {data: /abs/x.csv}}")
     assert spec.reference == ReferenceFile(Path("/etc/kldrift/ref.json"))
     assert spec.features[0].reference == ReferenceData(Path("/abs/x.csv"))
@@ -233,7 +234,9 @@ def test_references_may_be_files_and_a_feature_overrides_the_monitor():
         ("{previous: 1d, file: x.json}", ReferencePrevious(86_400_000, bins=ReferenceFile(HERE.parent / "x.json"))),
     ],
 )
-def test_references_that_move_or_are_learned_of_a_monitor_and_of_a_feature(written, reference):
+def test_references_that_move_or_are_learned_of_a_monitor_and_of_a_feature(
+    written: str, reference: ReferenceLearn | ReferencePrevious
+) -> None:
     assert monitor(reference=written).reference == reference
     assert monitor(features=f"x: {{kind: numeric, reference: {written}}}").features[0].reference == reference
 
@@ -253,7 +256,7 @@ def test_references_that_move_or_are_learned_of_a_monitor_and_of_a_feature(writt
         ("vector, dimensions: 2", "family: normal, mean: 0, std: 1", (("mean", 0.0), ("std", 1.0))),
     ],
 )
-def test_families_with_parameters_and_fitted(kind, written, parameters):
+def test_families_with_parameters_and_fitted(kind: str, written: str, parameters: tuple[tuple[Any, ...], ...]) -> None:
     name = written.split()[1].strip(",")
     (given,) = monitor(features=f"x: {{kind: {kind}, reference: {{{written}}}}}").features
     assert given.reference == ReferenceFamily(name, parameters)
@@ -261,7 +264,7 @@ def test_families_with_parameters_and_fitted(kind, written, parameters):
     assert fitted.reference == ReferenceFamily(name, (), Path("/etc/kldrift/x.csv"))
 
 
-def test_a_categorical_family_is_probabilities_or_fitted():
+def test_a_categorical_family_is_probabilities_or_fitted() -> None:
     spec = monitor(
         features="{a: {kind: categorical, reference: {family: categorical, probabilities: {x: 0.25, y: 0.75}}}, "
         "b: {kind: categorical, reference: {family: categorical, fit: /abs/b.csv}}}"
@@ -284,13 +287,13 @@ def test_a_categorical_family_is_probabilities_or_fitted():
         "bins: {method: uniform}, reference: {learn: 1000}",
     ],
 )
-def test_bins_beside_a_reference_without_data(written):
+def test_bins_beside_a_reference_without_data(written: str) -> None:
     (feature,) = monitor(features=f"x: {{kind: numeric, {written}}}").features
     assert feature.bins != Bins()
     assert feature.reference is not None
 
 
-def test_vectors_and_posteriors():
+def test_vectors_and_posteriors() -> None:
     spec = monitor(
         features="{v: {kind: vector, dimensions: 4096, per_dimension: true}, "
         "f: {kind: vector, dimensions: 512, covariance: full, per_dimension: false}, "
@@ -303,13 +306,13 @@ def test_vectors_and_posteriors():
     )
 
 
-def test_a_posterior_needs_no_reference():
+def test_a_posterior_needs_no_reference() -> None:
     (spec,) = parse_config("monitors: {m: {features: {p: {kind: posterior, dimensions: 8}}}}", HERE).monitors
     assert spec.reference is None
     assert spec.features == (FeatureSpec("p", "posterior", dimensions=8),)
 
 
-def test_a_vector_may_have_its_own_reference_beside_a_previous_one():
+def test_a_vector_may_have_its_own_reference_beside_a_previous_one() -> None:
     spec = monitor(
         reference="{previous: 1d}",
         features="{x: {kind: numeric}, v: {kind: vector, dimensions: 2, reference: {learn: 100}}, "
@@ -318,7 +321,7 @@ def test_a_vector_may_have_its_own_reference_beside_a_previous_one():
     assert [feature.reference for feature in spec.features] == [None, ReferenceLearn(100), None]
 
 
-def test_an_offset_of_as_many_slices_as_are_kept():
+def test_an_offset_of_as_many_slices_as_are_kept() -> None:
     offset_ms = 100_000 * 3000 // 12
     assert monitor("windows: [3s, 1h]", reference=f"{{previous: {offset_ms}ms}}").reference.offset_ms == offset_ms
     with pytest.raises(ConfigError, match="use at most 6h56m40s, or no window as short as 3s"):
@@ -326,23 +329,23 @@ def test_an_offset_of_as_many_slices_as_are_kept():
 
 
 @pytest.mark.parametrize("confidence", ["0.95", "0.500001", "0.999999999999"])
-def test_confidence_and_correction_are_those_of_the_monitor(confidence):
+def test_confidence_and_correction_are_those_of_the_monitor(confidence: str) -> None:
     spec = monitor(f"drift: {{confidence: {confidence}, correction: by}}")
     assert (spec.confidence, spec.correction) == (float(confidence), "by")
     assert (spec.features[0].warning, spec.features[0].critical) == (0.01, 0.1)
 
 
 @pytest.mark.parametrize("estimator", ["kldrift", "evidently", "boxkite", "mlrun", "driftwatch"])
-def test_estimators(estimator):
+def test_estimators(estimator: str) -> None:
     assert monitor(f"estimator: {estimator}").estimator == estimator
 
 
-def test_segments():
+def test_segments() -> None:
     assert monitor("segments: {by: country}").segments == SegmentSpec("country", 20)
     assert monitor("segments: {by: x.y z, limit: 1000}").segments == SegmentSpec("x.y z", 1000)
 
 
-def test_a_feature_may_have_any_printable_name():
+def test_a_feature_may_have_any_printable_name() -> None:
     names = [
         feature.name for feature in monitor(features='{"a.b c": {kind: numeric}, "näïve=1": {kind: numeric}}').features
     ]
@@ -361,17 +364,17 @@ def test_a_feature_may_have_any_printable_name():
         ("1m30s600ms", 90_600),
     ],
 )
-def test_durations_are_those_of_prometheus(written, length_ms):
+def test_durations_are_those_of_prometheus(written: str, length_ms: int) -> None:
     assert monitor(f"windows: [{written}]").windows == (WindowSpec(written, length_ms),)
 
 
-def test_a_length_is_written_as_a_duration():
+def test_a_length_is_written_as_a_duration() -> None:
     for written in ("0", "1ms", "1h30m", "1y1w1d1h1m1s1ms"):
         assert duration_text(milliseconds(written)) == written
     assert duration_text(7 * 86_400_000 + 90_000) == "1w1m30s"
 
 
-def test_no_lateness_at_all():
+def test_no_lateness_at_all() -> None:
     assert monitor("allowed_lateness: 0s").allowed_lateness_ms == 0
     assert monitor("allowed_lateness: 0").allowed_lateness_ms == 0
 
@@ -380,7 +383,7 @@ def test_no_lateness_at_all():
     ("written", "n_bytes"),
     [("1MB", 10**6), ("64MiB", 2**26), ("2 GiB", 2**31), ("1500000B", 1_500_000), ("2000kB", 2 * 10**6)],
 )
-def test_sizes(written, n_bytes):
+def test_sizes(written: str, n_bytes: int) -> None:
     text = CONTRACT.replace("threads: auto", f"queue: {written}")
     assert parse_config(text, HERE).engine.queue_bytes == n_bytes
 
@@ -397,13 +400,13 @@ def test_sizes(written, n_bytes):
         ("drift.example.com:9867", True, "drift.example.com", 9867),
     ],
 )
-def test_listen(listen, insecure, host, port):
+def test_listen(listen: str, insecure: bool, host: str, port: int) -> None:
     text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: '{listen}'\n  insecure: {str(insecure).lower()}")
     server = parse_config(text, HERE).server
     assert (*server.listen, server.insecure) == (host, port, insecure)
 
 
-def test_files_of_the_server_are_relative_to_the_configuration():
+def test_files_of_the_server_are_relative_to_the_configuration() -> None:
     tls = "{certificate: tls.crt, key: /run/secrets/tls.key, client_ca: ca.crt, key_password_file: p}"
     auth = "{tokens_file: tokens, users_file: u}"
     text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: 127.0.0.1:9867\n  tls: {tls}\n  auth: {auth}")
@@ -422,7 +425,7 @@ def test_files_of_the_server_are_relative_to_the_configuration():
         ("tls: {certificate: c, key: k, client_ca: a}", False),
     ],
 )
-def test_other_machines_may_reach_a_server_that_lets_not_everyone_in(guard, warned):
+def test_other_machines_may_reach_a_server_that_lets_not_everyone_in(guard: str, warned: bool) -> None:
     text = CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: 0.0.0.0:9867\n  {guard}")
     place = "/etc/kldrift/kldrift.yaml:4: server.auth"
     warning = (
@@ -436,16 +439,16 @@ def test_other_machines_may_reach_a_server_that_lets_not_everyone_in(guard, warn
 @pytest.mark.parametrize(
     "listen", ["1.2.3:80", "300.1.1.1:80", "::1:80", "[1.2.3.4]:80", "a b:80", "host:", "host:-1", "[::1]", "x"]
 )
-def test_what_is_no_address(listen):
+def test_what_is_no_address(listen: str) -> None:
     with pytest.raises(Exception, match=r"server\.listen: expected an address and a port"):
         parse_config(CONTRACT.replace("listen: 127.0.0.1:9867", f"listen: '{listen}'\n  insecure: true"), HERE)
 
 
-def test_threads():
+def test_threads() -> None:
     assert parse_config(CONTRACT.replace("threads: auto", "threads: 2"), HERE).engine.threads == 2
 
 
-def test_the_format_of_a_file_is_told_by_its_suffix():
+def test_the_format_of_a_file_is_told_by_its_suffix() -> None:
     formats = [
         source(f"{{type: file, path: 'a/*{suffix}'}}").format
         for suffix in (".jsonl", ".csv.gz", ".ndjson.zst", ".parquet")
@@ -453,7 +456,7 @@ def test_the_format_of_a_file_is_told_by_its_suffix():
     assert formats == ["ndjson", "csv", "ndjson", "parquet"]
 
 
-def test_a_wildcard_in_the_folder_of_the_configuration_is_no_wildcard(tmp_path):
+def test_a_wildcard_in_the_folder_of_the_configuration_is_no_wildcard(tmp_path: Path) -> None:
     folder = tmp_path / "run [1]"
     folder.mkdir()
     (folder / "a.csv").write_text("x\n1\n")
@@ -465,12 +468,12 @@ def test_a_wildcard_in_the_folder_of_the_configuration_is_no_wildcard(tmp_path):
     assert glob.glob(file_source.path) == [str(folder / "a.csv")]  # noqa: PTH207
 
 
-def test_stdin():
+def test_stdin() -> None:
     assert source("{type: stdin}") == StdinSourceConfig("s", "ndjson")
     assert source("{type: stdin, format: csv}") == StdinSourceConfig("s", "csv")
 
 
-def test_a_kafka_source_with_everything():
+def test_a_kafka_source_with_everything() -> None:
     read = source("""
     type: kafka
     brokers: [kafka-1.example:9093, "[::1]:9093"]
@@ -497,12 +500,12 @@ def test_a_kafka_source_with_everything():
     assert read == KafkaSourceConfig("s", brokers, "_scores.v1-a", "us", "arrow", "latest", "one", security)
 
 
-def test_the_group_and_the_start_of_a_kafka_source_have_defaults():
+def test_the_group_and_the_start_of_a_kafka_source_have_defaults() -> None:
     read = source("{type: kafka, brokers: ['a:1'], topic: t}")
     assert read == KafkaSourceConfig("s", ("a:1",), "t", "kldrift", "ndjson", "earliest", None, None)
 
 
-def test_a_synthetic_source_with_a_drift():
+def test_a_synthetic_source_with_a_drift() -> None:
     drawn = source("""
     type: synthetic
     rate: 100
@@ -548,12 +551,12 @@ def test_a_synthetic_source_with_a_drift():
     )
 
 
-def test_defaults_of_a_synthetic_source():
+def test_defaults_of_a_synthetic_source() -> None:
     drawn = source("{type: synthetic, features: {x: {distribution: constant, value: 1}}}")
     assert drawn == SyntheticSourceConfig("s", 1000.0, 0, None, {"x": Distribution("constant", {}, 1)})
 
 
-def test_a_source_that_no_monitor_uses_is_a_warning():
+def test_a_source_that_no_monitor_uses_is_a_warning() -> None:
     text = CONTRACT.replace("[scores, files]", "[scores]")
     assert parse_config(text, Path("kldrift.yaml")).warnings == (
         "kldrift.yaml:9: sources.files: no monitor uses this source; list it in the sources of a monitor, or remove it",
@@ -561,14 +564,14 @@ def test_a_source_that_no_monitor_uses_is_a_warning():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
-def test_shipped_configurations_load_without_a_warning(path):
+def test_shipped_configurations_load_without_a_warning(path: Path) -> None:
     assert load_config(path).warnings == ()
 
 
 ANNOTATED = ROOT / "config" / "kldrift.yaml"
 
 
-def test_the_annotated_configuration_shows_every_key_of_this_version():
+def test_the_annotated_configuration_shows_every_key_of_this_version() -> None:
     text = ANNOTATED.read_text(encoding="utf-8")
     schema = json_schema()
     keys = {key for part in [schema, *schema["$defs"].values()] for key in part.get("properties", {})}
@@ -581,7 +584,7 @@ def uncommented() -> str:
     return re.sub(r"(?m)^( +)# ((?:  )*[a-z_]+:)", r"\1\2", ANNOTATED.read_text(encoding="utf-8"))
 
 
-def test_what_is_commented_out_in_the_annotated_configuration_is_valid_too():
+def test_what_is_commented_out_in_the_annotated_configuration_is_valid_too() -> None:
     config = parse_config(uncommented(), ANNOTATED)
     assert [source.name for source in config.sources] == ["files", "piped", "scores", "made_up"]
     (loans,) = config.monitors

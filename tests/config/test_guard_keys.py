@@ -32,7 +32,7 @@ def test_the_defaults_are_those_that_are_documented() -> None:
     assert limits(guard()) == (4096, 1024, None, 10_000, 30_000, 75_000, 30_000)
 
 
-def test_each_key_goes_where_it_belongs():
+def test_each_key_goes_where_it_belongs() -> None:
     keys = (
         "max_connections: 100, max_client_connections: 50, max_client_pending: 1MB, "
         "header_timeout: 1s, body_timeout: 2s, idle_timeout: 3s, write_timeout: 4s"
@@ -50,6 +50,6 @@ def test_each_key_goes_where_it_belongs():
         ("idle_timeout: 0", r"server\.idle_timeout: expected a duration"),
     ],
 )
-def test_what_cannot_be_is_refused_with_its_reason(keys, words):
+def test_what_cannot_be_is_refused_with_its_reason(keys: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         guard(keys)

@@ -12,12 +12,12 @@ INVALID = sorted(TESTDATA.glob("invalid-*.yml"))
 EXPECT = "# expect: "
 
 
-def test_there_are_invalid_files():
+def test_there_are_invalid_files() -> None:
     assert len(INVALID) > 100
 
 
 @pytest.mark.parametrize("path", INVALID, ids=lambda path: path.stem)
-def test_an_invalid_file_is_refused_with_all_its_problems_word_for_word(path):
+def test_an_invalid_file_is_refused_with_all_its_problems_word_for_word(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     expected = [line.removeprefix(EXPECT) for line in text.split("\n") if line.startswith(EXPECT)]
     assert expected
@@ -26,7 +26,7 @@ def test_an_invalid_file_is_refused_with_all_its_problems_word_for_word(path):
     assert refused.value.problems == tuple(f"{path.name}:{line}" for line in expected)
 
 
-def test_one_run_finds_every_mistake_of_a_file_in_the_order_of_its_lines():
+def test_one_run_finds_every_mistake_of_a_file_in_the_order_of_its_lines() -> None:
     text = (TESTDATA / "invalid-everything.yml").read_text(encoding="utf-8")
     with pytest.raises(ConfigError) as refused:
         parse_config(text, Path("kldrift.yaml"), environment={})
@@ -36,7 +36,7 @@ def test_one_run_finds_every_mistake_of_a_file_in_the_order_of_its_lines():
     assert str(refused.value) == "\n".join(refused.value.problems)
 
 
-def test_the_words_of_the_contract():
+def test_the_words_of_the_contract() -> None:
     text = (TESTDATA / "invalid-bins-edges-repeated.yml").read_text(encoding="utf-8")
     shifted = "#\n" * 5 + text
     with pytest.raises(ConfigError) as refused:

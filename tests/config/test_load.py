@@ -72,19 +72,19 @@ def problems(text: str, environment: dict[str, str] | None = None) -> tuple[str,
         ("+.inf", math.inf),
     ],
 )
-def test_a_plain_scalar_is_what_it_looks_like(text, value):
+def test_a_plain_scalar_is_what_it_looks_like(text: str, value: bool | float | str | None) -> None:
     resolved = resolve_plain(text)
     assert resolved == value
     assert type(resolved) is type(value)
 
 
-def test_quotes_make_text():
+def test_quotes_make_text() -> None:
     document = read_document("{a: '1', b: \"true\", c: 'null'}", HERE, {})
     assert document.root.value == {"a": "1", "b": "true", "c": "null"}
     assert document.messages() == []
 
 
-def test_keys_are_text_as_written():
+def test_keys_are_text_as_written() -> None:
     config = parse_config(
         "monitors: {m: {features: {f: {kind: categorical, reference: "
         "{counts: {1: 10, true: 20, no: 30, 012: 40, a: 50}}}}}}",
@@ -95,7 +95,7 @@ def test_keys_are_text_as_written():
     assert reference.counts == (10, 20, 30, 40, 50)
 
 
-def test_lines_are_those_of_the_keys():
+def test_lines_are_those_of_the_keys() -> None:
     document = read_document("a:\n  b:\n\n    - 1\n    - c: 2\n", HERE, {})
     assert [document.line(path) for path in [("a",), ("a", "b"), ("a", "b", 0), ("a", "b", 1, "c"), ("a", "x")]] == [
         1,
@@ -106,7 +106,7 @@ def test_lines_are_those_of_the_keys():
     ]
 
 
-def test_variables_are_expanded_inside_text_only():
+def test_variables_are_expanded_inside_text_only() -> None:
     environment = {"DIR": "/data", "PORT": "9900", "EMPTY": ""}
     document = read_document(
         'a: "${DIR}/x-${EMPTY}${PORT}"\nb: ${PORT}\nc: $$5 $${DIR} $x\n${DIR}: 1\n', HERE, environment
@@ -115,7 +115,7 @@ def test_variables_are_expanded_inside_text_only():
     assert document.messages() == []
 
 
-def test_an_expanded_value_never_shows_in_a_message():
+def test_an_expanded_value_never_shows_in_a_message() -> None:
     secret = "hunter2-correct-horse"
     wrong = {
         "server": {"listen": "${S}", "insecure": "${S}", "max_body": "${S}"},
@@ -142,36 +142,36 @@ def test_an_expanded_value_never_shows_in_a_message():
     assert sum("${S}" in line for line in found) >= 19
 
 
-def test_the_process_environment_is_the_default(monkeypatch):
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KLDRIFT_TEST_PORT", "9901")
     config = parse_config('server: {listen: "127.0.0.1:${KLDRIFT_TEST_PORT}"}\n' + MINIMAL, HERE)
     assert config.server.listen.port == 9901
 
 
-def test_a_long_value_is_cut():
+def test_a_long_value_is_cut() -> None:
     (line,) = problems(MINIMAL.replace("a.csv", json.dumps([0] * 1000)))
     shown = line.split("got ")[1].split(";")[0]
     assert len(shown) == SHOWN
     assert shown.endswith("…")
 
 
-def test_a_message_is_one_printable_line():
+def test_a_message_is_one_printable_line() -> None:
     (line,) = problems(f'"a\\nb\\e\\u2028{"x" * 200}": 1\n' + MINIMAL)
     assert line.isprintable()
     assert len(line) < 400
 
 
-def test_a_byte_order_mark_is_passed_over():
+def test_a_byte_order_mark_is_passed_over() -> None:
     assert isinstance(parse_config("\ufeff" + MINIMAL, HERE), Config)
 
 
-def test_windows_line_ends():
+def test_windows_line_ends() -> None:
     text = "log:\r\n  level: info\r\n" + MINIMAL
     assert parse_config(text, HERE).log.level == "info"
     assert problems(text.replace("info", "loud"))[0].startswith("kldrift.yaml:2: log.level: ")
 
 
-def test_no_file(tmp_path):
+def test_no_file(tmp_path: Path) -> None:
     path = tmp_path / "none.yaml"
     with pytest.raises(ConfigError) as refused:
         load_config(path)
@@ -180,17 +180,17 @@ def test_no_file(tmp_path):
     )
 
 
-def test_a_directory(tmp_path):
+def test_a_directory(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match='got "Is a directory"'):
         load_config(tmp_path)
 
 
-def test_a_path_with_nul():
+def test_a_path_with_nul() -> None:
     with pytest.raises(ConfigError, match="expected a readable file"):
         load_config(Path("a\0b"))
 
 
-def test_a_file_that_is_not_utf8(tmp_path):
+def test_a_file_that_is_not_utf8(tmp_path: Path) -> None:
     path = tmp_path / "latin.yaml"
     path.write_bytes(b"log: {}\n# caf\xe9\n")
     with pytest.raises(ConfigError) as refused:
@@ -198,7 +198,7 @@ def test_a_file_that_is_not_utf8(tmp_path):
     assert refused.value.problems == (f"{path}:2: expected UTF-8, got the byte 0xe9; save the file as UTF-8",)
 
 
-def test_a_file_of_one_mebibyte_is_read_and_no_more(tmp_path):
+def test_a_file_of_one_mebibyte_is_read_and_no_more(tmp_path: Path) -> None:
     path = tmp_path / "large.yaml"
     path.write_text(MINIMAL + "#" * (MAX_BYTES - len(MINIMAL)))
     assert isinstance(load_config(path), Config)
@@ -212,17 +212,17 @@ def test_a_file_of_one_mebibyte_is_read_and_no_more(tmp_path):
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="no /dev/zero here")
-def test_an_endless_file_is_not_read_to_its_end():
+def test_an_endless_file_is_not_read_to_its_end() -> None:
     with pytest.raises(ConfigError, match="at most 1 MiB"):
         load_config(Path("/dev/zero"))
 
 
 @pytest.mark.parametrize("opening", ["[", "{", "- ", "? ", "a:\n - "])
-def test_deep_nesting_is_refused_soon(opening):
+def test_deep_nesting_is_refused_soon(opening: str) -> None:
     assert problems(opening * 10_000)
 
 
-def test_a_hundred_levels_are_still_read():
+def test_a_hundred_levels_are_still_read() -> None:
     document = read_document("[" * 100 + "]" * 100, HERE, {})
     assert document.messages() == []
 
@@ -244,7 +244,7 @@ def test_a_hundred_levels_are_still_read():
         "--- >\n x\n...\n--- a",
     ],
 )
-def test_odd_texts_are_refused_in_words(text):
+def test_odd_texts_are_refused_in_words(text: str) -> None:
     assert all(line.startswith("kldrift.yaml:") for line in problems(text))
 
 
@@ -262,13 +262,13 @@ def refused_or_read(text: str) -> None:
 
 
 @given(st.text())
-def test_no_text_crashes_the_loader(text):
+def test_no_text_crashes_the_loader(text) -> None:
     refused_or_read(text)
 
 
 @given(st.text(alphabet="ab:-?[]{}&*!|>'\"%@#,\n\t $~01.e\\<u", max_size=60))
 @settings(max_examples=300)
-def test_no_yaml_like_text_crashes_the_loader(text):
+def test_no_yaml_like_text_crashes_the_loader(text) -> None:
     refused_or_read(text)
 
 
@@ -348,18 +348,20 @@ VALUES = st.recursive(
 )
 
 
-def test_the_full_configuration_is_valid():
+def test_the_full_configuration_is_valid() -> None:
     assert parse_config(json.dumps(FULL), HERE).warnings == ()
 
 
 @given(st.sampled_from(list(paths_of(FULL))), VALUES)
 @settings(max_examples=200, deadline=None)
-def test_no_value_in_any_place_crashes_the_loader(path, value):
+def test_no_value_in_any_place_crashes_the_loader(path, value) -> None:
     # JSON with ASCII only is YAML, but for floats: 1e16 is read alike, Infinity is text
     refused_or_read(json.dumps(replaced(FULL, path, value)))
 
 
-def test_a_relative_configuration_path_is_taken_from_the_working_directory(tmp_path, monkeypatch):
+def test_a_relative_configuration_path_is_taken_from_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "kldrift.yaml").write_text(MINIMAL)
     monkeypatch.chdir(tmp_path)
     config = load_config(Path("kldrift.yaml"))

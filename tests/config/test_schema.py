@@ -118,16 +118,16 @@ def schemas(schema: object):
             yield from schemas(inner)
 
 
-def test_it_is_valid_against_its_draft():
+def test_it_is_valid_against_its_draft() -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     assert SCHEMA["$schema"] == "https://json-schema.org/draft/2020-12/schema"
 
 
-def test_it_is_json():
+def test_it_is_json() -> None:
     assert json.loads(json.dumps(SCHEMA, allow_nan=False)) == SCHEMA
 
 
-def test_every_key_has_a_description():
+def test_every_key_has_a_description() -> None:
     keys = [
         (name, key)
         for part in schemas(SCHEMA)
@@ -139,31 +139,31 @@ def test_every_key_has_a_description():
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "config").rglob("*.yaml")), ids=lambda path: path.stem)
-def test_it_accepts_the_shipped_configurations(path):
+def test_it_accepts_the_shipped_configurations(path: Path) -> None:
     VALIDATOR.validate(plain(path.read_text(encoding="utf-8")))
 
 
-def test_it_accepts_what_is_commented_out_in_the_annotated_configuration():
+def test_it_accepts_what_is_commented_out_in_the_annotated_configuration() -> None:
     VALIDATOR.validate(plain(uncommented()))
 
 
-def test_it_knows_every_family_and_its_parameters():
+def test_it_knows_every_family_and_its_parameters() -> None:
     properties = SCHEMA["$defs"]["FeatureReference"]["properties"]
     assert properties["family"]["enum"] == list(get_args(Family))
     given = {"family", "fit", *(key for family in FAMILIES for key in family.required)}
     assert given <= properties.keys()
 
 
-def test_it_accepts_the_file_of_the_contract():
+def test_it_accepts_the_file_of_the_contract() -> None:
     VALIDATOR.validate(plain(CONTRACT))
     VALIDATOR.validate(FULL)
 
 
 @pytest.mark.parametrize("name", [name for name in READABLE if name not in BEYOND_A_SCHEMA])
-def test_it_rejects_gross_mistakes(name):
+def test_it_rejects_gross_mistakes(name: str) -> None:
     assert not VALIDATOR.is_valid(READABLE[name])
 
 
 @pytest.mark.parametrize("name", BEYOND_A_SCHEMA)
-def test_what_is_beyond_a_schema_is_stated_truthfully(name):
+def test_what_is_beyond_a_schema_is_stated_truthfully(name: str) -> None:
     assert VALIDATOR.is_valid(READABLE[name])

@@ -1,6 +1,7 @@
 """Identities to 1e-12, against scipy and the definitions."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy.special import rel_entr
 
 from kldrift.drift.judging.explanation import contributions, explain, segment_mix, segment_within
 from kldrift.errors import KldriftError
+from tests.web.certificates import Pair
 
 #: The sums are of at most some dozen terms of size 1; identities hold to so much of the divergence, or absolutely.
 TIGHT = {"rel": 1e-12, "abs": 1e-12}
@@ -38,7 +40,7 @@ pairs = st.integers(4, 40).flatmap(lambda n: st.tuples(histograms(n), histograms
 
 
 @given(pair=pairs)
-def test_contributions_are_not_negative_and_sum_to_the_divergence(pair):
+def test_contributions_are_not_negative_and_sum_to_the_divergence(pair: Pair) -> None:
     p, q = pair[0] / pair[0].sum(), smoothed(pair[1])
     cells = contributions(p, q)
     assert (cells >= 0).all()
@@ -46,12 +48,12 @@ def test_contributions_are_not_negative_and_sum_to_the_divergence(pair):
 
 
 @given(pair=pairs)
-def test_contributions_are_scipys_terms_made_non_negative(pair):
+def test_contributions_are_scipys_terms_made_non_negative(pair: Pair) -> None:
     p, q = pair[0] / pair[0].sum(), smoothed(pair[1])
     np.testing.assert_allclose(contributions(p, q), rel_entr(p, q) - p + q, rtol=1e-12, atol=1e-12)
 
 
-def test_the_worked_example_cell_by_cell():
+def test_the_worked_example_cell_by_cell() -> None:
     cells = contributions(np.array([0.4, 0.6]), np.array([0.5, 0.5]))
     np.testing.assert_allclose(cells, [0.4 * math.log(0.8) + 0.1, 0.6 * math.log(1.2) - 0.1], rtol=1e-13)
     assert cells.sum() == pytest.approx(0.0201355, abs=1e-7)
@@ -67,7 +69,7 @@ def test_the_worked_example_cell_by_cell():
         ([0.5, 0.5], [1, 5e-324], [0.5 * math.log(0.5) + 0.5, 0.5 * math.log(0.5) + 0.5 * 744.4400719213812 - 0.5]),
     ],
 )
-def test_contributions_of_empty_cells(p, q, expected):
+def test_contributions_of_empty_cells(p: list[Any], q: list[Any], expected: list[Any]) -> None:
     np.testing.assert_allclose(contributions(np.array(p, float), np.array(q, float)), expected, rtol=1e-12)
 
 
@@ -90,7 +92,7 @@ def chain(p, q):
 
 
 @given(pair=pairs, kind=st.sampled_from(KINDS))
-def test_missing_new_and_shape_make_up_the_divergence(pair, kind):
+def test_missing_new_and_shape_make_up_the_divergence(pair: Pair, kind) -> None:
     counts, q = pair[0], smoothed(pair[1])
     found = explain(counts, q, kind)
     assert found.missing + found.new + found.shape == pytest.approx(found.kl, **TIGHT)
@@ -100,7 +102,7 @@ def test_missing_new_and_shape_make_up_the_divergence(pair, kind):
 
 
 @given(pair=pairs, kind=st.sampled_from(KINDS))
-def test_the_shares_add_up_to_the_whole(pair, kind):
+def test_the_shares_add_up_to_the_whole(pair: Pair, kind) -> None:
     found = explain(pair[0], smoothed(pair[1]), kind)
     if found.kl > 0:
         assert found.shares.sum() == pytest.approx(1, **TIGHT)
@@ -119,20 +121,20 @@ def test_the_shares_add_up_to_the_whole(pair, kind):
         ([899, 100, 0, 0, 1], "shape"),
     ],
 )
-def test_a_change_shows_in_its_own_part(counts, part, kind):
+def test_a_change_shows_in_its_own_part(counts: list[int], part: str, kind: str) -> None:
     q = np.array([0.498, 0.498, 0.001, 0.001, 0.002])
     found = explain(np.array(counts), q, kind)
     assert getattr(found, part) > 0.99 * found.kl > 0.2
 
 
-def test_only_missing_values():
+def test_only_missing_values() -> None:
     q = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
     found = explain(np.array([0, 0, 0, 0, 7]), q, "numeric")
     assert (found.missing, found.new, found.shape) == (pytest.approx(math.log(10)), 0, 0)
     assert found.kl == pytest.approx(math.log(10))
 
 
-def test_a_window_without_any_value_in_a_bin():
+def test_a_window_without_any_value_in_a_bin() -> None:
     found = explain(np.array([0, 0, 5, 5, 0]), np.array([0.4, 0.2, 0.1, 0.1, 0.2]), "categorical")
     assert found.missing == pytest.approx(math.log(1 / 0.8))
     assert found.new == pytest.approx(kl([0.5, 0.5, 0], [0.125, 0.125, 0.75]))
@@ -149,7 +151,9 @@ def test_a_window_without_any_value_in_a_bin():
         ([1, 0, 0, 0, 0], [0, 0, 0.5, 0, 0.5], "new"),
     ],
 )
-def test_an_impossible_value_is_infinite_where_it_is_and_finite_elsewhere(counts, q, infinite):
+def test_an_impossible_value_is_infinite_where_it_is_and_finite_elsewhere(
+    counts: list[int], q: list[Any], infinite: str
+) -> None:
     found = explain(np.array(counts), np.array(q, float), "numeric")
     assert found.kl == math.inf
     parts = {name: getattr(found, name) for name in ("missing", "new", "shape")}
@@ -160,7 +164,7 @@ def test_an_impossible_value_is_infinite_where_it_is_and_finite_elsewhere(counts
 
 
 @pytest.mark.parametrize("q", [[0.25] * 4, [math.nan] * 4])
-def test_an_empty_window_or_a_missing_reference_has_no_explanation(q):
+def test_an_empty_window_or_a_missing_reference_has_no_explanation(q) -> None:
     counts = np.zeros(4, dtype=np.int64) if q[0] == 0.25 else np.ones(4, dtype=np.int64)
     found = explain(counts, np.array(q), "categorical")
     assert all(math.isnan(value) for value in (found.kl, found.missing, found.new, found.shape))
@@ -168,7 +172,7 @@ def test_an_empty_window_or_a_missing_reference_has_no_explanation(q):
     assert np.isnan(found.shares).all()
 
 
-def test_a_feature_without_a_histogram_is_refused():
+def test_a_feature_without_a_histogram_is_refused() -> None:
     with pytest.raises(KldriftError, match="expected a numeric or categorical feature, got a vector"):
         explain(np.array([1, 0]), np.array([0.5, 0.5]), "vector")
     with pytest.raises(KldriftError, match="of the same cells"):
@@ -185,7 +189,7 @@ segmented = st.tuples(st.integers(1, 5), st.integers(2, 8)).flatmap(
 
 
 @given(pair=segmented.filter(lambda pair: pair[0].any()))
-def test_mix_and_within_make_up_the_divergence_of_segment_and_value_together(pair):
+def test_mix_and_within_make_up_the_divergence_of_segment_and_value_together(pair: Pair) -> None:
     live, q = pair[0], smoothed(pair[1])
     n, w = live.sum(axis=1), q.sum(axis=1)
     with np.errstate(invalid="ignore"):
@@ -195,7 +199,7 @@ def test_mix_and_within_make_up_the_divergence_of_segment_and_value_together(pai
     assert mix + within == pytest.approx(kl((live / live.sum()).ravel(), q.ravel()), **TIGHT)
 
 
-def test_windows_and_features_do_not_mix():
+def test_windows_and_features_do_not_mix() -> None:
     rng = np.random.default_rng(4)
     samples = rng.integers(0, 5, size=(3, 4, 6))
     divergences = rng.random(samples.shape)
@@ -209,13 +213,13 @@ def test_windows_and_features_do_not_mix():
     np.testing.assert_allclose(segment_mix(rows, q), [kl(row / row.sum(), q) for row in rows], rtol=1e-13)
 
 
-def test_a_segment_without_samples_contributes_nothing_whatever_its_divergence():
+def test_a_segment_without_samples_contributes_nothing_whatever_its_divergence() -> None:
     samples = np.array([[[10], [0], [0]]])
     for nothing in (math.nan, math.inf):
         assert segment_within(np.array([[[0.25], [nothing], [nothing]]]), samples) == 0.25
 
 
-def test_empty_windows_and_new_segments():
+def test_empty_windows_and_new_segments() -> None:
     assert np.isnan(segment_mix(np.zeros((1, 2), dtype=np.int64), np.array([0.5, 0.5]))).all()
     assert np.isnan(segment_within(np.full((1, 2, 3), np.nan), np.zeros((1, 2, 3), dtype=np.int64))).all()
     np.testing.assert_array_equal(segment_mix(np.array([[1, 1], [2, 0]]), np.array([1.0, 0.0])), [math.inf, 0])

@@ -69,12 +69,12 @@ FIGURES = [
 
 
 @pytest.mark.parametrize(("estimator", "numeric", "reference", "live", "theirs"), FIGURES)
-def test_the_figures_are_those_of_the_tools(estimator, numeric, reference, live, theirs):
+def test_the_figures_are_those_of_the_tools(estimator, numeric, reference, live, theirs) -> None:
     assert one(estimator, live, reference, numeric) == pytest.approx(theirs, rel=1e-12)
 
 
 @pytest.mark.parametrize("peer", sorted(REQUIREMENTS))
-def test_the_installed_tool_gives_the_same_figure(peer):
+def test_the_installed_tool_gives_the_same_figure(peer) -> None:
     """In the environment that the command made; making it here would take minutes, and the network."""
     if not (ENVIRONMENTS / peer).is_dir():
         pytest.skip(f"{peer} is not installed; python -m tests.evidence.estimators does it")
@@ -152,7 +152,7 @@ def monitors(draw):
 
 @pytest.mark.parametrize("estimator", PEERS)
 @given(monitor=monitors())
-def test_every_series_is_the_published_formula(estimator, monitor):
+def test_every_series_is_the_published_formula(estimator: str, monitor) -> None:
     live, reference, offsets, numeric = monitor
     found = estimate(estimator, live, reference, offsets, numeric)
     assert found.shape == (len(live), len(numeric))
@@ -167,19 +167,19 @@ def test_every_series_is_the_published_formula(estimator, monitor):
 
 @pytest.mark.parametrize("estimator", ["evidently", "mlrun", "driftwatch"])
 @pytest.mark.parametrize("numeric", [True, False])
-def test_missing_values_are_dropped(estimator, numeric):
+def test_missing_values_are_dropped(estimator: str, numeric: bool) -> None:
     live, reference = [40, 10, 5, 0, 0], [50, 50, 10, 0, 0]
     without = one(estimator, live, reference, numeric)
     assert one(estimator, [*live[:-1], 700], [*reference[:-1], 3], numeric) == pytest.approx(without, rel=1e-14)
     assert math.isnan(one(estimator, [0, 0, 0, 0, 9], reference, numeric))
 
 
-def test_missing_values_are_a_cell_of_boxkites():
+def test_missing_values_are_a_cell_of_boxkites() -> None:
     assert one("boxkite", [40, 10, 0, 0, 50], [50, 50, 0, 0, 1]) > one("boxkite", [40, 10, 0, 0, 0], [50, 50, 0, 0, 1])
 
 
 @pytest.mark.parametrize("estimator", PEERS)
-def test_cells_that_are_empty_on_both_sides_of_a_categorical_feature_change_nothing(estimator):
+def test_cells_that_are_empty_on_both_sides_of_a_categorical_feature_change_nothing(estimator: str) -> None:
     assert one(estimator, [40, 10, 0, 0, 0], [50, 50, 0, 0, 0]) == one(
         estimator, [40, 0, 0, 10, 0, 0, 0], [50, 0, 0, 50, 0, 0, 0]
     )
@@ -187,12 +187,12 @@ def test_cells_that_are_empty_on_both_sides_of_a_categorical_feature_change_noth
 
 @pytest.mark.parametrize("estimator", PEERS)
 @pytest.mark.parametrize("numeric", [True, False])
-def test_an_empty_window_or_reference_has_no_figure(estimator, numeric):
+def test_an_empty_window_or_reference_has_no_figure(estimator: str, numeric: bool) -> None:
     assert math.isnan(one(estimator, [0] * 6, [3] * 6, numeric))
     assert math.isnan(one(estimator, [3] * 6, [0] * 6, numeric))
 
 
-def test_an_unknown_estimator_is_named_with_the_known_ones():
+def test_an_unknown_estimator_is_named_with_the_known_ones() -> None:
     with pytest.raises(
         KldriftError, match="expected an estimator among evidently, boxkite, mlrun, driftwatch, got 'x'"
     ):

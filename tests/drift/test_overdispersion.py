@@ -1,6 +1,7 @@
 """Overdispersion of a reference's panes: the naive specification, independent and autocorrelated streams."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +49,7 @@ def independent(seed):
     ordered=st.booleans(),
 )
 @settings(deadline=None)
-def test_the_naive_specification_agrees(panes, ordered):
+def test_the_naive_specification_agrees(panes, ordered) -> None:
     expected = naive_bounds.overdispersion(panes.tolist(), ordered)
     got = measure_panes(panes, ordered)
     assert got.measured == bool(expected)
@@ -59,14 +60,14 @@ def test_the_naive_specification_agrees(panes, ordered):
     assert got.phi_max == got.phi.max()
 
 
-def test_blocks_of_64_panes_are_1_2_and_4_panes():
+def test_blocks_of_64_panes_are_1_2_and_4_panes() -> None:
     rng = np.random.default_rng(0)
     got = measure_panes(rng.multinomial(100, [0.25] * 4, size=64), ordered=True)
     np.testing.assert_array_equal(got.block_samples, [100, 200, 400])
     assert len(measure_panes(rng.multinomial(100, [0.25] * 4, size=31), ordered=True).phi) == 1
 
 
-def test_independent_samples_show_no_overdispersion():
+def test_independent_samples_show_no_overdispersion() -> None:
     rng = np.random.default_rng(1)
     measured = [measure_panes(panes_of(rng.normal(size=10_000), 64), ordered=True) for _ in range(50)]
     phi = np.mean([one.phi for one in measured], axis=0)
@@ -77,7 +78,7 @@ def test_independent_samples_show_no_overdispersion():
 @pytest.mark.parametrize(
     ("n_bins", "ordered", "at_least"), [(10, True, 0.95), (16, True, 0.9), (10, False, 0.9), (64, True, 0.85)]
 )
-def test_the_worst_cut_of_independent_samples_is_attributed_to_chance(n_bins, ordered, at_least):
+def test_the_worst_cut_of_independent_samples_is_attributed_to_chance(n_bins, ordered, at_least) -> None:
     """Nearly always: the largest of many cuts passes now and then, and so much the more often as there are more."""
     rng = np.random.default_rng(6)
     measured = [measure_panes(rng.multinomial(156, [1 / n_bins] * n_bins, size=64), ordered) for _ in range(300)]
@@ -88,7 +89,7 @@ def test_the_worst_cut_of_independent_samples_is_attributed_to_chance(n_bins, or
 
 
 @pytest.mark.parametrize(("correlation", "at_least"), [(0.5, [0.95, 0.9, 0.7]), (0.9, [1, 1, 1]), (0.98, [1, 1, 1])])
-def test_the_worst_cut_of_autocorrelated_samples_is_not(correlation, at_least):
+def test_the_worst_cut_of_autocorrelated_samples_is_not(correlation: float, at_least: list[Any]) -> None:
     """The fewer the blocks the less there is to tell weak dependence from chance."""
     rng = np.random.default_rng(7)
     streams = [autocorrelated(correlation, 10_000, rng) for _ in range(100)]
@@ -98,7 +99,7 @@ def test_the_worst_cut_of_autocorrelated_samples_is_not(correlation, at_least):
 
 
 @pytest.mark.parametrize("n_blocks", [16, 17, 31, 64, 100])
-def test_a_spread_above_the_chi_squared_quantile_is_scaled_by_students_t(n_blocks):
+def test_a_spread_above_the_chi_squared_quantile_is_scaled_by_students_t(n_blocks) -> None:
     """Of two cells with one cut the spread is phi (K - 1) / K: it tells on which side of the threshold it lies."""
     rng = np.random.default_rng(8)
     threshold = chi2.isf(0.005, n_blocks - 1) / (n_blocks - 1)
@@ -117,7 +118,7 @@ def test_a_spread_above_the_chi_squared_quantile_is_scaled_by_students_t(n_block
     assert 1 < factor < 1.43
 
 
-def test_autocorrelated_samples_show_much_overdispersion():
+def test_autocorrelated_samples_show_much_overdispersion() -> None:
     """Without end AR(.9) makes cuts in the middle spread about (1 + .9)/(1 - .9) = 19 times as much, at most."""
     rng = np.random.default_rng(2)
     got = measure_panes(panes_of(autocorrelated(0.9, 64_000, rng), 64), ordered=True)
@@ -128,7 +129,7 @@ def test_autocorrelated_samples_show_much_overdispersion():
     assert 1.1 < weak.phi[0] < got.phi[0] / 2
 
 
-def test_a_category_that_comes_in_bursts_shows_without_an_order():
+def test_a_category_that_comes_in_bursts_shows_without_an_order() -> None:
     """The middle one of many: no cut isolates it."""
     rng = np.random.default_rng(3)
     share = np.where(np.arange(64) % 8 < 4, 0.02, 0.18)
@@ -141,7 +142,7 @@ def test_a_category_that_comes_in_bursts_shows_without_an_order():
     np.testing.assert_array_equal(unordered.phi, ordered.phi)
 
 
-def test_a_stream_that_repeats_itself_exactly_shows_no_overdispersion():
+def test_a_stream_that_repeats_itself_exactly_shows_no_overdispersion() -> None:
     got = measure_panes(np.tile([10, 20, 30], (64, 1)), ordered=True)
     np.testing.assert_array_equal(got.phi, 1)
     np.testing.assert_array_equal(got.lambda_, 1)
@@ -158,7 +159,7 @@ def test_a_stream_that_repeats_itself_exactly_shows_no_overdispersion():
         np.concatenate([np.full((15, 4), 100), np.zeros((49, 4), dtype=np.int64)]),
     ],
 )
-def test_too_little_data_counts_as_unmeasured(panes):
+def test_too_little_data_counts_as_unmeasured(panes) -> None:
     got = measure_panes(panes, ordered=True)
     assert got == UNMEASURED
     assert not got.measured
@@ -166,7 +167,7 @@ def test_too_little_data_counts_as_unmeasured(panes):
     np.testing.assert_array_equal([phi, lambda_], 1)
 
 
-def test_a_window_takes_the_block_size_nearest_in_log():
+def test_a_window_takes_the_block_size_nearest_in_log() -> None:
     one = Overdispersion(np.array([100.0, 200.0, 400.0]), np.array([1.0, 2.0, 3.0]), np.array([2.0, 5.0, 9.0]))
     n = np.array([0, 1, 100, 141, 142, 200, 282, 283, 400, 10**9])
     phi, lambda_ = one.at(n)
@@ -176,7 +177,7 @@ def test_a_window_takes_the_block_size_nearest_in_log():
     assert one.phi_max == 3
 
 
-def test_a_table_looks_up_what_each_feature_would():
+def test_a_table_looks_up_what_each_feature_would() -> None:
     rng = np.random.default_rng(4)
     sizes = [(100.0, 200.0, 400.0), (7.0,), (50.0, 90.0)]
     features = [Overdispersion(np.array(s), 1 + rng.random(len(s)), 2 + rng.random(len(s))) for s in sizes]
@@ -194,7 +195,7 @@ def test_a_table_looks_up_what_each_feature_would():
     assert OverdispersionTable([]).at(np.zeros((2, 0), dtype=np.int64))[0].shape == (2, 0)
 
 
-def test_a_reference_is_measured_in_the_order_of_its_values():
+def test_a_reference_is_measured_in_the_order_of_its_values() -> None:
     """Underflow, kept behind the bins, lies below them: a stream that moves between the low half and the high."""
     low = np.arange(64) % 32 < 16
     cells = np.zeros((64, 3 + 3), dtype=np.int64)  # three bins, underflow, overflow, missing
@@ -209,7 +210,7 @@ def test_a_reference_is_measured_in_the_order_of_its_values():
     np.testing.assert_array_equal(measure_reference(categorical).lambda_, measure_panes(cells, ordered=False).lambda_)
 
 
-def test_a_reference_known_exactly_or_given_as_totals_is_not_measured():
+def test_a_reference_known_exactly_or_given_as_totals_is_not_measured() -> None:
     shape = Numeric(np.array([0.0, 1.0]))
     known = FeatureReference("x", shape, panes=None, probabilities=np.array([1.0, 0, 0, 0]))
     totals = FeatureReference("x", shape, panes=np.array([[5, 0, 0, 5]]))
@@ -217,7 +218,7 @@ def test_a_reference_known_exactly_or_given_as_totals_is_not_measured():
     assert not measure_reference(totals).measured
 
 
-def test_measured_overdispersion_keeps_autocorrelated_windows_quiet():
+def test_measured_overdispersion_keeps_autocorrelated_windows_quiet() -> None:
     rng = np.random.default_rng(5)
     n_windows, n = 400, 1000
     reference = panes_of(autocorrelated(0.9, 10_000, rng), 64)

@@ -1,3 +1,6 @@
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -103,7 +106,7 @@ def test_an_artefact_is_read_back_as_it_was() -> None:
         (lambda t: t.replace('"edges": ["-Inf"', '"edges": [1e9'), "expected strictly increasing edges"),
     ],
 )
-def test_a_spoilt_artefact_is_refused_with_a_reason(change, words: str) -> None:  # type: ignore[no-untyped-def]
+def test_a_spoilt_artefact_is_refused_with_a_reason(change: Callable[..., Any], words: str) -> None:  # type: ignore[no-untyped-def]
     text = dump_references(reference(*both()))
     with pytest.raises(ReferenceProblem, match=words):
         load_references(change(text), "r.json")

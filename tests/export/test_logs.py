@@ -23,7 +23,7 @@ def record(message, *args, exc_info=None, **fields):
     return made
 
 
-def test_logfmt_quotes_what_must_be_quoted():
+def test_logfmt_quotes_what_must_be_quoted() -> None:
     line = LogfmtFormatter().format(
         record("%d rows rejected", 3, source="scores", error='expected "a" = b', up=True, seconds=0.5, feature=None)
     )
@@ -33,7 +33,7 @@ def test_logfmt_quotes_what_must_be_quoted():
     )
 
 
-def test_json_is_one_object_a_line():
+def test_json_is_one_object_a_line() -> None:
     line = JsonFormatter().format(record("rows rejected", source="scores", rows=3, kl=float("inf"), up=False))
     assert json.loads(line) == {
         "ts": "2025-06-15T15:06:40.250Z",
@@ -51,7 +51,7 @@ def test_json_is_one_object_a_line():
 @pytest.mark.parametrize(
     "text", ["two\nlines", "a\r\nb", "\x1b[31mred", "nul\x00", "\udc80", "\u2028", "", "=", "\x85"]
 )
-def test_no_value_breaks_out_of_its_line(formatter, text):
+def test_no_value_breaks_out_of_its_line(formatter: JsonFormatter | LogfmtFormatter, text: str) -> None:
     """What a client sends cannot forge a line of the log, nor reach the terminal."""
     line = formatter.format(record(text, field=text))
     assert line.isprintable()
@@ -62,7 +62,7 @@ def test_no_value_breaks_out_of_its_line(formatter, text):
 
 
 @pytest.mark.parametrize("formatter", FORMATTERS.values(), ids=FORMATTERS)
-def test_an_exception_is_on_the_same_line(formatter):
+def test_an_exception_is_on_the_same_line(formatter: JsonFormatter | LogfmtFormatter) -> None:
     try:
         raise ValueError("password=hunter2")
     except ValueError:
@@ -91,7 +91,7 @@ def test_an_exception_is_on_the_same_line(formatter):
         {"error": 'sasl.password = "hunter2"'},
     ],
 )
-def test_a_secret_is_never_printed(formatter, fields):
+def test_a_secret_is_never_printed(formatter: JsonFormatter | LogfmtFormatter, fields: dict[str, str]) -> None:
     """hunter2, or its base64."""
     text = " ".join(f"{name}={value}" for name, value in fields.items())
     for line in (formatter.format(record("connecting", **fields)), formatter.format(record(text))):
@@ -109,11 +109,11 @@ def test_a_secret_is_never_printed(formatter, fields):
         "see https://example.org/a@b for tokens: many",
     ],
 )
-def test_what_is_no_secret_is_printed(text):
+def test_what_is_no_secret_is_printed(text: str) -> None:
     assert redact(text) == text
 
 
-def test_configured_again_the_earlier_handler_goes():
+def test_configured_again_the_earlier_handler_goes() -> None:
     root = logging.getLogger()
     before, level = list(root.handlers), root.level
     first, second = io.StringIO(), io.StringIO()
@@ -134,11 +134,11 @@ def test_configured_again_the_earlier_handler_goes():
 
 
 class Told(logging.Handler):
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.records = []
 
-    def emit(self, record):
+    def emit(self, record) -> None:
         self.records.append((record.getMessage(), getattr(record, "suppressed", 0)))
 
 
@@ -151,7 +151,7 @@ def told():
     return logger, handler.records
 
 
-def test_a_repeated_event_is_told_once_a_minute_with_how_often_it_was_not(told):
+def test_a_repeated_event_is_told_once_a_minute_with_how_often_it_was_not(told) -> None:
     """
     seconds  0  20  40  59 60  80      200
     a        !  .   .   .  !   .       !
@@ -165,7 +165,7 @@ def test_a_repeated_event_is_told_once_a_minute_with_how_often_it_was_not(told):
     assert told[1] == [("a at 0", 0), ("b at 40", 0), ("a at 60", 3), ("a at 200", 1)]
 
 
-def test_a_clock_that_is_set_back_does_not_silence_an_event(told):
+def test_a_clock_that_is_set_back_does_not_silence_an_event(told) -> None:
     now = [1e9]
     log = EventLog(told[0], clock=lambda: now[0])
     log.repeated("a", logging.WARNING, "before", {})
@@ -174,7 +174,7 @@ def test_a_clock_that_is_set_back_does_not_silence_an_event(told):
     assert told[1] == [("before", 0), ("after", 0)]
 
 
-def test_only_so_many_keys_are_remembered(told):
+def test_only_so_many_keys_are_remembered(told) -> None:
     log = EventLog(told[0], clock=lambda: 0.0, max_keys=3)
     for i in (*range(4), 3, 0):  # 0 was forgotten, 3 was not
         log.repeated(i, logging.WARNING, str(i), {})

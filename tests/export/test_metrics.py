@@ -3,6 +3,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,13 +130,13 @@ def golden_segments():
 
 
 @pytest.mark.parametrize(("openmetrics", "file"), [(False, "drift.txt"), (True, "drift.openmetrics")])
-def test_the_exposition_is_the_golden_one(openmetrics, file):
+def test_the_exposition_is_the_golden_one(openmetrics: bool, file: str) -> None:
     body = render_drift(golden_snapshot(), openmetrics).body
     assert body.decode() == (GOLDEN / file).read_text()
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_every_value_is_read_back_exactly(openmetrics):
+def test_every_value_is_read_back_exactly(openmetrics: bool) -> None:
     loans = monitor(exported=DIVERGENCES)
     rendered = render_drift(snapshot(loans), openmetrics)
     series = read(rendered.body, openmetrics)
@@ -184,7 +185,7 @@ def test_every_value_is_read_back_exactly(openmetrics):
     values=st.lists(st.floats(allow_nan=True), min_size=4, max_size=4),
     openmetrics=st.booleans(),
 )
-def test_any_name_and_value_survive_the_way_to_prometheus(names, monitor_name, values, openmetrics):
+def test_any_name_and_value_survive_the_way_to_prometheus(names, monitor_name, values, openmetrics) -> None:
     """Surrogates and control characters included: valid UTF-8, no series lost, the rest of the scrape intact."""
     divergences = np.full((1, len(names), N_DIVERGENCES), np.nan)
     divergences[0, :, 0] = values[: len(names)]
@@ -197,7 +198,7 @@ def test_any_name_and_value_survive_the_way_to_prometheus(names, monitor_name, v
         assert got is None if np.isnan(value) else got == value
 
 
-def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty():
+def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty() -> None:
     empty = monitor(
         features=(feature("amount"),),
         windows=("5m",),
@@ -240,14 +241,14 @@ def judged(ready, divergence, lower, upper, log10_p_value):
 BOUNDS = ("kldrift_kl_divergence_lower_nats", "kldrift_kl_divergence_upper_nats", "kldrift_drift_log10_p_value")
 
 
-def test_an_undecided_series_has_a_divergence_but_no_bounds():
+def test_an_undecided_series_has_a_divergence_but_no_bounds() -> None:
     body = render_drift(snapshot(judged(False, 0.5, np.nan, np.nan, np.nan))).body
     labels = {"monitor": "loans", "feature": "amount", "window": "5m"}
     assert read(body)[key("kldrift_kl_divergence_nats", **labels)] == 0.5
     assert not [name for name in BOUNDS if name.encode() in body]  # not even a header
 
 
-def test_bounds_are_absent_one_by_one():
+def test_bounds_are_absent_one_by_one() -> None:
     """An undecided feature beside a judged one loses its own bounds only."""
     nan = np.nan
     both = monitor(
@@ -265,14 +266,14 @@ def test_bounds_are_absent_one_by_one():
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_the_bounds_of_an_infinite_divergence_are_infinite_and_its_p_value_is_zero(openmetrics):
+def test_the_bounds_of_an_infinite_divergence_are_infinite_and_its_p_value_is_zero(openmetrics: bool) -> None:
     body = render_drift(snapshot(judged(True, np.inf, np.inf, np.inf, -np.inf)), openmetrics).body.decode()
     labels = '{monitor="loans",feature="amount",window="5m"}'
     for name, value in zip(BOUNDS, ("+Inf", "+Inf", "-Inf"), strict=True):
         assert f"{name}{labels} {value}\n" in body
 
 
-def test_only_configured_divergences_are_exported_and_kl_always():
+def test_only_configured_divergences_are_exported_and_kl_always() -> None:
     body = render_drift(snapshot(monitor(exported=("js",)), monitor("other", exported=("psi",)))).body
     names = {(name, dict(labels)["monitor"]) for name, labels in read(body)}
     assert {(name, m) for name, m in names if name in NAMES} == {
@@ -283,7 +284,7 @@ def test_only_configured_divergences_are_exported_and_kl_always():
     }
 
 
-def test_a_family_is_contiguous_over_all_monitors():
+def test_a_family_is_contiguous_over_all_monitors() -> None:
     body = render_drift(snapshot(*(monitor(name, exported=DIVERGENCES) for name in "abc"))).body.decode()
     lines = body.splitlines()
     types = [line.split()[2] for line in lines if line.startswith("# TYPE ")]
@@ -293,7 +294,7 @@ def test_a_family_is_contiguous_over_all_monitors():
     assert runs == types
 
 
-def test_no_monitor_no_output():
+def test_no_monitor_no_output() -> None:
     assert render_drift(snapshot()) == render_drift(snapshot(), max_series=0)
     assert render_drift(snapshot()).body == b""
 
@@ -301,7 +302,7 @@ def test_no_monitor_no_output():
 # --- verdicts, segments, dimensions ------------------------------------------------------------------
 
 
-def test_an_undecided_verdict_is_absent_and_an_unusable_reference_says_so():
+def test_an_undecided_verdict_is_absent_and_an_unusable_reference_says_so() -> None:
     features = (feature("amount"), feature("country", "categorical", problem="the reference has 5 rows"))
     loans = monitor(features=features, detected=np.array([[1.0, 0.0], [np.nan, np.nan]]))
     series = read(render_drift(snapshot(loans)).body)
@@ -329,7 +330,7 @@ OF_ROWS = {
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_a_segment_has_what_tells_of_its_rows_and_the_monitor_all_else(openmetrics):
+def test_a_segment_has_what_tells_of_its_rows_and_the_monitor_all_else(openmetrics: bool) -> None:
     whole = segmented("US", "DE", exported=DIVERGENCES)
     rendered = render_drift(snapshot(whole), openmetrics)
     series = read(rendered.body, openmetrics)
@@ -353,11 +354,11 @@ def test_a_segment_has_what_tells_of_its_rows_and_the_monitor_all_else(openmetri
         assert within == whole.within_segments[w, 1]
 
 
-def test_without_segments_there_is_no_word_of_them():
+def test_without_segments_there_is_no_word_of_them() -> None:
     assert b"segment" not in render_drift(snapshot(monitor())).body
 
 
-def test_a_segmented_monitor_without_rows_says_that_it_has_none():
+def test_a_segmented_monitor_without_rows_says_that_it_has_none() -> None:
     series = read(render_drift(snapshot(segmented())).body)
     assert series[key("kldrift_segments", monitor="loans")] == 0
     assert not [labels for _, labels in series if "segment" in dict(labels)]
@@ -369,11 +370,11 @@ def segment_labels(*values):
     return [dict(labels)["segment"] for name, labels in series if name == "kldrift_window_samples" and len(labels) == 4]
 
 
-def test_an_empty_value_is_not_the_absence_of_a_label():
+def test_an_empty_value_is_not_the_absence_of_a_label() -> None:
     assert segment_labels("", "(empty)", "US") == ["(empty)", "(empty) #d29a0939", "US"]
 
 
-def test_a_long_value_is_cut_and_stays_apart_from_others_with_its_beginning():
+def test_a_long_value_is_cut_and_stays_apart_from_others_with_its_beginning() -> None:
     long = "ü" * 100
     first, second, whole = segment_labels(long + "x", long + "y", long)
     assert whole == long  # 200 bytes
@@ -382,7 +383,7 @@ def test_a_long_value_is_cut_and_stays_apart_from_others_with_its_beginning():
     assert segment_labels(long + "y") == [second]  # whatever else is there
 
 
-def test_the_segment_of_all_others_stays_apart_from_a_value_of_that_name():
+def test_the_segment_of_all_others_stays_apart_from_a_value_of_that_name() -> None:
     assert segment_labels("other", "US", "other") == ["other", "US", "other (2)"]
 
 
@@ -391,7 +392,7 @@ def test_the_segment_of_all_others_stays_apart_from_a_value_of_that_name():
     values=st.lists(st.text(st.characters(), max_size=6) | st.text(min_size=190, max_size=210), max_size=6),
     openmetrics=st.booleans(),
 )
-def test_any_segment_value_survives_the_way_to_prometheus(values, openmetrics):
+def test_any_segment_value_survives_the_way_to_prometheus(values, openmetrics) -> None:
     """Surrogates, control characters, escapes that read like other values, the same value twice: no series is lost."""
     nasty = [*values, "\x00", "\\x00", "\ud800", "\\ud800"]
     whole = segmented(*nasty, features=(feature("x"),), windows=("5m",))
@@ -402,7 +403,7 @@ def test_any_segment_value_survives_the_way_to_prometheus(values, openmetrics):
     assert max(len(text.encode()) for text in texts) <= 250
 
 
-def test_each_dimension_is_a_series_and_an_undecided_one_is_absent():
+def test_each_dimension_is_a_series_and_an_undecided_one_is_absent() -> None:
     features = (feature("latent", "vector"), feature("x"), feature("code", "posterior"))
     nan = np.nan
     per_dimension = {2: np.array([[0.5, nan], [0.25, 0.0]]), 0: np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]])}
@@ -426,13 +427,13 @@ def test_each_dimension_is_a_series_and_an_undecided_one_is_absent():
     }
 
 
-def test_a_vector_has_no_shares_outside_of_bins():
+def test_a_vector_has_no_shares_outside_of_bins() -> None:
     body = render_drift(snapshot(monitor(features=(feature("latent", "vector"), feature("z", "posterior"))))).body
     assert b"unseen" not in body
     assert b"out_of_range" not in body
 
 
-def test_a_reference_that_is_still_to_come_breaks_nothing():
+def test_a_reference_that_is_still_to_come_breaks_nothing() -> None:
     none = np.empty(0)
     to_come = feature("x", reference_counts=None, reference_probabilities=none, reference_rows=np.nan, created_ms=0)
     names = {name for name, labels in read(render_drift(snapshot(monitor(features=(to_come,)))).body)}
@@ -447,14 +448,14 @@ def names_of(rendered):
     return {name for name, _ in read(rendered.body)}
 
 
-def test_at_the_limit_nothing_is_left_out():
+def test_at_the_limit_nothing_is_left_out() -> None:
     full = snapshot(monitor(exported=DIVERGENCES))
     n = render_drift(full).series
     assert render_drift(full, max_series=n).dropped == 0
     assert render_drift(full, max_series=n - 1).dropped > 0
 
 
-def test_beyond_the_limit_whole_families_go_in_the_order_of_their_rank():
+def test_beyond_the_limit_whole_families_go_in_the_order_of_their_rank() -> None:
     full = snapshot(monitor(exported=DIVERGENCES))
     everything = render_drift(full)
     ranked = sorted((f for f in DRIFT_FAMILIES if f.rank is not None), key=lambda f: f.rank)
@@ -482,7 +483,7 @@ def test_beyond_the_limit_whole_families_go_in_the_order_of_their_rank():
 
 
 @pytest.mark.parametrize("max_series", [0, 1, 2, 15, 16, 29, 30, 31, 57, 58])
-def test_then_features_go_from_the_end_and_those_that_stay_stay_whole(max_series):
+def test_then_features_go_from_the_end_and_those_that_stay_stay_whole(max_series: int) -> None:
     """A feature of two windows has fourteen series that are never left out alone."""
     full = snapshot(monitor("a"), monitor("b"))
     rendered = render_drift(full, max_series=max_series)
@@ -494,7 +495,7 @@ def test_then_features_go_from_the_end_and_those_that_stay_stay_whole(max_series
     assert rendered.series + rendered.dropped == render_drift(full).series
 
 
-def test_a_cut_does_not_move_when_a_window_is_empty():
+def test_a_cut_does_not_move_when_a_window_is_empty() -> None:
     full = monitor(exported=DIVERGENCES)
     divergences = full.divergences.copy()
     divergences[0] = np.nan
@@ -513,7 +514,7 @@ def shown(rendered):
     }
 
 
-def test_beyond_the_limit_dimensions_go_first_then_the_smallest_segments_then_families():
+def test_beyond_the_limit_dimensions_go_first_then_the_smallest_segments_then_families() -> None:
     whole = segmented("US", "DE", "FR", exported=DIVERGENCES, per_dimension={0: np.ones((2, 4))})
     everything = render_drift(snapshot(whole))
     assert shown(everything) == (True, {"US", "DE", "FR"})
@@ -537,13 +538,13 @@ def test_beyond_the_limit_dimensions_go_first_then_the_smallest_segments_then_fa
     assert fewest.series + fewest.dropped == everything.series
 
 
-def test_the_monitor_with_more_segments_loses_some_first():
+def test_the_monitor_with_more_segments_loses_some_first() -> None:
     both = snapshot(segmented("a", "b", "c", name="many"), segmented("d", name="few"))
     rendered = render_drift(both, max_series=render_drift(both).series - 1)
     assert shown(rendered) == (False, {"a", "b", "d"})
 
 
-def test_ten_thousand_segments_are_no_crash():
+def test_ten_thousand_segments_are_no_crash() -> None:
     values = [f"{i:05}" for i in range(10_000)]
     one = segmented(features=(feature("x"),), windows=("5m",))
     part = monitor(features=one.features, windows=("5m",))
@@ -555,7 +556,7 @@ def test_ten_thousand_segments_are_no_crash():
     assert kept == set(values[: len(kept)])
 
 
-def test_series_are_counted_for_a_configuration_as_they_are_exported():
+def test_series_are_counted_for_a_configuration_as_they_are_exported() -> None:
     features = (
         FeatureSpec("amount", "numeric"),
         FeatureSpec("country", "categorical"),
@@ -574,7 +575,7 @@ def test_series_are_counted_for_a_configuration_as_they_are_exported():
 # --- a renderer keeps labels -----------------------------------------------------------------------
 
 
-def test_a_renderer_that_is_used_again_renders_what_a_new_one_does():
+def test_a_renderer_that_is_used_again_renders_what_a_new_one_does() -> None:
     renderer = DriftRenderer()
     first = monitor()
     changed = (
@@ -601,7 +602,7 @@ def test_a_renderer_that_is_used_again_renders_what_a_new_one_does():
             assert again == render_drift(snapshot(one), max_series=max_series)
 
 
-def test_scrapes_at_one_time_do_not_get_each_others_labels():
+def test_scrapes_at_one_time_do_not_get_each_others_labels() -> None:
     """Two threads, two states of a monitor's segments, one renderer."""
     features = (feature("x"),)
     states = [snapshot(segmented(*values, features=features)) for values in (("US", "DE"), ("DE", "FR", "US"))]
@@ -615,7 +616,7 @@ def test_scrapes_at_one_time_do_not_get_each_others_labels():
 @pytest.mark.parametrize(
     "shown", [golden_snapshot(), snapshot(monitor(exported=DIVERGENCES)), snapshot(segmented("", '"\\\n', "é" * 300))]
 )
-def test_promtool_finds_nothing_to_say(promtool, shown):
+def test_promtool_finds_nothing_to_say(promtool: str, shown: Any) -> None:
     checked = subprocess.run(
         [promtool, "check", "metrics"], input=render_drift(shown).body, capture_output=True, check=False
     )

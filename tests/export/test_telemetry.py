@@ -46,7 +46,7 @@ def log():
 
 
 @pytest.fixture
-def telemetry(clock, log):
+def telemetry(clock: Clock, log):
     telemetry = Telemetry(log[0], clock)
     telemetry.configure(["scores"], ["http"], {"loans": ("amount", "country")})
     return telemetry
@@ -63,7 +63,7 @@ def chunk(stream="a", lag_bytes=None, lag_records=None):
 # --- the body of a scrape --------------------------------------------------------------------------
 
 
-def test_counters_of_configured_names_stand_at_0_from_the_start(telemetry):
+def test_counters_of_configured_names_stand_at_0_from_the_start(telemetry: Telemetry) -> None:
     series = series_of(telemetry)
     for source in ("scores", "http"):
         assert series[key("kldrift_samples_received_total", source=source)] == 0
@@ -81,7 +81,7 @@ def test_counters_of_configured_names_stand_at_0_from_the_start(telemetry):
     assert key("kldrift_source_up", source="http") not in series
 
 
-def test_what_has_not_happened_yet_is_absent(telemetry):
+def test_what_has_not_happened_yet_is_absent(telemetry: Telemetry) -> None:
     names = {name for name, _ in series_of(telemetry)}
     assert not names & {
         "kldrift_last_sample_timestamp_seconds",
@@ -93,12 +93,12 @@ def test_what_has_not_happened_yet_is_absent(telemetry):
     }
 
 
-def test_there_are_no_created_series(telemetry):
+def test_there_are_no_created_series(telemetry: Telemetry) -> None:
     for openmetrics in (False, True):
         assert b"_created" not in telemetry.exposition(openmetrics, False, NOTHING)
 
 
-def test_build_and_process_are_told(telemetry):
+def test_build_and_process_are_told(telemetry: Telemetry) -> None:
     series = series_of(telemetry)
     [labels] = [dict(labels) for name, labels in series if name == "kldrift_build_info"]
     assert labels["version"] == kldrift.__version__
@@ -107,7 +107,7 @@ def test_build_and_process_are_told(telemetry):
 
 
 @pytest.mark.parametrize("openmetrics", [False, True])
-def test_own_and_drift_families_are_one_valid_body(telemetry, openmetrics):
+def test_own_and_drift_families_are_one_valid_body(telemetry: Telemetry, openmetrics: bool) -> None:
     body = telemetry.exposition(openmetrics, False, snapshot(monitor()))
     if openmetrics:
         assert body.endswith(b"\n# EOF\n")
@@ -121,7 +121,7 @@ def test_own_and_drift_families_are_one_valid_body(telemetry, openmetrics):
     assert "kldrift_queue_bytes" in names
 
 
-def test_promtool_finds_nothing_to_say(telemetry, promtool):
+def test_promtool_finds_nothing_to_say(telemetry: Telemetry, promtool: str) -> None:
     telemetry.reload_succeeded(1)
     telemetry.committed(0.1, 1)
     telemetry.batch_decoded("http", 1, {})
@@ -132,7 +132,7 @@ def test_promtool_finds_nothing_to_say(telemetry, promtool):
     assert (checked.returncode, checked.stdout, checked.stderr) == (0, b"", b"")
 
 
-def test_names_that_are_not_valid_utf8_do_not_break_a_scrape(clock, log):
+def test_names_that_are_not_valid_utf8_do_not_break_a_scrape(clock: Clock, log) -> None:
     telemetry = Telemetry(log[0], clock)
     telemetry.configure(["a\udc80\x00"], [], {"m\udfff": ('x"\n\\',)})
     telemetry.batch_decoded("a\udc80\x00", 1, {})
@@ -144,7 +144,7 @@ def test_names_that_are_not_valid_utf8_do_not_break_a_scrape(clock, log):
     assert not [labels for _, labels in series_of(telemetry) if "source" in dict(labels)]
 
 
-def test_all_series_together_stay_within_the_limit_and_the_cut_is_counted_and_logged(clock, log):
+def test_all_series_together_stay_within_the_limit_and_the_cut_is_counted_and_logged(clock: Clock, log) -> None:
     logger, events = log
     telemetry = Telemetry(logger, clock, max_series=300)
     telemetry.configure([], ["http"], {"loans": ("amount",)})
@@ -160,7 +160,7 @@ def test_all_series_together_stay_within_the_limit_and_the_cut_is_counted_and_lo
 # --- events ----------------------------------------------------------------------------------------
 
 
-def test_decoded_rows_are_received_and_rejected_ones_counted_by_reason(telemetry, clock, log):
+def test_decoded_rows_are_received_and_rejected_ones_counted_by_reason(telemetry: Telemetry, clock: Clock, log) -> None:
     telemetry.batch_decoded("http", 90, {"malformed": 7, "timestamp": 3, "unreadable": 0})
     clock.now += 5
     telemetry.batch_decoded("http", 0, {})
@@ -176,7 +176,7 @@ def test_decoded_rows_are_received_and_rejected_ones_counted_by_reason(telemetry
     ]
 
 
-def test_added_rows_late_rows_future_rows_and_invalid_values_are_counted(telemetry, log):
+def test_added_rows_late_rows_future_rows_and_invalid_values_are_counted(telemetry: Telemetry, log) -> None:
     result = AddResult(10, np.array([0, 3]), np.array([5]), np.array([0, 4]))
     for _ in range(2):
         telemetry.rows_added("loans", "http", result, ["amount", "country"])
@@ -191,7 +191,7 @@ def test_added_rows_late_rows_future_rows_and_invalid_values_are_counted(telemet
     assert events[2]["features"] == "country: 4"
 
 
-def test_rows_without_a_segment_of_their_own_are_counted_and_told_once_a_minute(telemetry, log):
+def test_rows_without_a_segment_of_their_own_are_counted_and_told_once_a_minute(telemetry: Telemetry, log) -> None:
     for rows in (0, 5, 7):
         telemetry.segments_folded("loans", rows)
     assert series_of(telemetry)[key("kldrift_segment_rows_folded_total", monitor="loans")] == 12
@@ -200,13 +200,13 @@ def test_rows_without_a_segment_of_their_own_are_counted_and_told_once_a_minute(
     assert key("kldrift_segment_rows_folded_total", monitor="loans") not in series_of(telemetry)
 
 
-def test_rows_in_order_are_only_counted(telemetry, log):
+def test_rows_in_order_are_only_counted(telemetry: Telemetry, log) -> None:
     telemetry.rows_added("loans", "http", AddResult(10, NO_ROWS, NO_ROWS, np.zeros(2, dtype=np.int64)), ["a", "b"])
     assert series_of(telemetry)[key("kldrift_samples_counted_total", monitor="loans")] == 10
     assert log[1]() == []
 
 
-def test_a_failing_source_is_down_counted_and_logged_once_a_minute(telemetry, clock, log):
+def test_a_failing_source_is_down_counted_and_logged_once_a_minute(telemetry: Telemetry, clock: Clock, log) -> None:
     telemetry.source_up("scores", up=True)
     assert series_of(telemetry)[key("kldrift_source_up", source="scores")] == 1
     for _ in range(70):
@@ -221,7 +221,7 @@ def test_a_failing_source_is_down_counted_and_logged_once_a_minute(telemetry, cl
     assert second["suppressed"] == 59
 
 
-def test_an_error_in_a_part_of_a_source_does_not_take_it_down(telemetry, log):
+def test_an_error_in_a_part_of_a_source_does_not_take_it_down(telemetry: Telemetry, log) -> None:
     telemetry.source_up("scores", up=True)
     telemetry.source_error("scores", "unreadable", "data/a.ndjson: permission denied")
     series = series_of(telemetry)
@@ -232,7 +232,7 @@ def test_an_error_in_a_part_of_a_source_does_not_take_it_down(telemetry, log):
     assert (event["level"], event["msg"]) == ("warning", "part of the source could not be read")
 
 
-def test_the_state_of_a_source_is_what_happened_to_it_last(telemetry):
+def test_the_state_of_a_source_is_what_happened_to_it_last(telemetry: Telemetry) -> None:
     assert telemetry.source_state("scores") == (False, None, None)
     telemetry.source_up("scores", up=True)
     telemetry.source_lag("scores", chunk("a", lag_records=3))
@@ -244,12 +244,12 @@ def test_the_state_of_a_source_is_what_happened_to_it_last(telemetry):
     assert telemetry.source_state("scores") == (False, None, None)
 
 
-def test_a_caught_up_source_has_no_lag_rather_than_an_unknown_one(telemetry):
+def test_a_caught_up_source_has_no_lag_rather_than_an_unknown_one(telemetry: Telemetry) -> None:
     telemetry.source_lag("scores", chunk("a", lag_records=0))
     assert telemetry.source_state("scores")[1] == 0
 
 
-def test_a_gzipped_scrape_is_the_plain_one(telemetry):
+def test_a_gzipped_scrape_is_the_plain_one(telemetry: Telemetry) -> None:
     shown = snapshot(monitor())
     plain, packed = (telemetry.exposition(True, compress, shown) for compress in (False, True))
     drift = plain[plain.index(b"# HELP kldrift_kl_") :]
@@ -257,7 +257,7 @@ def test_a_gzipped_scrape_is_the_plain_one(telemetry):
     assert len(packed) < len(plain) / 3
 
 
-def test_what_the_user_should_know_at_start_and_reload_is_logged(telemetry, log):
+def test_what_the_user_should_know_at_start_and_reload_is_logged(telemetry: Telemetry, log) -> None:
     telemetry.config_warning("listens on all addresses without authentication")
     telemetry.ready(9867, 1.23456)
     telemetry.monitor_started_anew("loans")
@@ -267,7 +267,7 @@ def test_what_the_user_should_know_at_start_and_reload_is_logged(telemetry, log)
     assert (anew["level"], anew["monitor"]) == ("warning", "loans")
 
 
-def test_lag_is_the_sum_over_the_streams_of_a_source(telemetry):
+def test_lag_is_the_sum_over_the_streams_of_a_source(telemetry: Telemetry) -> None:
     lag = key("kldrift_source_lag_bytes", source="scores")
     telemetry.source_lag("scores", chunk("a"))
     assert lag not in series_of(telemetry)
@@ -284,7 +284,7 @@ def test_lag_is_the_sum_over_the_streams_of_a_source(telemetry):
     assert series[key("kldrift_source_lag_records", source="scores")] == 0
 
 
-def test_bodies_of_a_source_that_cannot_be_read_are_logged_with_the_reason(telemetry, log):
+def test_bodies_of_a_source_that_cannot_be_read_are_logged_with_the_reason(telemetry: Telemetry, log) -> None:
     bad_row = BodyResult(3, {"malformed": 1}, (RowError(2, "amount", "expected a number, got 'x'"),))
     telemetry.bodies_decoded("scores", "data/a.ndjson", [BodyResult(5), bad_row, bad_row])
     telemetry.bodies_decoded("scores", "data/b.csv", [BodyResult(0, unreadable="expected a header line")])
@@ -294,7 +294,7 @@ def test_bodies_of_a_source_that_cannot_be_read_are_logged_with_the_reason(telem
     assert (piece["level"], piece["stream"], piece["error"]) == ("error", "data/b.csv", "expected a header line")
 
 
-def test_an_unforeseen_error_is_counted_and_logged_with_its_traceback(telemetry, log):
+def test_an_unforeseen_error_is_counted_and_logged_with_its_traceback(telemetry: Telemetry, log) -> None:
     try:
         raise ZeroDivisionError("that cannot be")
     except ZeroDivisionError as error:
@@ -305,7 +305,7 @@ def test_an_unforeseen_error_is_counted_and_logged_with_its_traceback(telemetry,
     assert "test_an_unforeseen_error" in event["exception"]
 
 
-def test_an_unknown_field_is_logged_once_and_never_more_than_a_thousand(telemetry, log):
+def test_an_unknown_field_is_logged_once_and_never_more_than_a_thousand(telemetry: Telemetry, log) -> None:
     telemetry.unknown_fields("loans", ["b", "a" * 10_000, "b"])
     telemetry.unknown_fields("loans", ["b", "c"])
     assert [event["field"] for event in log[1]()] == ["a" * 100, "b", "c"]
@@ -316,7 +316,7 @@ def test_an_unknown_field_is_logged_once_and_never_more_than_a_thousand(telemetr
     assert events[-1]["msg"] == "further unknown fields are not listed"
 
 
-def test_reloads_are_told(telemetry, log):
+def test_reloads_are_told(telemetry: Telemetry, log) -> None:
     telemetry.reload_succeeded(1_750_000_000_250)
     telemetry.reload_failed(["kldrift.yaml:3: a", "kldrift.yaml:4: b"])
     series = series_of(telemetry)
@@ -327,7 +327,7 @@ def test_reloads_are_told(telemetry, log):
     assert series_of(telemetry)[key("kldrift_config_last_reload_successful")] == 1
 
 
-def test_a_reload_ends_the_series_of_what_is_gone_and_keeps_the_counts_of_what_stays(telemetry):
+def test_a_reload_ends_the_series_of_what_is_gone_and_keeps_the_counts_of_what_stays(telemetry: Telemetry) -> None:
     telemetry.batch_decoded("http", 5, {})
     telemetry.batch_decoded("scores", 5, {"malformed": 1})
     telemetry.source_lag("scores", chunk(lag_bytes=4))
@@ -343,7 +343,7 @@ def test_a_reload_ends_the_series_of_what_is_gone_and_keeps_the_counts_of_what_s
     assert {dict(labels).get("monitor") for _, labels in series_of(telemetry)} == {None, "clicks"}
 
 
-def test_durations_queue_and_requests_are_measured(telemetry):
+def test_durations_queue_and_requests_are_measured(telemetry: Telemetry) -> None:
     telemetry.evaluated(0.02, 1)
     telemetry.committed(0.2, 1_750_000_000_500)
     telemetry.queue_changed(4096)
@@ -360,18 +360,18 @@ def test_durations_queue_and_requests_are_measured(telemetry):
     assert series[key("kldrift_http_request_duration_seconds_count", handler="ingest")] == 2
 
 
-def test_events_scrapes_and_reloads_from_many_threads_lose_nothing(telemetry):
+def test_events_scrapes_and_reloads_from_many_threads_lose_nothing(telemetry: Telemetry) -> None:
     errors = []
     shown = snapshot(monitor())
     result = AddResult(1, np.array([0]), NO_ROWS, np.array([1, 0]))
 
-    def count():
+    def count() -> None:
         for i in range(200):
             telemetry.batch_decoded("http", 1, {"malformed": 1})
             telemetry.rows_added("loans", "http", result, ["amount", "country"])
             telemetry.source_failed("scores", f"reason {i % 20}", "no")
 
-    def look():
+    def look() -> None:
         for i in range(20):
             try:
                 telemetry.configure(["scores"], ["http"], {"loans": ("amount", "country"), f"m{i % 3}": ("a",)})
@@ -391,7 +391,7 @@ def test_events_scrapes_and_reloads_from_many_threads_lose_nothing(telemetry):
     assert series[key("kldrift_values_invalid_total", monitor="loans", feature="amount")] == 400
 
 
-def test_connections_are_counted_by_bounded_reasons_and_idle_ones_are_no_news(telemetry, log):
+def test_connections_are_counted_by_bounded_reasons_and_idle_ones_are_no_news(telemetry: Telemetry, log) -> None:
     before = series_of(telemetry)
     assert before[key("kldrift_http_evicted_total", reason="header")] == 0
     assert before[key("kldrift_http_connections_refused_total", reason="client")] == 0
@@ -407,7 +407,7 @@ def test_connections_are_counted_by_bounded_reasons_and_idle_ones_are_no_news(te
     assert [event["msg"] for event in log[1]()] == ["connection closed because it took too long", "connection refused"]
 
 
-def test_the_limit_of_open_files_is_told_when_it_changes_or_does_not_suffice(telemetry, log):
+def test_the_limit_of_open_files_is_told_when_it_changes_or_does_not_suffice(telemetry: Telemetry, log) -> None:
     telemetry.open_files(8192, 8192, 4096, 4096)
     assert log[1]() == []
     telemetry.open_files(1024, 4096, 3840, 4096)

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
@@ -219,7 +220,7 @@ def test_a_topic_that_does_not_exist(kafka: Broker) -> None:
         assert "create it, or correct `topic`" in str(reader.failure)
 
 
-def test_a_broker_that_goes_away_and_comes_back_loses_nothing(kafka_jars: None, tmp_path) -> None:
+def test_a_broker_that_goes_away_and_comes_back_loses_nothing(kafka_jars: None, tmp_path: Path) -> None:
     with broker(tmp_path / "kafka") as own:
         own.create("t", PARTITIONS)
         produce(own.address, "t", rows(0, N), PARTITIONS)

@@ -18,21 +18,21 @@ from tests.kernels import scenario
 ROOT = Path(__file__).parents[2]
 
 
-def assert_same_bits(one, other):
+def assert_same_bits(one, other) -> None:
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name, strict=True)
 
 
-def test_parallel_equals_serial_to_the_bit():
+def test_parallel_equals_serial_to_the_bit() -> None:
     assert_same_bits(scenario.results(1), scenario.results(2))
 
 
-def test_row_chunks_equal_whole_columns():
+def test_row_chunks_equal_whole_columns() -> None:
     assert_same_bits(scenario.results(1, chunked=True), scenario.results(2, chunked=True))
 
 
-def test_interpreted_equals_compiled_to_the_bit(tmp_path):
+def test_interpreted_equals_compiled_to_the_bit(tmp_path: Path) -> None:
     out = tmp_path / "interpreted.npz"
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.kernels.scenario", str(out)],
@@ -45,7 +45,7 @@ def test_interpreted_equals_compiled_to_the_bit(tmp_path):
         assert_same_bits(dict(interpreted), dict(scenario.results(1)))
 
 
-def test_counts_and_divergences_equal_the_naive_ones():
+def test_counts_and_divergences_equal_the_naive_ones() -> None:
     got = scenario.results(2)
     data = [column.tolist() for column in scenario.columns()]
     slots = scenario.slots().tolist()
@@ -70,7 +70,7 @@ def test_counts_and_divergences_equal_the_naive_ones():
     assert np.isnan(got["kl_only"][..., 1:]).all()
 
 
-def test_two_python_threads_may_launch_at_once(monkeypatch):
+def test_two_python_threads_may_launch_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread pool aborts the process when it is entered twice; launches wait for one another."""
     monkeypatch.setattr(fill, "PARALLEL_FROM_SAMPLES", 0)
     monkeypatch.setattr(divergence, "PARALLEL_FROM_CELLS", 0)
@@ -78,7 +78,7 @@ def test_two_python_threads_may_launch_at_once(monkeypatch):
     columns = [np.random.default_rng(1).random(2000)] * 4
     counts = [np.zeros((1, int(table.offsets[-1])), dtype=np.int64) for _ in range(2)]
 
-    def work(own):
+    def work(own) -> None:
         out = np.empty((1, 4, N_DIVERGENCES))
         for _ in range(50):
             fill.fill_counts(table, columns, None, own)
@@ -93,7 +93,7 @@ def test_two_python_threads_may_launch_at_once(monkeypatch):
     assert counts[0].sum() == 50 * 4 * 2000
 
 
-def test_threads_are_counted_and_refused():
+def test_threads_are_counted_and_refused() -> None:
     compilation.set_threads(1)
     try:
         assert compilation.thread_count() == 1

@@ -109,7 +109,7 @@ def results(n_threads):
 # --- what they are ---------------------------------------------------------------------------------
 
 
-def test_golden_vectors(golden_statistics):
+def test_golden_vectors(golden_statistics: Path) -> None:
     vectors = json.loads(golden_statistics.read_text())["bounds"]
     assert len(vectors) >= 20
     for vector in vectors:
@@ -129,7 +129,7 @@ def test_golden_vectors(golden_statistics):
             assert 10 ** got["log10_p_critical"] == pytest.approx(p_values[thresholds[1]], rel=1e-9, abs=0)
 
 
-def test_the_naive_specification_agrees():
+def test_the_naive_specification_agrees() -> None:
     arguments, got = scenario(), results(1)
     offsets, checked = arguments["offsets"], 0
     for window in range(len(got)):
@@ -154,11 +154,11 @@ def test_the_naive_specification_agrees():
     assert checked >= 8  # of those with something to find
 
 
-def test_parallel_equals_serial_to_the_bit():
+def test_parallel_equals_serial_to_the_bit() -> None:
     np.testing.assert_array_equal(results(1), results(2))
 
 
-def test_interpreted_equals_compiled_to_the_bit(tmp_path):
+def test_interpreted_equals_compiled_to_the_bit(tmp_path: Path) -> None:
     out = tmp_path / "interpreted.npy"
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.kernels.test_bounds", str(out)],
@@ -170,7 +170,7 @@ def test_interpreted_equals_compiled_to_the_bit(tmp_path):
     np.testing.assert_array_equal(np.load(out), results(1))
 
 
-def test_nothing_compiles_after_the_warm_up():
+def test_nothing_compiles_after_the_warm_up() -> None:
     compilation.warm_up()
     before = compilation.compiled_signatures()
     assert before["bound_serial"] == before["bound_parallel"] == 1
@@ -187,13 +187,13 @@ def test_nothing_compiles_after_the_warm_up():
 # --- the far ends ----------------------------------------------------------------------------------
 
 
-def test_an_empty_window_or_reference_is_nan():
+def test_an_empty_window_or_reference_is_nan() -> None:
     q = [0.25] * 4
     assert all(math.isnan(value) for value in bound_one([0, 0, 0, 0], q, 1000).values())
     assert all(math.isnan(value) for value in bound_one([1, 2, 3, 4], q, 0).values())
 
 
-def test_equal_distributions_have_no_lower_bound():
+def test_equal_distributions_have_no_lower_bound() -> None:
     got = bound_one([250, 250, 250, 250], [0.25] * 4, math.inf)
     assert got["lower"] == 0
     assert got["statistic"] < 0  # Williams' correction of nothing
@@ -202,7 +202,7 @@ def test_equal_distributions_have_no_lower_bound():
     assert -1e-3 < got["log10_p_warning"] <= 0
 
 
-def test_an_impossible_value_is_infinitely_far():
+def test_an_impossible_value_is_infinitely_far() -> None:
     got = bound_one([5, 5, 1], [0.5, 0.5, 0.0], 1000)
     assert got["lower"] == got["upper"] == got["statistic"] == math.inf
     assert got["log10_p_warning"] == got["log10_p_critical"] == -math.inf
@@ -210,19 +210,19 @@ def test_an_impossible_value_is_infinitely_far():
     assert got["dispersion"] == 1
 
 
-def test_an_impossible_value_that_does_not_come_costs_nothing():
+def test_an_impossible_value_that_does_not_come_costs_nothing() -> None:
     got = bound_one([600, 400, 0], [0.5, 0.5, 0.0], math.inf, always=[True, True, False])
     assert got == bound_one([600, 400], [0.5, 0.5], math.inf)
 
 
-def test_one_cell_cannot_move():
+def test_one_cell_cannot_move() -> None:
     got = bound_one([900, 0, 0], jeffreys([1000, 0, 0]), 1000, always=[True, False, False])
     assert (got["n_bins"], got["lower"], got["noise_floor"], got["log10_p_warning"]) == (1, 0, 0, 0)
     assert got["upper"] == pytest.approx(-math.log(1000.5 / 1001.5))
     assert bound_one([7], [1.0], 10)["upper"] == 0
 
 
-def test_a_known_reference_is_the_limit_of_a_large_one():
+def test_a_known_reference_is_the_limit_of_a_large_one() -> None:
     live, q = [300, 400, 500, 200], [0.2, 0.3, 0.3, 0.2]
     known, large = bound_one(live, q, math.inf), bound_one(live, q, 1e15)
     assert known["effective_samples"] == 1400
@@ -230,7 +230,7 @@ def test_a_known_reference_is_the_limit_of_a_large_one():
         assert known[name] == pytest.approx(large[name], rel=1e-9), name
 
 
-def test_huge_counts_pin_the_divergence_down():
+def test_huge_counts_pin_the_divergence_down() -> None:
     p, q = np.array([0.4, 0.6]), np.array([0.5, 0.5])
     kl = float((p * np.log(p / q)).sum())
     got = bound_one((p * 1e18).astype(np.int64), q, math.inf)
@@ -239,7 +239,7 @@ def test_huge_counts_pin_the_divergence_down():
     assert got["lower"] < kl < got["upper"]
 
 
-def test_rounding_is_not_taken_for_dispersion():
+def test_rounding_is_not_taken_for_dispersion() -> None:
     """Divergences of 1e-18, which a sum over the cells can only miss."""
     rng = np.random.default_rng(6)
     q = rng.dirichlet(np.full(12, 5.0), size=300)
@@ -250,7 +250,7 @@ def test_rounding_is_not_taken_for_dispersion():
 
 
 @pytest.mark.parametrize("n", [10**k for k in range(2, 18)])
-def test_p_values_keep_their_digits_into_the_far_tail(n):
+def test_p_values_keep_their_digits_into_the_far_tail(n: int) -> None:
     live, q = [6 * n, 4 * n], [0.5, 0.5]
     got = bound_one(live, q, math.inf, thresholds=(0.015, 0.5))
     expected = naive_bounds.bound(live, q, [True] * 2, math.inf, 1.0, 1.0, 1.0, float(norm.isf(1e-4)), (0.015, 0.5))
@@ -260,7 +260,7 @@ def test_p_values_keep_their_digits_into_the_far_tail(n):
     assert n < 10**7 or got["log10_p_warning"] < -1000
 
 
-def test_a_rare_cell_that_carries_all_of_a_drift_does_not_break_the_approximation():
+def test_a_rare_cell_that_carries_all_of_a_drift_does_not_break_the_approximation() -> None:
     """The variance is hundreds of times that of a chi-squared; nearly no degree of freedom is left."""
     for n_unseen in (1, 2, 5, 20):
         live = [500 - n_unseen, 500, n_unseen]
@@ -283,7 +283,7 @@ def test_a_rare_cell_that_carries_all_of_a_drift_does_not_break_the_approximatio
     alpha=st.sampled_from([0.1, 0.025, 1e-3, 1e-4, 1e-6]),
 )
 @settings(deadline=None, max_examples=300)
-def test_bounds_are_finite_ordered_and_agree_with_the_p_values(live, reference, m, phi, lambda_ratio, alpha):
+def test_bounds_are_finite_ordered_and_agree_with_the_p_values(live, reference, m, phi, lambda_ratio, alpha) -> None:
     q = jeffreys(reference[: len(live)])
     arguments = {"phi": phi, "lambda_ratio": lambda_ratio, "alpha": alpha}
     got = bound_one(live, q, m, **arguments)
@@ -304,7 +304,7 @@ def test_bounds_are_finite_ordered_and_agree_with_the_p_values(live, reference, 
 
 @given(live=COUNTS, reference=REFERENCE, alphas=st.tuples(st.floats(1e-9, 0.2), st.floats(1e-9, 0.2)))
 @settings(deadline=None)
-def test_more_confidence_is_a_wider_interval(live, reference, alphas):
+def test_more_confidence_is_a_wider_interval(live, reference, alphas) -> None:
     q = jeffreys(reference[: len(live)])
     wide, narrow = (bound_one(live, q, 10_000, alpha=alpha) for alpha in sorted(alphas))
     assert wide["lower"] <= narrow["lower"] * (1 + 1e-9)
@@ -313,7 +313,7 @@ def test_more_confidence_is_a_wider_interval(live, reference, alphas):
 
 @given(live=COUNTS, empty=st.integers(1, 5), reference=REFERENCE)
 @settings(deadline=None)
-def test_cells_that_do_not_count_change_nothing(live, empty, reference):
+def test_cells_that_do_not_count_change_nothing(live, empty, reference) -> None:
     """Their smoothed share goes back to the others."""
     q = jeffreys(reference[: len(live)])
     n_cells = len(live) + empty
@@ -324,14 +324,14 @@ def test_cells_that_do_not_count_change_nothing(live, empty, reference):
         assert got[name] == pytest.approx(expected[name], rel=1e-6, abs=1e-9), name
 
 
-def test_a_structural_cell_counts_once_it_holds_something():
+def test_a_structural_cell_counts_once_it_holds_something() -> None:
     always = [True, True, True, False, False]
     q = jeffreys([500, 300, 200, 0, 0])
     assert bound_one([50, 30, 20, 0, 0], q, 1000, always=always)["n_bins"] == 3
     assert bound_one([50, 30, 20, 0, 1], q, 1000, always=always)["n_bins"] == 4
 
 
-def test_smaller_or_clustered_windows_know_less():
+def test_smaller_or_clustered_windows_know_less() -> None:
     p, q = np.array([0.1, 0.2, 0.3, 0.4]), np.full(4, 0.25)
     kl = float((p * np.log(p / q)).sum())
     widths = []
@@ -364,7 +364,7 @@ def simulate(p, q, n, m, windows, **arguments):
 
 @pytest.mark.parametrize(("n", "m"), [(300, 10_000), (3000, 10_000), (100_000, 10_000), (3000, 10**9)])
 @pytest.mark.parametrize("shift", [0.1, 0.25, 0.5, 1.0])
-def test_a_95_percent_interval_covers_in_95_percent(shift, n, m):
+def test_a_95_percent_interval_covers_in_95_percent(shift: float, n: int, m: int) -> None:
     p, q = normal_cells(shift), normal_cells(0)
     kl = float((p * np.log(p / q)).sum())
     got = simulate(p, q, n, m, 10_000, alpha=0.025)
@@ -373,7 +373,7 @@ def test_a_95_percent_interval_covers_in_95_percent(shift, n, m):
     assert float((got["lower"] > kl).mean()) < 0.035
 
 
-def test_quiet_windows_raise_no_alarm():
+def test_quiet_windows_raise_no_alarm() -> None:
     q = normal_cells(0)
     for n, m in ((200, 10_000), (1000, 2000), (10_000, 10_000)):
         got = simulate(q, q, n, m, 2000)
@@ -382,7 +382,7 @@ def test_quiet_windows_raise_no_alarm():
         assert (got["log10_p_warning"] < -4).sum() == 0
 
 
-def test_a_coin_with_empty_structural_cells_is_quiet():
+def test_a_coin_with_empty_structural_cells_is_quiet() -> None:
     """Two bins and three cells that take part in the smoothing only; 15 % before their share was given back."""
     rng = np.random.default_rng(4)
     p = [0.5, 0.5, 0.0, 0.0, 0.0]
@@ -391,7 +391,7 @@ def test_a_coin_with_empty_structural_cells_is_quiet():
     assert 0.015 < float((got["lower"] > 0).mean()) < 0.035
 
 
-def test_drift_is_found():
+def test_drift_is_found() -> None:
     got = simulate(normal_cells(0.5), normal_cells(0), 1000, 10_000, 1000)
     assert (got["lower"] > 0.01).mean() > 0.99
     assert (got["log10_p_warning"] < -4).mean() > 0.99
@@ -401,7 +401,7 @@ def test_drift_is_found():
 
 
 @pytest.mark.parametrize("name", [name for name in scenario() if name != "z_quantile"] + ["out"])
-def test_another_type_or_shape_is_refused(name):
+def test_another_type_or_shape_is_refused(name: str) -> None:
     arguments = {**scenario(), "out": np.zeros((6, 6, len(BOUNDS)))}
     arguments[name] = arguments[name].astype(np.float32)
     with pytest.raises(ValueError, match=f"{name}: expected contiguous .*, got float32"):
@@ -409,12 +409,12 @@ def test_another_type_or_shape_is_refused(name):
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1.0, math.nan, math.inf])
-def test_a_quantile_that_bounds_nothing_is_refused(wrong):
+def test_a_quantile_that_bounds_nothing_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="z_quantile: expected a finite number above 0, got"):
         bound_counts(**{**scenario(), "z_quantile": wrong}, out=np.zeros((6, 6, len(BOUNDS))))
 
 
-def test_no_features_are_fine():
+def test_no_features_are_fine() -> None:
     none = np.zeros((2, 0))
     empty = np.zeros(0)
     out = np.zeros((2, 0, len(BOUNDS)))

@@ -17,7 +17,7 @@ TAIL = b"," + b" " * 32
 
 
 @numba.njit(**compilation.OPTIONS)
-def parse_numbers(data, starts, values, ends):
+def parse_numbers(data, starts, values, ends) -> None:
     for i in range(starts.size):
         ends[i], values[i] = decimal.parse_number(data, starts[i])
 

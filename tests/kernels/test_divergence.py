@@ -2,6 +2,7 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def compare(live, q, pseudocount=0.0, epsilon=0.0):
 
 
 @pytest.mark.parametrize("closeness", [0.3, 1e-2, 4e-3])
-def test_scipy_agrees_to_1e_12_on_the_same_probabilities(closeness):
+def test_scipy_agrees_to_1e_12_on_the_same_probabilities(closeness: float) -> None:
     """Down to divergences of 1e-6, where a rounding of p / q would already cost ten digits."""
     rng = np.random.default_rng(11)
     q = rng.dirichlet(np.full(64, 5.0), size=200)
@@ -62,7 +63,7 @@ def test_scipy_agrees_to_1e_12_on_the_same_probabilities(closeness):
     np.testing.assert_allclose(np.sqrt(out[0, :, 2]), jensenshannon(p, q, axis=1), rtol=1e-9)
 
 
-def test_golden_vectors(golden_statistics):
+def test_golden_vectors(golden_statistics: Path) -> None:
     vectors = json.loads(golden_statistics.read_text())["divergences"]
     assert len(vectors) >= 5
     for vector in vectors:
@@ -74,13 +75,13 @@ def test_golden_vectors(golden_statistics):
         assert got["psi"] == pytest.approx(expected, rel=1e-12, abs=1e-15)
 
 
-def test_the_worked_example():
+def test_the_worked_example() -> None:
     assert compare([4, 6], [0.5, 0.5])["kl"] == pytest.approx(0.0201355, abs=5e-8)
 
 
 @given(live=COUNTS, weights=WEIGHTS)
 @settings(deadline=None)
-def test_kl_is_positive_unless_the_distributions_are_equal(live, weights):
+def test_kl_is_positive_unless_the_distributions_are_equal(live, weights) -> None:
     q = normalised(weights[: len(live)])
     got = compare(live, q)
     assert all(value >= 0 for value in got.values())
@@ -97,7 +98,7 @@ def test_kl_is_positive_unless_the_distributions_are_equal(live, weights):
 
 @given(live=COUNTS, weights=WEIGHTS, cuts=st.sets(st.integers(1, 39)))
 @settings(deadline=None)
-def test_coarser_bins_never_increase_a_divergence(live, weights, cuts):
+def test_coarser_bins_never_increase_a_divergence(live, weights, cuts) -> None:
     q = normalised(weights[: len(live)])
     starts = [0, *sorted(cut for cut in cuts if cut < len(live))]
     fine = compare(live, q)
@@ -108,7 +109,7 @@ def test_coarser_bins_never_increase_a_divergence(live, weights, cuts):
 
 @given(live=COUNTS, weights=st.lists(st.integers(0, 50), min_size=40, max_size=40))
 @settings(deadline=None)
-def test_unsmoothed_empty_cells_are_zero_or_infinite_and_never_nan(live, weights):
+def test_unsmoothed_empty_cells_are_zero_or_infinite_and_never_nan(live, weights) -> None:
     weights = [weights[0] + 1, *weights[1 : len(live)]]
     q = normalised(weights)
     got = list(compare(live, q).values())
@@ -116,7 +117,7 @@ def test_unsmoothed_empty_cells_are_zero_or_infinite_and_never_nan(live, weights
     np.testing.assert_allclose(got, naive.compare_counts(live, q.tolist(), 0.0, 0.0), rtol=1e-12, atol=1e-13)
 
 
-def test_empty_cells_by_hand():
+def test_empty_cells_by_hand() -> None:
     only_reference = compare([2, 0], [0.5, 0.5])
     assert only_reference["kl"] == pytest.approx(math.log(2))
     assert only_reference["reverse_kl"] == only_reference["psi"] == math.inf
@@ -131,7 +132,7 @@ def test_empty_cells_by_hand():
     assert math.copysign(1, apart["entropy"]) == 1  # not -0
 
 
-def test_tiny_probabilities_keep_their_digits():
+def test_tiny_probabilities_keep_their_digits() -> None:
     """Subnormal and extreme ratios, where x / y would overflow or lose bits."""
     q = [1e-310, 5e-324, 1.0]
     got = compare([1, 10**18, 10**18], q)
@@ -139,7 +140,7 @@ def test_tiny_probabilities_keep_their_digits():
     np.testing.assert_allclose(list(got.values()), expected, rtol=1e-12)
 
 
-def test_an_empty_series_is_nan_and_its_neighbours_are_not():
+def test_an_empty_series_is_nan_and_its_neighbours_are_not() -> None:
     live = np.array([[1, 2, 0, 0], [0, 0, 3, 1]])
     out = np.zeros((2, 2, N_DIVERGENCES))
     compare_counts(live, np.full(4, 0.5), np.array([0, 2, 4]), 0.5, 0.0, out)
@@ -148,7 +149,7 @@ def test_an_empty_series_is_nan_and_its_neighbours_are_not():
 
 
 @pytest.mark.parametrize("name", ["live", "reference_probabilities", "offsets", "out"])
-def test_another_type_or_shape_is_refused(name):
+def test_another_type_or_shape_is_refused(name: str) -> None:
     arguments = {
         "live": np.ones((1, 4), dtype=np.int64),
         "reference_probabilities": np.full(4, 0.25),
@@ -160,12 +161,12 @@ def test_another_type_or_shape_is_refused(name):
         compare_counts(**arguments, pseudocount=0.5, epsilon=0.0)
 
 
-def test_vectors_of_unequal_length_are_refused():
+def test_vectors_of_unequal_length_are_refused() -> None:
     with pytest.raises(ValueError, match="expected two vectors of the same length, got shapes"):
         compare_probabilities([1.0], [0.5, 0.5])
 
 
 @pytest.mark.parametrize("wrong", [-0.1, math.nan])
-def test_what_is_no_probability_is_refused(wrong):
+def test_what_is_no_probability_is_refused(wrong: float) -> None:
     with pytest.raises(ValueError, match="expected probabilities, at least 0, got"):
         compare_probabilities([wrong, 1.0], [0.5, 0.5])

@@ -1,6 +1,7 @@
 """Where a sample is counted, for any edges, and what is refused."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ def by_searchsorted(edges, values):
 
 @given(edges=EDGES, others=st.lists(st.floats(), max_size=30))
 @settings(max_examples=300, deadline=None)
-def test_values_on_and_beside_any_edges_fall_where_the_specification_says(edges, others):
+def test_values_on_and_beside_any_edges_fall_where_the_specification_says(edges, others) -> None:
     beside = [math.nextafter(edge, to) for edge in edges for to in (-math.inf, math.inf)]
     values = [*edges, *beside, *others, 0.0, -0.0]
     expected = naive.fill_counts([NumericBins(np.array(edges))], [values], None, 1)[0]
@@ -52,7 +53,7 @@ def test_values_on_and_beside_any_edges_fall_where_the_specification_says(edges,
 
 @pytest.mark.parametrize("n_edges", [2, 3, 17, 65, 500, 10_000])
 @pytest.mark.parametrize("shape", ["normal", "lognormal", "uniform", "cauchy", "steps", "tiny", "huge"])
-def test_many_values_equal_searchsorted(shape, n_edges):
+def test_many_values_equal_searchsorted(shape: str, n_edges: int) -> None:
     rng = np.random.default_rng(n_edges)
     draw = {
         "normal": lambda n: rng.normal(size=n),
@@ -75,7 +76,7 @@ def test_many_values_equal_searchsorted(shape, n_edges):
 
 @pytest.mark.parametrize("shape", ["normal", "lognormal", "uniform", "cauchy"])
 @pytest.mark.parametrize("open_ends", [False, True])
-def test_one_comparison_a_sample_is_enough_for_quantile_bins(shape, open_ends):
+def test_one_comparison_a_sample_is_enough_for_quantile_bins(shape: str, open_ends: bool) -> None:
     """The fast path: guide and one step; without it the rate drops by half and more."""
     rng = np.random.default_rng(3)
     sample = {
@@ -98,7 +99,7 @@ def test_one_comparison_a_sample_is_enough_for_quantile_bins(shape, open_ends):
     cut=st.integers(0, 60),
 )
 @settings(max_examples=100, deadline=None)
-def test_counts_do_not_depend_on_how_rows_are_cut_into_batches(rows, cut):
+def test_counts_do_not_depend_on_how_rows_are_cut_into_batches(rows, cut) -> None:
     features = [
         NumericBins(np.linspace(-2, 2, 9)),
         CategoryBins(np.array([1, 0, 2, 3], dtype=np.int32), 4),
@@ -125,7 +126,7 @@ def test_counts_do_not_depend_on_how_rows_are_cut_into_batches(rows, cut):
     np.testing.assert_array_equal(whole.sum(axis=0), at_once[0])
 
 
-def test_a_read_only_column_is_counted_without_a_copy():
+def test_a_read_only_column_is_counted_without_a_copy() -> None:
     column = np.frombuffer(np.array([0.5, 1.5, 1.5]).tobytes())
     assert not column.flags.writeable
     np.testing.assert_array_equal(count([0, 1, 2], column), [1, 2, 0, 0, 0])
@@ -135,7 +136,7 @@ def test_a_read_only_column_is_counted_without_a_copy():
     np.testing.assert_array_equal(counts, [[1, 2, 0, 0, 0]])
 
 
-def test_no_rows_and_no_features_are_fine():
+def test_no_rows_and_no_features_are_fine() -> None:
     np.testing.assert_array_equal(count([0, 1], []), [0, 0, 0, 0])
     fill_counts(make_bin_table([]), [], None, np.zeros((1, 0), dtype=np.int64))
 
@@ -157,25 +158,25 @@ GOOD = np.zeros(4)
         (GOOD, None, (4,), "counts: expected a writable, contiguous int64 matrix"),
     ],
 )
-def test_what_would_be_read_wrong_is_refused(column, slots, counts, message):
+def test_what_would_be_read_wrong_is_refused(column: Any, slots: Any, counts: tuple[int, ...], message: str) -> None:
     table = make_bin_table([NumericBins(np.array([0.0, 1.0]))])
     with pytest.raises(ValueError, match=message):
         fill_counts(table, [column], slots, np.zeros(counts, dtype=np.int64))
 
 
-def test_a_missing_column_is_refused():
+def test_a_missing_column_is_refused() -> None:
     table = make_bin_table([NumericBins(np.array([0.0, 1.0]))])
     with pytest.raises(ValueError, match="expected a column for each of the 1 features, got 2"):
         fill_counts(table, [GOOD, GOOD], None, np.zeros((1, 4), dtype=np.int64))
 
 
 @pytest.mark.parametrize("edges", [[], [1.0], [1.0, 1.0], [0.0, -0.0], [2.0, 1.0], [0.0, np.nan], [[0.0, 1.0]]])
-def test_edges_that_make_no_bins_are_refused(edges):
+def test_edges_that_make_no_bins_are_refused(edges: list[Any]) -> None:
     with pytest.raises(ValueError, match="feature 0: expected 2 or more strictly increasing edges"):
         make_bin_table([NumericBins(np.array(edges))])
 
 
 @pytest.mark.parametrize("lookup", [[0], [0, 4], [-1, 0]])
-def test_a_lookup_that_leaves_its_cells_is_refused(lookup):
+def test_a_lookup_that_leaves_its_cells_is_refused(lookup: list[int]) -> None:
     with pytest.raises(ValueError, match="feature 0: expected a cell from 0 to 3"):
         make_bin_table([CategoryBins(np.array(lookup, dtype=np.int32), 4)])

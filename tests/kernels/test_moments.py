@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ def add(values, slots=None, n_slots=1, full=False, into=None):
     return out
 
 
-def assert_close(got, expected, rtol=1e-12):
+def assert_close(got, expected, rtol=1e-12) -> None:
     np.testing.assert_array_equal(got.n, expected.n)
     np.testing.assert_allclose(got.mean, expected.mean, rtol=rtol, atol=rtol)
     np.testing.assert_allclose(got.second, expected.second, rtol=rtol, atol=rtol * max(1.0, abs(expected.second).max()))
@@ -78,7 +79,7 @@ def results(n_threads):
 
 
 @BOTH
-def test_the_naive_specification_agrees(full):
+def test_the_naive_specification_agrees(full: bool) -> None:
     values, slots = scenario()
     got = add(values, slots, 6, full)
     assert_close(got, naive_moments(values, slots.tolist(), 6, full))
@@ -87,17 +88,17 @@ def test_the_naive_specification_agrees(full):
     np.testing.assert_array_equal(got.mean[5], 1.5)
 
 
-def test_the_diagonal_of_full_moments_is_the_diagonal_ones():
+def test_the_diagonal_of_full_moments_is_the_diagonal_ones() -> None:
     values, slots = scenario()
     full, diagonal = add(values, slots, 6, True), add(values, slots, 6)
     assert_close(Moments(full.n, full.mean, np.diagonal(full.second, axis1=1, axis2=2)), diagonal)
 
 
-def test_parallel_equals_serial_to_the_bit():
+def test_parallel_equals_serial_to_the_bit() -> None:
     np.testing.assert_array_equal(results(1), results(2))
 
 
-def test_interpreted_equals_compiled_to_the_bit(tmp_path):
+def test_interpreted_equals_compiled_to_the_bit(tmp_path: Path) -> None:
     out = tmp_path / "interpreted.npy"
     subprocess.run(
         [sys.executable, "-W", "error", "-m", "tests.kernels.test_moments", str(out)],
@@ -109,7 +110,7 @@ def test_interpreted_equals_compiled_to_the_bit(tmp_path):
     np.testing.assert_array_equal(np.load(out), results(1))
 
 
-def test_nothing_compiles_after_the_warm_up():
+def test_nothing_compiles_after_the_warm_up() -> None:
     compilation.warm_up()
     before = compilation.compiled_signatures()
     assert before["moments_serial"] == before["moments_parallel"] == before["group_rows"] == 1
@@ -126,7 +127,7 @@ def test_nothing_compiles_after_the_warm_up():
 
 @BOTH
 @pytest.mark.parametrize("rows_at_once", [100_000, 1000, 7])
-def test_a_mean_of_1e9_costs_the_variance_nothing(full, rows_at_once):
+def test_a_mean_of_1e9_costs_the_variance_nothing(full: bool, rows_at_once: int) -> None:
     values = np.random.default_rng(0).normal(size=(100_000 if rows_at_once > 7 else 7000, 3)) + 1e9
     got = zero_moments((1,), 3, full)
     for start in range(0, len(values), rows_at_once):
@@ -139,7 +140,7 @@ def test_a_mean_of_1e9_costs_the_variance_nothing(full, rows_at_once):
 
 
 @BOTH
-def test_a_first_row_far_from_the_rest_costs_nothing(full):
+def test_a_first_row_far_from_the_rest_costs_nothing(full: bool) -> None:
     values = np.random.default_rng(0).normal(size=(5000, 2))
     values[0] = 1e12
     got = add(values, full=full)
@@ -149,12 +150,12 @@ def test_a_first_row_far_from_the_rest_costs_nothing(full):
 
 
 @BOTH
-def test_a_constant_has_no_variance(full):
+def test_a_constant_has_no_variance(full: bool) -> None:
     assert not add(np.full((5000, 3), 0.1), full=full).second.any()
 
 
 @BOTH
-def test_what_overflows_is_not_finite_and_warns_of_nothing(full):
+def test_what_overflows_is_not_finite_and_warns_of_nothing(full: bool) -> None:
     got = add(np.array([[1e300, 1.0], [-1e300, 2.0], [1e308, 3.0], [-1e308, 4.0]]), full=full)
     assert got.n[0] == 4
     assert not np.isfinite(got.second[0, 0]).all()
@@ -163,7 +164,7 @@ def test_what_overflows_is_not_finite_and_warns_of_nothing(full):
 
 
 @BOTH
-def test_one_huge_vector_can_be_held(full):
+def test_one_huge_vector_can_be_held(full: bool) -> None:
     got = add(np.array([[1e300, -1e300]]), full=full)
     np.testing.assert_array_equal(got.mean, [[1e300, -1e300]])
     assert not got.second.any()
@@ -180,7 +181,7 @@ def test_one_huge_vector_can_be_held(full):
     cuts=st.lists(st.integers(0, 300), max_size=6),
     full=st.booleans(),
 )
-def test_any_order_and_grouping_gives_the_same(seed, rows, d, cuts, full):
+def test_any_order_and_grouping_gives_the_same(seed, rows, d, cuts, full) -> None:
     rng = np.random.default_rng(seed)
     values = rng.normal(size=(rows, d)) * 3 + 10
     whole = add(values, full=full)
@@ -193,7 +194,7 @@ def test_any_order_and_grouping_gives_the_same(seed, rows, d, cuts, full):
 
 
 @BOTH
-def test_merging_nothing_changes_nothing(full):
+def test_merging_nothing_changes_nothing(full: bool) -> None:
     values, slots = scenario()
     moments_of = add(values, slots, 6, full)
     into, empty = moments_of.copy(), zero_moments((6,), 45, full)
@@ -205,7 +206,7 @@ def test_merging_nothing_changes_nothing(full):
 
 
 @BOTH
-def test_rows_that_are_missing_or_left_out_leave_no_trace(full):
+def test_rows_that_are_missing_or_left_out_leave_no_trace(full: bool) -> None:
     values, _ = scenario()
     assert add(values[:0], full=full).n[0] == 0
     assert add(np.full((3, 2), np.nan), full=full).n[0] == 0
@@ -233,7 +234,7 @@ def test_rows_that_are_missing_or_left_out_leave_no_trace(full):
         ({"second": np.zeros((4, 3, 3))}, "second: expected contiguous float64"),
     ],
 )
-def test_another_type_or_shape_is_refused(change, message):
+def test_another_type_or_shape_is_refused(change: dict[str, Any], message: str) -> None:
     n, mean, second = zero_moments((4,), 2, False)
     arguments = {"values": np.zeros((3, 2)), "slots": None, "n": n, "mean": mean, "second": second}
     with pytest.raises(ValueError, match=message):

@@ -54,7 +54,7 @@ def in_new_process(directory, *arguments):
     return result
 
 
-def test_nothing_compiles_after_the_warm_up():
+def test_nothing_compiles_after_the_warm_up() -> None:
     compilation.warm_up()
     assert compilation.warm_up() == 0.0
     before = compilation.compiled_signatures()
@@ -85,7 +85,7 @@ def test_nothing_compiles_after_the_warm_up():
 
 
 @pytest.mark.slow
-def test_a_second_process_loads_what_the_first_compiled(tmp_path):
+def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
     first = in_new_process(tmp_path)
     assert Path(first["directory"]).parent == tmp_path
     assert first["hits"] == 0
@@ -93,7 +93,7 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_damaged_cache_is_compiled_anew(tmp_path):
+def test_a_damaged_cache_is_compiled_anew(tmp_path: Path) -> None:
     in_new_process(tmp_path)
     for file in tmp_path.rglob("*.nb?"):
         file.write_bytes(b"not what was written")
@@ -101,7 +101,7 @@ def test_a_damaged_cache_is_compiled_anew(tmp_path):
 
 
 @pytest.mark.slow
-def test_no_writable_place_costs_only_the_cache(tmp_path):
+def test_no_writable_place_costs_only_the_cache(tmp_path: Path) -> None:
     blocked = tmp_path / "file"
     blocked.write_text("")
     result = in_new_process(blocked / "below")
@@ -110,5 +110,5 @@ def test_no_writable_place_costs_only_the_cache(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_cache_that_vanishes_before_it_is_written_is_no_failure(tmp_path):
+def test_a_cache_that_vanishes_before_it_is_written_is_no_failure(tmp_path: Path) -> None:
     assert in_new_process(tmp_path, "vanish")["hits"] == 0

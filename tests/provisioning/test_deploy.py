@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import yaml
@@ -53,13 +54,13 @@ def rules():
     ],
     ids=" ".join,
 )
-def test_promtool_is_content(promtool, arguments):
+def test_promtool_is_content(promtool: str, arguments: tuple[str, ...]) -> None:
     checked = subprocess.run([promtool, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "FAILED" not in checked.stdout + checked.stderr
 
 
-def test_a_rule_test_that_is_wrong_fails(promtool, tmp_path):
+def test_a_rule_test_that_is_wrong_fails(promtool: str, tmp_path: Path) -> None:
     """promtool does run them: without its expected alerts, a firing case is a failure."""
     tests = yaml.safe_load(RULE_TESTS.read_text())
     shutil.copy(RULES, tmp_path)
@@ -71,7 +72,7 @@ def test_a_rule_test_that_is_wrong_fails(promtool, tmp_path):
     assert checked.returncode != 0
 
 
-def test_amtool_is_content_with_the_alertmanager_configuration():
+def test_amtool_is_content_with_the_alertmanager_configuration() -> None:
     amtool = shutil.which("amtool")
     if amtool is None:
         assert os.environ.get("CI") != "true", "amtool has to be there in CI"
@@ -81,7 +82,7 @@ def test_amtool_is_content_with_the_alertmanager_configuration():
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
-def test_the_alerts_are_those_of_the_list():
+def test_the_alerts_are_those_of_the_list() -> None:
     assert {rule["alert"] for rule in rules()} == ALERTS
     severities = defaultdict(set)
     for rule in rules():
@@ -90,7 +91,7 @@ def test_the_alerts_are_those_of_the_list():
     assert set().union(*severities.values()) == {"warning", "critical"}
 
 
-def test_every_rule_is_seen_firing_and_every_alert_silent():
+def test_every_rule_is_seen_firing_and_every_alert_silent() -> None:
     fired, silent = set(), set()
     for case in yaml.safe_load(RULE_TESTS.read_text())["tests"]:
         for test in case["alert_rule_test"]:
@@ -101,7 +102,7 @@ def test_every_rule_is_seen_firing_and_every_alert_silent():
     assert silent == ALERTS
 
 
-def test_a_silenced_alert_has_the_labels_by_which_it_is_silenced():
+def test_a_silenced_alert_has_the_labels_by_which_it_is_silenced() -> None:
     """Alertmanager takes two absent labels for equal, and an absent and a present one for different."""
     inhibit = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())["inhibit_rules"]
     alerts = [
@@ -125,7 +126,7 @@ def test_a_silenced_alert_has_the_labels_by_which_it_is_silenced():
     assert equal(by_many, many, of_segment)
 
 
-def test_every_runbook_url_leads_to_a_section():
+def test_every_runbook_url_leads_to_a_section() -> None:
     headings = re.findall(r"^#+ (.*)$", (PROMETHEUS / "README.md").read_text(), re.MULTILINE)
     anchors = {heading.lower().replace(" ", "-") for heading in headings}
     for rule in rules():
@@ -136,7 +137,7 @@ def test_every_runbook_url_leads_to_a_section():
         assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
 
 
-def test_every_metric_of_the_rules_is_exported():
+def test_every_metric_of_the_rules_is_exported() -> None:
     telemetry = Telemetry()
     telemetry.configure(["scores"], ["http"], {"loans": ("amount", "country")})
     exported = set(
@@ -154,7 +155,7 @@ def test_every_metric_of_the_rules_is_exported():
     assert used <= exported
 
 
-def test_what_the_drift_rules_read_is_never_left_out():
+def test_what_the_drift_rules_read_is_never_left_out() -> None:
     kept = {family.family.name for family in DRIFT_FAMILIES if family.rank is None}
     bound = {
         "kldrift_kl_divergence_lower_nats",
@@ -177,7 +178,7 @@ def test_what_the_drift_rules_read_is_never_left_out():
     }
 
 
-def test_the_runbook_tells_what_is_left_out_in_that_order():
+def test_the_runbook_tells_what_is_left_out_in_that_order() -> None:
     words = {
         "the KL of single dimensions": "kldrift_dimension_kl_divergence_nats",
         "what lies within segments": "kldrift_within_segments_divergence_nats",

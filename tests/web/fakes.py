@@ -19,7 +19,7 @@ NOW_MS = 1_700_000_600_000
 class FakeIngest:
     """Keeps what it is given; answers with `answer`, a Receipt or an exception."""
 
-    def __init__(self, answer=None, monitors=("loans", "a/b ü")):
+    def __init__(self, answer=None, monitors=("loans", "a/b ü")) -> None:
         self.answer = answer or Receipt(1)
         self.names = monitors
         self.bodies = []
@@ -58,7 +58,7 @@ class FakeReaders:
         drifting=None,
         text="server: {}\n",
         hung="",
-    ):
+    ) -> None:
         self.ready = ready
         self.hung = hung
         self.monitors = (monitor or loans(),) if monitors is None else monitors
@@ -181,7 +181,7 @@ def course(n=40, seed=0):
 class Service:
     """The application with its fakes; `seen` is what `on_request` heard."""
 
-    def __init__(self, ingest=None, readers=None, limits=None):
+    def __init__(self, ingest=None, readers=None, limits=None) -> None:
         self.ingest = ingest or FakeIngest()
         self.readers = readers or FakeReaders()
         self.seen = []
@@ -216,7 +216,7 @@ def call_app(app, scope, messages):
     async def receive():
         return next(waiting, {"type": "http.disconnect"})
 
-    async def send(message):
+    async def send(message) -> None:
         sent.append(message)
 
     asyncio.run(app(scope, receive, send))

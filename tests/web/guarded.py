@@ -21,27 +21,27 @@ class Clock:
 class Heard:
     """What the guard tells the telemetry."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.open = 0
         self.most = 0
         self.refused = []
         self.evicted = []
 
-    def http_connections(self, n_open):
+    def http_connections(self, n_open) -> None:
         self.open = n_open
         self.most = max(self.most, n_open)
 
-    def http_refused(self, reason):
+    def http_refused(self, reason) -> None:
         self.refused.append(reason)
 
-    def http_evicted(self, reason):
+    def http_evicted(self, reason) -> None:
         self.evicted.append(reason)
 
 
 class Guarded:
     """A server under a guard whose time is moved by hand."""
 
-    def __init__(self, ingest=None, readers=None, **options):
+    def __init__(self, ingest=None, readers=None, **options) -> None:
         self.clock = Clock()
         self.heard = Heard()
         self.guard = Guard(Timeouts(**options.pop("timeouts", {})), events=self.heard, clock=self.clock, **options)
@@ -58,7 +58,7 @@ class Guarded:
     async def __aexit__(self, *_):
         await self.server.stop()
 
-    async def advance(self, seconds):
+    async def advance(self, seconds) -> None:
         """Sweep once a second, as the server does; what came meanwhile is taken in before each."""
         for _ in range(seconds):
             await self.quiet()
@@ -66,18 +66,18 @@ class Guarded:
             self.guard.sweep()
         await self.quiet()
 
-    async def quiet(self):
+    async def quiet(self) -> None:
         """Let the event loop handle what is there."""
         for _ in range(3):
             await asyncio.sleep(0)
 
-    async def connections(self, wanted):
+    async def connections(self, wanted) -> None:
         """Wait until so many connections are open."""
         async with asyncio.timeout(10):
             while self.heard.open != wanted:
                 await asyncio.sleep(0.001)
 
-    async def received(self, state):
+    async def received(self, state) -> None:
         """Wait until some connection satisfies `state`."""
         async with asyncio.timeout(10):
             while not any(state(connection) for connection in self.guard._watched):
@@ -98,7 +98,7 @@ async def rest_of(reader):
         return await reader.read()
 
 
-async def posts(guarded, times=1, source="127.0.0.1"):
+async def posts(guarded, times=1, source="127.0.0.1") -> None:
     """Post rows on a connection of its own; they must be taken."""
     reader, writer = await asyncio.open_connection("127.0.0.1", guarded.port, local_addr=(source, 0))
     for _ in range(times):

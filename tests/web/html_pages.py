@@ -15,7 +15,7 @@ SPAN_ATTRIBUTES = ("href", "src", "action")
 class Page(HTMLParser):
     """A page taken apart; whatever is not well-formed is an error."""
 
-    def __init__(self, text):
+    def __init__(self, text) -> None:
         super().__init__()
         self.open, self.ids, self.links, self.texts, self.tags = [], [], [], [], Counter()
         self.found = []
@@ -25,7 +25,7 @@ class Page(HTMLParser):
         repeated = [name for name, n in Counter(self.ids).items() if n > 1]
         assert repeated == []
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag, attrs) -> None:
         assert not (tag == "script" and "src" not in dict(attrs)), "an inline script"
         self.note(tag, attrs)
         if tag in OPTIONAL and self.open:
@@ -35,10 +35,10 @@ class Page(HTMLParser):
         if tag not in VOID:
             self.open.append(tag)
 
-    def handle_startendtag(self, tag, attrs):
+    def handle_startendtag(self, tag, attrs) -> None:
         self.note(tag, attrs)
 
-    def note(self, tag, attrs):
+    def note(self, tag, attrs) -> None:
         assert tag != "style"
         names = [name for name, _ in attrs]
         assert len(names) == len(set(names)), (tag, attrs)
@@ -52,7 +52,7 @@ class Page(HTMLParser):
         self.tags[tag] += 1
         self.found.append((tag, dict(attrs)))
 
-    def handle_endtag(self, tag):
+    def handle_endtag(self, tag) -> None:
         assert tag not in VOID
         while self.open and self.open[-1] != tag and self.open[-1] in OPTIONAL:
             self.open.pop()
@@ -60,7 +60,7 @@ class Page(HTMLParser):
         assert self.open[-1] == tag, f"</{tag}> within {self.open}"
         self.open.pop()
 
-    def handle_data(self, data):
+    def handle_data(self, data) -> None:
         self.texts.append(data)
 
     @property

@@ -5,6 +5,7 @@ import base64
 import hmac
 import threading
 from itertools import product
+from pathlib import Path
 
 import bcrypt
 import httpx
@@ -47,7 +48,7 @@ ENDPOINTS = [
 class Door:
     """The application behind an access of these files; `refusals` is what it told."""
 
-    def __init__(self, folder, tokens=True, users=True, clock=lambda: 0.0, hold_seconds=0.0):
+    def __init__(self, folder, tokens=True, users=True, clock=lambda: 0.0, hold_seconds=0.0) -> None:
         self.tokens_file, self.users_file = folder / "tokens", folder / "users"
         named = [(scopes.replace(",", "-"), scopes, token) for scopes, token in TOKENS.items()]
         self.tokens_file.write_text("".join(f"{name} {scopes} {token}\n" for name, scopes, token in named))
@@ -82,13 +83,13 @@ class Door:
 
 
 @pytest.fixture
-def door(tmp_path):
+def door(tmp_path: Path):
     door = Door(tmp_path)
     yield door
     door.access.close()
 
 
-def bearer(scopes):
+def bearer(scopes) -> str:
     return f"Bearer {TOKENS[scopes]}"
 
 
@@ -100,7 +101,9 @@ def basic(user, password=PASSWORD):
 
 
 @pytest.mark.parametrize(("method", "path", "needed"), ENDPOINTS)
-def test_each_endpoint_takes_its_scope_by_token_and_by_password_and_no_other(door, method, path, needed):
+def test_each_endpoint_takes_its_scope_by_token_and_by_password_and_no_other(
+    door: Door, method: str, path: str, needed: str | None
+) -> None:
     for scopes, by_token in product(TOKENS, (True, False)):
         value = bearer(scopes) if by_token else basic(scopes.replace(",", "-"))
         status = door.ask(method, path, value).status_code
@@ -111,7 +114,7 @@ def test_each_endpoint_takes_its_scope_by_token_and_by_password_and_no_other(doo
     assert door.ask(method, path).status_code == (401 if needed else 200)
 
 
-def test_without_credentials_nobody_learns_what_there_is(door):
+def test_without_credentials_nobody_learns_what_there_is(door: Door) -> None:
     known = door.ask("POST", "/v1/monitors/loans/samples")
     assert known.status_code == 401
     assert door.ask("POST", "/v1/monitors/nobody/samples").content == known.content
@@ -123,7 +126,7 @@ def test_without_credentials_nobody_learns_what_there_is(door):
     "raw_path",
     [b"/-/reload", b"/-/reload/", b"/-/%72eload", b"/%2d/reload", b"//-/reload", b"/-/healthy/../reload", b"/-/Reload"],
 )
-def test_another_spelling_of_reload_does_not_get_around_its_scope(door, raw_path):
+def test_another_spelling_of_reload_does_not_get_around_its_scope(door: Door, raw_path: bytes) -> None:
     reloads = []
     door.readers.reload = lambda: reloads.append(1)
     assert needed_scope(raw_path) in ("admin", "read")
@@ -140,7 +143,7 @@ def test_another_spelling_of_reload_does_not_get_around_its_scope(door, raw_path
     assert not reloads
 
 
-def test_a_refusal_says_what_to_do(door):
+def test_a_refusal_says_what_to_do(door: Door) -> None:
     missing = door.read()
     assert missing.json() == {"error": "expected credentials, got none; send an Authorization header (Bearer or Basic)"}
     assert missing.headers.get_list("www-authenticate") == [
@@ -156,7 +159,7 @@ def test_a_refusal_says_what_to_do(door):
     }
 
 
-def test_only_schemes_that_can_succeed_are_offered(tmp_path):
+def test_only_schemes_that_can_succeed_are_offered(tmp_path: Path) -> None:
     tokens = Door(tmp_path, users=False)
     answer = tokens.read(basic("read"))
     assert answer.status_code == 401
@@ -198,7 +201,7 @@ def test_only_schemes_that_can_succeed_are_offered(tmp_path):
         (b"Basic " + base64.b64encode(b"nobody:" + PASSWORD.encode()), "password"),
     ],
 )
-def test_credentials_that_are_none_are_refused_and_not_shown(door, value, reason):
+def test_credentials_that_are_none_are_refused_and_not_shown(door: Door, value: bytes, reason: str) -> None:
     answer = door.read(value)
     assert answer.status_code == 401
     assert door.refusals == [(reason, "192.0.2.7")]
@@ -208,18 +211,18 @@ def test_credentials_that_are_none_are_refused_and_not_shown(door, value, reason
 
 
 @pytest.mark.parametrize("second", ["Bearer wrong", bearer("read"), ""])
-def test_two_authorization_headers_are_refused_whatever_they_hold(door, second):
+def test_two_authorization_headers_are_refused_whatever_they_hold(door: Door, second: str) -> None:
     assert door.read(bearer("read"), second).status_code == 401
     assert door.read(second, bearer("read")).status_code == 401
     assert [reason for reason, _ in door.refusals] == ["malformed"] * 2
 
 
 @pytest.mark.parametrize("value", ["bearer {}", "BEARER {}", "Bearer   {}", "Bearer {} "])
-def test_the_scheme_has_no_case_and_spaces_do_not_count(door, value):
+def test_the_scheme_has_no_case_and_spaces_do_not_count(door: Door, value: str) -> None:
     assert door.read(value.format(TOKENS["read"])).status_code == 200
 
 
-def test_every_reason_is_one_of_a_bounded_set(door):
+def test_every_reason_is_one_of_a_bounded_set(door: Door) -> None:
     door.read()
     door.read(b"x")
     door.read("Bearer wrong")
@@ -229,8 +232,8 @@ def test_every_reason_is_one_of_a_bounded_set(door):
     assert {reason for reason, _ in door.refusals} | {"busy"} == set(REFUSALS)
 
 
-def test_a_refusal_is_held_back_and_nothing_else(tmp_path):
-    async def scenario():
+def test_a_refusal_is_held_back_and_nothing_else(tmp_path: Path) -> None:
+    async def scenario() -> None:
         door = Door(tmp_path, hold_seconds=30)
         async with asyncio.timeout(20):
             refused = asyncio.create_task(door.request("GET", "/metrics", "Bearer wrong"))
@@ -246,7 +249,9 @@ def test_a_refusal_is_held_back_and_nothing_else(tmp_path):
 
 
 @pytest.mark.parametrize("scopes", [*TOKENS, None])
-def test_a_token_is_compared_with_all_there_are_in_constant_time(door, monkeypatch, scopes):
+def test_a_token_is_compared_with_all_there_are_in_constant_time(
+    door: Door, monkeypatch: pytest.MonkeyPatch, scopes: str | None
+) -> None:
     compared = []
     compare_digest = hmac.compare_digest
 
@@ -263,7 +268,7 @@ def test_a_token_is_compared_with_all_there_are_in_constant_time(door, monkeypat
 
 
 @pytest.fixture
-def checks(monkeypatch):
+def checks(monkeypatch: pytest.MonkeyPatch):
     """The users' hashes that passwords were checked against."""
     seen = []
 
@@ -275,7 +280,7 @@ def checks(monkeypatch):
     return seen
 
 
-def test_a_password_that_was_right_is_not_checked_again_and_a_wrong_one_is(door, checks):
+def test_a_password_that_was_right_is_not_checked_again_and_a_wrong_one_is(door: Door, checks: list[bytes]) -> None:
     for _ in range(5):
         assert door.read(basic("read")).status_code == 200
     assert len(checks) == 1
@@ -287,7 +292,7 @@ def test_a_password_that_was_right_is_not_checked_again_and_a_wrong_one_is(door,
     assert PASSWORD not in repr(vars(door.access._state))
 
 
-def test_a_password_is_forgotten_an_hour_after_its_last_use(tmp_path, checks):
+def test_a_password_is_forgotten_an_hour_after_its_last_use(tmp_path: Path, checks: list[bytes]) -> None:
     now = 0.0
     door = Door(tmp_path, clock=lambda: now)
     for now, n_checks in ((0, 1), (3599, 1), (7000, 1), (10_599, 1), (14_200, 2)):  # noqa: B007 # the clock reads it
@@ -296,18 +301,18 @@ def test_a_password_is_forgotten_an_hour_after_its_last_use(tmp_path, checks):
     door.access.close()
 
 
-def test_an_unknown_user_takes_as_long_as_a_wrong_password(door, checks):
+def test_an_unknown_user_takes_as_long_as_a_wrong_password(door: Door, checks: list[bytes]) -> None:
     assert door.read(basic("nobody", "wrong")).status_code == 401
     assert checks == [HASHED.encode()]
 
 
-def test_even_the_password_of_another_lets_no_unknown_user_in(door):
+def test_even_the_password_of_another_lets_no_unknown_user_in(door: Door) -> None:
     for _ in range(2):
         assert door.read(basic("nobody")).status_code == 401
     assert door.access._state.verified == {}
 
 
-def test_lines_as_apaches_htpasswd_writes_them_let_their_users_in(door):
+def test_lines_as_apaches_htpasswd_writes_them_let_their_users_in(door: Door) -> None:
     """``htpasswd -nbB NAME PASSWORD`` of Apache 2.4.71, one of them with ``-C 10``; with the scopes behind."""
     door.users_file.write_text(
         "grafana:$2y$10$STajq/qOGi.FJwdUwwgHe.74OQrDh4Xf4ewcYW4Qe1C3RskHEyP4S:read\n\n"
@@ -325,7 +330,7 @@ def test_lines_as_apaches_htpasswd_writes_them_let_their_users_in(door):
     ]
 
 
-def test_of_a_long_password_72_bytes_count_as_with_htpasswd(door):
+def test_of_a_long_password_72_bytes_count_as_with_htpasswd(door: Door) -> None:
     hashed = bcrypt.hashpw(b"p" * 72, bcrypt.gensalt(4)).decode()
     door.users_file.write_text(f"read:{hashed}:read\n")
     door.access.load()()
@@ -336,7 +341,7 @@ def test_of_a_long_password_72_bytes_count_as_with_htpasswd(door):
 class Gate:
     """Checks of passwords that wait until they are let on."""
 
-    def __init__(self, monkeypatch):
+    def __init__(self, monkeypatch) -> None:
         self.open = threading.Event()
         self.begun = 0
         monkeypatch.setattr(access_module, "_fits", self.check)
@@ -347,10 +352,12 @@ class Gate:
         return bcrypt.checkpw(password, hashed)
 
 
-def test_wrong_passwords_hold_up_neither_the_loop_nor_other_clients(door, monkeypatch):
+def test_wrong_passwords_hold_up_neither_the_loop_nor_other_clients(
+    door: Door, monkeypatch: pytest.MonkeyPatch
+) -> None:
     gate = Gate(monkeypatch)
 
-    async def scenario():
+    async def scenario() -> None:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             flood = [group.create_task(door.request("GET", "/metrics", basic("read", f"wrong {i}"))) for i in range(50)]
             other = group.create_task(door.request("GET", "/metrics", basic("read"), client="192.0.2.8"))
@@ -373,10 +380,10 @@ def test_wrong_passwords_hold_up_neither_the_loop_nor_other_clients(door, monkey
     asyncio.run(scenario())
 
 
-def test_of_all_clients_together_only_so_many_passwords_wait(door, monkeypatch):
+def test_of_all_clients_together_only_so_many_passwords_wait(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
 
-    async def scenario():
+    async def scenario() -> None:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             flood = [
                 group.create_task(door.request("GET", "/metrics", basic("read", f"wrong {i}"), client=f"192.0.2.{i}"))
@@ -390,10 +397,10 @@ def test_of_all_clients_together_only_so_many_passwords_wait(door, monkeypatch):
     asyncio.run(scenario())
 
 
-def test_the_same_credentials_at_the_same_time_are_checked_once(door, monkeypatch):
+def test_the_same_credentials_at_the_same_time_are_checked_once(door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = Gate(monkeypatch)
 
-    async def scenario():
+    async def scenario() -> None:
         async with asyncio.timeout(20), asyncio.TaskGroup() as group:
             requests = [group.create_task(door.request("GET", "/metrics", basic("read"))) for _ in range(20)]
             while not gate.begun:
@@ -410,7 +417,7 @@ def test_the_same_credentials_at_the_same_time_are_checked_once(door, monkeypatc
 # --- new files -------------------------------------------------------------------------------------
 
 
-def test_a_reload_replaces_tokens_and_users_and_forgets_passwords(door, checks):
+def test_a_reload_replaces_tokens_and_users_and_forgets_passwords(door: Door, checks: list[bytes]) -> None:
     assert door.read(basic("read")).status_code == 200
     door.tokens_file.write_text("new read another-token-0123456789\n")
     use = door.access.load()
@@ -426,7 +433,7 @@ def test_a_reload_replaces_tokens_and_users_and_forgets_passwords(door, checks):
     assert door.read(basic("other")).status_code == 200
 
 
-def test_a_broken_file_leaves_the_old_credentials_in_use(door):
+def test_a_broken_file_leaves_the_old_credentials_in_use(door: Door) -> None:
     door.tokens_file.write_text("read read\n")
     with pytest.raises(ConfigError, match=r"tokens:1: expected NAME SCOPES TOKEN, got 2 words"):
         door.access.load()

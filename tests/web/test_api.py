@@ -4,6 +4,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from typing import Any, Never
 
 import numpy as np
 import pytest
@@ -22,13 +23,13 @@ CITY = "home%2Fcity%2C%20%C3%BC%20100%25"
 def strict_json(answer):
     """The body, which must not use the NaN and Infinity that JSON does not have."""
 
-    def refuse(constant):
+    def refuse(constant) -> Never:
         raise AssertionError(constant)
 
     return json.loads(answer.content, parse_constant=refuse)
 
 
-def test_healthy_and_ready():
+def test_healthy_and_ready() -> None:
     assert Service().get("/-/healthy").status_code == 200
     assert Service().get("/-/ready").status_code == 200
     hung = Service(readers=FakeReaders(hung="nothing has been counted for 90 s")).get("/-/healthy")
@@ -42,7 +43,7 @@ def test_healthy_and_ready():
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
-def test_reload(method):
+def test_reload(method: str) -> None:
     assert Service().request(method, "/-/reload").json() == {"reloaded": True}
     problems = ["kldrift.yaml:3: server: expected a mapping, got 5; correct it"]
     answer = Service(readers=FakeReaders(problems=problems)).request(method, "/-/reload")
@@ -50,14 +51,14 @@ def test_reload(method):
     assert answer.json()["problems"] == problems
 
 
-def test_reload_by_get_is_405():
+def test_reload_by_get_is_405() -> None:
     answer = Service().get("/-/reload")
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST, PUT"
     assert answer.json() == {"error": "expected POST, PUT, got GET; use one of these methods"}
 
 
-def test_status():
+def test_status() -> None:
     assert Service().get("/api/v1/status").json() == {
         "ready": True,
         "reason": "",
@@ -70,20 +71,20 @@ def test_status():
     }
 
 
-def test_the_index_names_the_endpoints():
+def test_the_index_names_the_endpoints() -> None:
     answer = Service().get("/").json()
     assert answer["name"] == "kldrift"
     assert "POST /v1/monitors/{monitor}/samples" in answer["endpoints"]
 
 
-def test_monitors():
+def test_monitors() -> None:
     assert Service().get("/api/v1/monitors").json() == {
         "evaluated_ms": 9,
         "monitors": [{"name": "loans", "at_ms": 7, "windows": ["5m", "1h"], "features": 3}],
     }
 
 
-def test_a_monitor_has_every_feature_and_window():
+def test_a_monitor_has_every_feature_and_window() -> None:
     monitor = strict_json(Service().get("/api/v1/monitors/loans"))
     assert [feature["name"] for feature in monitor["features"]] == ["age", "home/city, ü 100%", "latent"]
     age, city, _ = monitor["features"]
@@ -108,7 +109,7 @@ def test_a_monitor_has_every_feature_and_window():
     assert city["problem"] == "too short"
 
 
-def test_a_monitor_has_the_verdict_of_each_feature_over_its_windows():
+def test_a_monitor_has_the_verdict_of_each_feature_over_its_windows() -> None:
     monitor = strict_json(Service().get("/api/v1/monitors/loans"))
     age, city, latent = monitor["features"]
     assert (age["state"], age["detected"]) == ("ready", {"warning": True, "critical": False})
@@ -118,13 +119,13 @@ def test_a_monitor_has_the_verdict_of_each_feature_over_its_windows():
     assert (monitor["segment"], monitor["segments"]) == (None, None)
 
 
-def test_a_feature_without_samples_in_any_window_is_empty():
+def test_a_feature_without_samples_in_any_window_is_empty() -> None:
     nothing = loans(samples=np.zeros((2, 3), dtype=np.int64), ready=np.zeros((2, 3), dtype=bool))
     monitor = strict_json(Service(readers=FakeReaders(monitor=nothing)).get("/api/v1/monitors/loans"))
     assert [feature["state"] for feature in monitor["features"]] == ["empty"] * 3
 
 
-def test_a_feature_shows_what_its_figures_were_computed_from():
+def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
     feature = strict_json(Service().get("/api/v1/monitors/loans/features/age?window=5m"))
     explanation = feature.pop("explanation")
     assert list(explanation) == ["kl", "missing", "new", "shape", "contributions", "shares"]
@@ -174,7 +175,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from():
     }
 
 
-def test_a_divergence_can_be_recomputed_from_the_answer():
+def test_a_divergence_can_be_recomputed_from_the_answer() -> None:
     feature = Service().get("/api/v1/monitors/loans/features/age").json()
     n = sum(feature["live_counts"])
     kl = math.fsum(
@@ -191,7 +192,7 @@ def test_a_divergence_can_be_recomputed_from_the_answer():
     assert len(explanation["contributions"]) == len(feature["cells"])
 
 
-def test_a_window_shows_what_it_was_compared_with_itself():
+def test_a_window_shows_what_it_was_compared_with_itself() -> None:
     q = np.array(loans().reference_probabilities)
     q[0, :5] = [0.2, 0.7, 0, 0, 0.1]
     moving = loans(reference_probabilities=q, reference_rows=np.array([[77.0, np.inf, 0], [0, 0, 0]]))
@@ -202,7 +203,7 @@ def test_a_window_shows_what_it_was_compared_with_itself():
     assert feature["explanation"]["shares"] == [0] * 5
 
 
-def test_an_infinite_divergence_is_explained_by_the_cell_that_the_reference_does_not_have():
+def test_an_infinite_divergence_is_explained_by_the_cell_that_the_reference_does_not_have() -> None:
     explanation = strict_json(Service().get(f"/api/v1/monitors/loans/features/{CITY}"))["explanation"]
     assert (explanation["kl"], explanation["missing"], explanation["new"]) == ("+Inf", 0, "+Inf")
     assert explanation["contributions"][2] == "+Inf"
@@ -210,17 +211,17 @@ def test_an_infinite_divergence_is_explained_by_the_cell_that_the_reference_does
 
 
 @pytest.mark.parametrize("path", ["latent", "age?window=1h"])
-def test_vectors_and_empty_windows_have_no_explanation(path):
+def test_vectors_and_empty_windows_have_no_explanation(path: str) -> None:
     assert strict_json(Service().get(f"/api/v1/monitors/loans/features/{path}"))["explanation"] is None
 
 
-def test_what_is_compared_with_nothing_has_no_explanation():
+def test_what_is_compared_with_nothing_has_no_explanation() -> None:
     learning = loans(divergences=np.full((2, 3, N_DIVERGENCES), np.nan))
     feature = strict_json(Service(readers=FakeReaders(monitor=learning)).get("/api/v1/monitors/loans/features/age"))
     assert feature["explanation"] is None
 
 
-def test_a_vector_has_the_divergence_of_each_dimension_where_asked_for():
+def test_a_vector_has_the_divergence_of_each_dimension_where_asked_for() -> None:
     path = "/api/v1/monitors/loans/features/latent"
     assert strict_json(Service().get(path))["per_dimension"] == [0.5, 0.25]
     assert strict_json(Service().get(f"{path}?window=1h"))["per_dimension"] == [None, None]
@@ -266,7 +267,7 @@ def series(detected=(1.0, 0.0), **changes):
         (series(ready=False, reference_rows=0), "Undecided: there is nothing to compare this window with yet."),
     ],
 )
-def test_the_reading_says_why_a_series_is_in_its_state(monitor, expected):
+def test_the_reading_says_why_a_series_is_in_its_state(monitor: Any, expected: str) -> None:
     feature = strict_json(Service(readers=FakeReaders(monitor=monitor)).get("/api/v1/monitors/loans/features/age"))
     assert re.split(r" \d+ % of", feature["reading"])[0] == expected
 
@@ -279,7 +280,7 @@ def test_the_reading_says_why_a_series_is_in_its_state(monitor, expected):
         ([0, 9, 0, 0, 1], ("96 %", "a change of shape", "values below 0.5", "0 %", "38 %")),
     ],
 )  # fmt: skip
-def test_the_reading_of_a_drift_says_what_changed(counts, changed):
+def test_the_reading_of_a_drift_says_what_changed(counts: list[int], changed: tuple[str, ...]) -> None:
     cells, q = np.array(loans().counts), np.array(loans().reference_probabilities)
     cells[0, :5], q[0, :5] = counts, [0.38, 0.5, 0.01, 0.01, 0.1]
     drifting = FakeReaders(monitor=loans(counts=cells, reference_probabilities=q))
@@ -299,12 +300,12 @@ def test_the_reading_of_a_drift_says_what_changed(counts, changed):
         (5.0, np.nextafter(5.0, 6), "the value 5"),
     ],
 )  # fmt: skip
-def test_a_bin_within_a_sentence(left, right, label):
+def test_a_bin_within_a_sentence(left: float, right: Any, label: str) -> None:
     info = replace(AGE, edges=np.array([left, right]), cells=("", "underflow", "overflow", "missing"))
     assert cell_label(info, 0) == label
 
 
-def test_the_reading_names_a_problem_of_the_reference_and_counts_present_vectors():
+def test_the_reading_names_a_problem_of_the_reference_and_counts_present_vectors() -> None:
     service = Service()
     assert service.get(f"/api/v1/monitors/loans/features/{CITY}").json()["reading"] == "Undecided: too short."
     latent = service.get("/api/v1/monitors/loans/features/latent").json()
@@ -314,7 +315,7 @@ def test_the_reading_names_a_problem_of_the_reference_and_counts_present_vectors
 # --- segments --------------------------------------------------------------------------------------
 
 
-def test_a_monitor_has_its_segments_and_their_mix():
+def test_a_monitor_has_its_segments_and_their_mix() -> None:
     monitor = strict_json(Service(readers=FakeReaders(monitor=segmented_loans())).get("/api/v1/monitors/loans"))
     assert monitor["segments"] == {
         "names": ["DE", "other"],
@@ -325,13 +326,13 @@ def test_a_monitor_has_its_segments_and_their_mix():
     }
 
 
-def test_a_feature_has_what_lies_within_the_segments():
+def test_a_feature_has_what_lies_within_the_segments() -> None:
     service = Service(readers=FakeReaders(monitor=segmented_loans()))
     for path, expected in [("age", 0.5), (CITY, "+Inf"), ("age?window=1h", None)]:
         assert strict_json(service.get(f"/api/v1/monitors/loans/features/{path}"))["within_segments"] == expected
 
 
-def test_a_segment_is_asked_for_by_its_value():
+def test_a_segment_is_asked_for_by_its_value() -> None:
     service = Service(readers=FakeReaders(monitor=segmented_loans()))
     monitor = strict_json(service.get("/api/v1/monitors/loans?segment=DE"))
     assert (monitor["segment"], monitor["segments"]) == ("DE", None)
@@ -349,13 +350,13 @@ def test_a_segment_is_asked_for_by_its_value():
         (loans(), "expected a known segment, got 'others'; this monitor has no segments"),
     ],
 )
-def test_an_unknown_segment_is_404_with_the_known_ones(path, monitor, error):
+def test_an_unknown_segment_is_404_with_the_known_ones(path: str, monitor: Any, error: str) -> None:
     answer = Service(readers=FakeReaders(monitor=monitor)).get(f"/api/v1/monitors/loans{path}?segment=others")
     assert (answer.status_code, answer.json()) == (404, {"error": error})
 
 
 @pytest.mark.parametrize("encoded", [CITY, CITY.replace("%2F", "/")])
-def test_a_feature_name_may_hold_any_character(encoded):
+def test_a_feature_name_may_hold_any_character(encoded: str) -> None:
     feature = strict_json(Service().get(f"/api/v1/monitors/loans/features/{encoded}?window=1h"))
     assert feature["feature"] == "home/city, ü 100%"
     assert feature["window"] == "1h"
@@ -387,21 +388,21 @@ def test_a_feature_name_may_hold_any_character(encoded):
         ("/api/v1/monitors/", "nothing found at '/api/v1/monitors/'; GET / lists the endpoints"),
     ],
 )
-def test_what_is_not_known_is_404_with_what_is(path, error):
+def test_what_is_not_known_is_404_with_what_is(path: str, error: str) -> None:
     answer = Service().get(path)
     assert answer.status_code == 404
     assert answer.json() == {"error": error}
 
 
 @pytest.mark.parametrize("path", ["/", "/-/ready", "/api/v1/status", "/api/v1/monitors/loans", "/nowhere"])
-def test_answers_are_not_cached_nor_sniffed(path):
+def test_answers_are_not_cached_nor_sniffed(path: str) -> None:
     headers = Service().get(path).headers
     assert headers["content-type"] == "application/json"
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
 
 
-def test_every_request_is_heard_of_with_a_handler_from_a_bounded_set():
+def test_every_request_is_heard_of_with_a_handler_from_a_bounded_set() -> None:
     service = Service()
     for method, path in [
         ("GET", "/"),
@@ -433,12 +434,12 @@ def test_every_request_is_heard_of_with_a_handler_from_a_bounded_set():
 
 
 @pytest.mark.parametrize("path", ["/api/v1/status", "/metrics"])
-def test_an_error_of_our_own_is_500_in_json_and_logged(path, caplog):
+def test_an_error_of_our_own_is_500_in_json_and_logged(path: str, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(FakeReaders):
-        def status(self):
+        def status(self) -> Never:
             raise ZeroDivisionError("secret")
 
-        async def exposition(self, openmetrics, gzip):
+        async def exposition(self, openmetrics, gzip) -> Never:
             raise ZeroDivisionError("secret")
 
     service = Service(readers=Broken())
@@ -476,7 +477,7 @@ PROMETHEUS_2 = (
         ("text/plain;version=0.0.4", False),
     ],
 )
-def test_the_representation_is_the_one_that_prometheus_client_chooses(accept, openmetrics):
+def test_the_representation_is_the_one_that_prometheus_client_chooses(accept: str, openmetrics: bool) -> None:
     assert wants_openmetrics(accept) is openmetrics
     assert choose_encoder(accept)[1].startswith("application/openmetrics-text") is openmetrics
 
@@ -492,7 +493,7 @@ def test_the_representation_is_the_one_that_prometheus_client_chooses(accept, op
         ";;,,=;q",
     ],
 )
-def test_weights_and_versions_are_kept_to(accept):
+def test_weights_and_versions_are_kept_to(accept: str) -> None:
     assert wants_openmetrics(accept) is False
 
 
@@ -509,11 +510,11 @@ def test_weights_and_versions_are_kept_to(accept):
         ("identity", False),
     ],
 )
-def test_gzip_is_used_when_it_is_accepted(accept_encoding, expected):
+def test_gzip_is_used_when_it_is_accepted(accept_encoding: str, expected: bool) -> None:
     assert accepts_gzip(accept_encoding) is expected
 
 
-def test_metrics_say_what_they_are():
+def test_metrics_say_what_they_are() -> None:
     service = Service()
     text = service.get("/metrics", headers={"accept": "*/*", "accept-encoding": "identity"})
     assert text.content == b"metrics"
@@ -525,7 +526,7 @@ def test_metrics_say_what_they_are():
     assert service.readers.asked == [(False, False), (True, False)]
 
 
-def test_compressed_metrics_are_labelled():
+def test_compressed_metrics_are_labelled() -> None:
     service = Service()
     answer = service.get("/metrics", headers={"accept-encoding": "gzip"})
     assert service.readers.asked == [(False, True)]
@@ -533,19 +534,19 @@ def test_compressed_metrics_are_labelled():
     assert answer.content == b"metrics"  # httpx has undone it
 
 
-def test_metrics_by_head_have_the_length_and_no_body():
+def test_metrics_by_head_have_the_length_and_no_body() -> None:
     answer = Service().request("HEAD", "/metrics", headers={"accept-encoding": "identity"})
     assert answer.status_code == 200
     assert answer.headers["content-length"] == "7"
     assert answer.content == b""
 
 
-def test_metrics_by_post_are_405():
+def test_metrics_by_post_are_405() -> None:
     answer = Service().request("POST", "/metrics", content=b"x")
     assert (answer.status_code, answer.headers["allow"]) == (405, "GET, HEAD")
 
 
-def test_the_snapshot_of_these_tests_is_consistent():
+def test_the_snapshot_of_these_tests_is_consistent() -> None:
     [monitor] = snapshot().monitors
     assert monitor.counts.shape == (2, monitor.offsets[-1])
     for f, info in enumerate(monitor.features):

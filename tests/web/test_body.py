@@ -3,6 +3,8 @@
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -38,24 +40,24 @@ def zstd_frames(body, level=3, **options):
         ("zstd", lambda body: zstd_frames(body, 19, write_checksum=True)),
     ],
 )
-def test_a_whole_body_comes_through(coding, compress, size):
+def test_a_whole_body_comes_through(coding: str, compress: Callable[..., Any], size: int) -> None:
     body = NOISE[:size]
     assert decode(compress(body), coding, LIMITS) == body
 
 
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
-def test_members_that_follow_one_another_are_joined(coding, compress):
+def test_members_that_follow_one_another_are_joined(coding: str, compress: Callable[..., Any]) -> None:
     assert decode(compress(b"one,") + compress(b"") + compress(b"two"), coding, LIMITS) == b"one,two"
 
 
-def test_a_skippable_zstd_frame_is_skipped():
+def test_a_skippable_zstd_frame_is_skipped() -> None:
     skippable = b"\x5a\x2a\x4d\x18" + (3).to_bytes(4, "little") + b"abc"
     assert decode(skippable + zstandard.compress(b"rows") + skippable, "zstd", LIMITS) == b"rows"
     with pytest.raises(Problem, match="truncated"):
         decode(skippable[:-1], "zstd", LIMITS)
 
 
-def test_gzip_may_be_padded_with_zeros_and_with_nothing_else():
+def test_gzip_may_be_padded_with_zeros_and_with_nothing_else() -> None:
     assert decode(gzip.compress(b"rows") + bytes(1000), "gzip", LIMITS) == b"rows"
     for tail in (b"\0\0x", b"x"):
         with pytest.raises(Problem) as caught:
@@ -69,7 +71,7 @@ def test_gzip_may_be_padded_with_zeros_and_with_nothing_else():
     coding=st.sampled_from(["gzip", "zstd", "zstd-checksum", "zstd-stream"]),
     where=st.floats(0, 1, exclude_max=True),
 )
-def test_a_body_cut_anywhere_is_400(body, coding, where):
+def test_a_body_cut_anywhere_is_400(body, coding, where) -> None:
     compress = {
         "gzip": gzip.compress,
         "zstd": zstandard.compress,
@@ -87,7 +89,9 @@ def test_a_body_cut_anywhere_is_400(body, coding, where):
 @settings(max_examples=300, deadline=None)
 @given(body=st.binary(max_size=400), flips=st.lists(st.tuples(st.integers(0, 400), st.integers(1, 255))))
 @pytest.mark.parametrize(("coding", "compress"), [("gzip", gzip.compress), ("zstd", zstandard.compress)])
-def test_damage_gives_a_problem_or_a_body_and_nothing_else(coding, compress, body, flips):
+def test_damage_gives_a_problem_or_a_body_and_nothing_else(
+    coding: str, compress: Callable[..., Any], body, flips
+) -> None:
     damaged = bytearray(compress(body))
     for at, bits in flips:
         damaged[at % len(damaged)] ^= bits
@@ -116,7 +120,7 @@ def run_length_bomb(n_blocks):
     return header + b"".join(blocks)
 
 
-def test_the_run_length_bomb_is_a_valid_frame():
+def test_the_run_length_bomb_is_a_valid_frame() -> None:
     """Else the bomb tests below would prove nothing."""
     assert decode(run_length_bomb(4), "zstd", LIMITS) == b"x" * (4 * 128 * 1024)
 
@@ -131,7 +135,7 @@ def test_the_run_length_bomb_is_a_valid_frame():
     ],
     ids=["gzip", "zstd", "runs of 12 GiB", "runs of 12 MiB"],
 )
-def test_a_bomb_is_413_and_does_not_unfold(coding, make):
+def test_a_bomb_is_413_and_does_not_unfold(coding: str, make: Callable[..., Any]) -> None:
     bomb = make()
     problem, peak = peak_of(decode, bomb, coding, LIMITS)
     assert problem.status == 413
@@ -140,7 +144,7 @@ def test_a_bomb_is_413_and_does_not_unfold(coding, make):
     assert peak < 2.5 * limit + 4 * MIB
 
 
-def test_a_gzip_bomb_just_past_the_body_limit_is_refused_and_one_at_it_is_not():
+def test_a_gzip_bomb_just_past_the_body_limit_is_refused_and_one_at_it_is_not() -> None:
     limits = Limits(body_bytes=1000, ratio=10**6)
     assert decode(gzip.compress(bytes(1000)), "gzip", limits) == bytes(1000)
     with pytest.raises(Problem, match="at most 1000 bytes") as caught:
@@ -148,7 +152,7 @@ def test_a_gzip_bomb_just_past_the_body_limit_is_refused_and_one_at_it_is_not():
     assert caught.value.status == 413
 
 
-def test_the_ratio_is_free_below_its_floor():
+def test_the_ratio_is_free_below_its_floor() -> None:
     body = bytes(MIB)
     assert len(gzip.compress(body)) * 100 < MIB
     assert decode(gzip.compress(body), "gzip", LIMITS) == body
@@ -159,13 +163,13 @@ def test_the_ratio_is_free_below_its_floor():
 @pytest.mark.parametrize(
     ("coding", "member"), [("gzip", gzip.compress(b"", mtime=0)), ("zstd", zstandard.compress(b""))]
 )
-def test_many_empty_members_are_refused(coding, member):
+def test_many_empty_members_are_refused(coding: str, member: bytes) -> None:
     with pytest.raises(Problem, match="more than 4096") as caught:
         decode(member * 5000, coding, LIMITS)
     assert caught.value.status == 400
 
 
-def test_a_zstd_window_past_8_mib_is_refused_with_a_remedy():
+def test_a_zstd_window_past_8_mib_is_refused_with_a_remedy() -> None:
     parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=25)
     body = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
     frame = body.compress(NOISE) + body.flush()
@@ -174,6 +178,6 @@ def test_a_zstd_window_past_8_mib_is_refused_with_a_remedy():
     assert caught.value.status == 413
 
 
-def test_deflate_without_a_gzip_header_is_not_gzip():
+def test_deflate_without_a_gzip_header_is_not_gzip() -> None:
     with pytest.raises(Problem, match="cannot be decoded"):
         decode(zlib.compress(b"rows"), "gzip", LIMITS)

@@ -40,7 +40,7 @@ def refused(folder, tokens=None, users=None, mode=0o600):
     return [problem.replace(f"{folder}/", "") for problem in caught.value.problems]
 
 
-def test_tokens_are_kept_as_hashes_only(tmp_path):
+def test_tokens_are_kept_as_hashes_only(tmp_path: Path) -> None:
     digest = hashlib.sha256(TOKEN.encode()).digest()
     text = f"# who sends\nscorer ingest {TOKEN}\n\n  ops read,admin sha256:{'ab' * 32}   # the on-call team\r\n"
     credentials, warnings = loaded(tmp_path, text)
@@ -53,12 +53,12 @@ def test_tokens_are_kept_as_hashes_only(tmp_path):
     assert repr(digest) not in repr(credentials)
 
 
-def test_a_name_may_have_two_tokens_while_one_replaces_the_other(tmp_path):
+def test_a_name_may_have_two_tokens_while_one_replaces_the_other(tmp_path: Path) -> None:
     credentials, _ = loaded(tmp_path, f"scorer ingest {TOKEN}\nscorer ingest {TOKEN[::-1]}\n")
     assert [token.name for token in credentials.tokens] == ["scorer", "scorer"]
 
 
-def test_users_with_the_lines_of_htpasswd(tmp_path):
+def test_users_with_the_lines_of_htpasswd(tmp_path: Path) -> None:
     hashed = bcrypt.hashpw(b"x", bcrypt.gensalt(10)).decode().replace("$2b$", "$2y$")
     credentials, warnings = loaded(tmp_path, users=f"\ufeffgrafana:{hashed}:read\n")
     assert [*credentials.users] == [b"grafana"]
@@ -67,7 +67,7 @@ def test_users_with_the_lines_of_htpasswd(tmp_path):
     assert warnings == []
 
 
-def test_a_cheap_password_hash_is_worth_a_warning(tmp_path):
+def test_a_cheap_password_hash_is_worth_a_warning(tmp_path: Path) -> None:
     _, warnings = loaded(tmp_path, users=f"grafana:{HASH}:read\n")
     assert warnings == [f"{tmp_path}/users: the bcrypt cost of grafana is only 4; hash the password again with -C 10"]
 
@@ -102,7 +102,7 @@ def test_a_cheap_password_hash_is_worth_a_warning(tmp_path):
         (f"b read {'c' * 20}", "expected each token once, got the token of an earlier line; make a new one"),
     ],
 )
-def test_a_bad_line_of_tokens_is_named_by_its_number(tmp_path, line, words):
+def test_a_bad_line_of_tokens_is_named_by_its_number(tmp_path: Path, line: str, words: str) -> None:
     assert refused(tmp_path, f"# tokens\nok read {'c' * 20}\n{line}\n") == [f"tokens:3: {words}"]
 
 
@@ -139,7 +139,7 @@ def test_a_bad_line_of_tokens_is_named_by_its_number(tmp_path, line, words):
         ),
     ],
 )
-def test_a_bad_line_of_users_is_named_by_its_number(tmp_path, line, words):
+def test_a_bad_line_of_users_is_named_by_its_number(tmp_path: Path, line: str, words: str) -> None:
     assert refused(tmp_path, users=f"ok:{HASH}:read\n{line}\n") == [f"users:2: {words}"]
 
 
@@ -157,25 +157,27 @@ def test_a_bad_line_of_users_is_named_by_its_number(tmp_path, line, words):
     ],
     ids=["empty", "comments", "many", "not text", "large"],
 )
-def test_a_file_that_is_none_of_tokens(tmp_path, content, words):
+def test_a_file_that_is_none_of_tokens(tmp_path: Path, content: bytes | str, words: str) -> None:
     [problem] = refused(tmp_path, content)
     assert problem.startswith(words)
     assert "server.auth.tokens_file" in problem
 
 
-def test_every_problem_of_both_files_is_told_at_once(tmp_path):
+def test_every_problem_of_both_files_is_told_at_once(tmp_path: Path) -> None:
     problems = refused(tmp_path, "a\nb\n", f"c:{HASH}\n")
     assert [problem.split(": ")[0] for problem in problems] == ["tokens:1", "tokens:2", "users:1"]
 
 
-def test_what_is_no_file_is_refused_and_a_pipe_is_not_waited_for(tmp_path):
+def test_what_is_no_file_is_refused_and_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     for name, got in (("absent", "nothing"), (".", "something else"), ("pipe", "something else")):
         with pytest.raises(ConfigError, match=f"expected a file, got {got}; correct server.auth.tokens_file or make"):
             load_credentials(tmp_path / name, None, print)
 
 
-def test_a_file_that_others_can_read_is_worth_a_warning_and_one_that_others_can_write_is_refused(tmp_path):
+def test_a_file_that_others_can_read_is_worth_a_warning_and_one_that_others_can_write_is_refused(
+    tmp_path: Path,
+) -> None:
     text = f"a read {TOKEN}\n"
     assert loaded(tmp_path, text, mode=0o640)[1] == []
     assert loaded(tmp_path, text, mode=0o444)[1] == [
@@ -197,7 +199,7 @@ SECRET = "Zq9-5ecret-Zq9-5ecret"
         max_size=12,
     ).map("".join)
 )
-def test_no_message_shows_what_stands_in_a_file(tmp_path_factory, text):
+def test_no_message_shows_what_stands_in_a_file(tmp_path_factory: pytest.TempPathFactory, text) -> None:
     folder = tmp_path_factory.mktemp("secrets")
     for tokens, users in ((text, None), (None, text)):
         try:

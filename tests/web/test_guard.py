@@ -21,8 +21,8 @@ from tests.web.test_serve import SlowIngest, post_head, run
 @pytest.mark.parametrize(
     "sent", [b"", b"PO", post_head("Content-Length: 5")[:-2]], ids=["nothing", "2 bytes", "fields"]
 )
-def test_a_first_head_has_ten_seconds_from_the_connection(sent):
-    async def scenario():
+def test_a_first_head_has_ten_seconds_from_the_connection(sent: bytes) -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(sent)
             await guarded.received(lambda connection: connection._head_bytes == len(sent))
@@ -39,8 +39,8 @@ def test_a_first_head_has_ten_seconds_from_the_connection(sent):
     run(scenario())
 
 
-def test_a_head_that_trickles_is_evicted_all_the_same():
-    async def scenario():
+def test_a_head_that_trickles_is_evicted_all_the_same() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected()
             for byte in post_head("Content-Length: 5")[:11]:
@@ -53,8 +53,8 @@ def test_a_head_that_trickles_is_evicted_all_the_same():
     run(scenario())
 
 
-def test_a_later_head_has_ten_seconds_from_its_first_byte_and_before_that_the_connection_may_idle():
-    async def scenario():
+def test_a_later_head_has_ten_seconds_from_its_first_byte_and_before_that_the_connection_may_idle() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(POST)
             await reader.readuntil(b"}")
@@ -71,8 +71,8 @@ def test_a_later_head_has_ten_seconds_from_its_first_byte_and_before_that_the_co
     run(scenario())
 
 
-def test_a_head_that_begins_right_behind_a_body_is_not_taken_for_an_idle_connection():
-    async def scenario():
+def test_a_head_that_begins_right_behind_a_body_is_not_taken_for_an_idle_connection() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(POST + b"POST /")
             await reader.readuntil(b"}")
@@ -83,8 +83,8 @@ def test_a_head_that_begins_right_behind_a_body_is_not_taken_for_an_idle_connect
     run(scenario())
 
 
-def test_an_idle_connection_is_closed_without_a_word():
-    async def scenario():
+def test_an_idle_connection_is_closed_without_a_word() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(POST)
             await reader.readuntil(b"}")
@@ -98,8 +98,8 @@ def test_an_idle_connection_is_closed_without_a_word():
     run(scenario())
 
 
-def test_a_client_that_posts_now_and_then_is_not_idle():
-    async def scenario():
+def test_a_client_that_posts_now_and_then_is_not_idle() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected()
             for _ in range(5):
@@ -113,8 +113,8 @@ def test_a_client_that_posts_now_and_then_is_not_idle():
 
 
 @pytest.mark.parametrize("field", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
-def test_a_body_that_stalls_is_evicted_after_thirty_seconds_and_nothing_of_it_is_taken(field):
-    async def scenario():
+def test_a_body_that_stalls_is_evicted_after_thirty_seconds_and_nothing_of_it_is_taken(field: str) -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(post_head(field) + b"400\r\n" + bytes(500))
             await guarded.received(lambda connection: connection.n_requests == 1)
@@ -131,8 +131,8 @@ def test_a_body_that_stalls_is_evicted_after_thirty_seconds_and_nothing_of_it_is
     run(scenario())
 
 
-def test_a_body_that_keeps_coming_is_taken_however_long_it_is():
-    async def scenario():
+def test_a_body_that_keeps_coming_is_taken_however_long_it_is() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             n_pieces = 10
             reader, writer = await guarded.connected(post_head(f"Content-Length: {n_pieces * PROGRESS_BYTES}"))
@@ -149,10 +149,10 @@ def test_a_body_that_keeps_coming_is_taken_however_long_it_is():
     run(scenario())
 
 
-def test_a_body_that_trickles_is_evicted():
+def test_a_body_that_trickles_is_evicted() -> None:
     """One byte a second is less than 32 KiB in 30 s."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(post_head("Content-Length: 1000"))
             for at in range(30):
@@ -168,8 +168,8 @@ def test_a_body_that_trickles_is_evicted():
     run(scenario())
 
 
-def test_a_body_that_keeps_coming_without_an_end_has_ten_minutes():
-    async def scenario():
+def test_a_body_that_keeps_coming_without_an_end_has_ten_minutes() -> None:
+    async def scenario() -> None:
         async with Guarded(timeouts={"body_total": 60}) as guarded:
             _, writer = await guarded.connected(post_head("Transfer-Encoding: chunked"))
             for at in range(6):
@@ -184,8 +184,8 @@ def test_a_body_that_keeps_coming_without_an_end_has_ten_minutes():
     run(scenario())
 
 
-def test_the_rest_of_a_body_that_is_answered_already_has_thirty_seconds_however_fast_it_comes():
-    async def scenario():
+def test_the_rest_of_a_body_that_is_answered_already_has_thirty_seconds_however_fast_it_comes() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             head = post_head("Transfer-Encoding: chunked").replace(b"/loans/", b"/nobody/")
             reader, writer = await guarded.connected(head)
@@ -199,8 +199,8 @@ def test_the_rest_of_a_body_that_is_answered_already_has_thirty_seconds_however_
     run(scenario())
 
 
-def test_a_request_that_is_not_answered_in_time_is_503_and_not_waited_for():
-    async def scenario():
+def test_a_request_that_is_not_answered_in_time_is_503_and_not_waited_for() -> None:
+    async def scenario() -> None:
         ingest = SlowIngest()
         async with Guarded(ingest) as guarded:
             reader, writer = await guarded.connected(POST)
@@ -238,8 +238,8 @@ async def reads_slowly(guarded):
 
 
 @pytest.mark.parametrize("field", ["Connection: keep-alive", "Connection: close"])
-def test_a_client_that_does_not_read_its_answer_is_evicted(field):
-    async def scenario():
+def test_a_client_that_does_not_read_its_answer_is_evicted(field: str) -> None:
+    async def scenario() -> None:
         async with Guarded(readers=LongReaders()) as guarded:
             connection = await reads_slowly(guarded)
             request = f"GET /metrics HTTP/1.1\r\nHost: x\r\n{field}\r\n\r\n".encode()
@@ -255,8 +255,8 @@ def test_a_client_that_does_not_read_its_answer_is_evicted(field):
     run(scenario())
 
 
-def test_a_client_that_reads_its_answer_slowly_but_steadily_gets_it():
-    async def scenario():
+def test_a_client_that_reads_its_answer_slowly_but_steadily_gets_it() -> None:
+    async def scenario() -> None:
         async with Guarded(readers=LongReaders()) as guarded:
             connection = await reads_slowly(guarded)
             loop = asyncio.get_running_loop()
@@ -276,10 +276,10 @@ def test_a_client_that_reads_its_answer_slowly_but_steadily_gets_it():
     run(scenario())
 
 
-def test_answers_that_nobody_reads_are_bounded_all_together():
+def test_answers_that_nobody_reads_are_bounded_all_together() -> None:
     """Each client is within its time; together they would hold 400 MB."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with Guarded(readers=LongReaders()) as guarded:
             loop = asyncio.get_running_loop()
             held = [await reads_slowly(guarded) for _ in range(50)]
@@ -298,8 +298,8 @@ def test_answers_that_nobody_reads_are_bounded_all_together():
     run(scenario())
 
 
-def test_a_process_that_was_stopped_for_a_minute_does_not_find_every_client_late():
-    async def scenario():
+def test_a_process_that_was_stopped_for_a_minute_does_not_find_every_client_late() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(POST[:60])
             await guarded.received(lambda connection: connection._head_bytes == 60)
@@ -315,8 +315,8 @@ def test_a_process_that_was_stopped_for_a_minute_does_not_find_every_client_late
 # --- how many --------------------------------------------------------------------------------------
 
 
-def test_connections_of_one_client_are_limited_and_others_are_let_in():
-    async def scenario():
+def test_connections_of_one_client_are_limited_and_others_are_let_in() -> None:
+    async def scenario() -> None:
         async with Guarded(max_client_connections=3) as guarded:
             held = [await guarded.connected(source="127.0.0.2") for _ in range(3)]
             refused = await asyncio.open_connection("127.0.0.1", guarded.port, local_addr=("127.0.0.2", 0))
@@ -333,8 +333,8 @@ def test_connections_of_one_client_are_limited_and_others_are_let_in():
     run(scenario())
 
 
-def test_the_last_connections_are_for_clients_that_have_few():
-    async def scenario():
+def test_the_last_connections_are_for_clients_that_have_few() -> None:
+    async def scenario() -> None:
         async with Guarded(max_connections=16) as guarded:
             held = [await guarded.connected(source="127.0.0.2") for _ in range(14)]
             refused = await asyncio.open_connection("127.0.0.1", guarded.port, local_addr=("127.0.0.2", 0))
@@ -350,8 +350,8 @@ def test_the_last_connections_are_for_clients_that_have_few():
     run(scenario())
 
 
-def test_refused_connections_are_closed_soon_and_a_flood_of_them_at_once():
-    async def scenario():
+def test_refused_connections_are_closed_soon_and_a_flood_of_them_at_once() -> None:
+    async def scenario() -> None:
         async with Guarded(max_client_connections=1) as guarded:
             kept = await guarded.connected(source="127.0.0.2")
             flood = [
@@ -373,10 +373,10 @@ def test_refused_connections_are_closed_soon_and_a_flood_of_them_at_once():
     run(scenario())
 
 
-def test_good_clients_post_on_while_bad_ones_hold_what_they_can():
+def test_good_clients_post_on_while_bad_ones_hold_what_they_can() -> None:
     """Idle, half-header and half-body connections; the table of clients is empty again when all are gone."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with Guarded() as guarded:
             good = await guarded.connected(source="127.0.0.2")
             bad = [await guarded.connected(source="127.0.0.3") for _ in range(50)]
@@ -412,15 +412,15 @@ def test_good_clients_post_on_while_bad_ones_hold_what_they_can():
         ("", ""),
     ],
 )
-def test_a_client_is_an_address_or_a_64(host, client):
+def test_a_client_is_an_address_or_a_64(host: str, client: str) -> None:
     assert client_of(host) == client
 
 
 # --- how much --------------------------------------------------------------------------------------
 
 
-def test_a_client_with_much_unanswered_is_429_and_others_are_taken():
-    async def scenario():
+def test_a_client_with_much_unanswered_is_429_and_others_are_taken() -> None:
+    async def scenario() -> None:
         ingest = SlowIngest()
         async with Guarded(ingest) as guarded:
             guarded.server._server.config.app._ingest._bodies.limits = Limits(client_bytes=1000)
@@ -443,7 +443,7 @@ def test_a_client_with_much_unanswered_is_429_and_others_are_taken():
     run(scenario())
 
 
-def test_the_only_body_of_a_client_is_taken_however_large_also_in_pieces():
+def test_the_only_body_of_a_client_is_taken_however_large_also_in_pieces() -> None:
     bodies = Bodies(Limits(client_bytes=10))
     bodies.hold("a", 8)
     bodies.hold("a", 50, own=8)

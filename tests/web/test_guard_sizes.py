@@ -5,6 +5,8 @@ import contextlib
 import gzip
 import socket
 import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import zstandard
@@ -27,8 +29,8 @@ from tests.web.test_serve import ROW, SlowIngest, exchange, post_head, run
     ],
     ids=["a field", "fields", "a path"],
 )
-def test_a_head_that_is_too_large_is_431_also_when_it_comes_at_once(head):
-    async def scenario():
+def test_a_head_that_is_too_large_is_431_also_when_it_comes_at_once(head: bytes) -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             answer = await exchange(guarded.port, head, close=True)
             assert answer.startswith(b"HTTP/1.1 431 ")
@@ -43,8 +45,8 @@ def test_a_head_that_is_too_large_is_431_also_when_it_comes_at_once(head):
     run(scenario())
 
 
-def test_a_head_of_almost_16_kib_is_taken():
-    async def scenario():
+def test_a_head_of_almost_16_kib_is_taken() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             filler = "X: " + "y" * (MAX_HEAD_BYTES - 300)
             assert (await exchange(guarded.port, post_head("Content-Length: 1", filler) + b"x")).startswith(
@@ -62,8 +64,8 @@ UNENDED = post_head("Content-Length: 1")[:-2]
     [UNENDED + b"X: " + b"y" * 20_000_000, UNENDED + b"X: y\r\n" * 3_000_000, b"\r\n" * 10_000_000],
     ids=["a field", "fields", "empty lines"],
 )
-def test_20_mb_of_head_are_not_kept(endless):
-    async def scenario():
+def test_20_mb_of_head_are_not_kept(endless: bytes) -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             sending = asyncio.to_thread(send_all, guarded.port, endless)
             tracemalloc.start()
@@ -103,8 +105,8 @@ def send_all(port, data):
     ],
     ids=["an extension", "a size", "extensions", "trailers", "a trailer"],
 )
-def test_chunks_that_are_mostly_framing_are_refused_and_not_kept(endless):
-    async def scenario():
+def test_chunks_that_are_mostly_framing_are_refused_and_not_kept(endless: bytes) -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             tracemalloc.start()
             try:
@@ -124,8 +126,8 @@ def test_chunks_that_are_mostly_framing_are_refused_and_not_kept(endless):
     run(scenario())
 
 
-def test_a_row_in_each_chunk_is_no_excess():
-    async def scenario():
+def test_a_row_in_each_chunk_is_no_excess() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             chunks = b"".join(b"%x\r\n%s\r\n" % (len(ROW), ROW) for _ in range(20_000))
             tiny = b"1\r\nx\r\n" * 20_000
@@ -137,8 +139,8 @@ def test_a_row_in_each_chunk_is_no_excess():
     run(scenario())
 
 
-def test_a_size_that_no_number_holds_is_400():
-    async def scenario():
+def test_a_size_that_no_number_holds_is_400() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             answer = await exchange(guarded.port, post_head("Transfer-Encoding: chunked") + b"F" * 17 + b"\r\nx")
             assert answer.startswith(b"HTTP/1.1 400 ")
@@ -146,8 +148,8 @@ def test_a_size_that_no_number_holds_is_400():
     run(scenario())
 
 
-def test_100_pipelined_requests_are_answered_and_more_end_the_connection_after_those_that_wait():
-    async def scenario():
+def test_100_pipelined_requests_are_answered_and_more_end_the_connection_after_those_that_wait() -> None:
+    async def scenario() -> None:
         async with Guarded() as guarded:
             reader, writer = await guarded.connected(POST * 100)
             for _ in range(100):
@@ -162,8 +164,8 @@ def test_100_pipelined_requests_are_answered_and_more_end_the_connection_after_t
     run(scenario())
 
 
-def test_pipelined_requests_behind_one_that_is_not_answered_are_bounded():
-    async def scenario():
+def test_pipelined_requests_behind_one_that_is_not_answered_are_bounded() -> None:
+    async def scenario() -> None:
         ingest = SlowIngest()
         async with Guarded(ingest) as guarded:
             tracemalloc.start()
@@ -204,7 +206,7 @@ def gzip_bomb(n_bytes, members=1):
     ],
     ids=["gzip", "gzip members", "gzip in gzip", "zstd", "zstd frames", "zstd, one frame"],
 )
-def test_a_bomb_is_413_at_its_first_megabytes(coding, make):
+def test_a_bomb_is_413_at_its_first_megabytes(coding: str, make: Callable[..., Any]) -> None:
     bomb = make()
     tracemalloc.start()
     try:
@@ -219,7 +221,7 @@ def test_a_bomb_is_413_at_its_first_megabytes(coding, make):
     assert service.held_bytes == 0
 
 
-def test_a_body_is_decoded_without_holding_it_twice():
+def test_a_body_is_decoded_without_holding_it_twice() -> None:
     limits = Limits()
     row = b'{"age": %d}\n'
     body = b"".join(row % at for at in range(1_500_000))
@@ -233,7 +235,7 @@ def test_a_body_is_decoded_without_holding_it_twice():
             tracemalloc.stop()
 
 
-def test_a_zstd_body_of_empty_blocks_is_refused():
+def test_a_zstd_body_of_empty_blocks_is_refused() -> None:
     """Each is 3 bytes and yields nothing: 16 MiB of them would take seconds."""
     frame = bytes.fromhex("28b52ffd") + bytes([0, 0x58]) + bytes(3) * 300_000 + (1).to_bytes(3, "little")
     with pytest.raises(Problem, match="smaller than") as caught:

@@ -2,6 +2,8 @@
 
 import asyncio
 import gzip
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import zstandard
@@ -17,7 +19,7 @@ from tests.web.fakes import FakeIngest, Service, call_app
 PATH = b"/v1/monitors/loans/samples"
 
 
-def test_samples_are_submitted_and_the_receipt_answered():
+def test_samples_are_submitted_and_the_receipt_answered() -> None:
     service = Service(
         FakeIngest(Receipt(3, 2, 1, (RowError(4, "age", "expected a number"), RowError(5, None, "not JSON"))))
     )
@@ -40,12 +42,12 @@ def test_samples_are_submitted_and_the_receipt_answered():
     assert service.held_bytes == 0
 
 
-def test_at_most_ten_errors_are_answered():
+def test_at_most_ten_errors_are_answered() -> None:
     service = Service(FakeIngest(Receipt(0, 30, 0, tuple(RowError(row, None, "bad") for row in range(30)))))
     assert [error["row"] for error in service.post().json()["errors"]] == list(range(10))
 
 
-def test_receipts_that_differ_in_one_number_are_not_confused():
+def test_receipts_that_differ_in_one_number_are_not_confused() -> None:
     for receipt in (Receipt(1), Receipt(1, 1), Receipt(1, 0, 1), Receipt(2)):
         answer = Service(FakeIngest(receipt)).post().json()
         assert answer == {
@@ -56,7 +58,7 @@ def test_receipts_that_differ_in_one_number_are_not_confused():
         }
 
 
-def test_a_lone_surrogate_in_a_reason_is_escaped():
+def test_a_lone_surrogate_in_a_reason_is_escaped() -> None:
     service = Service(FakeIngest(Receipt(0, 1, 0, (RowError(0, "age", "got '\ud800'"),))))
     answer = service.post()
     assert answer.status_code == 200
@@ -75,14 +77,14 @@ def test_a_lone_surrogate_in_a_reason_is_escaped():
         ("application/vnd.apache.arrow.stream", "arrow"),
     ],
 )
-def test_the_content_type_chooses_the_format(content_type, expected):
+def test_the_content_type_chooses_the_format(content_type: str, expected: str) -> None:
     service = Service()
     assert service.post(content_type=content_type).status_code == 200
     assert service.ingest.bodies[0][1] == expected
 
 
 @pytest.mark.parametrize("content_type", ["", "text/html", "application/x-www-form-urlencoded", ";", "json"])
-def test_another_media_type_is_415_with_the_list(content_type):
+def test_another_media_type_is_415_with_the_list(content_type: str) -> None:
     service = Service()
     answer = service.post(content_type=content_type)
     assert answer.status_code == 415
@@ -92,7 +94,7 @@ def test_another_media_type_is_415_with_the_list(content_type):
     assert service.ingest.bodies == []
 
 
-def test_another_charset_is_415():
+def test_another_charset_is_415() -> None:
     answer = Service().post(content_type="text/csv; charset=latin-1")
     assert (answer.status_code, answer.json()["error"]) == (
         415,
@@ -100,7 +102,7 @@ def test_another_charset_is_415():
     )
 
 
-def test_an_unknown_content_encoding_is_415_with_the_known_ones():
+def test_an_unknown_content_encoding_is_415_with_the_known_ones() -> None:
     answer = Service().post(content_encoding="br")
     assert answer.status_code == 415
     assert answer.json()["error"] == (
@@ -110,7 +112,7 @@ def test_an_unknown_content_encoding_is_415_with_the_known_ones():
 
 
 @pytest.mark.parametrize("coding", ["gzip, zstd", "gzip, gzip"])
-def test_several_content_encodings_are_415(coding):
+def test_several_content_encodings_are_415(coding: str) -> None:
     assert Service().post(content_encoding=coding).status_code == 415
 
 
@@ -125,7 +127,7 @@ def test_several_content_encodings_are_415(coding):
     ],
 )
 @pytest.mark.parametrize("rows", [1, 200_000])  # decoded on the event loop, and in a thread
-def test_content_encodings_are_undone(coding, compress, rows):
+def test_content_encodings_are_undone(coding: str, compress: Callable[..., Any] | type[Any], rows: int) -> None:
     body = b"".join(b'{"age": %d}\n' % row for row in range(rows))
     service = Service()
     assert service.post(compress(body), content_encoding=coding).status_code == 200
@@ -133,7 +135,7 @@ def test_content_encodings_are_undone(coding, compress, rows):
     assert service.held_bytes == 0
 
 
-def test_a_corrupt_encoding_is_400_and_nothing_is_submitted():
+def test_a_corrupt_encoding_is_400_and_nothing_is_submitted() -> None:
     service = Service()
     answer = service.post(b"not gzip at all", content_encoding="gzip")
     assert answer.status_code == 400
@@ -143,21 +145,21 @@ def test_a_corrupt_encoding_is_400_and_nothing_is_submitted():
 
 
 @pytest.mark.parametrize("coding", ["identity", "gzip"])
-def test_an_empty_body_is_400(coding):
+def test_an_empty_body_is_400(coding: str) -> None:
     body = gzip.compress(b"") if coding == "gzip" else b""
     answer = Service().post(body, content_encoding=coding)
     assert answer.status_code == 400
     assert answer.json() == {"error": "expected samples, got an empty body; send at least one row"}
 
 
-def test_an_unreadable_body_is_400_with_its_reason():
+def test_an_unreadable_body_is_400_with_its_reason() -> None:
     service = Service(FakeIngest(Receipt(0, unreadable="expected an Arrow IPC stream, got 3 bytes; send it whole")))
     answer = service.post()
     assert answer.status_code == 400
     assert answer.json() == {"error": "expected an Arrow IPC stream, got 3 bytes; send it whole"}
 
 
-def test_a_full_intake_is_503_with_retry_after():
+def test_a_full_intake_is_503_with_retry_after() -> None:
     service = Service(FakeIngest(Busy("the queue is full; send it again later", retry_after_seconds=7)))
     answer = service.post()
     assert answer.status_code == 503
@@ -166,7 +168,7 @@ def test_a_full_intake_is_503_with_retry_after():
     assert service.held_bytes == 0
 
 
-def test_samples_are_refused_with_503_until_the_daemon_takes_them():
+def test_samples_are_refused_with_503_until_the_daemon_takes_them() -> None:
     service = Service()
     service.app = App(None, service.readers, lambda *_: None)
     refused = service.post()
@@ -177,7 +179,7 @@ def test_samples_are_refused_with_503_until_the_daemon_takes_them():
     assert len(service.ingest.bodies) == 1
 
 
-def test_an_error_of_our_own_is_500_in_json_and_logged(caplog):
+def test_an_error_of_our_own_is_500_in_json_and_logged(caplog: pytest.LogCaptureFixture) -> None:
     service = Service(FakeIngest(ZeroDivisionError("secret")))
     answer = service.post()
     assert answer.status_code == 500
@@ -187,7 +189,7 @@ def test_an_error_of_our_own_is_500_in_json_and_logged(caplog):
     assert service.held_bytes == 0
 
 
-def test_an_unknown_monitor_is_404_with_the_nearest_and_the_known_ones():
+def test_an_unknown_monitor_is_404_with_the_nearest_and_the_known_ones() -> None:
     service = Service(FakeIngest(monitors=("loans", "cards")))
     answer = service.post(path="/v1/monitors/loan/samples")
     assert answer.status_code == 404
@@ -196,20 +198,20 @@ def test_an_unknown_monitor_is_404_with_the_nearest_and_the_known_ones():
     )
 
 
-def test_the_list_of_known_monitors_is_bounded():
+def test_the_list_of_known_monitors_is_bounded() -> None:
     service = Service(FakeIngest(monitors=tuple(f"m{i}" for i in range(500))))
     error = service.post(path="/v1/monitors/zzzz/samples").json()["error"]
     assert error.endswith("'m9' and 490 more")
     assert Service(FakeIngest(monitors=())).post().json()["error"].endswith("no monitor is configured")
 
 
-def test_percent_encoded_monitor_names_are_decoded():
+def test_percent_encoded_monitor_names_are_decoded() -> None:
     service = Service()
     assert service.post(path="/v1/monitors/a%2Fb%20%C3%BC/samples").status_code == 200
     assert service.ingest.bodies[0][0] == "a/b ü"
 
 
-def test_a_name_that_is_not_utf8_is_404():
+def test_a_name_that_is_not_utf8_is_404() -> None:
     answer = Service().post(path="/v1/monitors/%ff%fe/samples")
     assert answer.status_code == 404
     assert "percent-encoded UTF-8" in answer.json()["error"]
@@ -218,21 +220,21 @@ def test_a_name_that_is_not_utf8_is_404():
 @pytest.mark.parametrize(
     "path", ["/v1/monitors/loans", "/v1/monitors/", "/v1/monitors//samples", "/v1/monitors/a/b/samples"]
 )
-def test_another_path_below_monitors_is_404(path):
+def test_another_path_below_monitors_is_404(path: str) -> None:
     answer = Service().post(path=path)
     assert answer.status_code == 404
     assert "/v1/monitors/{monitor}/samples" in answer.json()["error"]
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "OPTIONS", "PATCH"])
-def test_another_method_is_405_with_allow(method):
+def test_another_method_is_405_with_allow(method: str) -> None:
     answer = Service().request(method, PATH.decode())
     assert answer.status_code == 405
     assert answer.headers["allow"] == "POST"
     assert "expected POST" in answer.json()["error"]
 
 
-def test_an_idempotency_key_is_not_honoured_and_the_answer_says_so():
+def test_an_idempotency_key_is_not_honoured_and_the_answer_says_so() -> None:
     service = Service()
     assert service.post(idempotency_key="abc").headers["idempotency-key-honoured"] == "false"
     assert "idempotency-key-honoured" not in service.post().headers
@@ -245,13 +247,13 @@ def scope_with(*headers, method="POST", path=PATH):
 JSON_TYPE = (b"content-type", b"application/json")
 
 
-def test_a_body_without_length_is_411():
+def test_a_body_without_length_is_411() -> None:
     sent = call_app(Service().app, scope_with(JSON_TYPE), [{"type": "http.request", "body": b""}])
     assert sent[0]["status"] == 411
     assert b"Content-Length" in sent[1]["body"]
 
 
-def test_chunks_are_joined_in_order():
+def test_chunks_are_joined_in_order() -> None:
     service = Service()
     chunks = [{"type": "http.request", "body": b"%d," % i, "more_body": i < 9} for i in range(10)]
     sent = call_app(service.app, scope_with(JSON_TYPE, (b"transfer-encoding", b"chunked")), chunks)
@@ -261,7 +263,7 @@ def test_chunks_are_joined_in_order():
 
 
 @pytest.mark.parametrize("n_chunks", [0, 1, 3])
-def test_a_client_that_goes_away_is_nobodys_error(n_chunks, caplog):
+def test_a_client_that_goes_away_is_nobodys_error(n_chunks: int, caplog: pytest.LogCaptureFixture) -> None:
     service = Service()
     chunks = [{"type": "http.request", "body": b"{", "more_body": True}] * n_chunks
     sent = call_app(service.app, scope_with(JSON_TYPE, (b"content-length", b"100")), chunks)
@@ -275,7 +277,7 @@ def test_a_client_that_goes_away_is_nobodys_error(n_chunks, caplog):
 SMALL = Limits(encoded_bytes=100, body_bytes=1000, ratio=10, ratio_from_bytes=200, held_bytes=2000)
 
 
-def test_a_declared_length_past_the_limit_is_refused_before_the_body_is_asked_for():
+def test_a_declared_length_past_the_limit_is_refused_before_the_body_is_asked_for() -> None:
     service = Service(limits=SMALL)
     for coding, length in ((b"identity", b"1001"), (b"gzip", b"101"), (b"identity", b"9" * 5000)):
         sent = call_app(
@@ -287,7 +289,7 @@ def test_a_declared_length_past_the_limit_is_refused_before_the_body_is_asked_fo
     assert Service(limits=SMALL).post(b"x" * 1000).status_code == 200
 
 
-def test_chunks_past_the_limit_are_refused():
+def test_chunks_past_the_limit_are_refused() -> None:
     service = Service(limits=SMALL)
     chunks = [{"type": "http.request", "body": b"x" * 400, "more_body": True}] * 3 + [AssertionError]
     sent = call_app(service.app, scope_with(JSON_TYPE, (b"transfer-encoding", b"chunked")), chunks)
@@ -296,10 +298,10 @@ def test_chunks_past_the_limit_are_refused():
     assert service.held_bytes == 0
 
 
-def test_when_all_bodies_together_hold_too_much_the_next_is_503():
+def test_when_all_bodies_together_hold_too_much_the_next_is_503() -> None:
     service = Service(limits=SMALL)
 
-    async def scenario():
+    async def scenario() -> None:
         committed = asyncio.Event()
 
         async def submit(monitor, format, body, key=None):  # noqa: A002 as the port has it
@@ -309,11 +311,11 @@ def test_when_all_bodies_together_hold_too_much_the_next_is_503():
         service.ingest.submit = submit
         sent = []
 
-        async def post(size):
+        async def post(size) -> None:
             async def receive():
                 return {"type": "http.request", "body": b"x" * size}
 
-            async def send(message):
+            async def send(message) -> None:
                 sent.append(message)
 
             await service.app(scope_with(JSON_TYPE, (b"content-length", b"%d" % size)), receive, send)
@@ -358,7 +360,7 @@ bodies = st.one_of(
     body=bodies,
     cut=st.integers(0, 300),
 )
-def test_no_input_gives_a_5xx(method, path, headers, body, cut):
+def test_no_input_gives_a_5xx(method, path, headers, body, cut) -> None:
     """Any method, path, headers and body, also an encoded and damaged one: an answer below 500, in JSON."""
     service = Service(limits=SMALL)
     messages = [

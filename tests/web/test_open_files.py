@@ -23,7 +23,7 @@ print(*raise_open_files({wanted}), resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     ],
     ids=["raised", "as far as the hard limit", "never lowered"],
 )
-def test_the_soft_limit_is_raised_within_the_hard_one(soft, hard, wanted, expected):
+def test_the_soft_limit_is_raised_within_the_hard_one(soft: int, hard: int, wanted: int, expected: list[int]) -> None:
     code = CODE.format(soft=soft, hard=hard, wanted=wanted)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert list(map(int, done.stdout.split())) == expected

@@ -20,7 +20,7 @@ SCRIPT = "<script>alert(1)</script>"
 # --- static files -----------------------------------------------------------------------------------
 
 
-def test_static_files_are_named_with_their_version_and_kept_for_ever():
+def test_static_files_are_named_with_their_version_and_kept_for_ever() -> None:
     service = Service()
     wanted = {link for link in page(service, "/").links if link.startswith("/static/")}
     assert {urlsplit(link).path for link in wanted} == {
@@ -58,7 +58,7 @@ def test_static_files_are_named_with_their_version_and_kept_for_ever():
         "PAGES.CSS",
     ],
 )
-def test_only_the_files_of_the_pages_are_given_away(name):
+def test_only_the_files_of_the_pages_are_given_away(name: str) -> None:
     # httpx would resolve the dots: the path goes to the application as a hostile client sends it
     raw = f"/static/{name}".encode()
     scope = {"type": "http", "method": "GET", "path": "/static/x", "raw_path": raw, "query_string": b"", "headers": []}
@@ -67,7 +67,7 @@ def test_only_the_files_of_the_pages_are_given_away(name):
     assert json.loads(body["body"])["error"]
 
 
-def test_the_style_and_the_script_load_nothing_from_elsewhere():
+def test_the_style_and_the_script_load_nothing_from_elsewhere() -> None:
     service = Service()
     for name in ("pages.css", "charts.css", "pages.js", "icon.svg"):
         text = service.get(f"/static/{name}").text.replace("http://www.w3.org/2000/svg", "")
@@ -118,7 +118,7 @@ AGE_LIKE = feature("plain")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_is_text_wherever_it_stands(name):
+def test_a_name_is_text_wherever_it_stands(name: str) -> None:
     service = Service(readers=FakeReaders(monitor=named(name), tracks=course(5), drifting={name: {0: NOW_MS - 5}}))
     asked = quote(name, safe="", errors="replace")
     known = service.get(f"/monitors/loans/feature?name={asked}", headers=HTML).status_code == 200
@@ -147,7 +147,7 @@ def test_a_name_is_text_wherever_it_stands(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_does_not_exist_is_shown_as_text(name):
+def test_a_name_that_does_not_exist_is_shown_as_text(name: str) -> None:
     service = Service()
     asked = quote(name, safe="", errors="replace")
     for path in (
@@ -163,7 +163,7 @@ def test_a_name_that_does_not_exist_is_shown_as_text(name):
         assert len(found.text) < 1000
 
 
-def test_the_searched_text_stands_in_its_field_again():
+def test_the_searched_text_stands_in_its_field_again() -> None:
     found = page(Service(), "/monitors/loans?q=" + quote('"><script>'))
     [search] = [attrs for tag, attrs in found.found if tag == "input" and attrs["type"] == "search"]
     assert search["value"] == '"><script>'
@@ -173,7 +173,7 @@ def test_the_searched_text_stands_in_its_field_again():
 # --- counts and history -----------------------------------------------------------------------------
 
 
-def test_counts_as_csv():
+def test_counts_as_csv() -> None:
     answer = Service().get("/api/v1/monitors/loans/features/age?format=csv")
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
     assert answer.headers["x-content-type-options"] == "nosniff"
@@ -190,7 +190,7 @@ def test_counts_as_csv():
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", '=HYPERLINK("x","y")'])
-def test_a_category_is_no_formula_of_a_spreadsheet(name):
+def test_a_category_is_no_formula_of_a_spreadsheet(name: str) -> None:
     city = feature("city", "categorical", cells=(name, "other", "missing"), categories=(name,))
     answer = Service(readers=FakeReaders(monitor=monitor("loans", [city]))).get(
         "/api/v1/monitors/loans/features/city?format=csv"
@@ -200,7 +200,7 @@ def test_a_category_is_no_formula_of_a_spreadsheet(name):
     assert len(table) == 4
 
 
-def test_a_lone_surrogate_as_csv():
+def test_a_lone_surrogate_as_csv() -> None:
     city = feature("city", "categorical", cells=("\ud800", "other", "missing"), categories=("\ud800",))
     answer = Service(readers=FakeReaders(monitor=monitor("loans", [city]))).get(
         "/api/v1/monitors/loans/features/city?format=csv"
@@ -209,7 +209,7 @@ def test_a_lone_surrogate_as_csv():
     assert answer.text.splitlines()[1].startswith("?,")
 
 
-def test_the_history_of_a_series():
+def test_the_history_of_a_series() -> None:
     def two(n_windows, n_features):
         kl = np.array([0.25, np.inf, np.nan], dtype=np.float32).reshape(3, 1, 1)
         assert (n_windows, n_features) == (1, 1)
@@ -228,7 +228,7 @@ def test_the_history_of_a_series():
     assert nothing == {"at_ms": [], "kl": [], "lower": [], "upper": []}
 
 
-def test_the_history_of_a_segment():
+def test_the_history_of_a_segment() -> None:
     service = Service(readers=FakeReaders(monitor=segmented_loans(), tracks=course(2)))
     assert service.get("/api/v1/monitors/loans/history/age?segment=other").status_code == 200
     assert service.readers.tracked[-1][0] == "other"

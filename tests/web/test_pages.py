@@ -2,6 +2,7 @@
 
 import gzip
 from dataclasses import replace
+from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 import numpy as np
@@ -20,7 +21,7 @@ PAGES = ["/", "/monitors/loans", "/monitors/loans/feature?name=age", "/configura
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_every_page_is_well_formed(path):
+def test_every_page_is_well_formed(path: str) -> None:
     found = page(Service(), path)
     assert found.tags["h1"] == found.tags["main"] == 1
 
@@ -36,20 +37,20 @@ def test_every_page_is_well_formed(path):
         {"tracks": course(), "drifting": {"age": {0: NOW_MS - 60_000, 1: NOW_MS}}},
     ],
 )
-def test_every_page_is_well_formed_in_every_state_of_the_daemon(path, readers):
+def test_every_page_is_well_formed_in_every_state_of_the_daemon(path: str, readers: dict[str, Any]) -> None:
     service = Service(readers=FakeReaders(**readers))
     gone = "/monitors/" in path and readers.get("monitors") == ()
     page(service, path, 404 if gone else 200)
 
 
-def test_a_browser_gets_html_at_the_root_and_a_script_json():
+def test_a_browser_gets_html_at_the_root_and_a_script_json() -> None:
     service = Service()
     assert page(service, "/").text.startswith("Overview – kldrift")
     for accept in ("*/*", "application/json", "text/html;q=0.5, application/json", ""):
         assert service.get("/", headers={"accept": accept}).json()["name"] == "kldrift"
 
 
-def test_the_headers_of_a_page():
+def test_the_headers_of_a_page() -> None:
     headers = Service().get("/", headers=HTML).headers
     policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
     assert policy == {
@@ -68,14 +69,14 @@ def test_the_headers_of_a_page():
     assert headers["vary"] == "Accept, Accept-Encoding"
 
 
-def test_errors_as_pages_have_the_same_headers():
+def test_errors_as_pages_have_the_same_headers() -> None:
     answer = Service().get("/nothing", headers=HTML)
     assert answer.status_code == 404
     assert "default-src 'none'" in answer.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize("path", PAGES)
-def test_gzip_and_head(path):
+def test_gzip_and_head(path: str) -> None:
     service = Service()
     plain = service.get(path, headers=HTML)
     packed = service.get(path, headers=HTML | {"accept-encoding": "gzip"})
@@ -89,7 +90,7 @@ def test_gzip_and_head(path):
 
 
 @pytest.mark.parametrize("path", [*PAGES, "/static/pages.css"])
-def test_a_page_is_not_posted_to(path):
+def test_a_page_is_not_posted_to(path: str) -> None:
     answer = Service().request("POST", path.partition("?")[0], content=b"x", headers=HTML)
     assert answer.status_code == 405
     assert answer.headers["allow"] == "GET, HEAD"
@@ -119,7 +120,7 @@ def test_a_page_is_not_posted_to(path):
         ("/api/v1/monitors/loans/history/aeg", "expected a known feature, got 'aeg'"),
     ],
 )
-def test_what_is_not_there_is_404_as_a_page_or_as_json(path, words):
+def test_what_is_not_there_is_404_as_a_page_or_as_json(path: str, words: str) -> None:
     service = Service()
     assert words in page(service, path, 404).text
     answer = service.get(path, headers={"accept": "*/*"})
@@ -139,7 +140,7 @@ def rows(found):
     ]
 
 
-def test_features_come_with_the_most_certain_drift_first():
+def test_features_come_with_the_most_certain_drift_first() -> None:
     features = [feature(f"f{i}") for i in range(5)]
     lower = np.array([[0.0, 0.2, np.nan, 0.02, 0.0], [0.0, 0.0, np.nan, 0.5, 0.0]])
     kl = np.full((2, 5, 14), 0.1)
@@ -176,7 +177,7 @@ def test_features_come_with_the_most_certain_drift_first():
         ("window=5m&state=warning", ["age"]),
     ],
 )
-def test_filters(query, expected):
+def test_filters(query: str, expected: list[Any]) -> None:
     service = Service(readers=FakeReaders(tracks=course(3)))
     found = page(service, f"/monitors/loans?{query}")
     assert sorted(rows(found)) == sorted(expected)
@@ -186,25 +187,25 @@ def test_filters(query, expected):
     assert len(service.readers.tracked[-1][1]) == len(expected)
 
 
-def test_a_window_is_kept_on_the_way_to_the_feature():
+def test_a_window_is_kept_on_the_way_to_the_feature() -> None:
     found = page(Service(), "/monitors/loans?window=1h")
     assert "loans/feature?name=age&window=1h" in found.links
 
 
-def test_since_when_a_feature_drifts():
+def test_since_when_a_feature_drifts() -> None:
     service = Service(readers=FakeReaders(drifting={"age": {0: NOW_MS - 7_500_000}}))
     assert " 2 h " in page(service, "/monitors/loans").text
     assert "drifting for 2 h, since 2023-11-14 20:18:20 UTC" in page(service, "/monitors/loans/feature?name=age").text
     assert page(service, "/").text.count("2 h") == 1
 
 
-def test_sparklines_need_two_points():
+def test_sparklines_need_two_points() -> None:
     for n, drawn in ((0, 0), (1, 0), (2, 3), (400, 3)):
         found = page(Service(readers=FakeReaders(tracks=course(n))), "/monitors/loans")
         assert found.tags["svg"] == drawn
 
 
-def test_segments_are_listed_and_have_pages_of_their_own():
+def test_segments_are_listed_and_have_pages_of_their_own() -> None:
     service = Service(readers=FakeReaders(monitor=segmented_loans(), tracks=course(3)))
     found = page(service, "/monitors/loans")
     assert {"/monitors/loans?segment=DE", "/monitors/loans?segment=other"} <= set(found.links)
@@ -221,7 +222,7 @@ def test_segments_are_listed_and_have_pages_of_their_own():
 N_FEATURES, MOST_BYTES = 1000, 500_000
 
 
-def test_a_monitor_of_1000_features_weighs_at_most_500_kb():
+def test_a_monitor_of_1000_features_weighs_at_most_500_kb() -> None:
     features = [feature(f"feature_{i:04d}", ("numeric", "categorical")[i % 2]) for i in range(N_FEATURES)]
     wide = monitor("wide", features, ("5m", "1h", "24h"))
     drifting = {each.name: {0: NOW_MS - 3_600_000 * i} for i, each in enumerate(features)}
@@ -236,7 +237,7 @@ def test_a_monitor_of_1000_features_weighs_at_most_500_kb():
 # --- the feature page -------------------------------------------------------------------------------
 
 
-def test_a_feature_has_a_histogram_of_each_window_with_samples():
+def test_a_feature_has_a_histogram_of_each_window_with_samples() -> None:
     service = Service(readers=FakeReaders(tracks=course(5)))
     found = page(service, "/monitors/loans/feature?name=age")
     assert found.tags["figure"] == 2
@@ -249,7 +250,7 @@ def test_a_feature_has_a_histogram_of_each_window_with_samples():
 
 
 @pytest.mark.parametrize(("span", "ms"), [("15m", 900_000), ("24h", 86_400_000), ("7d", 604_800_000)])
-def test_the_time_shown_is_chosen(span, ms):
+def test_the_time_shown_is_chosen(span: str, ms: int) -> None:
     service = Service(readers=FakeReaders(tracks=course(5)))
     found = page(service, f"/monitors/loans/feature?name=age&window=1h&span={span}")
     assert service.readers.tracked[-1] == (None, [0], [1], ms)
@@ -258,21 +259,21 @@ def test_the_time_shown_is_chosen(span, ms):
     assert all(f"window=1h&span={span}" in link for link in current)
 
 
-def test_cells_without_rows_in_either_are_not_drawn():
+def test_cells_without_rows_in_either_are_not_drawn() -> None:
     text = page(Service(), "/monitors/loans/feature?name=age").text
     assert "missing" in text
     for name in ("underflow", "overflow"):
         assert name not in text
 
 
-def test_a_reference_that_is_no_good_and_an_infinite_divergence():
+def test_a_reference_that_is_no_good_and_an_infinite_divergence() -> None:
     text = page(Service(), "/monitors/loans/feature?name=" + quote("home/city, ü 100%")).text
     assert "This reference supports no verdict: too short" in text
     assert "KL divergence ∞ –" in text
     assert "known exactly; made" in text
 
 
-def test_a_vector_has_no_histogram_but_its_dimensions():
+def test_a_vector_has_no_histogram_but_its_dimensions() -> None:
     service = Service()
     found = page(service, "/monitors/loans/feature?name=latent")
     assert found.tags["figure"] == 0
@@ -281,7 +282,7 @@ def test_a_vector_has_no_histogram_but_its_dimensions():
     assert "Dimensions," not in page(service, "/monitors/loans/feature?name=latent&window=1h").text  # empty
 
 
-def test_infinities_and_gaps_over_time():
+def test_infinities_and_gaps_over_time() -> None:
     def hard(n_windows, n_features):
         kl = np.full((6, n_windows, n_features), 0.01, dtype=np.float32)
         kl[1], kl[3], kl[4] = np.nan, np.inf, 60_000
@@ -295,7 +296,7 @@ def test_infinities_and_gaps_over_time():
 # --- overview, configuration ------------------------------------------------------------------------
 
 
-def test_the_overview_says_what_drifts_what_is_undecided_and_why():
+def test_the_overview_says_what_drifts_what_is_undecided_and_why() -> None:
     found = page(Service(), "/")
     assert "1 warning 2 undecided" in found.text
     assert "2 undecided, with the reasons" in found.text
@@ -304,18 +305,18 @@ def test_the_overview_says_what_drifts_what_is_undecided_and_why():
     assert "files down 3 no such file" in found.text
 
 
-def test_a_daemon_that_is_not_ready_says_so():
+def test_a_daemon_that_is_not_ready_says_so() -> None:
     found = page(Service(readers=FakeReaders(ready=False, monitors=())), "/")
     assert "not ready kernels are being compiled" in found.text
     assert "Nothing has been evaluated yet: kernels are being compiled." in found.text
 
 
-def test_the_configuration_is_text():
+def test_the_configuration_is_text() -> None:
     found = page(Service(readers=FakeReaders(text=f"monitors:\n  {SCRIPT}: ü\n")), "/configuration")
     assert f"{SCRIPT}: ü" in found.text
 
 
-def test_handlers_have_names_from_a_bounded_set():
+def test_handlers_have_names_from_a_bounded_set() -> None:
     service = Service()
     for path in (*PAGES, "/static/pages.css", "/monitors/x", "/x", "/api/v1/monitors/loans/history/age"):
         service.get(path, headers=HTML)
@@ -330,7 +331,7 @@ def test_handlers_have_names_from_a_bounded_set():
     }
 
 
-def test_a_thousand_undecided_features_are_counted_and_the_first_are_listed():
+def test_a_thousand_undecided_features_are_counted_and_the_first_are_listed() -> None:
     features = [feature(f"f{i}") for i in range(1000)]
     waiting = monitor("wide", features, ready=np.zeros((2, 1000), dtype=bool), detected=np.full((1000, 2), np.nan))
     answer = Service(readers=FakeReaders(monitor=waiting)).get("/", headers=HTML)
@@ -340,7 +341,7 @@ def test_a_thousand_undecided_features_are_counted_and_the_first_are_listed():
     assert "/monitors/wide?state=undecided" in found.links
 
 
-def test_the_segments_of_a_page_are_the_largest():
+def test_the_segments_of_a_page_are_the_largest() -> None:
     whole = segmented_loans()
     many = replace(whole, segments=tuple(replace(whole.segments[0], segment=f"s{i}") for i in range(200)))
     found = page(Service(readers=FakeReaders(monitor=many)), "/monitors/loans")
@@ -349,7 +350,7 @@ def test_the_segments_of_a_page_are_the_largest():
 
 
 @pytest.mark.parametrize(("n", "tables"), [(200, 1), (201, 2), (1000, 2)])
-def test_of_many_features_the_rest_is_a_table_of_its_own_with_the_same_columns(n, tables):
+def test_of_many_features_the_rest_is_a_table_of_its_own_with_the_same_columns(n: int, tables: int) -> None:
     features = [feature(f"f{i}") for i in range(n)]
     found = page(Service(readers=FakeReaders(monitor=monitor("wide", features))), "/monitors/wide")
     assert found.tags["table"] == found.tags["thead"] == tables

@@ -24,7 +24,7 @@ ROW = b'{"age": 1}\n'
 class SlowIngest(FakeIngest):
     """Commits when told to."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.commit = asyncio.Event()
         self.submitted = asyncio.Event()
@@ -78,7 +78,7 @@ def post_head(*fields):
 # --- binding ---------------------------------------------------------------------------------------
 
 
-def test_a_port_in_use_is_named_before_anything_runs():
+def test_a_port_in_use_is_named_before_anything_runs() -> None:
     with bind("127.0.0.1", 0) as first:
         port = first.getsockname()[1]
         with pytest.raises(ListenError) as caught:
@@ -88,8 +88,8 @@ def test_a_port_in_use_is_named_before_anything_runs():
     )
 
 
-def test_a_port_is_free_again_right_after_its_server_stopped():
-    async def scenario():
+def test_a_port_is_free_again_right_after_its_server_stopped() -> None:
+    async def scenario() -> None:
         async with serving() as server:
             await exchange(server.port, post_head(f"Content-Length: {len(ROW)}") + ROW)
             port = server.port
@@ -106,12 +106,12 @@ def test_a_port_is_free_again_right_after_its_server_stopped():
         ("127.0.0.1", 99999, "127.0.0.1:99999"),
     ],
 )
-def test_an_address_that_cannot_be_had_is_explained(host, port, words):
+def test_an_address_that_cannot_be_had_is_explained(host: str, port: int, words: str) -> None:
     with pytest.raises(ListenError, match=words):
         bind(host, port)
 
 
-def test_a_server_that_never_started_stops():
+def test_a_server_that_never_started_stops() -> None:
     server = WebServer(App(FakeIngest(), FakeReaders(), lambda *_: None), bind("127.0.0.1", 0))
     run(server.stop())
     bind("127.0.0.1", server.port).close()
@@ -120,8 +120,8 @@ def test_a_server_that_never_started_stops():
 # --- requests --------------------------------------------------------------------------------------
 
 
-def test_keep_alive_and_headers():
-    async def scenario():
+def test_keep_alive_and_headers() -> None:
+    async def scenario() -> None:
         ingest = FakeIngest()
         async with serving(ingest) as server, httpx.AsyncClient() as client:
             for _ in range(3):
@@ -136,8 +136,8 @@ def test_keep_alive_and_headers():
     run(scenario())
 
 
-def test_a_large_body_comes_in_whole():
-    async def scenario():
+def test_a_large_body_comes_in_whole() -> None:
+    async def scenario() -> None:
         ingest = FakeIngest()
         body = bytes(range(256)) * 16384  # 4 MiB, so that the order of chunks shows
         async with serving(ingest) as server:
@@ -148,8 +148,8 @@ def test_a_large_body_comes_in_whole():
     run(scenario())
 
 
-def test_a_chunked_body_comes_in_whole():
-    async def scenario():
+def test_a_chunked_body_comes_in_whole() -> None:
+    async def scenario() -> None:
         ingest = FakeIngest()
         async with serving(ingest) as server:
             chunks = b'5\r\n{"age\r\n6;x=y\r\n": 1}\n\r\n0\r\n\r\n'
@@ -160,8 +160,8 @@ def test_a_chunked_body_comes_in_whole():
     run(scenario())
 
 
-def test_expect_100_continue_is_answered_before_the_body():
-    async def scenario():
+def test_expect_100_continue_is_answered_before_the_body() -> None:
+    async def scenario() -> None:
         async with serving() as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(post_head(f"Content-Length: {len(ROW)}", "Expect: 100-continue"))
@@ -173,8 +173,8 @@ def test_expect_100_continue_is_answered_before_the_body():
     run(scenario())
 
 
-def test_expect_100_continue_with_a_length_past_the_limit_is_413_at_once():
-    async def scenario():
+def test_expect_100_continue_with_a_length_past_the_limit_is_413_at_once() -> None:
+    async def scenario() -> None:
         async with serving() as server:
             head = post_head(f"Content-Length: {64 * MIB + 1}", "Expect: 100-continue")
             assert (await exchange(server.port, head)).startswith(b"HTTP/1.1 413 ")
@@ -182,10 +182,10 @@ def test_expect_100_continue_with_a_length_past_the_limit_is_413_at_once():
     run(scenario())
 
 
-def test_a_client_that_sends_before_it_reads_gets_its_413():
+def test_a_client_that_sends_before_it_reads_gets_its_413() -> None:
     """The answer comes while the body is still being sent; closing then would reset the connection."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with serving() as server:
 
             def post():
@@ -200,8 +200,8 @@ def test_a_client_that_sends_before_it_reads_gets_its_413():
     run(scenario())
 
 
-def test_pipelined_requests_are_answered_in_order():
-    async def scenario():
+def test_pipelined_requests_are_answered_in_order() -> None:
+    async def scenario() -> None:
         ingest = FakeIngest()
         async with serving(ingest) as server:
             requests = b"".join(
@@ -215,10 +215,10 @@ def test_pipelined_requests_are_answered_in_order():
     run(scenario())
 
 
-def test_a_response_is_written_at_once_and_one_without_a_body_is_not_kept_back():
+def test_a_response_is_written_at_once_and_one_without_a_body_is_not_kept_back() -> None:
     """By the writes of the transport: head with body; 100 Continue alone; the head of an answer to HEAD."""
 
-    async def scenario():
+    async def scenario() -> None:
         async with serving() as server:
             reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
             writer.write(post_head(f"Content-Length: {len(ROW)}"))
@@ -229,7 +229,7 @@ def test_a_response_is_written_at_once_and_one_without_a_body_is_not_kept_back()
             transport = connection._one_write._transport
 
             class Recording:
-                def write(self, data):
+                def write(self, data) -> None:
                     written.append(bytes(data))
                     transport.write(data)
 
@@ -255,10 +255,10 @@ def test_a_response_is_written_at_once_and_one_without_a_body_is_not_kept_back()
 
 
 @pytest.mark.parametrize("split", [0, 40, 150], ids=["whole", "in the request line", "in the fields"])
-def test_a_request_that_offers_an_upgrade_is_answered_over_http_1(split):
+def test_a_request_that_offers_an_upgrade_is_answered_over_http_1(split: int) -> None:
     """Java's client offers h2c with its first request."""
 
-    async def scenario():
+    async def scenario() -> None:
         ingest = FakeIngest()
         async with serving(ingest) as server:
             head = post_head(f"Content-Length: {len(ROW)}", "Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c")
@@ -287,8 +287,10 @@ def test_a_request_that_offers_an_upgrade_is_answered_over_http_1(split):
         b"CONNECT a:1 HTTP/1.1\r\nHost: x\r\n\r\n",
     ],
 )
-def test_what_is_not_a_request_is_4xx_in_json_and_the_server_goes_on(request_bytes, caplog):
-    async def scenario():
+def test_what_is_not_a_request_is_4xx_in_json_and_the_server_goes_on(
+    request_bytes: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
         async with serving() as server:
             answer = await exchange(server.port, request_bytes)
             assert answer.startswith(b"HTTP/1.1 40"), answer
@@ -306,8 +308,8 @@ def test_what_is_not_a_request_is_4xx_in_json_and_the_server_goes_on(request_byt
     [b"X: " + b"y" * 2 * MAX_HEAD_BYTES, b"X: y\r\n" * MAX_HEAD_BYTES],
     ids=["a value", "fields"],
 )
-def test_a_head_without_an_end_is_431(endless):
-    async def scenario():
+def test_a_head_without_an_end_is_431(endless: bytes) -> None:
+    async def scenario() -> None:
         async with serving() as server:
             answer = await exchange(server.port, post_head("Content-Length: 1")[:-2] + endless)
             assert answer.startswith(b"HTTP/1.1 431 "), answer
@@ -315,8 +317,8 @@ def test_a_head_without_an_end_is_431(endless):
     run(scenario())
 
 
-def test_large_bodies_on_one_connection_are_not_taken_for_a_head():
-    async def scenario():
+def test_large_bodies_on_one_connection_are_not_taken_for_a_head() -> None:
+    async def scenario() -> None:
         ingest = FakeIngest()
         async with serving(ingest) as server:
             request = post_head("Content-Length: 300000") + bytes(300_000)
@@ -328,8 +330,8 @@ def test_large_bodies_on_one_connection_are_not_taken_for_a_head():
     run(scenario())
 
 
-def test_one_connection_too_many_is_503_and_the_others_go_on():
-    async def scenario():
+def test_one_connection_too_many_is_503_and_the_others_go_on() -> None:
+    async def scenario() -> None:
         async with serving(guard=Guard(max_connections=2)) as server:
             request = post_head(f"Content-Length: {len(ROW)}") + ROW
             held = [await asyncio.open_connection("127.0.0.1", server.port) for _ in range(2)]
@@ -352,8 +354,8 @@ def test_one_connection_too_many_is_503_and_the_others_go_on():
 # --- the end ---------------------------------------------------------------------------------------
 
 
-def test_stop_answers_what_is_in_flight():
-    async def scenario():
+def test_stop_answers_what_is_in_flight() -> None:
+    async def scenario() -> None:
         ingest = SlowIngest()
         async with serving(ingest) as server:
             posting = asyncio.create_task(
@@ -375,8 +377,8 @@ def test_stop_answers_what_is_in_flight():
     run(scenario())
 
 
-def test_stop_answers_503_to_what_is_not_done_in_time_and_forgets_idle_connections():
-    async def scenario():
+def test_stop_answers_503_to_what_is_not_done_in_time_and_forgets_idle_connections() -> None:
+    async def scenario() -> None:
         ingest = SlowIngest()
         async with serving(ingest, grace_seconds=1) as server:
             idle = await asyncio.open_connection("127.0.0.1", server.port)

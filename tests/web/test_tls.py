@@ -6,7 +6,10 @@ import errno
 import shutil
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,25 +21,25 @@ from kldrift.web.guard import Guard, Timeouts
 from kldrift.web.secret_files import Watch
 from kldrift.web.serve import WebServer, bind, new_event_loop
 from kldrift.web.tls import Tls
-from tests.web.certificates import Authority, openssl
+from tests.web.certificates import Authority, Pair, openssl
 from tests.web.fakes import FakeIngest, FakeReaders
 from tests.web.guarded import Heard
 
 
 @pytest.fixture(scope="module")
-def authority(tmp_path_factory):
+def authority(tmp_path_factory: pytest.TempPathFactory):
     return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture(scope="module")
-def server_pair(authority):
+def server_pair(authority: Authority):
     return authority.issue("server")
 
 
 class Files:
     """A server's files, to be replaced; `tls` is made of them."""
 
-    def __init__(self, folder, pair, client_ca=None, password=None):
+    def __init__(self, folder, pair, client_ca=None, password=None) -> None:
         self.certificate, self.key = folder / "tls.crt", folder / "tls.key"
         self.client_ca = None if client_ca is None else folder / "ca.crt"
         self.password_file = None if password is None else folder / "password"
@@ -52,7 +55,7 @@ class Files:
             *(self.expiries.append, self.failures.append, self.warnings.append),
         )
 
-    def put(self, pair):
+    def put(self, pair) -> None:
         shutil.copy(pair.certificate, self.certificate)
         shutil.copy(pair.key, self.key)
 
@@ -96,7 +99,7 @@ async def answered(port, context):
         return None
 
 
-async def until(condition):
+async def until(condition) -> None:
     async with asyncio.timeout(10):
         while not condition():
             await asyncio.sleep(0.001)
@@ -120,8 +123,10 @@ def serial(pair):
 
 
 @pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop])
-def test_requests_are_answered_over_tls_in_either_event_loop(tmp_path, authority, server_pair, loop_factory):
-    async def scenario():
+def test_requests_are_answered_over_tls_in_either_event_loop(
+    tmp_path: Path, authority: Authority, server_pair: Pair, loop_factory: Callable[..., Any]
+) -> None:
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls) as port:
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -133,8 +138,8 @@ def test_requests_are_answered_over_tls_in_either_event_loop(tmp_path, authority
         runner.run(scenario())
 
 
-def test_tls_1_1_is_refused(tmp_path, authority, server_pair):
-    async def scenario():
+def test_tls_1_1_is_refused(tmp_path: Path, authority: Authority, server_pair: Pair) -> None:
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         context = trusting(authority)
         context.set_ciphers("DEFAULT:@SECLEVEL=0")
@@ -148,8 +153,8 @@ def test_tls_1_1_is_refused(tmp_path, authority, server_pair):
     run(scenario())
 
 
-def test_whoever_speaks_http_without_tls_is_counted(tmp_path, server_pair):
-    async def scenario():
+def test_whoever_speaks_http_without_tls_is_counted(tmp_path: Path, server_pair: Pair) -> None:
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls) as port, httpx.AsyncClient() as client:
             with pytest.raises(httpx.TransportError):
@@ -159,12 +164,12 @@ def test_whoever_speaks_http_without_tls_is_counted(tmp_path, server_pair):
     run(scenario())
 
 
-def test_a_client_that_does_not_trust_the_certificate_is_counted(tmp_path, server_pair):
-    async def scenario():
+def test_a_client_that_does_not_trust_the_certificate_is_counted(tmp_path: Path, server_pair: Pair) -> None:
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         stranger = Authority(tmp_path / "stranger", "stranger")
 
-        def connect(port):  # on a socket of its own, so that the alert is sent
+        def connect(port) -> None:  # on a socket of its own, so that the alert is sent
             with socket.create_connection(("127.0.0.1", port)) as plain, pytest.raises(ssl.SSLCertVerificationError):
                 trusting(stranger).wrap_socket(plain, server_hostname="127.0.0.1")
 
@@ -176,8 +181,10 @@ def test_a_client_that_does_not_trust_the_certificate_is_counted(tmp_path, serve
     run(scenario())
 
 
-def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(tmp_path, authority, server_pair):
-    async def scenario():
+def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls) as port:
             _, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -191,10 +198,12 @@ def test_whoever_only_looks_whether_the_port_is_open_is_not_counted(tmp_path, au
 
 @pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop])
 @pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01"], ids=["nothing", "the beginning of a hello"])
-def test_a_handshake_that_does_not_end_is_cut_off(tmp_path, server_pair, sent, loop_factory):
+def test_a_handshake_that_does_not_end_is_cut_off(
+    tmp_path: Path, server_pair: Pair, sent: bytes, loop_factory: Callable[..., Any]
+) -> None:
     heard = Heard()
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         guard = Guard(Timeouts(header=0.2), events=heard)
         async with serving(files.tls, guard=guard) as port, asyncio.timeout(10):
@@ -212,7 +221,9 @@ def test_a_handshake_that_does_not_end_is_cut_off(tmp_path, server_pair, sent, l
     assert heard.evicted == ["header"]
 
 
-def test_unfinished_handshakes_count_as_their_clients_connections(tmp_path, authority, server_pair):
+def test_unfinished_handshakes_count_as_their_clients_connections(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     heard = Heard()
 
     async def get_from(source, port):
@@ -227,7 +238,7 @@ def test_unfinished_handshakes_count_as_their_clients_connections(tmp_path, auth
         writer.close()
         return answer
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         guard = Guard(max_connections=100, max_client_connections=3, events=heard)
         async with serving(files.tls, guard=guard) as port, asyncio.timeout(20):
@@ -247,8 +258,8 @@ def test_unfinished_handshakes_count_as_their_clients_connections(tmp_path, auth
 
 @pytest.mark.parametrize("loop_factory", [new_event_loop, asyncio.new_event_loop])
 def test_a_request_that_comes_together_with_the_end_of_the_handshake_is_answered(
-    tmp_path, authority, server_pair, loop_factory
-):
+    tmp_path: Path, authority: Authority, server_pair: Pair, loop_factory: Callable[..., Any]
+) -> None:
     def ask_at_once(port):
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         client = trusting(authority).wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
@@ -268,7 +279,7 @@ def test_a_request_that_comes_together_with_the_end_of_the_handshake_is_answered
                 except ssl.SSLWantReadError:
                     incoming.write(plain.recv(65536))
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls) as port:
             for _ in range(20):
@@ -278,10 +289,12 @@ def test_a_request_that_comes_together_with_the_end_of_the_handshake_is_answered
         runner.run(scenario())
 
 
-def test_clients_that_go_away_in_the_middle_of_a_handshake_leave_nothing(tmp_path, authority, server_pair):
+def test_clients_that_go_away_in_the_middle_of_a_handshake_leave_nothing(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     heard = Heard()
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls, guard=Guard(events=heard)) as port:
             for n in range(60):
@@ -303,13 +316,15 @@ def test_clients_that_go_away_in_the_middle_of_a_handshake_leave_nothing(tmp_pat
     assert heard.evicted == []
 
 
-def test_a_connection_that_could_not_be_accepted_is_accepted_later(tmp_path, authority, server_pair, monkeypatch):
+def test_a_connection_that_could_not_be_accepted_is_accepted_later(
+    tmp_path: Path, authority: Authority, server_pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tls_module, "_PAUSE_SECONDS", 0.05)
 
     class Full:
         """A listening socket of a process that may have no more open files, at first."""
 
-        def __init__(self, listening):
+        def __init__(self, listening) -> None:
             self.listening, self.left = listening, 3
 
         def fileno(self):
@@ -324,7 +339,7 @@ def test_a_connection_that_could_not_be_accepted_is_accepted_later(tmp_path, aut
         def __getattr__(self, name):
             return getattr(self.listening, name)
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         full = Full(bind("127.0.0.1", 0))
         server = WebServer(App(FakeIngest(), FakeReaders(), lambda *_: None), full, tls=files.tls.context)
@@ -336,10 +351,10 @@ def test_a_connection_that_could_not_be_accepted_is_accepted_later(tmp_path, aut
     run(scenario())
 
 
-def test_a_stop_does_not_wait_for_handshakes(tmp_path, server_pair):
+def test_a_stop_does_not_wait_for_handshakes(tmp_path: Path, server_pair: Pair) -> None:
     heard = Heard()
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls, guard=Guard(events=heard)) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -354,8 +369,10 @@ def test_a_stop_does_not_wait_for_handshakes(tmp_path, server_pair):
     assert heard.open == 0
 
 
-def test_a_stop_does_not_wait_for_a_client_that_says_no_farewell(tmp_path, authority, server_pair):
-    async def scenario():
+def test_a_stop_does_not_wait_for_a_client_that_says_no_farewell(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         async with serving(files.tls) as port:
             reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=trusting(authority))
@@ -371,12 +388,14 @@ def test_a_stop_does_not_wait_for_a_client_that_says_no_farewell(tmp_path, autho
 # --- certificates of clients -----------------------------------------------------------------------
 
 
-def test_with_an_authority_of_clients_only_its_valid_certificates_get_in(tmp_path, authority, server_pair):
+def test_with_an_authority_of_clients_only_its_valid_certificates_get_in(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     stranger = Authority(tmp_path / "stranger", "stranger")
     good, expired = authority.issue("client"), authority.issue("late", days=-1)
     foreign = stranger.issue("foreign")
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair, authority.certificate)
         async with serving(files.tls) as port:
             for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
@@ -391,11 +410,13 @@ def test_with_an_authority_of_clients_only_its_valid_certificates_get_in(tmp_pat
     run(scenario())
 
 
-def test_after_the_authority_was_exchanged_the_old_ones_clients_are_out(tmp_path, authority, server_pair):
+def test_after_the_authority_was_exchanged_the_old_ones_clients_are_out(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     other = Authority(tmp_path / "other", "other")
     old, new = authority.issue("old"), other.issue("new")
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair, authority.certificate)
         async with serving(files.tls) as port:
             assert await answered(port, trusting(authority, old)) == 200
@@ -411,10 +432,12 @@ def test_after_the_authority_was_exchanged_the_old_ones_clients_are_out(tmp_path
 # --- exchange --------------------------------------------------------------------------------------
 
 
-def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on(tmp_path, authority, server_pair):
+def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     renewed = authority.issue("renewed", days=60)
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair)
         context = trusting(authority)
         async with serving(files.tls) as port:
@@ -435,7 +458,7 @@ def test_a_new_certificate_is_shown_to_new_connections_and_old_ones_go_on(tmp_pa
     run(scenario())
 
 
-def test_the_expiry_is_the_certificates(tmp_path, authority, server_pair):
+def test_the_expiry_is_the_certificates(tmp_path: Path, authority: Authority, server_pair: Pair) -> None:
     chain = tmp_path / "chain.crt"
     text = server_pair.certificate.read_text()
     chain.write_text(f"Bag Attributes: none\n{text}{authority.certificate.read_text()}")
@@ -449,31 +472,31 @@ def test_the_expiry_is_the_certificates(tmp_path, authority, server_pair):
 def broken(name):
     """What a renewal may leave behind; each takes the files, the authority, and a way to make a certificate."""
 
-    def other_key(files, authority):
+    def other_key(files, authority) -> None:
         shutil.copy(authority.issue("other").key, files.key)
 
-    def cut_short(files, authority):
+    def cut_short(files, authority) -> None:
         files.certificate.write_bytes(files.certificate.read_bytes()[:200])
 
-    def empty_key(files, authority):
+    def empty_key(files, authority) -> None:
         files.key.write_bytes(b"")
 
-    def absent(files, authority):
+    def absent(files, authority) -> None:
         files.certificate.unlink()
 
-    def expired(files, authority):
+    def expired(files, authority) -> None:
         files.put(authority.issue("expired", days=-1))
 
-    def encrypted(files, authority):
+    def encrypted(files, authority) -> None:
         files.put(authority.issue("encrypted", password="1234"))
 
-    def no_authority(files, authority):
+    def no_authority(files, authority) -> None:
         files.client_ca.write_text("none\n")
 
-    def leaf_as_authority(files, authority):
+    def leaf_as_authority(files, authority) -> None:
         shutil.copy(files.certificate, files.client_ca)
 
-    def writable(files, authority):
+    def writable(files, authority) -> None:
         files.key.chmod(0o602)
 
     return locals()[name]
@@ -493,10 +516,12 @@ def broken(name):
         ("writable", "tls.key: expected a file that not everyone can write, got mode 0602; chmod 600 it"),
     ],
 )
-def test_a_broken_renewal_leaves_the_old_certificate_in_use(tmp_path, authority, server_pair, name, words):
+def test_a_broken_renewal_leaves_the_old_certificate_in_use(
+    tmp_path: Path, authority: Authority, server_pair: Pair, name: str, words: str
+) -> None:
     client = authority.issue("client")
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, server_pair, authority.certificate)
         async with serving(files.tls) as port:
             broken(name)(files, authority)
@@ -510,16 +535,16 @@ def test_a_broken_renewal_leaves_the_old_certificate_in_use(tmp_path, authority,
     run(scenario())
 
 
-def test_at_the_start_an_expired_certificate_is_worth_a_warning(tmp_path, authority):
+def test_at_the_start_an_expired_certificate_is_worth_a_warning(tmp_path: Path, authority: Authority) -> None:
     files = Files(tmp_path, authority.issue("expired", days=-1))
     [warning] = files.warnings
     assert "expected a valid certificate, got one that expired on 20" in warning
 
 
-def test_an_encrypted_key_takes_its_password_from_a_file(tmp_path, authority):
+def test_an_encrypted_key_takes_its_password_from_a_file(tmp_path: Path, authority: Authority) -> None:
     pair = authority.issue("encrypted", password="a pass phrase")
 
-    async def scenario():
+    async def scenario() -> None:
         files = Files(tmp_path, pair, password="a pass phrase")
         async with serving(files.tls) as port:
             assert await get(port, trusting(authority)) == 200
@@ -533,7 +558,9 @@ def test_an_encrypted_key_takes_its_password_from_a_file(tmp_path, authority):
 # --- files that change -----------------------------------------------------------------------------
 
 
-def test_files_are_loaded_when_they_change_and_only_then(tmp_path, authority, server_pair):
+def test_files_are_loaded_when_they_change_and_only_then(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     heard = []
     files = Files(tmp_path, server_pair)
     watch = Watch([files.tls], heard.append)
@@ -554,7 +581,9 @@ def test_files_are_loaded_when_they_change_and_only_then(tmp_path, authority, se
     assert heard[2:] == [()]
 
 
-def test_a_mounted_secret_that_changes_by_its_links_is_seen(tmp_path, authority, server_pair):
+def test_a_mounted_secret_that_changes_by_its_links_is_seen(
+    tmp_path: Path, authority: Authority, server_pair: Pair
+) -> None:
     """As Kubernetes does: tls.crt → ..data/tls.crt, and ..data → ..2026_1, which is exchanged."""
     heard = []
     for version, pair in (("..2026_1", server_pair), ("..2026_2", authority.issue("renewed"))):
