@@ -3,6 +3,7 @@
 KldriftError
 ├── ConfigError          the configuration file is invalid; carries every problem found
 ├── ReferenceProblem     a reference cannot be read, built or used
+│   └── DataFileProblem  a data file cannot be read: most are references
 ├── DecodeError          a whole body or file cannot be read (a bad *row* is counted, not raised)
 ├── SourceError          a source cannot be opened or read
 ├── StateError           the state cannot be opened, read or written
@@ -34,6 +35,10 @@ class ConfigError(KldriftError):
 
 class ReferenceProblem(KldriftError):
     """A reference cannot be read, built, or used for a feature."""
+
+
+class DataFileProblem(ReferenceProblem):
+    """A data file cannot be read: that of a reference, or one given to a command."""
 
 
 class DecodeError(KldriftError):

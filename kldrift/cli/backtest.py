@@ -22,7 +22,7 @@ from kldrift.cli.tables import STYLES
 from kldrift.config.load import load_config
 from kldrift.config.records import Config
 from kldrift.config.values import milliseconds
-from kldrift.errors import ConfigError, DecodeError, SourceError
+from kldrift.errors import ConfigError
 from kldrift.offline.backtest.outcome import FeatureResult, Outcome, Rung, Target, length_text
 from kldrift.offline.backtest.proposal import parse_target
 from kldrift.offline.backtest.replay import default_step_ms
@@ -66,10 +66,7 @@ def backtest_command(
     target, span = _target(asked.target), _span(asked.first, asked.before)
     every_ms = _step_ms(asked.every, spec, config)
     with _progress() as told:
-        try:
-            outcome, played = run_backtest(spec, data, target, every_ms, span, time.time_ns() // 1_000_000, told)
-        except (SourceError, DecodeError) as problem:  # an argument like the others, so the same exit code
-            raise ConfigError([str(problem)]) from None
+        outcome, played = run_backtest(spec, data, target, every_ms, span, time.time_ns() // 1_000_000, told)
     if html is not None:
         from kldrift.pages.backtest_report import backtest_report
 

@@ -14,7 +14,7 @@ from kldrift import __version__
 from kldrift.cli.output import STDOUT, messages, write_whole
 from kldrift.cli.tables import drift_table, verdict_line
 from kldrift.config.load import load_config
-from kldrift.errors import ConfigError, SourceError
+from kldrift.errors import ConfigError
 from kldrift.offline.compare import Comparison, compare_files
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
@@ -41,10 +41,7 @@ def compare_command(
     given = _given(config, monitor)
     err = Console(stderr=True)
     with err.status(f"comparing {live.name} with {reference.name}"):  # shows on a terminal only
-        try:
-            comparison = compare_files(reference, live, given, now_ms=time.time_ns() // 1_000_000)
-        except SourceError as problem:  # an argument like the other, so the same exit code
-            raise ConfigError([str(problem)]) from None
+        comparison = compare_files(reference, live, given, now_ms=time.time_ns() // 1_000_000)
     if html is not None:
         write_report(html, _report(comparison))
     if as_json:

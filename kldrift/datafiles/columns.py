@@ -1,202 +1,161 @@
-"""The columns of a data file and what they hold, as far as its beginning tells: for commands that have no
-configuration.
-"""
+"""The columns of a data file, and what they hold."""
 
-import threading
-from collections import Counter
-from collections.abc import Iterable
-from contextlib import closing
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
-import orjson
 import polars as pl
 
-from kldrift.errors import DecodeError, SourceError
-from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
 from kldrift.records.kinds import Kind
-from kldrift.records.sources import FileSourceConfig
-from kldrift.sources.base import Surroundings
-from kldrift.sources.file import FileSource
-from kldrift.wire import TABLES, count_rows
-from kldrift.wire.parquet import READ_ERRORS, reason
+from kldrift.wire.columns import numbers_from_texts
+from kldrift.wire.rows import category_text, kind_of, parse
 
-#: Rows from which kinds are guessed where the file does not say.
-ROWS_LOOKED_AT: Final = 10_000
+#: Share of a column's values that may be something else before it no longer counts as numbers.
+NOT_NUMBERS: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True)
-class FileColumn:
-    """What a column holds.
+class Holding:
+    """What the values of a column are.
 
     Parameters
     ----------
-    kind : of the feature that can be made of it; None where there is none
-    holds : in a word, for people
+    kind : of the feature that can be made of them; None where there is none
+    words : the same in a message
     dimensions : of vectors
     """
 
     kind: Kind | None
-    holds: str
+    words: str
     dimensions: int = 0
 
 
-NOTHING = FileColumn(None, "no values")
-NUMBERS = FileColumn("numeric", "numbers")
-TEXTS = FileColumn("categorical", "text")
-BOOLEANS = FileColumn("categorical", "booleans")
+NOTHING: Final = Holding(None, "no values")
 
 
-def file_format(path: Path) -> Format:
-    """By the end of the name, without ``.gz`` or ``.zst``.
+@dataclass(frozen=True, slots=True)
+class Column:
+    """Some values of a column.
 
-    Raises
-    ------
-    SourceError
-        it names no format
+    Parameters
+    ----------
+    values : of one type, null where missing or invalid
+    cells : in a format whose cells are text, the cells as they are in the file; otherwise None
+    n_invalid : values that are not numbers, in a column of numbers
+    fault : why no feature can be made of the column
     """
-    found = format_of(path)
-    if found is None:
-        raise SourceError(f"{path}: expected {EXPECTED_NAME}", "format")
-    return found
 
+    name: str
+    values: pl.Series
+    cells: pl.Series | None = None
+    n_invalid: int = 0
+    fault: str | None = None
 
-def file_columns(path: Path) -> dict[str, FileColumn]:
-    """The columns by name, in their order.
-
-    Raises
-    ------
-    SourceError
-        there is no such file, it cannot be read, or it has no rows
-    """
-    data_format = file_format(path)
-    if not path.is_file():
-        raise SourceError(f"{path}: expected a file, {'it is none' if path.exists() else 'there is none'}", "not_found")
-    try:
-        info = FORMATS[data_format]
-        if not info.is_stream:
-            return _of_table(path, data_format)
-        header, lines = _first_lines(path, data_format)
-        return _of_csv(header + lines) if info.header else of_rows(_objects(lines))
-    except READ_ERRORS as error:
-        raise SourceError(f"{path}: cannot be read as {data_format}: {reason(error)}") from None
-    except DecodeError as error:
-        raise SourceError(f"{path}: {error}") from None
-
-
-def line_source(path: Path, data_format: Format, on_error: Any) -> FileSource:
-    """The lines of a file, decompressed, to its end."""
-    config = FileSourceConfig(name=path.name, path=str(path), format=data_format)
-    return FileSource(config, Surroundings(clock_ms=lambda: 0, on_error=on_error))
-
-
-def _first_lines(path: Path, data_format: Format) -> tuple[bytes, bytes]:
-    problems: list[str] = []
-    source = line_source(path, data_format, lambda _, detail: problems.append(detail))
-    try:
-        with closing(source.chunks({}, threading.Event())) as chunks:
-            for chunk in chunks:
-                if chunk is not None and isinstance(chunk.payload, bytes):
-                    return chunk.header, chunk.payload
-    except SourceError as error:
-        raise SourceError(problems[0] if problems else str(error), error.reason) from None
-    raise SourceError(f"{path}: expected rows, got none", "empty")
-
-
-def _of_table(path: Path, data_format: Format) -> dict[str, FileColumn]:
-    if count_rows(data_format, path) == 0:
-        raise SourceError(f"{path}: expected rows, got none", "empty")
-    return _of_frame(TABLES[data_format](path))
-
-
-def _of_csv(data: bytes) -> dict[str, FileColumn]:
-    frame = pl.read_csv(BytesIO(data), n_rows=ROWS_LOOKED_AT, infer_schema_length=None, truncate_ragged_lines=True)
-    return _of_frame(frame.lazy())
-
-
-def _of_frame(frame: pl.LazyFrame) -> dict[str, FileColumn]:
-    schema = frame.collect_schema()
-    lists = [name for name, dtype in schema.items() if isinstance(dtype, pl.List)]
-    lengths = frame.select(pl.col(lists).list.len()).head(ROWS_LOOKED_AT).collect() if lists else pl.DataFrame()
-    return {
-        name: _of_dtype(dtype, lengths[name].drop_nulls().to_list() if name in lists else ())
-        for name, dtype in schema.items()
-    }
-
-
-def _of_dtype(dtype: pl.DataType, lengths: Iterable[int]) -> FileColumn:
-    """What a typed column holds; `lengths` are those of its lists."""
-    if isinstance(dtype, pl.Array | pl.List) and isinstance(dtype.inner, pl.DataType) and dtype.inner.is_numeric():
-        return _vectors([dtype.size] if isinstance(dtype, pl.Array) else lengths)
-    if dtype.is_numeric():
-        return NUMBERS
-    if dtype == pl.Boolean:
-        return BOOLEANS
-    if dtype in (pl.String, pl.Categorical, pl.Enum):
-        return TEXTS
-    if dtype == pl.Null:
-        return NOTHING
-    return FileColumn(None, "times" if dtype.is_temporal() else f"values of type {dtype}")
-
-
-def _vectors(lengths: Iterable[int]) -> FileColumn:
-    """Vectors as long as most are."""
-    common = Counter(length for length in lengths if length).most_common(1)
-    return FileColumn("vector", f"lists of {common[0][0]} numbers", common[0][0]) if common else NOTHING
-
-
-def _objects(lines: bytes) -> list[dict[str, Any]]:
-    """The first lines that are objects."""
-    found = []
-    for line in lines.split(b"\n", ROWS_LOOKED_AT)[:ROWS_LOOKED_AT]:
-        try:
-            row = orjson.loads(line)
-        except ValueError:  # counted when all of them are read
-            continue
-        if isinstance(row, dict):
-            found.append(row)
-    if not found:
-        raise ValueError("none of its first lines is a JSON object")
-    return found
-
-
-def of_rows(rows: Iterable[dict[str, Any]]) -> dict[str, FileColumn]:
-    """What the fields of JSON objects hold; one that holds several things is text, if it has a text at all."""
-    seen: dict[str, set[FileColumn]] = {}
-    lengths: dict[str, list[int]] = {}
-    for row in rows:
-        for name, value in row.items():
-            seen.setdefault(name, set()).add(_of_value(value))
-            if isinstance(value, list):
-                lengths.setdefault(name, []).append(len(value))
-    return {name: _together(held - {NOTHING}, lengths.get(name, ())) for name, held in seen.items()}
-
-
-_LISTS = FileColumn("vector", "lists")
-
-
-def _of_value(value: Any) -> FileColumn:
-    match value:
-        case None:
+    @property
+    def holds(self) -> Holding:
+        """What its values are; a list may be a cell of text."""
+        if self.fault is not None:
+            return Holding(None, self.fault)
+        dtype = self.values.dtype
+        if dtype == pl.Null or (self.cells is not None and self.values.null_count() == len(self.values)):
             return NOTHING
-        case bool():
-            return BOOLEANS
-        case int() | float():
-            return NUMBERS
-        case str():
-            return TEXTS
-        case list() if all(isinstance(item, int | float) for item in value):
-            return _LISTS
-    return FileColumn(None, "lists of other things" if isinstance(value, list) else "objects")
+        if dtype.is_numeric():
+            return Holding("numeric", "numbers")
+        if dtype == pl.Boolean:
+            return Holding("categorical", "booleans")
+        if dtype in (pl.String, pl.Categorical, pl.Enum):
+            n = 0 if self.cells is None else len(list_in(self.cells))
+            return _vectors(n) if n else Holding("categorical", "text")
+        if isinstance(dtype, pl.List | pl.Array) and isinstance(dtype.inner, pl.DataType) and dtype.inner.is_numeric():
+            lengths = self.values.arr.to_list().list.len() if isinstance(dtype, pl.Array) else self.values.list.len()
+            common = lengths.filter(lengths > 0).mode()
+            return _vectors(int(common.min())) if len(common) else NOTHING  # type: ignore[arg-type]  # of integers
+        return Holding(None, "times" if dtype.is_temporal() else f"values of type {dtype}")
 
 
-def _together(held: set[FileColumn], lengths: Iterable[int]) -> FileColumn:
-    if len(held) == 1:
-        (only,) = held
-        return _vectors(lengths) if only is _LISTS else only
-    if not held:
-        return NOTHING
-    scalar = held <= {NUMBERS, TEXTS, BOOLEANS}
-    return TEXTS if scalar else FileColumn(None, " and ".join(sorted(column.holds for column in held)))
+def _vectors(n: int) -> Holding:
+    return Holding("vector", f"lists of {n} numbers", n)
+
+
+def list_in(cells: pl.Series) -> list[Any]:
+    """Return the list that the first cell with a value is as JSON; empty where it is not one."""
+    first = cells.drop_nulls().head(1).to_list()
+    if not first or not first[0].lstrip().startswith("["):
+        return []
+    try:
+        found = parse(first[0].encode())
+    except ValueError:
+        return []
+    return found if isinstance(found, list) else []
+
+
+def typed_column(series: pl.Series) -> Column:
+    """Make a column of values that have a type in the file."""
+    return Column(series.name, series.fill_nan(None) if series.dtype.is_float() else series)
+
+
+def text_column(cells: pl.Series, names: Sequence[str]) -> Column:
+    """Make a column of text cells: of numbers where nearly all of them are numbers."""
+    twice = re.fullmatch(r"(?s)(.*)_duplicated_[0-9]+", cells.name)
+    if twice is not None and twice[1] in names:  # the first of them keeps its name, and is what a live row would have
+        return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, comes more than once")
+    if '"' in cells.name:  # the name that is read here is not the one that a live row would have
+        return Column(cells.name, cells, cells, fault="its name has quotes in it; rename it")
+    cells = cells.set(cells.str.strip_chars(" \t") == "", None)
+    there = len(cells) - cells.null_count()
+    numbers, bad = numbers_from_texts(cells)
+    if there and len(bad) <= NOT_NUMBERS * there and not _has_padded_codes(cells):
+        return Column(cells.name, pl.Series(cells.name, numbers).fill_nan(None), cells, len(bad))
+    return Column(cells.name, cells, cells)
+
+
+def _has_padded_codes(cells: pl.Series) -> bool:
+    """Whether cells such as 007 are among them: text that looks like numbers."""
+    return bool(cells.str.contains(r"^0[0-9]+$").any())
+
+
+def json_column(name: str, values: Sequence[Any]) -> Column:
+    """Make a column of JSON values: of numbers where nearly all are numbers, of text where every value has a text."""
+    types = set(map(type, values)) - {type(None)}
+    if not types:
+        return Column(name, _none(name, values))
+    if types <= {int, float} or types == {bool} or types == {str}:
+        return Column(name, _series(name, values, types))
+    if types == {list}:
+        items = {type(item) for value in values if value for item in value}
+        if items <= {int, float, type(None)}:
+            floats = [None if v is None else [None if item is None else float(item) for item in v] for v in values]
+            return Column(name, pl.Series(name, floats, dtype=pl.List(pl.Float64)))
+        return Column(name, _none(name, values), fault="a list of other things than numbers")
+    if types & {list, dict}:
+        found = sorted({kind_of(value) for value in values if value is not None})
+        return Column(name, _none(name, values), fault=f"nested or mixed: {', '.join(found)}; make fields of its parts")
+    bad = sum(isinstance(value, str | bool) for value in values)
+    if bad <= NOT_NUMBERS * sum(value is not None for value in values):
+        numbers = [value if type(value) in (int, float) else None for value in values]
+        return Column(name, _series(name, numbers, {int, float}), n_invalid=bad)
+    return Column(name, _series(name, [category_text(value) for value in values], {str}))
+
+
+def _none(name: str, values: Sequence[Any]) -> pl.Series:
+    return pl.Series(name, [None] * len(values), dtype=pl.Null)
+
+
+def _series(name: str, values: Sequence[Any], types: set[type]) -> pl.Series:
+    if types == {str}:  # a lone surrogate is not Unicode
+        texts = [None if value is None else value.encode("utf-8", "replace").decode() for value in values]
+        return pl.Series(name, texts, dtype=pl.String)
+    if types == {bool}:
+        return pl.Series(name, values, dtype=pl.Boolean)
+    if types == {int} and all(value is None or -(2**63) <= value < 2**63 for value in values):
+        return pl.Series(name, values, dtype=pl.Int64)
+    floats = [None if value is None else _float(value) for value in values]
+    return pl.Series(name, floats, dtype=pl.Float64).fill_nan(None)
+
+
+def _float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:
+        return float("inf")

@@ -8,16 +8,15 @@ from typing import Final
 
 import numpy as np
 import polars as pl
-import zstandard
 
+from kldrift.datafiles.opening import check_header, reading
 from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
-from kldrift.errors import ReferenceProblem
-from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
+from kldrift.errors import DataFileProblem, ReferenceProblem
+from kldrift.records.formats import FORMATS, Format
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.types import FloatArray
 from kldrift.wire import TABLES, columns
-from kldrift.wire.parquet import READ_ERRORS, reason
 from kldrift.wire.plan import Vector
 
 _EXPECTED: Final[dict[ColumnKind, str]] = {
@@ -72,24 +71,17 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
         no vector at all; every column in question is named
     """
     schemas = [_schema(feature) for feature in features]
-    data_format = format_of(path)
-    if data_format is None:
-        raise ReferenceProblem(f"{path}: expected {EXPECTED_NAME}")
-    try:
+    with reading(path) as data_format:
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if path.stat().st_size == 0:
-            raise ReferenceProblem(f"{path}: expected rows of reference data, got an empty file")
         n_rejected = 0
         if data_format in TABLES:
-            raw = _read_frame(path, data_format, schemas)
+            raw = _read_table(path, data_format, schemas)
         else:
-            raw, n_rejected = read_ndjson_columns(path, schemas)
-    except (*READ_ERRORS, EOFError, zstandard.ZstdError) as error:
-        raise ReferenceProblem(f"{path}: cannot be read as {data_format}: {reason(error)}") from None
+            raw, n_rejected = read_ndjson_columns(path, data_format, schemas)
     n_rows = len(raw[0].values) if raw else 0
     if n_rows == 0:
-        raise ReferenceProblem(f"{path}: expected rows of reference data, got none ({n_rejected} unreadable lines)")
+        raise DataFileProblem(f"{path}: expected rows of data, got none ({n_rejected} unreadable lines)")
     problems = [
         f"{path}: {feature.name}: expected {_EXPECTED[feature.kind].format(feature.dimensions)}, "
         f"got {column.got or 'none'}; correct the data or {_INSTEAD[feature.kind]}"
@@ -114,9 +106,11 @@ def _schema(feature: Feature) -> FeatureSchema:
     return FeatureSchema(feature[0], feature[1], dimensions=dimensions)
 
 
-def _read_frame(path: Path, data_format: Format, features: Sequence[FeatureSchema]) -> list[RawColumn]:
-    scan = TABLES[data_format](path)
+def _read_table(path: Path, data_format: Format, features: Sequence[FeatureSchema]) -> list[RawColumn]:
+    scan = TABLES[data_format].scan(path)
     there = scan.collect_schema().names()
+    if FORMATS[data_format].header:
+        check_header(path, there)
     names = list(dict.fromkeys(feature.name for feature in features))
     missing = [name for name in names if name not in there]
     if missing:

@@ -1,19 +1,19 @@
 """Reference data in NDJSON: the wanted fields of every row."""
 
 import difflib
-import gzip
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import Any
 
 import numpy as np
 import polars as pl
-import zstandard
 
-from kldrift.errors import ReferenceProblem
+from kldrift.datafiles.opening import line_chunks
+from kldrift.datafiles.sample import column_names
+from kldrift.errors import DataFileProblem, ReferenceProblem
+from kldrift.records.formats import Format
 from kldrift.records.samples import FeatureSchema
 from kldrift.records.types import FloatArray
 from kldrift.wire.columns import typed_vectors
@@ -21,8 +21,6 @@ from kldrift.wire.ndjson import Lines, parse_lines
 from kldrift.wire.plan import Vector, looks_converted, polars_type
 from kldrift.wire.rows import category_text, kind_of, numeric_column, vector_column
 from kldrift.wire.tables import Invalid
-
-_CHUNK_BYTES: Final = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,21 +66,23 @@ def missing_columns(path: Path, missing: Sequence[str], there: Sequence[str]) ->
     return ReferenceProblem("\n".join(lines))
 
 
-def read_ndjson_columns(path: Path, features: Sequence[FeatureSchema]) -> tuple[list[RawColumn], int]:
-    """The columns of a file and how many of its lines were no objects.
+def read_ndjson_columns(
+    path: Path, data_format: Format, features: Sequence[FeatureSchema]
+) -> tuple[list[RawColumn], int]:
+    """Read the columns of a file, and count its lines that are not objects.
 
     Read in chunks, so that of a large file only the wanted columns are in memory at once.
     """
     parts: list[list[RawColumn]] = []
     n_rejected = 0
-    for chunk in _line_chunks(path):
+    for chunk in _payloads(path, data_format):
         bulk = _read_bulk(chunk, features)
         if bulk is None:
             bulk, n_bad = _read_rowwise(chunk, features)
             n_rejected += n_bad
         parts.append(bulk)
     if not parts:
-        raise ReferenceProblem(f"{path}: expected rows of reference data, got an empty file")
+        raise DataFileProblem(f"{path}: expected rows of data, got none")
     out = []
     for pieces in zip(*parts, strict=True):
         got = next((piece.got for piece in pieces if piece.n_invalid), "")
@@ -95,7 +95,7 @@ def read_ndjson_columns(path: Path, features: Sequence[FeatureSchema]) -> tuple[
         if column.n_missing == len(column.values) and not column.n_invalid
     ]
     if suspects and len(out[0].values):
-        there = _field_names(path)
+        there = column_names(path, data_format)
         missing = [name for name in suspects if name not in there]
         if missing:
             raise missing_columns(path, missing, there)
@@ -157,40 +157,7 @@ def _text(value: Any) -> str | None:
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _field_names(path: Path) -> list[str]:
-    """The fields of the first rows."""
-    chunk = next(_line_chunks(path))
-    names: dict[str, None] = {}
-    for row in parse_lines([b"\n".join(chunk.split(b"\n", 1000)[:1000])]).rows:
-        names |= dict.fromkeys(row)
-    return list(names)
-
-
-def _line_chunks(path: Path) -> Iterator[bytes]:
-    """The file in runs of whole lines."""
-    with _opened(path) as file:
-        rest = b""
-        while block := file.read(_CHUNK_BYTES):
-            end = block.rfind(b"\n") + 1
-            if end:
-                yield rest + block[:end]
-                rest = block[end:]
-            else:
-                rest += block
-        if rest:
-            yield rest
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
-    """The file, decompressed."""
-    suffix = path.suffix.lower()
-    with path.open("rb") as file:
-        if suffix == ".gz":
-            with gzip.GzipFile(fileobj=file) as plain:
-                yield plain  # type: ignore[misc]  # reads like any binary file
-        elif suffix == ".zst":
-            with zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True) as plain:
-                yield plain
-        else:
-            yield file
+def _payloads(path: Path, data_format: Format) -> Iterator[bytes]:
+    for chunk in line_chunks(path, data_format):
+        assert isinstance(chunk.payload, bytes)
+        yield chunk.payload

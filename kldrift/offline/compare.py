@@ -1,28 +1,27 @@
 """Two files compared: one is the reference, the other live data in a single window, the engine the daemon's."""
 
-import threading
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from kldrift.assembly.references import reference_from_data
-from kldrift.datafiles.columns import NOTHING, FileColumn, file_columns, file_format, line_source
+from kldrift.datafiles.columns import NOTHING
+from kldrift.datafiles.pieces import pieces
+from kldrift.datafiles.sample import Sample, column_names, read_head, read_sample
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.errors import ReferenceProblem, SourceError
+from kldrift.errors import DataFileProblem, ReferenceProblem
 from kldrift.kernels.compilation import thread_count, warm_up
-from kldrift.records.formats import FORMATS
+from kldrift.offline.init.kinds import guess_feature
 from kldrift.records.kinds import KINDS
-from kldrift.records.samples import MAX_CHUNK_NUMBERS, BatchSchema, Decoded, RowRange
+from kldrift.records.samples import MAX_CHUNK_NUMBERS
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.records.texts import listed
-from kldrift.wire import count_rows, decode, decode_rows
 
 #: The one window; all rows arrive at the same instant, so it holds them all however long it is.
 WINDOW = WindowSpec("all", 3_600_000)
@@ -65,24 +64,23 @@ def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None,
     Raises
     ------
     ReferenceProblem
-        the reference cannot be read, or the files have nothing in common that could be compared
-    SourceError
-        the live file cannot be read or has no rows
+        a file cannot be read or has no rows, or the two have nothing in common that could be compared
     """
-    try:
-        reference_columns = file_columns(reference)
-    except SourceError as problem:
-        raise ReferenceProblem(str(problem)) from None
-    live_columns = file_columns(live)
-    picked, left_out = _pick(reference_columns, live_columns, given)
+    notes: list[str] = []
+    if given is None:
+        samples = (read_sample(reference), read_head(live))
+        picked, left_out = _pick(*samples, notes.append)
+        there = [[f"{column.name} ({column.holds.words})" for column in sample.columns] for sample in samples]
+    else:
+        there = [column_names(reference), column_names(live)]
+        picked, left_out = _pick_given(there[0], there[1], given)
     if not picked:
         raise ReferenceProblem(
-            f"expected columns that can be compared, found none: {reference} has {_described(reference_columns)};"
-            f" {live} has {_described(live_columns)}"
+            f"expected columns that can be compared, found none: {reference} has {listed(there[0])};"
+            f" {live} has {listed(there[1])}"
             + ("" if given is None else f"; the monitor has {listed(f.name for f in given.features)}")
         )
     warm_up()
-    notes: list[str] = []
     references, problems = _references(reference, picked, now_ms, notes.append, strict=given is not None)
     left_out |= problems
     if not references:
@@ -96,41 +94,43 @@ def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None,
 # --- which columns ---------------------------------------------------------------------------------
 
 
-def _pick(
-    reference: Mapping[str, FileColumn], live: Mapping[str, FileColumn], given: MonitorSpec | None
-) -> tuple[list[FeatureSpec], dict[str, str]]:
-    """The features to compare, and why each other column is left out."""
-    if given is not None:
-        return _pick_given(reference, live, given)
+def _pick(reference: Sample, live: Sample, notice: Callable[[str], None]) -> tuple[list[FeatureSpec], dict[str, str]]:
+    """Return the features to compare, as `init` would watch them, and why each other column is left out."""
+    for which, sample in (("reference", reference), ("live data", live)):
+        for note in sample.notes:
+            notice(f"{which} {sample.path.name}: {note}")
+    ours, theirs = ({column.name: column for column in sample.columns} for sample in (reference, live))
+    scale = reference.n_rows / reference.n_looked
     picked: list[FeatureSpec] = []
     left_out: dict[str, str] = {}
-    for name in dict.fromkeys([*reference, *live]):
-        a, b = reference.get(name), live.get(name)
-        if a is None or b is None:
-            left_out[name] = f"only in the {'live data' if a is None else 'reference'}"
+    for name in dict.fromkeys([*ours, *theirs]):
+        if name not in ours or name not in theirs:
+            left_out[name] = f"only in the {'reference' if name in ours else 'live data'}"
             continue
+        a, b = ours[name].holds, theirs[name].holds
         if a == NOTHING:
             left_out[name] = "no values in the reference"
             continue
         # Live values that are all missing are a drift like any other.
         one = a if b == NOTHING else b
-        if a.kind is None or a.kind != one.kind or a.dimensions != one.dimensions:
-            same = a.holds == one.holds
-            left_out[name] = a.holds if same else f"{a.holds} in the reference, {b.holds} in the live data"
+        if a.kind is None or (a.kind, a.dimensions) != (one.kind, one.dimensions):
+            left_out[name] = a.words if a == b else f"{a.words} in the reference, {b.words} in the live data"
             continue
-        picked.append(FeatureSpec(name, a.kind, dimensions=a.dimensions))
+        # What `init` would not watch, such as a constant or an identifier, is compared all the same.
+        guess = guess_feature(ours[name], scale, theirs[name])
+        picked.append(guess.feature or FeatureSpec(name, a.kind, dimensions=a.dimensions))
     return picked, left_out
 
 
 def _pick_given(
-    reference: Mapping[str, FileColumn], live: Mapping[str, FileColumn], given: MonitorSpec
+    reference: Sequence[str], live: Sequence[str], given: MonitorSpec
 ) -> tuple[list[FeatureSpec], dict[str, str]]:
-    """The features of the monitor, whatever the columns hold: a value of another type is counted as invalid."""
+    """Return the features of the monitor, whatever the columns hold: a value of another type counts as invalid."""
     left_out = {}
     picked = []
     for feature in given.features:
-        missing = [which for which, columns in (("reference", reference), ("live data", live))
-                   if feature.name not in columns]  # fmt: skip
+        missing = [which for which, names in (("reference", reference), ("live data", live))
+                   if feature.name not in names]  # fmt: skip
         if against := KINDS[feature.kind].always_against:
             left_out[feature.name] = f"a {feature.kind} is compared with {against}, not with a file"
         elif missing:
@@ -145,10 +145,6 @@ def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> Monit
     if given is None:
         return MonitorSpec("compare", features, (WINDOW,))
     return replace(given, features=features, windows=(WINDOW,), timestamp=None, segments=None, reference=None)
-
-
-def _described(columns: Mapping[str, FileColumn]) -> str:
-    return listed(f"{name} ({column.holds})" for name, column in columns.items())
 
 
 # --- the reference ---------------------------------------------------------------------------------
@@ -197,16 +193,16 @@ def _count(path: Path, monitor: Monitor, now_ms: int, notice: Callable[[str], No
     rejected: Counter[str] = Counter()
     invalid = np.zeros(len(monitor.feature_names), dtype=np.int64)
     rows = 0
-    for decoded in _decoded(path, monitor.schema):
+    # Ranges far larger than those of a stream: each costs the decoding of what is before it in its row group.
+    step = max(1, MAX_CHUNK_NUMBERS // max(1, monitor.schema.row_numbers))
+    for decoded in pieces(path, monitor.schema, rows_at_a_time=step, threads=max(1, thread_count())):
         for body in decoded.bodies:
-            if body.unreadable is not None and not body.rejected:
-                raise SourceError(f"{path}: {body.unreadable.removeprefix(f'{path}: ')}")
             rejected.update(body.rejected)
         added = monitor.add(decoded.batch, str(path), now_ms)
         rows += added.counted
         invalid += added.invalid
     if rows == 0:
-        raise SourceError(f"{path}: expected rows, got none that could be read", "empty")
+        raise DataFileProblem(f"{path}: expected rows of data, got none that could be read")
     _tell(path, rejected, dict(zip(monitor.feature_names, invalid.tolist(), strict=True)), notice)
     return rows
 
@@ -220,31 +216,3 @@ def _tell(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], n
     if wrong:
         named = listed(f"{name} ({n:,})" for name, n in wrong.items())
         notice(f"live data {path.name}: values of the wrong type, left out: {named}")
-
-
-def _decoded(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
-    data_format = file_format(path)
-    if not FORMATS[data_format].is_stream:
-        # Far larger pieces than of a stream: a range within a row group costs the decoding of what lies before it.
-        step, n_rows = max(1, MAX_CHUNK_NUMBERS // max(1, schema.row_numbers)), count_rows(data_format, path)
-        for start in range(0, n_rows, step):
-            yield decode_rows(data_format, RowRange(path, start, min(start + step, n_rows)), schema)
-        return
-    problems: list[str] = []
-    source = line_source(path, data_format, lambda _, detail: problems.append(detail))
-    waiting: deque[Future[Decoded]] = deque()
-    try:
-        with (
-            closing(source.chunks({}, threading.Event())) as chunks,
-            ThreadPoolExecutor(max(1, thread_count())) as pool,
-        ):
-            for chunk in chunks:
-                if chunk is None or not isinstance(chunk.payload, bytes):
-                    continue
-                waiting.append(pool.submit(decode, data_format, [chunk.payload], schema, header=chunk.header))
-                if len(waiting) > thread_count():
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-    except SourceError as error:
-        raise SourceError(problems[0] if problems else str(error), error.reason) from None

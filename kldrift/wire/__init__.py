@@ -6,7 +6,7 @@ Each format has a module here; `BODY_FORMATS` and `FILE_FORMATS` say which. What
 about a format is in `kldrift.records.formats`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -34,7 +34,15 @@ class _BodyFormat(Protocol):
         ...
 
 
-class _FileFormat(Protocol):
+class _Table(Protocol):
+    """A module for a format whose files can be read as a table."""
+
+    def scan(self, path: Path, /, *, lenient: bool = False) -> pl.LazyFrame:
+        """Read a file lazily; `lenient` cuts rows with too many fields, which otherwise spoil the file."""
+        ...
+
+
+class _FileFormat(_Table, Protocol):
     """A module for a format whose files must be complete to be read."""
 
     def decode(self, rows: RowRange, plan: Plan, /) -> Decoding:
@@ -45,19 +53,12 @@ class _FileFormat(Protocol):
         """Count the rows of a file; raises `DecodeError` where it is not readable."""
         ...
 
-    def scan(self, path: Path, /) -> pl.LazyFrame:
-        """Read a file lazily."""
-        ...
-
 
 BODY_FORMATS: Final[Mapping[Format, _BodyFormat]] = {"ndjson": ndjson, "json": json, "csv": csv, "arrow": arrow}
 FILE_FORMATS: Final[Mapping[Format, _FileFormat]] = {"parquet": parquet}
 
-#: How the files of a format are read as a table; the columns of those with a header are text.
-TABLES: Final[Mapping[Format, Callable[[Path], pl.LazyFrame]]] = {
-    "csv": csv.scan,
-    **{name: module.scan for name, module in FILE_FORMATS.items()},
-}
+#: Formats whose files can be read as a table; the columns of those with a header are text.
+TABLES: Final[Mapping[Format, _Table]] = {"csv": csv, **FILE_FORMATS}
 
 
 def decode(

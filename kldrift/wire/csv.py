@@ -18,7 +18,7 @@ from kldrift.kernels.parsing.csv_records import MAX_RECORD_LINES
 from kldrift.records.types import IntArray
 from kldrift.wire import columns, csv_scan
 from kldrift.wire.ndjson import count_newlines
-from kldrift.wire.plan import Plan
+from kldrift.wire.plan import Plan, is_unicode
 from kldrift.wire.tables import (
     MAX_ERRORS,
     NO_TIME,
@@ -102,9 +102,15 @@ def field_names(body: bytes, header: bytes = b"") -> Iterable[str]:
         return ()
 
 
-def scan(path: Path) -> pl.LazyFrame:
-    """Read a file lazily, all cells as text; a name with ``*`` in it is a name, not a pattern."""
-    return pl.scan_csv(path, glob=False, infer_schema=False)
+def scan(path: Path, *, lenient: bool = False) -> pl.LazyFrame:
+    """Read a file lazily, all cells as text; a name with ``*`` in it is a name, not a pattern.
+
+    Parameters
+    ----------
+    lenient : cut rows with too many fields rather than refuse the file
+    """
+    source = path if is_unicode(str(path)) else path.read_bytes()  # polars takes no path that is not UTF-8
+    return pl.scan_csv(source, glob=False, infer_schema=False, truncate_ragged_lines=lenient)
 
 
 def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int]]:

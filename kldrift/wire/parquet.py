@@ -16,7 +16,7 @@ MAGIC = b"PAR1"
 READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError)
 
 
-def scan(path: Path) -> pl.LazyFrame:
+def scan(path: Path, *, lenient: bool = False) -> pl.LazyFrame:  # noqa: ARG001 - every row has all columns
     """Read a file lazily; a name with ``*`` in it is a name, not a pattern."""
     return pl.scan_parquet(path, glob=False)
 

@@ -13,12 +13,15 @@ from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser
 
 from kldrift.cli.compare import drifts
-from kldrift.config.load import load_config
+from kldrift.config.load import load_config, parse_config
 from kldrift.daemon.parts import run_once
-from kldrift.datafiles.columns import file_columns
-from kldrift.errors import KldriftError, ReferenceProblem, SourceError
+from kldrift.datafiles.sample import read_head, read_sample
+from kldrift.errors import DataFileProblem, KldriftError, ReferenceProblem
 from kldrift.export.telemetry import Telemetry
 from kldrift.offline.compare import Comparison, compare_files
+from kldrift.offline.init.document import Place, write_document
+from kldrift.offline.init.proposal import make_plan
+from kldrift.records.specs import MonitorSpec
 from tests.cli.command import kldrift
 from tests.e2e.processes import kldrift as installed
 
@@ -152,6 +155,52 @@ def test_a_large_file_is_counted_in_pieces(reference: Path, tmp_path: Path, monk
     np.testing.assert_array_equal(pieces.monitor.lower, whole.monitor.lower)
 
 
+# --- kinds and bins are those that `init` writes --------------------------------------------------------
+
+CODES = pl.DataFrame({"code": [1, 2, 3, 10] * 1000, "level": [0.1, 0.2, 0.3, 0.3] * 1000})
+
+
+def configured(data: Path) -> MonitorSpec:
+    """The monitor that `init` writes for this file."""
+    plan = make_plan(read_sample(data), lambda *_: 0, 1)
+    text, _ = write_document(plan, Place("init", "m", data.name))
+    return parse_config(text, data.with_name("kldrift.yaml")).monitors[0]
+
+
+@pytest.mark.parametrize("name", ["reference.parquet", "reference.csv", "reference.ndjson"])
+def test_it_sees_what_the_configuration_that_init_writes_would_see(tmp_path: Path, name: str) -> None:
+    path = write(table(0).hstack(CODES).with_columns(count=pl.int_range(N_ROWS) % 40), tmp_path / name)
+    live = write(table(1).hstack(CODES).with_columns(count=pl.int_range(N_ROWS) % 30), tmp_path / "live.parquet")
+    found, expected = compare(path, live), compare_files(path, live, configured(path), now_ms=NOW_MS)
+    assert [info.name for info in found.monitor.features] == ["amount", "country", "ok", "code", "level", "count"]
+    assert [info.bins_hash for info in found.monitor.features] == [info.bins_hash for info in expected.monitor.features]
+    np.testing.assert_array_equal(found.monitor.counts, expected.monitor.counts)
+    np.testing.assert_array_equal(found.monitor.lower, expected.monitor.lower)
+
+
+def test_a_new_code_is_a_new_category(tmp_path: Path) -> None:
+    live = CODES.with_columns(pl.when(pl.int_range(N_ROWS) % 5 == 0).then(4).otherwise("code").alias("code"))
+    found = compare(write(CODES, tmp_path / "a.parquet"), write(live, tmp_path / "b.parquet")).monitor
+    assert found.features[0].kind == "categorical"
+    assert found.unseen_ratio[0, 0] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize("name", ["live.parquet", "live.csv", "live.ndjson"])
+def test_a_level_that_is_off_by_rounding_does_not_drift(tmp_path: Path, name: str) -> None:
+    live = CODES.with_columns(pl.col("level").replace_strict({0.1: 0.1, 0.2: 0.2, 0.3: 0.30000001}))
+    found = compare(write(CODES, tmp_path / "a.parquet"), write(live, tmp_path / name)).monitor
+    assert (found.features[1].kind, found.features[1].name) == ("numeric", "level")
+    assert not drifts(found, "warning")
+
+
+def test_codes_that_one_file_writes_as_decimals_are_numbers(tmp_path: Path) -> None:
+    """Category 1.0 of one file would be another one than category 1 of the other."""
+    live = write(CODES.cast({"code": pl.Float64}), tmp_path / "live.csv")
+    found = compare(write(CODES, tmp_path / "reference.parquet"), live).monitor
+    assert found.features[0].kind == "numeric"
+    assert not drifts(found, "warning")
+
+
 # --- what cannot be compared --------------------------------------------------------------------------
 
 
@@ -201,22 +250,22 @@ def test_rows_and_values_that_cannot_be_read_are_counted_and_told(reference: Pat
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("empty.csv", b"", "expected rows, got none"),
-        ("header.csv", b"amount,country\n", "expected rows, got none"),
-        ("empty.ndjson", b"", "expected rows, got none"),
-        ("blank.ndjson.gz", gzip.compress(b"", mtime=0), "expected rows, got none"),
-        ("cut.csv.gz", gzip.compress(b"amount\n" + b"%d\n" * 9000 % tuple(range(9000)), mtime=0)[:5000], "ends early"),
-        ("no.ndjson", b"\x00\xff" * 99, "cannot be read as ndjson: none of its first lines is a JSON object"),
-        ("no.parquet", b"PAR1" * 9, "Parquet file"),
+        ("empty.csv", b"", "expected rows of data, got"),
+        ("header.csv", b"amount,country\n", "expected rows of data, got"),
+        ("empty.ndjson", b"", "expected rows of data, got"),
+        ("blank.ndjson.gz", gzip.compress(b"", mtime=0), "expected rows of data, got"),
+        ("cut.csv.gz", gzip.compress(b"amount\n" + b"%d\n" * 9000 % tuple(range(9000)), mtime=0)[:5000], "end of file"),
+        ("no.ndjson", b"\x00\xff" * 99, "expected one JSON object on each line, got"),
+        ("no.parquet", b"PAR1" * 9, "cannot be read as parquet"),
         ("no.txt", b"a", "expected a file named .ndjson, .jsonl, .csv, .parquet or .pq"),
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_in_words(
+def test_what_is_wrong_with_a_file_that_cannot_be_read_is_reported(
     reference: Path, tmp_path: Path, name: str, content: bytes, words: str
 ) -> None:
     path = tmp_path / name
     path.write_bytes(content)
-    with pytest.raises(SourceError, match=words) as caught:
+    with pytest.raises(DataFileProblem, match=words) as caught:
         compare(reference, path)
     assert str(path) in str(caught.value)
     with pytest.raises(ReferenceProblem) as refused:
@@ -232,6 +281,18 @@ def test_a_parquet_file_that_is_damaged_within_is_told_in_words(reference: Path,
     for one, other in ((reference, path), (path, reference)):
         with pytest.raises(KldriftError, match=r"damaged\.parquet"):
             compare(one, other)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_columns_that_are_not_separated_by_commas_are_refused_as_init_does(tmp_path: Path, separator: str) -> None:
+    for name in ("a.csv", "b.csv"):
+        table(0).write_csv(tmp_path / name, separator=separator)
+    expected = "a.csv: expected comma separated columns, got "
+    compared = kldrift("compare", "a.csv", "b.csv", cwd=tmp_path)
+    written = kldrift("init", "a.csv", cwd=tmp_path)
+    assert (compared.returncode, written.returncode) == (2, 2)
+    assert expected in compared.stderr
+    assert compared.stderr == written.stderr
 
 
 def test_disjoint_columns_are_refused_with_those_of_both(reference: Path, tmp_path: Path) -> None:
@@ -260,13 +321,13 @@ def test_kinds_follow_from_values(tmp_path: Path) -> None:
         {"number": None, "list": [1], "none": None},
     ]
     path.write_text("\n".join(map(json.dumps, rows)))
-    found = {name: (column.kind, column.holds) for name, column in file_columns(path).items()}
+    found = {column.name: (column.holds.kind, column.holds.words) for column in read_head(path).columns}
     assert found == {
         "number": ("numeric", "numbers"),
         "text": ("categorical", "text"),
         "mixed": ("categorical", "text"),
         "list": ("vector", "lists of 2 numbers"),
-        "object": (None, "objects"),
+        "object": (None, "nested or mixed: an object; make fields of its parts"),
         "flag": ("categorical", "booleans"),
         "none": (None, "no values"),
         "late": ("numeric", "numbers"),
@@ -327,8 +388,8 @@ def test_a_file_may_be_named_by_any_bytes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("reference.parquet", "absent.csv"), "absent.csv: expected a file, there is none"),
-        (("absent.csv", "live.parquet"), "absent.csv: expected a file, there is none"),
+        (("reference.parquet", "absent.csv"), "absent.csv: expected a data file, found none"),
+        (("absent.csv", "live.parquet"), "absent.csv: expected a data file, found none"),
         (("reference.parquet", "live.parquet", "-m", "loans"), "add -c FILE"),
         (("reference.parquet", "live.parquet", "-c", "kldrift.yaml"), "it has loans, other"),
         (("reference.parquet", "live.parquet", "-c", "kldrift.yaml", "-m", "x"), "-m x: expected a monitor"),

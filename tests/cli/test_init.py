@@ -219,7 +219,7 @@ def broken(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ("absent.csv", "expected a data file, got nothing there"),
+        ("absent.csv", "expected a data file, found none"),
         ("folder.csv", "got a directory"),
         ("pipe.csv", "got a pipe or a device"),
         ("empty.csv", "got an empty file"),
@@ -229,7 +229,7 @@ def broken(folder: Path) -> None:
         ("junk.ndjson", "expected one JSON object on each line"),
         ("junk.parquet", "cannot be read as parquet"),
         ("junk.csv.gz", "cannot be read as csv"),
-        ("junk.ndjson.zst", "cannot be read as ndjson"),
+        ("junk.ndjson.zst", "expected a whole zstandard archive"),
         ("really_parquet.csv", "got a Parquet file; name it .parquet"),
         ("semicolons.csv", "expected comma separated columns, got semicolons"),
         ("latin.csv", "save it as UTF-8"),

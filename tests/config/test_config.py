@@ -451,9 +451,9 @@ def test_threads() -> None:
 def test_the_format_of_a_file_is_told_by_its_suffix() -> None:
     formats = [
         source(f"{{type: file, path: 'a/*{suffix}'}}").format
-        for suffix in (".jsonl", ".csv.gz", ".ndjson.zst", ".parquet")
+        for suffix in (".jsonl", ".csv.gz", ".ndjson.zst", ".parquet", ".pq")
     ]
-    assert formats == ["ndjson", "csv", "ndjson", "parquet"]
+    assert formats == ["ndjson", "csv", "ndjson", "parquet", "parquet"]
 
 
 def test_a_wildcard_in_the_folder_of_the_configuration_is_no_wildcard(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from kldrift.assembly.monitors import build_monitor
 from kldrift.config.load import parse_config
 from kldrift.config.records import Config
 from kldrift.daemon.parts import run_once
+from kldrift.datafiles.pieces import pieces
 from kldrift.drift.references.learned import split
 from kldrift.export.telemetry import Telemetry
 from kldrift.offline.backtest.replay import Replay, default_step_ms, replay
-from kldrift.offline.backtest.rows import History, Span, decoded_pieces, read_history, take
+from kldrift.offline.backtest.rows import BATCH_ROWS, History, Span, read_history, take
 from kldrift.records.specs import MonitorSpec, TimestampSpec
 
 NOW_MS = 1_900_000_000_000
@@ -90,7 +91,7 @@ def test_the_figures_at_each_step_are_those_of_a_monitor_fed_row_by_row(
     found = replayed(spec, path, every_ms)
 
     monitor = build_monitor(spec, NOW_MS)
-    (decoded,) = decoded_pieces(path, monitor.schema)
+    (decoded,) = pieces(path, monitor.schema, rows_at_a_time=BATCH_ROWS)
     rest, n = decoded.batch, 0
     times = data["ts"].to_list()
     for i, at_ms in enumerate(found.at_ms.tolist()):
@@ -254,7 +255,7 @@ def test_taken_rows_keep_their_invalid_values(tmp_path: Path) -> None:
     path = tmp_path / "live.ndjson"
     path.write_text('{"ts": 3, "amount": []}\n{"ts": 1, "amount": 1}\n{"ts": 2, "amount": {}}\n')
     spec = config(tmp_path, "{learn: 64}").monitors[0]
-    (decoded,) = decoded_pieces(path, build_monitor(spec, NOW_MS).schema)
+    (decoded,) = pieces(path, build_monitor(spec, NOW_MS).schema, rows_at_a_time=BATCH_ROWS)
     assert [(f, rows.tolist()) for f, rows in decoded.batch.invalid] == [(0, [0, 2])]
     turned = take(decoded.batch, np.array([1, 2, 0]))
     assert [(f, rows.tolist()) for f, rows in turned.invalid] == [(0, [1, 2])]

@@ -1,25 +1,22 @@
 """The rows of data files in order of their event times."""
 
-import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from kldrift.datafiles.columns import file_columns, file_format, line_source
+from kldrift.datafiles.pieces import pieces
+from kldrift.datafiles.sample import column_names
 from kldrift.drift.monitor import CLOCK_SKEW_MS
-from kldrift.errors import SourceError
-from kldrift.records.formats import FORMATS
+from kldrift.errors import DataFileProblem
 from kldrift.records.kinds import ColumnKind
-from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, RowRange, SampleBatch
+from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleBatch
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.texts import listed
 from kldrift.records.types import IntArray
-from kldrift.wire import count_rows, decode, decode_rows
 
 #: Rows that are handed on at a time; of a sorted Parquet file also those in memory.
 BATCH_ROWS = 1 << 17
@@ -67,8 +64,8 @@ class History:
         Sorted files are read piece by piece. Otherwise all rows are in memory at once.
         """
         wanted = replace(schema, timestamp=self.timestamp)
-        pieces = (decoded.batch for path in self.paths for decoded in decoded_pieces(path, wanted))
-        kept = (take(batch, self.span.holds(times_of(batch))) for batch in pieces)
+        batches = (decoded.batch for path in self.paths for decoded in _pieces(path, wanted))
+        kept = (take(batch, self.span.holds(times_of(batch))) for batch in batches)
         if not self.backwards:
             yield from (batch for batch in kept if batch.n_rows)
             return
@@ -101,12 +98,12 @@ def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, no
 
     Raises
     ------
-    SourceError
+    DataFileProblem
         a file cannot be read, or no row has a time within the span
     """
-    columns = dict.fromkeys(name for path in paths for name in file_columns(path))
+    columns = dict.fromkeys(name for path in paths for name in column_names(path))
     if timestamp.field not in columns:
-        raise SourceError(
+        raise DataFileProblem(
             f"{listed(map(str, paths))}: expected event times in the field {timestamp.field!r}, there is no such"
             f" column; the columns are {listed(columns)}; give --timestamp FIELD"
         )
@@ -114,7 +111,7 @@ def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, no
     within = Span(span.start_ms, min(span.stop_ms, now_ms + CLOCK_SKEW_MS))
     found = [_look_through(path, timestamp, within, now_ms, rejected) for path in paths]
     if not sum(times.rows for times in found):
-        raise SourceError(_no_rows(paths, timestamp, sum(times.records for times in found), rejected))
+        raise DataFileProblem(_no_rows(paths, timestamp, sum(times.records for times in found), rejected))
     found = sorted((times for times in found if times.rows), key=lambda times: times.earliest_ms)
     between = sum(b.first_ms < a.last_ms for a, b in pairwise(found))
     return History(
@@ -130,10 +127,14 @@ def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, no
     )
 
 
+def _pieces(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
+    return pieces(path, schema, rows_at_a_time=BATCH_ROWS)
+
+
 def _look_through(path: Path, timestamp: TimestampSpec, span: Span, now_ms: int, rejected: Counter[str]) -> _Times:
     first = last = None
     earliest, latest, rows, backwards, records = 1 << 62, -1, 0, 0, 0
-    for decoded in decoded_pieces(path, _times_alone(timestamp)):
+    for decoded in _pieces(path, _times_alone(timestamp)):
         for body in decoded.bodies:
             rejected.update(body.rejected)
         all_times = times_of(decoded.batch)
@@ -171,41 +172,6 @@ def reasons(rejected: Mapping[str, int]) -> str:
     """What was left out, in words: ``3 without a time, 1 malformed``."""
     words = {"timestamp": "without a readable event time", "future": "from the future"}
     return ", ".join(f"{n:,} {words.get(reason, reason)}" for reason, n in sorted(rejected.items()) if n)
-
-
-def decoded_pieces(path: Path, schema: BatchSchema) -> Iterator[Decoded]:
-    """A file decoded piece by piece, in order.
-
-    One after another, not in threads: values that a vocabulary learns get their codes in the order of the rows.
-
-    Raises
-    ------
-    SourceError
-        it cannot be read
-    """
-    data_format = file_format(path)
-    if not FORMATS[data_format].is_stream:
-        n_rows = count_rows(data_format, path)
-        for start in range(0, n_rows, BATCH_ROWS):
-            rows = RowRange(path, start, min(start + BATCH_ROWS, n_rows))
-            yield _readable(path, decode_rows(data_format, rows, schema))
-        return
-    problems: list[str] = []
-    source = line_source(path, data_format, lambda _, detail: problems.append(detail))
-    try:
-        with closing(source.chunks({}, threading.Event())) as chunks:
-            for chunk in chunks:
-                if chunk is not None and isinstance(chunk.payload, bytes):
-                    yield _readable(path, decode(data_format, [chunk.payload], schema, header=chunk.header))
-    except SourceError as error:
-        raise SourceError(problems[0] if problems else str(error), error.reason) from None
-
-
-def _readable(path: Path, decoded: Decoded) -> Decoded:
-    for body in decoded.bodies:
-        if body.unreadable is not None and not body.rejected:
-            raise SourceError(f"{path}: {body.unreadable.removeprefix(f'{path}: ')}")
-    return decoded
 
 
 def times_of(batch: SampleBatch) -> IntArray:

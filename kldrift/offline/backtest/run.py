@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from kldrift.assembly.monitors import build_monitor
-from kldrift.errors import KldriftError, SourceError
+from kldrift.errors import DataFileProblem, KldriftError
 from kldrift.kernels.compilation import warm_up
 from kldrift.offline.backtest.alarms import Bounds, episodes
 from kldrift.offline.backtest.outcome import WEEK_MS, Alarm, FeatureResult, Outcome, SeriesResult, Target
@@ -51,14 +51,14 @@ def run_backtest(
     ------
     ReferenceProblem
         the monitor's reference cannot be had
-    SourceError
+    DataFileProblem
         the files cannot be read, or have no rows that count or none of the features
     """
     assert spec.timestamp is not None, "checked by the caller, who knows where it is configured"
     history = read_history(paths, spec.timestamp, span, now_ms)
     absent = [feature.name for feature in spec.features if feature.name not in history.columns]
     if len(absent) == len(spec.features):
-        raise SourceError(
+        raise DataFileProblem(
             f"{', '.join(map(str, paths))}: expected columns with the features of monitor {spec.name}"
             f" ({listed(absent)}), there are only {listed(history.columns)}"
         )

@@ -1,10 +1,12 @@
 """The starting configuration as YAML with comments: safe to load whatever the names and values in it are."""
 
+import math
 import re
 from dataclasses import dataclass
 
-from kldrift.offline.init.kinds import Guess, named
+from kldrift.offline.init.kinds import QUANTILE_BINS, Guess, named
 from kldrift.offline.init.proposal import Plan
+from kldrift.records.specs import FeatureSpec
 
 #: The loader takes 1 MiB; a file with more features than fit into so many bytes is cut.
 MAX_BYTES = 1_000_000
@@ -122,8 +124,21 @@ def _monitor(plan: Plan, place: Place) -> list[str]:
 
 
 def _feature(guess: Guess) -> str:
-    options = f", {guess.options}" if guess.options else ""
-    return _noted(f"      {scalar(guess.name)}: {{kind: {guess.kind}{options}}}", guess.why)
+    assert guess.feature is not None, "what is left out is not a feature"
+    return _noted(f"      {scalar(guess.name)}: {{{feature_keys(guess.feature)}}}", guess.why)
+
+
+def feature_keys(feature: FeatureSpec) -> str:
+    """Write what differs from the defaults of a feature as the keys of a mapping."""
+    keys = [f"kind: {feature.kind}"]
+    if feature.bins.edges is not None:
+        edges = (repr(edge) if math.isfinite(edge) else "-.inf" if edge < 0 else ".inf" for edge in feature.bins.edges)
+        keys.append(f"bins: {{edges: [{', '.join(edges)}]}}")
+    elif feature.bins != QUANTILE_BINS:
+        keys.append(f"bins: {{method: {feature.bins.method}}}")
+    if feature.dimensions:
+        keys.append(f"dimensions: {feature.dimensions}")
+    return ", ".join(keys)
 
 
 def _left_out(plan: Plan) -> list[str]:

@@ -1,4 +1,7 @@
-"""What a column is as a feature, and why."""
+"""What a column is as a feature, and why.
+
+`init` writes these guesses down, and `compare` works by them, so that both see the same drift.
+"""
 
 import re
 from dataclasses import dataclass
@@ -7,25 +10,26 @@ import numpy as np
 import polars as pl
 
 from kldrift.config.document import quoted, shortened
-from kldrift.datafiles.sample import Column
+from kldrift.datafiles.columns import Column, list_in
 from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges
 from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
-from kldrift.records.specs import MAX_CATEGORIES
+from kldrift.records.specs import MAX_CATEGORIES, Bins, FeatureSpec
 from kldrift.records.types import FloatArray
 from kldrift.wire.columns import vectors_from_texts
 from kldrift.wire.plan import Vector
-from kldrift.wire.rows import parse
 
-#: So many levels are counted one by one: whole numbers as codes.
+#: Numbers with at most this many distinct values (levels) are counted level by level; whole numbers are codes then.
 FEW_LEVELS = 20
-#: Whole numbers with up to so many levels have a bin each, given so many rows a level.
+#: Whole numbers with at most this many levels have a bin for each, given this many rows for each.
 DISCRETE_LEVELS, ROWS_PER_LEVEL = 50, 50
-#: A column of text is one of categories when so much of it is in values that are frequent enough for a cell.
+#: Text is categories when at least this share of the rows is in values that are frequent enough for a cell.
 FREQUENT_SHARE = 0.5
-#: So few values are listed.
+#: The most values that are listed one by one.
 LISTED = 5
 MAX_DIMENSIONS = 4096
 MAX_NAME_BYTES = 200
+
+QUANTILE_BINS = Bins()
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}")
 _CODE = r"^(0|-?[1-9][0-9]*)$"
@@ -39,25 +43,29 @@ class Guess:
 
     Parameters
     ----------
-    kind : None where the column is left out
-    why : for people, one line
-    options : YAML behind the kind
+    feature : None where the column is not worth watching
+    why : the reason, in one line
     needed : samples that a window must hold for a verdict
     """
 
     name: str
-    kind: Kind | None
+    feature: FeatureSpec | None
     why: str
-    options: str = ""
     needed: int = 0
 
+    @property
+    def kind(self) -> Kind | None:
+        """The kind of the feature; None where the column is left out."""
+        return None if self.feature is None else self.feature.kind
 
-def guess_feature(column: Column, scale: float) -> Guess:
-    """The kind, bins and categories of a column.
+
+def guess_feature(column: Column, scale: float, live: Column | None = None) -> Guess:
+    """Guess the kind, bins and categories of a column.
 
     Parameters
     ----------
     scale : rows of the file for each row looked at
+    live : the same column of the rows to compare, where they are known
     """
     fault = column.fault or _name_fault(column.name)
     if fault is not None:
@@ -81,7 +89,7 @@ def guess_feature(column: Column, scale: float) -> Guess:
     if dtype == pl.Boolean:
         return _booleans(column, present)
     if dtype.is_numeric():
-        return _numbers(column, present, scale)
+        return _numbers(column, present, scale, live)
     if isinstance(dtype, pl.List | pl.Array):
         return _lists(column, present)
     if dtype in (pl.Date, pl.Datetime):
@@ -91,7 +99,7 @@ def guess_feature(column: Column, scale: float) -> Guess:
 
 
 def _name_fault(name: str) -> str | None:
-    """Why the configuration refuses a name."""
+    """Return why the configuration refuses a name, or None."""
     if not name:
         return "it has no name"
     if len(name.encode()) > MAX_NAME_BYTES:
@@ -103,15 +111,22 @@ def _left_out(column: Column, why: str) -> Guess:
     return Guess(column.name, None, why)
 
 
+def _feature(
+    column: Column, kind: Kind, why: str, needed: int, bins: Bins = QUANTILE_BINS, dimensions: int = 0
+) -> Guess:
+    feature = FeatureSpec(column.name, kind, bins, dimensions=dimensions)
+    return Guess(column.name, feature, _with_missing(column, why), needed)
+
+
 def _with_missing(column: Column, why: str) -> str:
-    """The reason, with the share of values that are not there or not of the kind."""
+    """Add the shares of values that are missing or of another kind to the reason."""
     n, invalid = len(column.values), column.n_invalid
     missing = column.values.null_count() - invalid
     parts = [why]
     if missing:
         parts.append(f"{_percent(missing / n)} missing")
     if invalid:
-        parts.append(f"{_percent(invalid / n)} no numbers, which count as missing")
+        parts.append(f"{_percent(invalid / n)} are not numbers and count as missing")
     return "; ".join(parts)
 
 
@@ -152,13 +167,11 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
             f"{distinct:,} distinct values, and few that come {MIN_CELL_COUNT} times or more"
             f" ({_percent(share) if share else '0 %'} of the rows): {what}",
         )
-    options = ""
     if distinct == 1:
         why = f"always {shown(present[0])}, or missing"
     elif distinct > MAX_CATEGORIES:
-        options = f"max_categories: {MAX_CATEGORIES}"
         why = f"{distinct:,} values; {_percent(share)} of the rows are in the {frequent.height} that have a cell"
-        why += ", the rest is `other`"
+        why += " (max_categories), the rest is `other`"
     else:
         listed = counts[counts.columns[0]].head(LISTED).to_list()
         why = f"{distinct} values" + (f": {', '.join(map(shown, sorted(listed)))}" if distinct <= LISTED else "")
@@ -167,19 +180,19 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
     if column.cells is not None and {"True", "False"} & set(counts[counts.columns[0]].to_list()):
         why += "; as text: in JSON send strings, for true is another category than True"
     needed = SAMPLES_PER_BIN * (frequent.height + 1)
-    return Guess(column.name, "categorical", _with_missing(column, why), options, needed)
+    return _feature(column, "categorical", why, needed)
 
 
 def _booleans(column: Column, present: pl.Series) -> Guess:
     if present.n_unique() == 1 and not column.values.null_count():
         return _left_out(column, f"constant: always {str(present[0]).lower()}")
-    return Guess(column.name, "categorical", _with_missing(column, "true and false"), needed=2 * SAMPLES_PER_BIN)
+    return _feature(column, "categorical", "true and false", 2 * SAMPLES_PER_BIN)
 
 
 # --- numbers --------------------------------------------------------------------------------------
 
 
-def _numbers(column: Column, present: pl.Series, scale: float) -> Guess:
+def _numbers(column: Column, present: pl.Series, scale: float, live: Column | None) -> Guess:
     numbers = np.asarray(present.cast(pl.Float64).to_numpy(), dtype=np.float64)
     finite = np.unique(numbers[np.isfinite(numbers)])
     if finite.size == 0:
@@ -189,8 +202,9 @@ def _numbers(column: Column, present: pl.Series, scale: float) -> Guess:
     whole = bool((finite == np.rint(finite)).all()) and float(np.abs(finite).max()) < 2**51
     if levels == 1 and all_finite:
         if column.values.null_count():
-            why = _with_missing(column, f"always {shown(float(finite[0]))} where it is there")
-            return Guess(column.name, "numeric", why, needed=2 * SAMPLES_PER_BIN)
+            return _feature(
+                column, "numeric", f"always {shown(float(finite[0]))} where there is a value", 2 * SAMPLES_PER_BIN
+            )
         return _left_out(column, f"constant: always {shown(float(finite[0]))}")
     if levels == numbers.size and whole and levels > FEW_LEVELS:
         if bool((np.diff(numbers) > 0).all()):
@@ -199,42 +213,40 @@ def _numbers(column: Column, present: pl.Series, scale: float) -> Guess:
             return _left_out(column, "whole numbers, each once, by its name an identifier")
     enough = all_finite and numbers.size * scale >= MIN_CELL_COUNT * levels
     if levels <= FEW_LEVELS and enough:
-        return _few_levels(column, finite, whole)
+        return _few_levels(column, finite, whole, live)
     spread = f"{finite[0]:.4g} to {finite[-1]:.4g}" if not whole else f"{finite[0]:,.0f} to {finite[-1]:,.0f}"
     if whole and enough and levels <= DISCRETE_LEVELS and numbers.size * scale >= ROWS_PER_LEVEL * levels:
         why = f"{levels} whole numbers, {spread}: each has its own bin"
-        needed = SAMPLES_PER_BIN * (discrete_edges(finite).size - 1)
-        return Guess(column.name, "numeric", _with_missing(column, why), "bins: {method: discrete}", needed)
+        return _feature(column, "numeric", why, SAMPLES_PER_BIN * (discrete_edges(finite).size - 1), Bins("discrete"))
     noun = "whole numbers" if whole else "numbers"
     why = f"{levels:,} distinct {noun}, {spread}: bins at the quantiles"
-    return Guess(column.name, "numeric", _with_missing(column, why), needed=SAMPLES_PER_BIN * (len(QUANTILES) + 1))
+    return _feature(column, "numeric", why, SAMPLES_PER_BIN * (len(QUANTILES) + 1))
 
 
-def _few_levels(column: Column, levels: FloatArray, whole: bool) -> Guess:
+def _few_levels(column: Column, levels: FloatArray, whole: bool, live: Column | None) -> Guess:
     """Whole numbers are codes, where every format writes them alike; others have edges between the levels."""
     needed = SAMPLES_PER_BIN * (levels.size + 1)
     listed = ", ".join(shown(level) for level in levels.tolist())
     listed = listed if levels.size <= LISTED else f"{shown(float(levels[0]))} to {shown(float(levels[-1]))}"
-    if whole and (column.cells is None or _are_codes(column.cells)):
+    if whole and _are_codes(column) and (live is None or _are_codes(live)):
         why = f"{levels.size} whole numbers ({listed}): taken for codes"
         if levels.size > 2:
             why += "; if quantities: {kind: numeric, bins: {method: discrete}}"
-        return Guess(column.name, "categorical", _with_missing(column, why), needed=needed)
+        return _feature(column, "categorical", why, needed)
     if whole:
         why = f"{levels.size} whole numbers ({listed}), written as decimals: each has its own bin"
-        return Guess(column.name, "numeric", _with_missing(column, why), "bins: {method: discrete}", needed)
-    edges = ", ".join(["-.inf", *map(repr, _between(levels)), ".inf"])
+        return _feature(column, "numeric", why, needed, Bins("discrete"))
     why = f"{levels.size} distinct numbers ({listed}): edges between them"
-    return Guess(column.name, "numeric", _with_missing(column, why), f"bins: {{edges: [{edges}]}}", needed)
+    return _feature(column, "numeric", why, needed, Bins("edges", edges=(-np.inf, *_between(levels), np.inf)))
 
 
-def _are_codes(cells: pl.Series) -> bool:
-    """Whether CSV cells are as JSON would write these numbers: 1, not 1.0, which would be other categories."""
-    return bool(cells.drop_nulls().str.contains(_CODE).all())
+def _are_codes(column: Column) -> bool:
+    """Whether text cells are as JSON would write these numbers: 1, not 1.0, which would be another category."""
+    return column.cells is None or bool(column.cells.drop_nulls().str.contains(_CODE).all())
 
 
 def _between(levels: FloatArray) -> list[float]:
-    """A short number between each two levels, in the middle half of the gap where there is one."""
+    """Return a short number between each two levels, in the middle half of the gap where there is one."""
     edges = []
     for a, b in zip(levels[:-1].tolist(), levels[1:].tolist(), strict=True):
         middle, quarter = a / 2 + b / 2, b / 4 - a / 4
@@ -263,15 +275,12 @@ def _lists(column: Column, present: pl.Series) -> Guess:
 
 
 def _text_vectors(column: Column, present: pl.Series) -> Guess:
-    try:
-        first = parse(str(present[0]).encode())
-    except ValueError:
-        first = None
-    if not isinstance(first, list) or not first:
-        return _left_out(column, "text that begins with [ and is no list of numbers")
+    first = list_in(present)
+    if not first:
+        return _left_out(column, "text that begins with [ and is not a list of numbers")
     _, bad = vectors_from_texts(present, Vector(0, column.name, len(first)))
     if bad is not None:
-        return _left_out(column, f"lists of which {len(bad.rows):,} are no vectors of {len(first)} numbers")
+        return _left_out(column, f"lists, {len(bad.rows):,} of them not of {len(first)} numbers")
     return _vector(column, len(first), present.n_unique() == 1)
 
 
@@ -280,5 +289,5 @@ def _vector(column: Column, dimensions: int, constant: bool) -> Guess:
         return _left_out(column, "constant: always the same vector")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         return _left_out(column, f"lists of {dimensions:,} numbers; a vector has 1 to {MAX_DIMENSIONS}")
-    why = _with_missing(column, f"lists of {dimensions} numbers: by their mean and variances")
-    return Guess(column.name, "vector", why, f"dimensions: {dimensions}", SAMPLES_PER_BIN * (2 * dimensions + 1))
+    why = f"lists of {dimensions} numbers: by their mean and variances"
+    return _feature(column, "vector", why, SAMPLES_PER_BIN * (2 * dimensions + 1), dimensions=dimensions)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import polars as pl
 
-from kldrift.datafiles.sample import Column, Sample
+from kldrift.datafiles.columns import Column
+from kldrift.datafiles.sample import Sample
 from kldrift.offline.init.kinds import FEW_LEVELS, Guess, guess_feature, named
 from kldrift.offline.init.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
 from kldrift.records.kinds import Kind
@@ -86,12 +87,12 @@ def make_plan(
 
 
 def _notes(sample: Sample) -> tuple[str, ...]:
-    if sample.n_rows >= FEW_ROWS:
-        return sample.notes
-    return (
-        *sample.notes,
-        f"{sample.n_rows:,} rows are few for a reference: of some features it may support no verdict",
-    )
+    notes = list(sample.notes)
+    if sample.n_malformed:
+        notes.append(f"{sample.n_malformed:,} of the lines looked at are not JSON objects")
+    if sample.n_rows < FEW_ROWS:
+        notes.append(f"{sample.n_rows:,} rows are few for a reference: it may support no verdict on some features")
+    return tuple(notes)
 
 
 def _guesses(sample: Sample, live: Sequence[Column], times: Sequence[TimeColumn]) -> list[Guess]:

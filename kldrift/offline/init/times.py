@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from kldrift.datafiles.sample import Column
+from kldrift.datafiles.columns import Column
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import IntArray, TimeUnit
 from kldrift.wire.columns import typed_times
