@@ -35,10 +35,10 @@ from kldrift.records.texts import duration_text
 from kldrift.records.types import TimeUnit
 from kldrift.wire.timestamps import time_from_text
 
-#: Features and alarms that a terminal shows; the rest is counted.
+#: Features and alarms that a terminal shows; the rest are counted.
 SHOWN = 20
 
-#: Terminals that are narrower go without some columns.
+#: Narrower terminals do without some columns.
 _WIDE = 110
 
 _SHORTEST_STEP_MS = 100
@@ -47,7 +47,7 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What is asked for, as the options have it."""
+    """What the options ask for."""
 
     target: str
     every: str | None = None
@@ -59,7 +59,7 @@ class Asked:
 def backtest_command(
     data: Sequence[Path], config_path: Path, monitor: str | None, asked: Asked, html: Path | None, as_json: bool
 ) -> None:
-    """Replay, and tell in the ways that are asked for."""
+    """Replay the history and report in the requested ways."""
     refuse_two_outputs(html, as_json)
     config = load_config(config_path)
     spec = _with_timestamp(pick_monitor(config.monitors, monitor, config_path), asked.timestamp, config_path)
@@ -79,11 +79,11 @@ def backtest_command(
     print_report_path(html)
 
 
-# --- what is asked for -------------------------------------------------------------------------------
+# --- options ------------------------------------------------------------------------------------------
 
 
 def _with_timestamp(spec: MonitorSpec, given: str | None, config: Path) -> MonitorSpec:
-    """The monitor with the field of its event times: as configured, or as given by ``FIELD`` or ``FIELD:UNIT``."""
+    """Return the monitor with its event times as configured, or as given by ``FIELD`` or ``FIELD:UNIT``."""
     if given is not None:
         field, _, unit = given.rpartition(":")
         known: tuple[TimeUnit, ...] = get_args(TimeUnit)
@@ -144,7 +144,7 @@ def _instant(option: str, text: str) -> int:
 
 @contextmanager
 def _progress() -> Iterator[Told]:
-    """A bar on stderr, on a terminal only."""
+    """Show a progress bar on stderr if it is a terminal."""
     err = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as bar:
@@ -161,11 +161,11 @@ def _progress() -> Iterator[Told]:
         yield Told(begin, reached)
 
 
-# --- what is told ------------------------------------------------------------------------------------
+# --- output -------------------------------------------------------------------------------------------
 
 
 def backtest_json(outcome: Outcome) -> dict[str, Any]:
-    """Everything, for programs; what is not known is null."""
+    """Return everything as JSON; unknown values are null."""
     found: dict[str, Any] = _without_nan(asdict(outcome))
     return found | {"weeks": outcome.weeks, "yaml": "\n".join(yaml_lines(outcome))}
 
@@ -179,7 +179,7 @@ def _without_nan(value: Any) -> Any:
 
 
 def yaml_lines(outcome: Outcome) -> list[str]:
-    """The proposal as configuration: one tolerance for all features, but those that stand out."""
+    """Write the proposal as configuration: one tolerance for all features except those that stand out."""
     proposal = outcome.proposal
     common = proposal.others or proposal.rung
     if common is None and not proposal.raised:
@@ -252,7 +252,7 @@ def _mark(rung: Rung, proposed: Rung | None, target: Target) -> str:
 
 
 def ranked(outcome: Outcome) -> list[FeatureResult]:
-    """Features by their time in alarm, then by the largest bound."""
+    """Return features by their time in alarm, then by their largest bound."""
     return sorted(outcome.features, key=lambda f: (-f.in_alarm, -f.warnings, -_or_zero(f.largest)))
 
 
@@ -290,7 +290,7 @@ def _feature_table(outcome: Outcome, width: int) -> Table:
 
 
 def _alarm_table(outcome: Outcome, width: int) -> Table:
-    """The first alarms; a narrow terminal goes without what the others imply."""
+    """Make the table of the first alarms; a narrow terminal does without columns that others imply."""
     segmented = any(alarm.segment is not None for alarm in outcome.alarms)
     table = Table(title="Alarms at the configured tolerances", title_justify="left")
     columns: dict[str, list[Text]] = {"feature": [], "segment": [], "window": [], "begin (UTC)": [], "end": []}
@@ -325,7 +325,7 @@ def _alarm_table(outcome: Outcome, width: int) -> Table:
 
 
 def proposal_words(outcome: Outcome) -> list[str]:
-    """The proposal in sentences."""
+    """Describe the proposal in sentences."""
     proposal, target = outcome.proposal, outcome.target
     if not outcome.decided:
         return [

@@ -1,4 +1,4 @@
-"""``kldrift compare``. What only some of its answers need is imported for those: half of the time is the start."""
+"""``kldrift compare``. What only some outputs need is imported late: start-up takes half of the time."""
 
 import json
 import time
@@ -20,10 +20,10 @@ from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import Severity
 
-#: The exit code where something drifts and `--fail-on` asks for it.
+#: Exit code if something drifts and `--fail-on` is given.
 DRIFT = 3
 
-#: Columns left out that a terminal shows; the rest is counted.
+#: Left-out columns that a terminal shows; the rest are counted.
 SHOWN = 20
 
 
@@ -36,7 +36,7 @@ def compare_command(
     as_json: bool,
     fail_on: Severity | None,
 ) -> None:
-    """Compare, tell in the ways that are asked for, and fail where asked for."""
+    """Compare, report in the requested ways, and fail if requested."""
     refuse_two_outputs(html, as_json)
     given = _given(config, monitor)
     err = Console(stderr=True)
@@ -54,7 +54,7 @@ def compare_command(
 
 
 def _given(config: Path | None, monitor: str | None) -> MonitorSpec | None:
-    """The monitor that is asked for; of a configuration with one only, that one."""
+    """Return the requested monitor; by default the only one of the configuration."""
     if config is None:
         if monitor is not None:
             raise ConfigError([f"-m {monitor}: expected a configuration as well, got none; add -c FILE"])
@@ -63,7 +63,7 @@ def _given(config: Path | None, monitor: str | None) -> MonitorSpec | None:
 
 
 def pick_monitor(specs: Sequence[MonitorSpec], monitor: str | None, config: Path) -> MonitorSpec:
-    """The monitor of this name; of a configuration with one only, that one, if no other is asked for."""
+    """Return the monitor of this name; by default the only one of the configuration."""
     if monitor is None and len(specs) == 1:
         return specs[0]
     found = next((spec for spec in specs if spec.name == monitor), None)
@@ -74,12 +74,12 @@ def pick_monitor(specs: Sequence[MonitorSpec], monitor: str | None, config: Path
 
 
 def drifts(monitor: MonitorSnapshot, severity: Severity) -> bool:
-    """Whether the verdict on any feature is this severity, or a worse one."""
+    """Return whether any feature drifts with this severity or a worse one."""
     return bool((monitor.detected[:, 0 if severity == "warning" else 1 :] == 1).any())
 
 
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
-    """Everything, for programs: the monitor and the features in the shapes of the HTTP API."""
+    """Return everything as JSON, with the monitor and features in the shapes of the HTTP API."""
     from kldrift.web.drift_json import feature_json, monitor_json
 
     monitor = comparison.monitor
@@ -113,7 +113,7 @@ def _print(comparison: Comparison, out: Console) -> None:
 
 
 def _shown(name: str) -> str:
-    """A path as text that can be printed, whatever its bytes."""
+    """Return a path as printable text, whatever its bytes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

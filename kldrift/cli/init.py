@@ -26,21 +26,21 @@ from kldrift.offline.init.proposal import Plan, make_plan
 from kldrift.records.formats import COMPRESSIONS, FORMATS, Format, format_of, stem_of
 from kldrift.records.kinds import Kind
 
-#: Columns left out that a message names.
+#: Left-out columns that a message names.
 NAMED = 10
-#: What a post may hold, compressed and plain, by default.
+#: Default limits of a post, compressed and plain.
 MAX_BODY, MAX_PLAIN = 16 << 20, 64 << 20
-#: A row is shown as a post only where it is no longer.
+#: Longest row that is shown as a post.
 MAX_SHOWN = 1500
 
-#: Of a file that is too large for a post so many lines are.
+#: Lines to post of a file that is too large for one post.
 FIRST_ROWS = 1000
 
 _PACKED = {".gz": ("gzip", "gzip -dc"), ".zst": ("zstd", "zstd -dc")}
 
 
 def init_command(data: Path, output: Path, monitor: str | None, force: bool, live: str | None) -> None:
-    """Look at the data, write the file, say what comes next."""
+    """Look at the data, write the file, and say what to do next."""
     name = _monitor_name(data) if monitor is None else monitor
     if not re.fullmatch(NAME, name) or name.endswith("\n"):
         raise ConfigError(
@@ -79,7 +79,7 @@ def _count_series(kinds: Mapping[Kind, int], n_windows: int, divergences: Sequen
 
 
 def _monitor_name(data: Path) -> str:
-    """A monitor's name from that of the file: letters, digits, _, . and -."""
+    """Make the name of a monitor from that of the file: letters, digits, _, . and -."""
     stem = re.sub(r"[_.-](reference|baseline|train(ing)?)$", "", stem_of(data), flags=re.IGNORECASE)
     stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("_.-")[:64]
     if not stem:
@@ -88,12 +88,12 @@ def _monitor_name(data: Path) -> str:
 
 
 def _relative(path: Path, output: Path) -> str:
-    """A path as the file at `output` has to name it.
+    """Return a path as the file at `output` must name it.
 
     Raises
     ------
     ConfigError
-        it cannot be written down
+        it is not printable Unicode
     """
     folder = os.path.realpath(output.parent)
     relative = os.path.relpath(Path(os.path.realpath(path.parent)) / path.name, folder)
@@ -110,7 +110,7 @@ def _relative(path: Path, output: Path) -> str:
 
 
 def _live(pattern: str, output: Path, data_format: Format) -> tuple[tuple[str, Format], list[str] | None, list[str]]:
-    """Path and format of the live files, the fields of the first one if there is one, and what is odd about them."""
+    """Return path and format of the live files, the fields of the first one if any, and what is odd about them."""
     live_format = format_of(pattern)
     notes = []
     if live_format is None:
@@ -175,7 +175,7 @@ def _counted(n_columns: int) -> str:
 
 
 def _curl(plan: Plan, url: str) -> str:
-    """A post that is answered 200: the data itself, of a large file its first rows; of Parquet a row as JSON."""
+    """Write a post that is answered 200: the data itself, the first rows of a large file, or a Parquet row as JSON."""
     sample = plan.sample
     media = next(iter(FORMATS[sample.format].media_types), None)
     if media is None:
@@ -183,7 +183,7 @@ def _curl(plan: Plan, url: str) -> str:
         body = "--data-binary @live.ndjson" if row is None or len(row) > MAX_SHOWN else f"-d {shlex.quote(row)}"
         return f"curl -H 'Content-Type: application/x-ndjson' {body} {url}"
     packed = sample.path.suffix.lower() if sample.path.suffix.lower() in COMPRESSIONS else ""
-    # what a compressed file holds is not known: text packs 4 to 1, or better
+    # the decompressed size is unknown: text compresses 4 to 1 or better
     if sample.path.stat().st_size <= (MAX_BODY // 4 if packed else MAX_PLAIN):
         encoding = f" -H 'Content-Encoding: {_PACKED[packed][0]}'" if packed else ""
         path = shlex.quote(f"@{sample.path}")
@@ -194,14 +194,14 @@ def _curl(plan: Plan, url: str) -> str:
 
 
 def _row(plan: Plan) -> str | None:
-    """The first row, as JSON, of what is watched."""
+    """Return the watched fields of the first row as JSON."""
     wanted = {guess.name for guess in plan.features} | ({plan.timestamp[0]} if plan.timestamp else set())
     row: dict[str, Any] = {name: value for name, value in plan.sample.first.items() if name in wanted}
     try:
         text = orjson.dumps(row, default=_json).decode() if row else None
     except TypeError:
         return None
-    # what a terminal may take for a command, or turn round, is escaped
+    # escape what a terminal may take for a command, or display right to left
     return text if text is None or text.isprintable() else json.dumps(json.loads(text))
 
 

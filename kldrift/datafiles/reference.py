@@ -31,7 +31,7 @@ _INSTEAD: Final[dict[ColumnKind, str]] = {
 }
 
 
-#: A name and a kind; for a vector its dimensions as well.
+#: A name and a kind; for a vector also its dimensions.
 Feature = tuple[str, ColumnKind] | tuple[str, ColumnKind, int]
 
 
@@ -44,9 +44,9 @@ class ReferenceColumns:
     n_rows : rows read; malformed lines are not among them
     columns : (n_rows,) float64 with NaN where missing, or `CategoricalColumn`, or (n_rows, dimensions) float64 with
         rows of NaN where a vector is missing
-    sha256 : of the file as it stands, in hexadecimal
-    n_invalid : values of the wrong type in each column, which are missing in it
-    n_rejected : lines that were no JSON object
+    sha256 : of the file as it is, in hexadecimal
+    n_invalid : values of the wrong type in each column, where they are missing
+    n_rejected : lines that were not JSON objects
     """
 
     n_rows: int
@@ -62,13 +62,13 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
     Parameters
     ----------
     path : Parquet, CSV or NDJSON, the last two also compressed
-    features : names and kinds, of a vector also its dimensions; several may be read from one column
+    features : names and kinds, for a vector also its dimensions; several may be read from one column
 
     Raises
     ------
     ReferenceProblem
-        the file cannot be read or is empty, columns are missing, one has no value of its feature's kind but others, or
-        no vector at all; every column in question is named
+        the file cannot be read or is empty, columns are missing, or all values of a column are of another kind than
+        its feature; every such column is named
     """
     schemas = [_schema(feature) for feature in features]
     with reading(path) as data_format:

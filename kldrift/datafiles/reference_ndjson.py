@@ -1,4 +1,4 @@
-"""Reference data in NDJSON: the wanted fields of every row."""
+"""Reference data from NDJSON: the wanted fields of every row."""
 
 import difflib
 from collections.abc import Iterator, Sequence
@@ -25,13 +25,13 @@ from kldrift.wire.tables import Invalid
 
 @dataclass(frozen=True, slots=True)
 class RawColumn:
-    """A column before it is made one of numbers or codes.
+    """A column before it is turned into numbers or codes.
 
     Parameters
     ----------
     values : Float64 or String, null where missing or of the wrong type; or vectors, NaN where there is none
-    n_invalid : values of the wrong type
-    got : what they are
+    n_invalid : number of values of the wrong type
+    got : a description of them
     """
 
     values: pl.Series | FloatArray
@@ -40,19 +40,19 @@ class RawColumn:
 
     @property
     def n_missing(self) -> int:
-        """Values missing or of the wrong type."""
+        """Number of values that are missing or of the wrong type."""
         if isinstance(self.values, pl.Series):
             return self.values.null_count()
         return int(np.isnan(self.values[:, 0]).sum())
 
 
 def raw_vectors(vectors: FloatArray, bad: Invalid | None) -> RawColumn:
-    """The raw column of what a decoder of vectors made."""
+    """Make a raw column from the output of a decoder of vectors."""
     return RawColumn(vectors) if bad is None else RawColumn(vectors, len(bad.rows), first_got(bad))
 
 
 def first_got(bad: Invalid) -> str:
-    """What the first of some invalid values was."""
+    """Describe the first of some invalid values."""
     return bad.got if isinstance(bad.got, str) else bad.got[0]
 
 
@@ -108,7 +108,7 @@ def _joined(parts: Sequence[pl.Series | FloatArray]) -> pl.Series | FloatArray:
 
 
 def _read_bulk(chunk: bytes, features: Sequence[FeatureSchema]) -> list[RawColumn] | None:
-    """All rows in one call of polars; None if it cannot be sure of every one of them."""
+    """Read all rows in one call of polars; None unless every one of them is certain to be right."""
     schema = {feature.name: polars_type(feature.kind) for feature in features}
     if any(schema[feature.name] != polars_type(feature.kind) for feature in features):
         return None
@@ -153,7 +153,7 @@ def _rowwise_column(parsed: Lines, feature: FeatureSchema) -> RawColumn:
 
 def _text(value: Any) -> str | None:
     text = category_text(value)
-    # A lone surrogate is no Unicode, so no category: such a value will be unseen in the stream.
+    # A lone surrogate is not Unicode, so not a category: such a value will be unseen in the stream.
     return None if text is None else text.encode("utf-8", "replace").decode("utf-8")
 
 

@@ -189,7 +189,7 @@ def _fields(rows: Sequence[dict[str, Any]]) -> list[str]:
 
 
 def _picked_lines(path: Path, data_format: Format, length: int, period: int) -> Iterator[bytes]:
-    """The first `length` of each `period` lines."""
+    """Yield the first `length` of every `period` lines."""
     n_before = 0
     for payload, starts, ends in _lines(path, data_format):
         wanted = np.flatnonzero((np.arange(n_before, n_before + starts.size) % period) < length)
@@ -201,7 +201,7 @@ def _picked_lines(path: Path, data_format: Format, length: int, period: int) -> 
 
 
 def _lines(path: Path, data_format: Format) -> Iterator[tuple[bytes, IntArray, IntArray]]:
-    """Chunks of the file, and where the lines in each begin and end; blank ones are none."""
+    """Yield chunks of the file, and where the lines in each begin and end, without blank ones."""
     for chunk in line_chunks(path, data_format):
         payload = chunk.payload
         assert isinstance(payload, bytes)

@@ -1,4 +1,4 @@
-"""Two files compared: one is the reference, the other live data in a single window, the engine the daemon's."""
+"""Compare two files: a reference, and live data in a single window, counted and evaluated as in the daemon."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -23,24 +23,24 @@ from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.records.texts import listed
 
-#: The one window; all rows arrive at the same instant, so it holds them all however long it is.
+#: The only window; all rows arrive at the same instant, so it holds all of them whatever its length.
 WINDOW = WindowSpec("all", 3_600_000)
 
-#: References are counted so many features at a time, in threads: while one is sorted the next is read.
+#: Features per thread when references are counted: one group is sorted while the next is read.
 FEATURES_AT_A_TIME = 25
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What came of comparing two files.
+    """The result of comparing two files.
 
     Parameters
     ----------
-    monitor : the divergences, one window
+    monitor : the divergences, in one window
     reference, live : the files
     rows : rows of the live file that were counted
-    left_out : columns that were not compared, by name, and why
-    notes : what else was left out, rows and values
+    left_out : why a column was not compared, by its name
+    notes : what else was left out (rows and values), and what is odd about the files
     """
 
     monitor: MonitorSnapshot
@@ -52,14 +52,14 @@ class Comparison:
 
 
 def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None, *, now_ms: int) -> Comparison:
-    """The divergence of the data in one file from that in another.
+    """Compute the divergence of the data in one file from those in another.
 
     Parameters
     ----------
     reference, live : Parquet, CSV or NDJSON, the last two also compressed
-    given : the features, bins, tolerances and settings of a monitor; None: every column that both files have, of the
-        kind that its values suggest
-    now_ms : the instant of the comparison
+    given : the features, bins, tolerances and settings of a monitor; None: every column that both files have, with the
+        kinds and bins that `init` would give them
+    now_ms : the time of the comparison
 
     Raises
     ------
@@ -141,7 +141,7 @@ def _pick_given(
 
 
 def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> MonitorSpec:
-    """The monitor with these features and the one window; rows are taken as they come, whatever their time."""
+    """Return the monitor with these features and the one window; the times of rows are ignored."""
     if given is None:
         return MonitorSpec("compare", features, (WINDOW,))
     return replace(given, features=features, windows=(WINDOW,), timestamp=None, segments=None, reference=None)
@@ -153,7 +153,7 @@ def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> Monit
 def _references(
     path: Path, features: Sequence[FeatureSpec], now_ms: int, notice: Callable[[str], None], *, strict: bool
 ) -> tuple[list[FeatureReference], dict[str, str]]:
-    """The references of the features that one can be had of, in their order, and why not of the others."""
+    """Make the references of the features that can have one, in order, and say why the others cannot."""
     groups = [features[i : i + FEATURES_AT_A_TIME] for i in range(0, len(features), FEATURES_AT_A_TIME)]
     references: list[FeatureReference] = []
     problems: dict[str, str] = {}
@@ -172,7 +172,7 @@ def _group(
         try:
             return reference_from_data(path, left, now_ms, notice)[0], problems
         except ReferenceProblem as problem:
-            # One line for each feature; a line of no feature is about the file.
+            # One line for each feature; a line without one is about the file.
             of_features = {
                 feature.name: line.removeprefix(f"{feature.name}: ")
                 for line in (line.removeprefix(f"{path}: ") for line in str(problem).splitlines())
@@ -189,7 +189,7 @@ def _group(
 
 
 def _count(path: Path, monitor: Monitor, now_ms: int, notice: Callable[[str], None]) -> int:
-    """Count all rows of a file; returns how many."""
+    """Count all rows of a file, and return how many there were."""
     rejected: Counter[str] = Counter()
     invalid = np.zeros(len(monitor.feature_names), dtype=np.int64)
     rows = 0

@@ -1,4 +1,4 @@
-"""Arrow IPC streams to columns."""
+"""From Arrow IPC streams to columns."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final
@@ -21,7 +21,7 @@ _TEXT: Final = ("utf8", "large_utf8", "utf8_view")
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", _bins: BinTable | None = None) -> Decoding:
-    """Decode the bodies one by one: there is next to nothing to gain by taking them together."""
+    """Decode the bodies one by one; decoding them together would gain next to nothing."""
     wanted = {feature.name for feature in plan.schema.features}
     names = frozenset(wanted if plan.schema.timestamp is None else wanted | {plan.schema.timestamp.field})
     tables: list[Table] = []
@@ -112,7 +112,7 @@ def _add_invalid(invalid: list[Invalid], index: int, column: Values) -> None:
 
 
 def _floats(column: Values) -> npt.NDArray[np.float64]:
-    """Values as float64, NaN where there is none; a view of the body for float64 without nulls."""
+    """Return values as float64, NaN where null; a view of the body for float64 without nulls."""
     numbers = column.numbers
     if numbers is None:
         return np.full(column.n, np.nan)
@@ -139,7 +139,7 @@ def _decimals(numbers: npt.NDArray[np.generic], kind: ArrowType) -> npt.NDArray[
 
 
 def _vectors(column: Values, vector: Vector) -> tuple[FloatArray, Invalid | None]:
-    """Vectors from lists of numbers; a view of the body for float64 where every row holds one."""
+    """Make vectors of lists of numbers; a view of the body for float64 if every row holds one."""
     items, offsets = column.items, column.offsets
     assert items is not None
     assert items.numbers is not None
@@ -159,7 +159,7 @@ def _vectors(column: Values, vector: Vector) -> tuple[FloatArray, Invalid | None
 
 
 def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
-    """Codes of the values: of each distinct one, then of each row."""
+    """Return the codes of the values, looked up once for each distinct one."""
     feature = category.feature
     places = column.index
     texts: Sequence[bytes | None]
@@ -185,7 +185,7 @@ def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
 def _in_order_of_rows(
     texts: Sequence[bytes | None], places: IntArray | None, valid: npt.NDArray[np.bool_] | None
 ) -> Iterator[str | None]:
-    """Each text that a row has, in order of appearance.
+    """Yield each text that a row has, in order of appearance.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ def _in_order_of_rows(
     for text in taken:
         try:
             yield None if text is None else text.decode()
-        except UnicodeDecodeError:  # no text, so no category
+        except UnicodeDecodeError:  # not text, so not a category
             continue
 
 
@@ -210,7 +210,7 @@ def _distinct(column: Values) -> tuple[list[object], IntArray]:
     assert numbers is not None
     if column.type.name == "decimal":
         numbers = _decimals(numbers, column.type)
-    if numbers.dtype.kind == "f":  # -0.0 and 0.0 are two texts: told apart by their bits
+    if numbers.dtype.kind == "f":  # -0.0 and 0.0 are different texts, so compare their bits
         floats = numbers.astype(np.float64)
         bits, places = np.unique(floats.view(np.int64), return_inverse=True)
         return bits.view(np.float64).tolist(), places

@@ -15,12 +15,12 @@ _MS_PER_DAY = 86_400_000
 
 
 def floats(series: pl.Series) -> FloatArray:
-    """A Float64 series as float64, NaN where null; a view of its memory if it has no null and is in one piece."""
+    """Return a Float64 series as float64, NaN where null: a view of its memory if it is in one piece without nulls."""
     return np.ascontiguousarray(series.to_numpy())
 
 
 def codes(texts: pl.Series, category: Category) -> CodeArray:
-    """The codes of a String series; a vocabulary learns its new texts."""
+    """Return the codes of a String series; a vocabulary learns its new texts."""
     column, unseen = known_codes(texts, category)
     if len(unseen) and category.may_learn:
         return learned_codes(texts, category, unseen)
@@ -28,7 +28,7 @@ def codes(texts: pl.Series, category: Category) -> CodeArray:
 
 
 def known_codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Series]:
-    """The codes of a String series, and those of its values that are not among the categories, in their order."""
+    """Return the codes of a String series, and its values that are not among the categories, in order."""
     feature = category.feature
     known = texts.cast(category.known.enum, strict=False).to_physical()
     n_missing = texts.null_count()
@@ -44,14 +44,14 @@ def known_codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Ser
 
 
 def learned_codes(texts: pl.Series, category: Category, unseen: pl.Series) -> CodeArray:
-    """The codes of a String series, after the vocabulary has learned those that it had not seen."""
+    """Return the codes of a String series after the vocabulary has learned its new texts."""
     category.learn(unseen.unique(maintain_order=True).to_list())
     column, _ = known_codes(texts, category)
     return column
 
 
 def numbers_from_texts(cells: pl.Series) -> tuple[FloatArray, IntArray]:
-    """Numbers from text cells (null or blank: missing), and the rows that hold something else."""
+    """Parse text cells as numbers (null or blank: missing); also return the rows that hold something else."""
     numbers = cells.cast(pl.Float64, strict=False)  # nothing to do where they are numbers already
     bad = np.empty(0, dtype=np.int64)
     if numbers.null_count() > cells.null_count():
@@ -62,7 +62,7 @@ def numbers_from_texts(cells: pl.Series) -> tuple[FloatArray, IntArray]:
 
 
 def typed_numbers(series: pl.Series) -> tuple[FloatArray, IntArray]:
-    """Numbers from a typed series; every value of another type is in the second array."""
+    """Return the numbers of a typed series, and the rows whose values have another type."""
     none = np.empty(0, dtype=np.int64)
     dtype = series.dtype
     if dtype.is_float() or dtype.is_integer() or dtype.is_decimal() or dtype == pl.Null:
@@ -71,7 +71,7 @@ def typed_numbers(series: pl.Series) -> tuple[FloatArray, IntArray]:
 
 
 def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
-    """The category texts of a typed series, null where missing; values that have none are in the second array."""
+    """Return the category texts of a typed series, null where missing, and the rows whose values have no text."""
     none = np.empty(0, dtype=np.int64)
     dtype = series.dtype
     if dtype == pl.String:
@@ -90,7 +90,7 @@ def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
 
 
 def typed_vectors(series: pl.Series, vector: Vector) -> tuple[FloatArray, Invalid | None]:
-    """Vectors from a List or Array series of numbers; a view of its memory where every row of it holds one."""
+    """Return the vectors of a List or Array series of numbers: a view of its memory if every row holds one."""
     size = vector.dimensions
     lists = series.arr.to_list() if isinstance(series.dtype, pl.Array) else series
     inner = lists.dtype.inner if isinstance(lists.dtype, pl.List) else None
@@ -107,12 +107,12 @@ def typed_vectors(series: pl.Series, vector: Vector) -> tuple[FloatArray, Invali
 
 
 def vectors_from_texts(cells: pl.Series, vector: Vector) -> tuple[FloatArray, Invalid | None]:
-    """Vectors from text cells, each a JSON list (null or blank: missing)."""
+    """Parse text cells as vectors, each a JSON list (null or blank: missing)."""
     return vector_column([_json_list(cell) for cell in cells.to_list()], vector)
 
 
 def _json_list(cell: str | None) -> list[object] | str | None:
-    """The list in a cell; the cell where it is none."""
+    """Return the list in a cell, or the cell if it does not hold one."""
     if cell is None or not cell.strip(" \t"):
         return None
     try:
@@ -123,7 +123,7 @@ def _json_list(cell: str | None) -> list[object] | str | None:
 
 
 def typed_times(series: pl.Series, spec: TimestampSpec) -> IntArray:
-    """Event times from a typed series: a date or datetime whatever the unit, else as the unit says."""
+    """Return the event times of a typed series: of dates whatever the unit, of numbers and texts by the unit."""
     dtype = series.dtype
     if dtype == pl.Datetime:
         return times_from_numbers(floats(series.dt.epoch("us").cast(pl.Float64)), "us")
@@ -139,7 +139,7 @@ def typed_times(series: pl.Series, spec: TimestampSpec) -> IntArray:
 
 
 def table_from_frame(frame: pl.DataFrame, plan: Plan) -> Table:
-    """Columns of a typed frame; a feature that it does not have is missing."""
+    """Decode the columns of a typed frame; a feature without a column is missing throughout."""
     n_rows = frame.height
     columns: list[Column] = [np.empty(0)] * plan.n_features
     invalid: list[Invalid] = []

@@ -32,13 +32,14 @@ from kldrift.wire.tables import (
 )
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 
-#: More columns than any table of features has; each costs the decoder some memory.
+#: The most columns accepted; far more than any table of features has. Each costs the decoder some memory.
 _MAX_COLUMNS: Final = 20_000
-#: Records that the kernel leaves are decoded in one call of polars where they have more bytes; one by one it takes
-#: as long with 4 to 15 KB.
+#: Records that the kernel skips are decoded in one call of polars if they have more bytes than this; one by one takes
+#: as long at 4 to 15 KB.
 _BULK_BYTES: Final = 10_000
 
-#: Bytes before a quote that opens a field or is the second of two, and behind one that closes it or is the first.
+#: Bytes that may precede a quote that opens a field or is the second of two, and follow one that closes it or is the
+#: first.
 _MAY_BE_BEFORE: Final = np.isin(np.arange(256), list(b',\n"'))
 _MAY_BE_BEHIND: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
@@ -46,12 +47,12 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTable | None = None) -> Decoding:
-    """Decode the bodies; those under the same header in one call, by the kernel or of polars.
+    """Decode the bodies; those with the same header at once, by the kernel or polars.
 
     Parameters
     ----------
     header : the header line of bodies that have none of their own
-    bins : records may be counted in them by the kernel, where all bodies have the same header
+    bins : the kernel may count records in them, if all bodies have the same header
     """
     headers: list[bytes] = []
     records: list[memoryview] = []
@@ -98,7 +99,7 @@ def field_names(body: bytes, header: bytes = b"") -> Iterable[str]:
     line = (header or body).partition(b"\n")[0].decode("utf-8-sig").rstrip("\r")
     try:
         return next(csv.reader([line]), [])
-    except csv.Error:  # the decoder says what is wrong with it
+    except csv.Error:  # the decoder reports what is wrong
         return ()
 
 
@@ -114,7 +115,7 @@ def scan(path: Path, *, lenient: bool = False) -> pl.LazyFrame:
 
 
 def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int]]:
-    """Neighbours under the same header."""
+    """Group neighbours with the same header."""
     run: list[int] = []
     for i in indices:
         if run and headers[i] != headers[run[-1]]:
@@ -126,7 +127,7 @@ def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int
 
 
 def _split_header(body: bytes) -> tuple[bytes, int]:
-    """The first record, and where it ends. A newline within quotes does not end it."""
+    """Return the first record and where it ends. A newline within quotes does not end it."""
     start = len(_BOM) if body.startswith(_BOM) else 0
     stop, odd = start, 0
     while end := body.find(b"\n", stop) + 1:
@@ -138,7 +139,7 @@ def _split_header(body: bytes) -> tuple[bytes, int]:
 
 
 def _read_header(header: bytes, plan: Plan) -> list[str] | str:
-    """The names in a header line, or what is wrong with it."""
+    """Return the names in a header line, or what is wrong with it."""
     if not header.strip():
         return "empty body: expected a header line with the names of the columns, then one line for each row"
     try:
@@ -160,7 +161,7 @@ def _read_header(header: bytes, plan: Plan) -> list[str] | str:
 def _decode_run(
     records: Sequence[memoryview], names: Sequence[str], plan: Plan, bins: BinTable | None
 ) -> tuple[list[Table], list[int]]:
-    """Bodies under one header: by the kernel, in one call of polars, else one by one, else record by record."""
+    """Decode bodies with one header: by the kernel, in one call of polars, one by one, or record by record."""
     found = csv_scan.decode(records, names, plan, lambda left: _decode_left(left, names, plan), bins)
     if found is not None:
         return [found[0]], found[1]
@@ -168,7 +169,7 @@ def _decode_run(
     if len(bodies) > 1:
         data = b"".join(body if body.endswith(b"\n") or not body else body + b"\n" for body in bodies)
         table = _decode_bulk(data, names, plan)
-        # No body has more records than lines, so when the sums agree every one does.
+        # No body has more records than lines, so if the sums agree, each count does.
         counts = [count_newlines(body) + (not body.endswith(b"\n")) if body else 0 for body in bodies]
         if table is not None and sum(counts) == table.n_records:
             return [table], counts
@@ -180,31 +181,31 @@ def _decode_run(
 
 
 def _decode_left(data: bytes, names: Sequence[str], plan: Plan) -> Table:
-    """Records that are not plain."""
+    """Decode records that the kernel skips."""
     table = _decode_bulk(data, names, plan) if len(data) > _BULK_BYTES else None
     return table if table is not None else _decode_recordwise(data, names, plan)
 
 
 def _decode_bulk(data: bytes, names: Sequence[str], plan: Plan) -> Table | None:
-    """All records in one call of polars; None if it cannot be sure of every one of them."""
+    """Decode all records in one call of polars; None unless every one of them is certain to be right."""
     width = len(names)
     if (count_newlines(data) + 1) * width > len(data) + width:
         return None  # some records are short; polars would fill them, at any cost in memory
     if not _is_regular(data):
         return None
     frame = _read(data, _dtypes(names, plan))
-    if frame is None:  # a cell that is no number, or a record that is none
+    if frame is None:  # a cell is not a number, or a line not a record
         frame = _read(data, dict.fromkeys(range(width), pl.String))
     if frame is None:
         return None
-    # A short record is filled with nulls from behind, so a full last column proves that there is none.
+    # polars fills short records with nulls at the end, so a full last column proves that there are none.
     if frame.get_column(str(width - 1)).null_count() and not _is_rectangular(data, width):
         return None
     return _table_from_cells({name: frame.to_series(i) for i, name in _first(names)}, frame.height, plan)
 
 
 def _dtypes(names: Sequence[str], plan: Plan) -> dict[int, type[pl.DataType]]:
-    """Columns that are wanted as numbers and as nothing else are read as such, which is twice as fast."""
+    """Read columns that are wanted as numbers only as numbers, which is twice as fast."""
     numeric = {name for _, name in plan.numeric} - {f.name for f in plan.schema.features if f.kind != "numeric"}
     if plan.schema.timestamp is not None:
         numeric.discard(plan.schema.timestamp.field)
@@ -221,7 +222,7 @@ def _read(data: bytes, dtypes: dict[int, type[pl.DataType]]) -> pl.DataFrame | N
 
 
 def _first(names: Sequence[str]) -> list[tuple[int, str]]:
-    """Columns by name; of a repeated name the first one."""
+    """Return columns by name; of several with one name the first."""
     return [(i, name) for name, i in {name: i for i, name in reversed(list(enumerate(names)))}.items()]
 
 
@@ -242,10 +243,10 @@ def _is_regular(data: bytes) -> bool:
 
 
 def _is_rectangular(data: bytes, width: int) -> bool:
-    """Whether every line has `width` fields; False where quotes forbid to tell."""
+    """Return whether every line has `width` fields; False where quotes make that uncertain."""
     if b'"' in data:
         return False
-    if width == 1:  # a blank line is no record
+    if width == 1:  # a blank line is not a record
         return not (data.startswith((b"\n", b"\r\n")) or b"\n\n" in data or b"\n\r\n" in data)
     chars = np.frombuffer(data, dtype=np.uint8)
     ends = chars[np.flatnonzero((chars == 44) | (chars == 10))]
@@ -258,7 +259,7 @@ def _is_rectangular(data: bytes, width: int) -> bool:
 
 
 def _table_from_cells(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> Table:
-    """Columns of text cells."""
+    """Decode columns of text cells."""
     out: list[Column] = [missing_column(plan, i, 0) for i in range(plan.n_features)]
     invalid: list[Invalid] = []
     for index, feature in enumerate(plan.schema.features):
@@ -300,7 +301,7 @@ def _times(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> IntArray | N
 
 
 def _decode_recordwise(data: bytes, names: Sequence[str], plan: Plan) -> Table:
-    """Decode what the bulk decoder would not; a bad record costs no other."""
+    """Decode what the bulk decoder does not; a bad record affects no other."""
     wanted = {feature.name for feature in plan.schema.features}
     if plan.schema.timestamp is not None:
         wanted.add(plan.schema.timestamp.field)
@@ -344,7 +345,7 @@ def _has_raw_bytes(cell: str) -> bool:
 
 
 def _records(data: bytes) -> Iterator[list[str] | str]:
-    """The records of a body, or what is wrong with one; blank lines are none.
+    """Yield the records of a body, or what is wrong with one; blank lines are not records.
 
     A quote that is never closed would swallow all that follows. A record over several lines that is none is therefore
     one bad line, and from there on no record may span lines at all: reading on stays linear in the size.
@@ -378,5 +379,5 @@ def _fields(text: str) -> list[str] | str:
         record = next(reader)
     except (csv.Error, StopIteration) as error:
         return str(error) or "no fields"
-    # A quote inside of a field that is not quoted is a character, and closes or opens nothing.
+    # A quote inside an unquoted field is an ordinary character: it opens or closes nothing.
     return record if reader.line_num == len(lines) else "a quote in a field that does not begin with one"

@@ -1,4 +1,4 @@
-"""CSV by the kernel that reads records; those that it leaves are decoded in the general way and put in their places."""
+"""CSV by the kernel that reads records. Records it skips are decoded in the general way and put in their places."""
 
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -15,7 +15,7 @@ from kldrift.wire.targets import Layout, Target, layout_of, target_for
 
 Generally = Callable[[bytes], Table]
 
-#: Up to this size bodies are copied with the padding; of larger ones, only the last lines.
+#: Bodies up to this size are copied to append the padding; of larger ones, only the last lines are.
 _COPIED_BYTES: Final = 1 << 15
 _PADDING: Final = b"\n" * json_rows.PADDING
 
@@ -23,7 +23,7 @@ _PADDING: Final = b"\n" * json_rows.PADDING
 def decode(
     bodies: Sequence[memoryview], names: Sequence[str], plan: Plan, generally: Generally, bins: BinTable | None = None
 ) -> tuple[Table, list[int]] | None:
-    """The records of the bodies, and how many each has.
+    """Decode the records of the bodies, and count those of each.
 
     None where too few records are plain, the kernel does not know a field, or is not compiled.
 
@@ -31,7 +31,7 @@ def decode(
     ----------
     bodies : without their header
     names : of the columns
-    generally : decodes the records that are not plain
+    generally : decodes the records that the kernel skips
     bins : of the columns, to count the records in
     """
     if not (plan.scan and csv_records.is_ready()):
@@ -53,7 +53,7 @@ def decode(
 
 
 def _left_records(data: memoryview, ends: IntArray, left: IntArray, plan: Plan, generally: Generally) -> Table:
-    """What becomes of the records that were left, body by body."""
+    """Decode the records that the kernel skipped, body by body."""
     lines = [bytes(data[start:stop]) for start, stop in left[:, 1:].tolist()]
     stops = np.searchsorted(left[:, 1], ends).tolist()
     tables = [generally(b"\n".join(lines[i:j])) for i, j in zip([0, *stops[:-1]], stops, strict=True) if i < j]
@@ -61,7 +61,7 @@ def _left_records(data: memoryview, ends: IntArray, left: IntArray, plan: Plan, 
 
 
 def _scan(data: memoryview, layout: Layout, cells: csv_records.Cells, target: Target) -> None:
-    """Have the kernel read the bodies."""
+    """Read the bodies by the kernel."""
     arguments = layout.fields, cells, target.out, target.counting
     done = 0
     with compilation.ieee():
@@ -76,7 +76,7 @@ def _scan(data: memoryview, layout: Layout, cells: csv_records.Cells, target: Ta
 
 
 def _last_line(data: memoryview, stop: int) -> int:
-    """Where the last line begins that begins before `stop`."""
+    """Return where the last line that begins before `stop` begins."""
     size = 1 << 12
     while stop > 0:
         start = max(0, stop - size)
@@ -88,14 +88,14 @@ def _last_line(data: memoryview, stop: int) -> int:
 
 
 def _cells(layout: Layout, names: Sequence[str]) -> csv_records.Cells:
-    """What is done with each column; of a repeated name only the first counts."""
+    """Say how each column is read; of several columns with one name only the first counts."""
     actions = _actions(layout)
     kinds, targets = zip(*[actions.pop(name, (csv_records.SKIP, 0)) for name in names], strict=True)
     return csv_records.Cells(np.array(kinds, dtype=np.int64), np.array(targets, dtype=np.int64))
 
 
 def _actions(layout: Layout) -> dict[str, tuple[int, int]]:
-    """What is done with the columns of each name."""
+    """Say how the columns of each name are read."""
     plan = layout.plan
     actions = {name: (csv_records.NUMBER, field) for field, name in enumerate(layout.numbers)}
     for column, category in enumerate(plan.categorical):  # the others of the same field follow from the first
@@ -107,7 +107,7 @@ def _actions(layout: Layout) -> dict[str, tuple[int, int]]:
 
 
 def _put_missing(layout: Layout, names: Sequence[str], out: output.Output) -> None:
-    """Fill what no column is for."""
+    """Fill the features that have no column with missing values."""
     there = set(names)
     stride = int(out.stride[0])
     numbers, codes = out.numbers.reshape(-1, stride), out.codes.reshape(-1, stride)

@@ -1,4 +1,4 @@
-"""Flatbuffers, as far as Arrow metadata needs them, read without trust.
+"""Flatbuffers, as far as Arrow metadata needs them, read from untrusted bytes.
 
 Every place is checked: what points outside the data raises `struct.error` or `DecodeError`.
 
@@ -37,12 +37,12 @@ class FlatTable:
         return self._position + offset if offset else None
 
     def number(self, field: int, kind: str, default: int = 0) -> int:
-        """A scalar, of a struct format."""
+        """Read a scalar of a struct format."""
         at = self._at(field)
         return default if at is None else read_number(kind, self._data, at)
 
     def table(self, field: int) -> "FlatTable | None":
-        """A table within."""
+        """Read a nested table."""
         at = self._at(field)
         return None if at is None else FlatTable(self._data, at + read_number("<I", self._data, at))
 
@@ -54,14 +54,14 @@ class FlatTable:
         return at + 4, read_number("<I", self._data, at)
 
     def text(self, field: int) -> str:
-        """A string."""
+        """Read a string."""
         start, n = self._vector(field)
         if start + n > len(self._data):
             raise DecodeError("a name beyond the end of the metadata")
         return self._data[start : start + n].decode("utf-8", "replace")
 
     def tables(self, field: int) -> list["FlatTable"]:
-        """A vector of tables."""
+        """Read a vector of tables."""
         start, n = self._vector(field)
         if n > _MAX_TABLES:
             raise DecodeError(f"{n} tables in one vector; at most {_MAX_TABLES} are read")
@@ -69,7 +69,7 @@ class FlatTable:
         return [FlatTable(self._data, at + read_number("<I", self._data, at)) for at in positions]
 
     def integers(self, field: int, width: int) -> npt.NDArray[np.int64]:
-        """A vector of structs of `width` int64, as (n, width)."""
+        """Read a vector of structs of `width` int64, as (n, width)."""
         start, n = self._vector(field)
         if start + 8 * width * n > len(self._data):
             raise DecodeError("a vector beyond the end of the metadata")
@@ -77,7 +77,7 @@ class FlatTable:
 
 
 def read_number(kind: str, data: bytes, at: int) -> int:
-    """The number of a struct format at a place."""
+    """Read a number of a struct format at a position."""
     if at < 0:
         raise DecodeError("an offset before the start of the metadata")
     value: int = struct.unpack_from(kind, data, at)[0]

@@ -1,4 +1,4 @@
-"""Arrow IPC streams, read without trust.
+"""Arrow IPC streams, read from untrusted bytes.
 
 A native reader that believes the lengths in the metadata asks for more memory than there is, which aborts the process
 (measured: a few hundred streams with a corrupted byte are enough to end polars 2.1). Here every length is checked
@@ -42,7 +42,7 @@ class Values:
     ----------
     numbers : (n,) for types with fixed-size values, else None
     texts : UTF-8 of the values of a string column, else None
-    valid : (n,) bool, None where every value is there
+    valid : (n,) bool; None if no value is null
     index : (n,) position of each value among `numbers` or `texts`, for a dictionary column; else None
     items : the elements of a column of lists of numbers, one list after another; else None
     offsets : (n + 1,) where each of these lists begins among the items, and where the last one ends
@@ -58,12 +58,12 @@ class Values:
     offsets: npt.NDArray[np.int64] | None = None
 
 
-#: What reading at places that the bytes claim can raise.
+#: What reading at positions taken from the bytes can raise.
 _INCONSISTENT = (struct.error, IndexError, ValueError, KeyError, OverflowError, TypeError, MemoryError)
 
 
 def read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dict[str, Values]]]:
-    """The record batches of a stream: rows, and the values of the wanted columns that it has.
+    """Yield the record batches of a stream: number of rows, and the values of the wanted columns it has.
 
     The first item is of no rows and has every wanted column, so that the schema is known without a batch.
 
@@ -79,7 +79,7 @@ def read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dict
 
 
 def stream_fields(body: bytes) -> frozenset[str]:
-    """Names of the columns of a stream, wanted or not; raises what `read_stream` does."""
+    """Return the names of all columns of a stream; raises what `read_stream` raises."""
     try:
         metadata, _ = _metadata(body, 0)
         return frozenset() if metadata is None else frozenset(field.name for field in read_schema(metadata))
@@ -119,7 +119,7 @@ def _read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dic
 
 
 def _metadata(body: bytes, at: int) -> tuple[bytes | None, int]:
-    """The next message's metadata and where its body begins; None at the end of the stream."""
+    """Return the metadata of the next message and where its body begins; None at the end of the stream."""
     if body[at : at + 4] != _CONTINUATION:
         if body.startswith(b"ARROW1"):
             raise DecodeError("this is the Arrow file format; send the stream format")
@@ -145,7 +145,7 @@ def _add_dictionary(
     field = next((field for field in fields if field.dictionary == key), None)
     if data is None:
         raise DecodeError("a dictionary without values")
-    if field is None:  # of a nested column, which is not read
+    if field is None:  # belongs to a nested column, which is not read
         return
     plain = Field(field.name, field.type, field.children, field.union_buffers)
     _, columns = _Batch(data, body, at, size).columns([plain], frozenset([field.name]), {})
@@ -166,7 +166,7 @@ def _append(old: Values, new: Values) -> Values:
 
 
 class _Node(NamedTuple):
-    """A field's part of a record batch: values, nulls among them, and (offset, size) of each buffer."""
+    """The part of a record batch that belongs to a field: number of values and nulls, (offset, size) of its buffers."""
 
     n: int
     n_null: int
@@ -194,7 +194,7 @@ class _Batch:
     def columns(
         self, fields: Sequence[Field], wanted: frozenset[str], dictionaries: dict[int, Values]
     ) -> tuple[int, dict[str, Values]]:
-        """The wanted columns; of a repeated name the first."""
+        """Read the wanted columns; of several with one name the first."""
         out: dict[str, Values] = {}
         for field in fields:
             node = self._take(field)
@@ -207,7 +207,7 @@ class _Batch:
         return self.n_rows, out
 
     def _take(self, field: Field) -> _Node:
-        """Go past a field and its children."""
+        """Skip a field and its children."""
         name = field.type.name
         n = 2 if field.dictionary is not None else _BUFFERS.get(name, 2)
         if field.dictionary is None and name in _VIEWS:
@@ -230,7 +230,7 @@ class _Batch:
         return _Node(length, n_null, buffers, children)
 
     def _array(self, buffer: list[int], dtype: str, n: int) -> npt.NDArray[np.generic]:
-        """The first `n` values of a buffer, as a view."""
+        """Return a view of the first `n` values of a buffer."""
         offset, size = buffer
         kind = np.dtype(dtype)
         if n * kind.itemsize > size:
@@ -247,7 +247,7 @@ class _Batch:
         n, kind, buffers = node.n, field.type, node.buffers
         if kind.name == "null" and field.dictionary is None:
             return Values(n, kind)
-        # A list of other than numbers, or a struct, is never a value; its validity says where one was.
+        # A struct, or a list of anything but numbers, is never a value; its validity says where there was one.
         valid = self._bits(buffers[0], n) if buffers and node.n_null and buffers[0][1] else None
         if field.dictionary is not None:
             index = self._array(buffers[1], field.index, n).astype(np.int64)
@@ -267,7 +267,7 @@ class _Batch:
         return Values(n, kind, valid=valid)
 
     def _starts(self, kind: ArrowType, node: _Node) -> npt.NDArray[np.int64]:
-        """Where the lists of a column begin among its elements, and where the last one ends."""
+        """Return where each list of a column begins among its elements, and where the last one ends."""
         n_items = node.children[0].n
         if kind.name == "fixed_list":
             if kind.size * node.n > n_items:
@@ -289,7 +289,7 @@ class _Batch:
         return [body[a:b] for a, b in pairwise(places)]
 
     def _view_texts(self, buffers: list[list[int]], valid: npt.NDArray[np.bool_] | None, n_texts: int) -> list[bytes]:
-        """Strings as views: 4 bytes of length, then the string itself if it has at most 12 bytes, else its place."""
+        """Read string views: 4 bytes of length, then the string itself if it has up to 12 bytes, else its position."""
         views = self._array(buffers[1], "V16", n_texts).view("<i4").reshape(-1, 4)
         lengths = views[:, 0].astype(np.int64)
         if valid is not None:
@@ -308,7 +308,7 @@ class _Batch:
         return texts
 
     def _far_texts(self, places: npt.NDArray[np.int64], buffers: list[list[int]]) -> list[bytes]:
-        """Strings at (buffer, offset, length). Writers let equal strings share bytes; each is cut out once."""
+        """Read strings at (buffer, offset, length). Writers let equal strings share bytes, so each is read once."""
         distinct, inverse = np.unique(places, axis=0, return_inverse=True)
         which, offset, length = distinct.T
         extents = np.array(buffers, dtype=np.int64).reshape(-1, 2)
@@ -316,7 +316,7 @@ class _Batch:
             raise DecodeError("a string in no buffer")
         if (offset + length > extents[which, 1]).any():
             raise DecodeError("strings beyond the end of their buffer")
-        if int(length.sum()) > 16 * self._size:  # they may overlap: a short body could name terabytes
+        if int(length.sum()) > 16 * self._size:  # they may overlap: a short body could claim terabytes
             raise DecodeError("strings that together are far longer than the body")
         starts = self._at + extents[which, 0] + offset
         texts = [self._body[a : a + n] for a, n in zip(starts.tolist(), length.tolist(), strict=True)]
@@ -324,7 +324,7 @@ class _Batch:
 
 
 def _look_up(index: Values, dictionary: Values) -> Values:
-    """The values of a dictionary column: the dictionary, and the place of each value in it."""
+    """Return the values of a dictionary column: the dictionary, and the position of each value in it."""
     assert index.index is not None
     places = index.index if index.valid is None else np.where(index.valid, index.index, 0)
     valid = index.valid

@@ -57,7 +57,7 @@ class Field:
 
     @property
     def lists_numbers(self) -> bool:
-        """Whether its values are lists of numbers; not of none each, of which a few bytes can claim a trillion."""
+        """Whether its values are lists of numbers; lists of length 0 are excluded: a few bytes can claim a trillion."""
         if self.type.name not in ("list", "large_list") and not (self.type.name == "fixed_list" and self.type.size > 0):
             return False
         return self.children[0].type.is_number and self.children[0].dictionary is None
@@ -65,7 +65,7 @@ class Field:
 
 @lru_cache(maxsize=32)
 def read_schema(metadata: bytes) -> tuple[Field, ...]:
-    """The fields of a schema message; remembered, as a client sends the same one with each body."""
+    """Return the fields of a schema message; cached, because a client sends the same one with each body."""
     header = FlatTable(metadata, read_number("<I", metadata, 0)).table(2)
     assert header is not None
     if header.number(0, "<h") != 0:
@@ -76,7 +76,7 @@ def read_schema(metadata: bytes) -> tuple[Field, ...]:
 
 @dataclass(slots=True)
 class _Budget:
-    """What a schema may still have; tables and names may be shared, so that its size alone bounds neither."""
+    """How much more a schema may contain; tables and names can be shared, so its size bounds neither."""
 
     fields: int
     characters: int

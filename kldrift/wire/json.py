@@ -35,8 +35,8 @@ from kldrift.wire.tables import (
 from kldrift.wire.targets import Target, counted
 from kldrift.wire.timestamps import times_from_values
 
-#: Lists below so many bytes are parsed before the kernel is prepared, which takes 30 µs (measured: they meet at 1 to
-#: 3 KB, rows of one number at 200 bytes).
+#: Smaller lists are parsed before the kernel is ready, which takes 30 µs (measured: break-even at 1 to 3 KB, at 200
+#: bytes for rows of one number).
 SCAN_BYTES: Final = 2_000
 #: A body has to be parsed whole to see its first row; the fields of larger ones are not looked up.
 MAX_NAMED_BYTES: Final = 1 << 20
@@ -46,11 +46,11 @@ _EXPECTED: Final = "expected a JSON object, a list of objects, or columns (an ob
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinTable | None = None) -> Decoding:
-    """Decode the bodies; the rows of neighbours go into columns together, those of a large list by the kernel.
+    """Decode the bodies; rows of neighbours become columns together, those of a large list by the kernel.
 
     Parameters
     ----------
-    bins : rows may be counted in them; then all are, or none
+    bins : rows may be counted in them: either all or none
     """
     tables: list[Table] = []
     counts: list[int] = []
@@ -91,7 +91,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinT
 
 
 def field_names(body: bytes, _header: bytes = b"") -> Iterable[str]:
-    """Name the fields of the first row, or the columns; none of a large body."""
+    """Name the fields of the first row, or the columns; nothing for a large body."""
     value = orjson.loads(body) if len(body) <= MAX_NAMED_BYTES else None
     row = value[0] if isinstance(value, list) and value else value
     return row if isinstance(row, dict) else ()
@@ -99,11 +99,11 @@ def field_names(body: bytes, _header: bytes = b"") -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True)
 class _Scanned:
-    """A list that the kernel has read.
+    """A list read by the kernel.
 
     Parameters
     ----------
-    left : the values that it left
+    left : the values that it skipped
     """
 
     target: Target
@@ -114,7 +114,7 @@ class _Scanned:
         return int(self.target.out.state[ROWS])
 
     def table(self, plan: Plan) -> Table:
-        """The rows, those that were left in their places."""
+        """Return the rows, with skipped ones in their places."""
         if self.left:
             others = _Rows(plan)
             others.add(self.left)
@@ -126,7 +126,7 @@ class _Scanned:
 
 
 def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tables: list[Table]) -> _Scanned | None:
-    """Have the kernel read the body; None where it is no list that it can read, or a small one.
+    """Read the body by the kernel; None if it is not a list, or a small one, or one that the kernel cannot read.
 
     Rows that were gathered become columns before: what is learned of their categories comes first.
     """
@@ -145,13 +145,13 @@ def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tab
 
 
 def _may_be_inexact(rows: list[Any], plan: Plan) -> bool:
-    """Whether a category may be an integer beyond 64 bits, which another row makes exact or not, see `_parse`."""
+    """Return whether a category may be an integer beyond 64 bits; whether that is exact depends on other rows."""
     values = [row.get(category.feature.name) for category in plan.categorical for row in rows if type(row) is dict]
     return any(type(value) is float and abs(value) >= 2.0**63 for value in values)
 
 
 def _join(tables: list[Table], plan: Plan, bins: BinTable | None) -> Table:
-    """The tables one after another; where one is of counts, all are."""
+    """Join the tables; if one is of counts, all become counts."""
     if bins is None or all(table.counts is None for table in tables):
         return concatenate(tables, plan)
     tables = [counted(table, bins) for table in tables]
@@ -160,7 +160,7 @@ def _join(tables: list[Table], plan: Plan, bins: BinTable | None) -> Table:
 
 
 class _Rows:
-    """Rows waiting to be made columns."""
+    """Rows waiting to become columns."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -187,7 +187,7 @@ class _Rows:
             self._n_records += 1
 
     def take(self) -> list[Table]:
-        """The rows so far as a table, if there are any; then begin anew."""
+        """Return the rows so far as a table, if there are any, and start over."""
         if not self._n_records:
             return []
         table = table_from_rows(self._rows, self._plan)
@@ -198,7 +198,7 @@ class _Rows:
 
 
 def _parse(body: bytes) -> dict[str, Any] | list[Any] | str:
-    """The object or list in a body, else what is wrong with it."""
+    """Return the object or list in a body, or what is wrong with it."""
     body = body.removeprefix(_BOM)
     if not body.strip():
         return f"empty body: {_EXPECTED}"
@@ -211,7 +211,7 @@ def _parse(body: bytes) -> dict[str, Any] | list[Any] | str:
         else:
             return f"{_EXPECTED}, got {kind_of(value)}"
         if may_repeat_keys(body, n_keys):
-            with suppress(RecursionError):  # nested deeper than the json module goes: the last of a repeated key
+            with suppress(RecursionError):  # too deeply nested for the json module: the last of repeated keys counts
                 value = parse_exact(body)
     except ValueError as error:
         return f"malformed JSON: {error}; {_EXPECTED}"
@@ -220,7 +220,7 @@ def _parse(body: bytes) -> dict[str, Any] | list[Any] | str:
 
 
 def _is_columns(body: dict[str, Any], plan: Plan) -> bool:
-    """Whether an object is columns rather than a row.
+    """Return whether an object is columns rather than a row.
 
     A row of nothing but vectors is an object of lists, too: then these hold numbers, and not lists or null.
     """

@@ -19,12 +19,12 @@ from kldrift.wire.targets import Layout, Target, layout_of, target_for
 
 Rowwise = Callable[[Sequence[bytes], Plan], Decoding]
 
-#: A body up to this size is copied with the padding; of a larger one, only its last lines.
+#: Bodies up to this size are copied to append the padding; of larger ones, only the last lines are.
 _COPIED_BYTES: Final = 1 << 15
 _PADDING: Final = b"\n" * json_rows.PADDING
 
-#: Of a list so much is copied at once, so that there is padding behind. No byte ends a row for sure as a newline does,
-#: so there is none at which a list could be cut, and what is read of it in place could go on beyond its end.
+#: Bytes of a list that are copied at a time, to append the padding. Unlike a newline, no byte is sure to end a row, so
+#: there is nowhere to cut a list, and reading it in place could run beyond its end.
 _WINDOW_BYTES: Final = 1 << 19
 _END: Final = b"\0" * json_rows.PADDING
 _BEGIN: Final = re.compile(rb"[ \t\r\n]*\[")
@@ -32,11 +32,11 @@ _BLANKS: Final = b" \t\r\n"
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable | None = None) -> Decoding | None:
-    """Decode the bodies; None where too few rows are plain, the kernel does not know a field, or is not compiled.
+    """Decode the bodies; None if too few rows are plain, or the kernel is not compiled or does not support a field.
 
     Parameters
     ----------
-    rowwise : decodes the rows that are not plain
+    rowwise : decodes the rows that the kernel skips
     bins : of the columns, to count the rows in
     """
     if not (plan.scan and json_rows.is_ready()):
@@ -52,7 +52,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
         if piece and not target.given_up:
             _scan(piece, base, target, learned)
         base += len(piece) + 1
-    if gaps.start_anew(learned):  # what is full of keys that a sender made up is not kept
+    if gaps.start_anew(learned):  # a table full of keys that a sender invented is not kept
         layout.idle.append(learned)
     table = None
     if not target.given_up:
@@ -63,7 +63,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
 
 
 def _scan(piece: bytes, base: int, target: Target, learned: gaps.Learned) -> None:
-    """Have the kernel read one or more bodies, which begin at `base` among all."""
+    """Read one or more bodies by the kernel; they begin at `base` among all."""
     fields = target.layout.fields
     cut = 0 if len(piece) <= _COPIED_BYTES else piece.rfind(b"\n", 0, len(piece) - json_rows.PADDING) + 1
     last = np.frombuffer(piece[cut:] + _PADDING, dtype=np.uint8)
@@ -83,7 +83,7 @@ def _learned(layout: Layout, in_list: bool) -> gaps.Learned:
 
 
 def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None) -> Target | None:
-    """The rows of a list; None where the body is none, too few rows are plain, or the kernel cannot be used.
+    """Read the rows of a list; None if the body is not one, too few rows are plain, or the kernel cannot be used.
 
     Parameters
     ----------
@@ -104,18 +104,18 @@ def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None)
 
 
 def _most_rows_in(body: bytes, plan: Plan) -> int:
-    """Rows that a list may have, a quarter of them no objects; of one with more, too few are plain."""
+    """Return how many rows a list may have, up to a quarter of them not objects; with more, too few are plain."""
     with compilation.ieee():
         n_objects = json_rows.count_byte(np.frombuffer(body, dtype=np.uint8), ord("{"))
     return min(n_objects + n_objects // 3 + 2 * output.FALLBACK_ROWS, plan.max_rows + 1)
 
 
 def _scan_list(body: bytes, at: int, target: Target, learned: gaps.Learned) -> int | None:
-    """Have the kernel read the rows from `at` on, window by window; where the list ends, None if it could not."""
+    """Read the rows from `at` on by the kernel, window by window; return where the list ends, None on failure."""
     done = 1
-    while done:  # a row that is larger than a window is given up
+    while done:  # fails at a row larger than a window
         window = b"".join((memoryview(body)[at : at + _WINDOW_BYTES], _END))
-        learned.seen[:] = 0  # a row that the last window ended in is read once more
+        learned.seen[:] = 0  # the row in which the last window ended is read again
         with compilation.ieee():
             done = json_rows.scan_rows(
                 np.frombuffer(window, dtype=np.uint8),
@@ -135,18 +135,18 @@ def _scan_list(body: bytes, at: int, target: Target, learned: gaps.Learned) -> i
 
 
 def left_in_list(body: bytes, left: IntArray) -> bytes:
-    """The rows of a list that were left, as a list."""
-    texts = [body[start:stop] for start, stop in left[:, 1:].tolist()]  # each with what ends it: a comma, the bracket
+    """Return the rows that the kernel skipped, as a list."""
+    texts = [body[start:stop] for start, stop in left[:, 1:].tolist()]  # each with the comma or bracket that ends it
     return b"[" + b"".join(texts).rstrip(_BLANKS)[:-1] + b"]"
 
 
 def _ends(bodies: Sequence[bytes]) -> IntArray:
-    """Where each body ends among the bodies, joined by newlines."""
+    """Return where each body ends when all are joined by newlines."""
     return np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
 
 
 def _left_lines(bodies: Sequence[bytes], ends: IntArray, left: IntArray) -> list[bytes]:
-    """The lines that were left, body by body."""
+    """Return the lines that the kernel skipped, body by body."""
     lines: list[list[bytes]] = [[] for _ in bodies]
     of_body = np.searchsorted(ends, left[:, 1], side="right").tolist()
     for i, (start, stop) in zip(of_body, left[:, 1:].tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""NDJSON: one JSON object a line."""
+"""NDJSON: one JSON object per line."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ from kldrift.wire.tables import (
 )
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 
-#: A bulk decode costs 0.3 to 1.5 ms whatever its size; below so many bytes the row-wise pass is done sooner (measured:
-#: they meet at 50 to 200 KB, depending on how busy the cores are).
+#: A bulk decode costs 0.3 to 1.5 ms whatever the size; below this size the row-wise pass is faster (measured:
+#: break-even at 50 to 200 KB, depending on how busy the cores are).
 BULK_BYTES: Final = 64_000
-#: Below so many bytes the row-wise pass takes no longer than the kernel's preparations, of 20 µs.
+#: Below this size the row-wise pass takes no longer than the 20 µs of preparation that the kernel needs.
 SCAN_BYTES: Final = 1_000
 #: The row-wise pass is confined to pieces of this size when the bulk decode of a body fails.
 PIECE_BYTES: Final = 1 << 19
@@ -39,11 +39,11 @@ _BOM: Final = b"\xef\xbb\xbf"
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinTable | None = None) -> Decoding:
-    """Decode the bodies by the kernel or in one call of polars, else body by body, piece by piece, row by row.
+    """Decode the bodies by the kernel or in one call of polars, or else body by body, piece by piece, row by row.
 
     Parameters
     ----------
-    bins : rows may be counted in them by the kernel
+    bins : the kernel may count rows in them
     """
     bodies = [body.removeprefix(_BOM) for body in bodies]
     unreadable: dict[int, str] = {}
@@ -79,7 +79,7 @@ def _decode_gathered(bodies: Sequence[bytes], total: int, plan: Plan) -> Decodin
 
 
 def _refuse_too_many_rows(bodies: Sequence[bytes], plan: Plan, unreadable: dict[int, str]) -> list[bytes]:
-    """Empty the bodies that do not fit a batch any more."""
+    """Empty the bodies that no longer fit into the batch."""
     kept: list[bytes] = []
     room = plan.max_rows
     for i, body in enumerate(bodies):
@@ -94,9 +94,9 @@ def _refuse_too_many_rows(bodies: Sequence[bytes], plan: Plan, unreadable: dict[
 
 
 def _count_lines(bodies: Sequence[bytes], n_rows: int) -> list[int] | None:
-    """Rows of each body, or None when they cannot be told this way.
+    """Count the rows of each body; None if that is impossible this way.
 
-    No body has more rows than lines, so when the sums agree every one does.
+    No body has more rows than lines, so if the sums agree, each count does.
     """
     if len(bodies) == 1:
         return [n_rows]
@@ -108,14 +108,14 @@ def _count_lines(bodies: Sequence[bytes], n_rows: int) -> list[int] | None:
 
 
 def count_newlines(data: bytes | memoryview) -> int:
-    """Newlines in `data`; bytes.count looks at one byte at a time."""
+    """Count newlines; bytes.count looks at one byte at a time."""
     if not json_rows.is_ready():
         return bytes(data).count(b"\n")
     return json_rows.count_newlines(data)
 
 
 def decode_bulk(data: bytes, plan: Plan) -> Table | None:
-    """All rows in one call of polars; None if it cannot be sure of every one of them."""
+    """Decode all rows in one call of polars; None unless every one of them is certain to be right."""
     if not plan.bulk:
         return None
     try:
@@ -136,7 +136,7 @@ def decode_bulk(data: bytes, plan: Plan) -> Table | None:
             return None
         out[category.index] = codes
         unseen.append(others)
-    for category, others in zip(plan.categorical, unseen, strict=True):  # now that every row is sure to count
+    for category, others in zip(plan.categorical, unseen, strict=True):  # now that every row is certain to count
         if len(others) and category.may_learn:
             out[category.index] = columns.learned_codes(series[category.feature.name], category, others)
     invalid: list[Invalid] = []
@@ -156,7 +156,7 @@ def decode_bulk(data: bytes, plan: Plan) -> Table | None:
 
 
 def _decode_body(body: bytes, plan: Plan, tried: bool) -> Table:
-    """One body, on its own: in bulk (unless that was tried), else in pieces."""
+    """Decode one body on its own: in bulk unless that was tried, otherwise in pieces."""
     if len(body) > PIECE_BYTES and not tried:
         table = decode_bulk(body, plan)
         if table is not None:
@@ -180,7 +180,7 @@ class Lines:
     ----------
     rows : the objects
     texts : the line of each of them
-    counts : records of each body; blank lines are none
+    counts : records of each body; blank lines are not records
     rejected : record numbers by reason
     details : more about the first rejected records of each body
     """
@@ -192,7 +192,7 @@ class Lines:
     details: dict[int, str] = dataclass_field(default_factory=dict)
 
     def exact_integers(self, values: list[Any], name: str) -> list[Any]:
-        """The values of field `name`, those beyond 64 bits as integers rather than floats."""
+        """Return the values of field `name`, with integers beyond 64 bits exact rather than as floats."""
         return [
             _exact_row(text, row).get(name) if type(value) is float and abs(value) >= 2.0**63 else value
             for value, text, row in zip(values, self.texts, self.rows, strict=True)
@@ -200,7 +200,7 @@ class Lines:
 
 
 def decode_rowwise(bodies: Sequence[bytes], plan: Plan) -> Decoding:
-    """Decode line by line; what is wrong with one costs no other."""
+    """Decode line by line; a bad line affects no other."""
     lines = parse_lines(bodies)
     table = table_from_rows(lines.rows, plan, lines.exact_integers)
     rejected = {reason: np.array(at, dtype=np.int64) for reason, at in lines.rejected.items()}
@@ -218,7 +218,7 @@ def parse_lines(bodies: Sequence[bytes]) -> Lines:
         start = n_records
         n_told = 0
         for line in body.split(b"\n"):
-            if not line:  # after the last newline, mostly; parsing it would cost as much as a row
+            if not line:  # usually after the last newline; parsing it would cost as much as a row
                 continue
             try:
                 row = parse(line)
@@ -244,7 +244,7 @@ def parse_lines(bodies: Sequence[bytes]) -> Lines:
 
 
 def _undo_repeated_keys(rows: list[Row], lines: Sequence[bytes]) -> None:
-    """Take the first value of a key that comes twice, as the bulk decoder does."""
+    """Take the first value of a repeated key, as the bulk decoder does."""
     if not may_repeat_keys(b"\0".join(lines), sum(map(len, rows))):
         return
     for i, (row, line) in enumerate(zip(rows, lines, strict=True)):
@@ -255,6 +255,6 @@ def _undo_repeated_keys(rows: list[Row], lines: Sequence[bytes]) -> None:
 def _exact_row(line: bytes, row: Row) -> Row:
     try:
         exact: Row = parse_exact(line)
-    except (ValueError, RecursionError):  # nested deeper than the json module goes
+    except (ValueError, RecursionError):  # too deeply nested for the json module
         return row
     return exact

@@ -12,7 +12,7 @@ from kldrift.wire.tables import Decoding, empty_table
 
 #: What a file begins with.
 MAGIC = b"PAR1"
-#: TypeError: polars takes no path that is not UTF-8.
+#: What reading a file with polars can raise; TypeError where the path is not UTF-8.
 READ_ERRORS = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError, ValueError, TypeError)
 
 
@@ -65,5 +65,5 @@ def decode(rows: RowRange, plan: Plan) -> Decoding:
 
 
 def reason(error: BaseException) -> str:
-    """The first line of an error: polars adds its query plan below."""
+    """Return the first line of an error: polars adds its query plan below."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

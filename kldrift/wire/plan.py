@@ -1,4 +1,4 @@
-"""What a schema means for the decoders, worked out once."""
+"""What decoders need to know about a schema, worked out once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.records.specs import TimestampSpec
 
-#: A batch may not need more than this, whatever the body claims: rows of ``{}`` or a column of nulls cost a sender
-#: almost nothing and the receiver eight bytes a number.
+#: Largest batch, whatever the body claims: rows of ``{}`` or a column of nulls cost the sender almost nothing, and the
+#: receiver eight bytes a number.
 MAX_BATCH_BYTES = 3 << 29
 
 
 class Known:
-    """Categories and their codes: those of a feature, or what a vocabulary has at one moment.
+    """Categories and their codes: those of a feature, or those a vocabulary has at one moment.
 
     Parameters
     ----------
@@ -37,13 +37,13 @@ class Known:
             text.encode("utf-8", "surrogatepass"): code for code, text in enumerate(texts)
         }
         self.codes[None] = self.byte_codes[None] = missing_code
-        # polars has no lone surrogates; what stands for such a text only keeps its place
+        # polars has no lone surrogates; a placeholder keeps the position of such a text
         self.enum = pl.Enum([text if is_unicode(text) else f"\x00no Unicode {i}" for i, text in enumerate(texts)])
         self.converted = [code for code, text in enumerate(texts) if looks_converted(text)]
 
 
 class Category:
-    """A categorical column, ready to be looked up; threads may share it.
+    """A categorical column with its lookup tables; threads may share it.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Category:
 
     @property
     def known(self) -> Known:
-        """The categories as of now; those of a vocabulary grow in number, and none ever changes its code."""
+        """The current categories; a vocabulary grows, but a category never changes its code."""
         known = self._known
         vocabulary = self.feature.vocabulary
         if vocabulary is not None and len(texts := vocabulary.texts) != len(known.texts):
@@ -66,12 +66,12 @@ class Category:
 
     @property
     def may_learn(self) -> bool:
-        """Whether there is a vocabulary, with room for more."""
+        """Whether there is a vocabulary with room for more."""
         vocabulary = self.feature.vocabulary
         return vocabulary is not None and len(vocabulary.texts) < vocabulary.limit
 
     def learn(self, texts: Iterable[str | None]) -> None:
-        """Give the new ones among some texts their codes, in order, for as long as there is room.
+        """Give the new texts codes, in order, as long as there is room.
 
         A lone surrogate is no Unicode, so no category, here as in reference data.
         """
@@ -83,7 +83,7 @@ class Category:
             if text in codes or text is None or not is_unicode(text):
                 continue
             if vocabulary.code(text) >= vocabulary.limit:
-                return  # full: what other threads made of the room is known, and nothing will be added
+                return  # full: nothing can be added from now on
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,16 +97,16 @@ class Vector:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A schema and what follows from it.
+    """A schema and what decoders derive from it.
 
     Parameters
     ----------
     numeric : (index, name) of the numeric features
-    ndjson : what polars is to read from a row
+    ndjson : the type that polars reads each field as
     bulk : whether `ndjson` can say it all. Not when one field is wanted as two types, nor when a category looks like
         what polars makes of a list, an object or a lone surrogate, which could then not be told apart.
-    scan : whether the kernel that reads rows knows every field: no vectors, none that is wanted as two kinds
-    row_bytes : what a row of a batch takes
+    scan : whether the kernel that reads rows supports every field: no vectors, and no field read as two kinds
+    row_bytes : memory that a row of a batch takes
     """
 
     schema: BatchSchema
@@ -120,32 +120,32 @@ class Plan:
 
     @property
     def n_features(self) -> int:
-        """Columns of a batch."""
+        """Number of columns in a batch."""
         return len(self.schema.features)
 
     @property
     def n_numbers(self) -> int:
-        """Numbers and codes of a row."""
+        """Number of numbers and codes in a row."""
         return self.n_features + sum(vector.dimensions - 1 for vector in self.vectors)
 
     @property
     def max_rows(self) -> int:
-        """Rows that a batch of this schema may have."""
+        """The most rows that a batch of this schema may have."""
         return MAX_BATCH_BYTES // (8 * (self.n_numbers + 1))
 
 
 def is_unicode(text: str) -> bool:
-    """Whether a text is without lone surrogates."""
+    """Return whether a text has no lone surrogates."""
     return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def looks_converted(text: str) -> bool:
-    """Whether polars may have made this text of a list, an object or a lone surrogate."""
+    """Return whether polars may have made this text out of a list, an object or a lone surrogate."""
     return text.startswith(("[", "{")) or "\x00" in text or not is_unicode(text)
 
 
 def polars_type(kind: ColumnKind) -> pl.DataType:
-    """What polars is to read for a column of NDJSON."""
+    """Return the type that polars reads a column of NDJSON as."""
     match kind:
         case "numeric":
             return pl.Float64()
@@ -163,7 +163,7 @@ def _make_plan(schema: BatchSchema) -> Plan:
     if schema.timestamp is not None:
         fields.append((schema.timestamp.field, pl.String() if schema.timestamp.unit == "iso8601" else pl.Float64()))
     ndjson = dict(fields)
-    # A vocabulary grows: its texts are looked at in every batch.
+    # A vocabulary grows, so its texts are checked in every batch.
     bulk = len(fields) > 0 and all(ndjson[name] == dtype for name, dtype in fields)
     bulk = bulk and not any(category.known.converted for category in categorical if category.feature.vocabulary is None)
     scan = not vectors and _is_one_kind_each(numeric, categorical, schema.timestamp)
@@ -174,7 +174,7 @@ def _make_plan(schema: BatchSchema) -> Plan:
 def _is_one_kind_each(
     numeric: Sequence[tuple[int, str]], categorical: Sequence[Category], timestamp: TimestampSpec | None
 ) -> bool:
-    """Whether every field is read as numbers, as categories or as the text of a time; as one column of numbers only."""
+    """Return whether each field is read as one kind (numbers, categories, time), numbers as one column only."""
     numbers = [name for _, name in numeric]
     others = {category.feature.name for category in categorical}
     if timestamp is not None and timestamp.unit == "iso8601":
@@ -189,7 +189,7 @@ _MAX_PLANS = 64
 
 
 def plan_for(schema: BatchSchema) -> Plan:
-    """The plan of a schema, made at its first use.
+    """Return the plan of a schema, made at its first use.
 
     Found by identity: hashing a schema of a thousand features costs more than decoding a row of it. A plan holds its
     schema, so that an identity stays taken while it is remembered.

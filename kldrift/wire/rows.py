@@ -1,4 +1,4 @@
-"""Decoded JSON values to columns: the pass that looks at every value.
+"""From decoded JSON values to columns: the pass that looks at every value.
 
 It defines what a value means; the bulk decoders are fast ways to the same columns.
 """
@@ -40,12 +40,12 @@ _MAX_INTEGER_DIGITS: Final = 4000
 
 
 def kind_of(value: object) -> str:
-    """What a JSON value is, for messages."""
+    """Describe a JSON value in a message."""
     return _NAMES.get(type(value), "something else")
 
 
 def category_text(value: object) -> str | None:
-    """The text of a categorical value; None where it is missing.
+    """Return the text of a categorical value; None where it is missing.
 
     Numbers are written in decimal notation without a trailing ``.0``, as polars writes them.
     """
@@ -65,7 +65,7 @@ def category_text(value: object) -> str | None:
 def table_from_rows(
     rows: Sequence[Row], plan: Plan, exact: Callable[[list[Any], str], list[Any]] | None = None
 ) -> Table:
-    """Columns of row objects.
+    """Make columns of row objects.
 
     Parameters
     ----------
@@ -120,7 +120,7 @@ def _fill_numeric(columns: list[Column], invalid: list[Invalid], rows: Sequence[
 
 
 def numeric_column(values: Sequence[object], index: int) -> tuple[FloatArray, Invalid | None]:
-    """A column of float64, NaN where a value is null or no number, and where it is no number."""
+    """Make a column of float64, NaN where a value is null or not a number; also return where it is not a number."""
     types = set(map(type, values))
     if types <= _NUMBERS:
         try:
@@ -143,7 +143,7 @@ def numeric_column(values: Sequence[object], index: int) -> tuple[FloatArray, In
 
 
 def categorical_column(values: Sequence[object], category: Category) -> tuple[CodeArray, Invalid | None]:
-    """A column of codes, and where a list or an object is no category."""
+    """Make a column of codes; also return where a value is a list or an object, which is not a category."""
     texts: Sequence[Any] = values
     bad = None
     if not set(map(type, values)) <= _TEXTS:
@@ -158,7 +158,7 @@ def categorical_column(values: Sequence[object], category: Category) -> tuple[Co
 
 
 def vector_column(values: Sequence[object], vector: Vector) -> tuple[FloatArray, Invalid | None]:
-    """A matrix of float64, a row of NaN where a value is null or no vector, and where it is no vector.
+    """Make a matrix of float64, a row of NaN where a value is null or not a vector; also return where it is not one.
 
     A vector is a list of so many finite numbers.
     """
@@ -177,7 +177,7 @@ def vector_column(values: Sequence[object], vector: Vector) -> tuple[FloatArray,
 
 
 def _no_vector(value: object, size: int) -> str:
-    """What a value is that is no vector of `size` numbers."""
+    """Describe a value that is not a vector of `size` numbers."""
     if not isinstance(value, list):
         return kind_of(value)
     if len(value) != size:
@@ -186,7 +186,7 @@ def _no_vector(value: object, size: int) -> str:
 
 
 def column_of(values: Sequence[object] | None, n_rows: int, index: int, plan: Plan) -> tuple[Column, Invalid | None]:
-    """The column of feature `index` from its values; all missing without any."""
+    """Make the column of feature `index` from its values; without values, all are missing."""
     if values is None:
         return missing_column(plan, index, n_rows), None
     feature: FeatureSchema = plan.schema.features[index]
@@ -228,7 +228,7 @@ def parse_exact(text: bytes) -> Any:
 
 
 def may_repeat_keys(text: bytes, n_keys: int) -> bool:
-    """Whether an object with `n_keys` keys may have had more of them.
+    """Return whether an object parsed to `n_keys` keys may have repeated some.
 
     A key ends in ``":``, unless white space stands between the two; keys of inner objects and such text within
     strings only add to the count. So equality, without such white space, proves that no key came twice.

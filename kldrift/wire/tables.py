@@ -1,4 +1,4 @@
-"""Rows of one or several bodies as columns, and the account of them body by body."""
+"""Rows of one or more bodies as columns, and what became of the rows of each body."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,9 +12,9 @@ from kldrift.wire.plan import Plan
 
 Column = FloatArray | CodeArray
 
-#: Row errors told for a body.
+#: Row errors reported for a body.
 MAX_ERRORS = 10
-#: The event time of a row that has none; no instant that is accepted is negative.
+#: Stands for the event time of a row without one; accepted instants are never negative.
 NO_TIME = -1
 
 _UNREADABLE_ROWS = frozenset({"malformed", "not_an_object"})
@@ -28,7 +28,7 @@ class Invalid:
     ----------
     feature : index of the feature
     rows : rows of the column, ascending
-    got : what was found there, one for all or one a row
+    got : what was found there, one description for all or one per row
     """
 
     feature: int
@@ -42,11 +42,11 @@ class Table:
 
     Parameters
     ----------
-    n_records : records seen; those that are in no list of `rejected` are the rows of the columns
+    n_records : records seen; those not in `rejected` are the rows of the columns
     event_ms : (n_rows,) instants, `NO_TIME` where there is none
     rejected : ascending record numbers by reason
     details : more about rejected records, for the first few
-    counts : of the rows; then there are no columns
+    counts : of the rows; if there are any, there are no columns
     """
 
     n_records: int
@@ -59,13 +59,13 @@ class Table:
 
     @property
     def n_rows(self) -> int:
-        """Rows of every column."""
+        """Number of rows in every column."""
         return self.n_records - sum(len(records) for records in self.rejected.values())
 
 
 @dataclass(frozen=True, slots=True)
 class Decoding:
-    """A table and the records that each body had in it.
+    """A table, and how many of its records each body had.
 
     Parameters
     ----------
@@ -79,19 +79,19 @@ class Decoding:
 
 
 def empty_table(plan: Plan) -> Table:
-    """A table of no rows."""
+    """Make a table without rows."""
     return missing_table(plan, 0)
 
 
 def missing_table(plan: Plan, n_rows: int) -> Table:
-    """A table whose every value is missing."""
+    """Make a table in which every value is missing."""
     columns: list[Column] = [missing_column(plan, i, n_rows) for i in range(plan.n_features)]
     event_ms = None if plan.schema.timestamp is None else np.full(n_rows, NO_TIME, dtype=np.int64)
     return Table(n_rows, columns, event_ms)
 
 
 def missing_column(plan: Plan, index: int, n_rows: int) -> Column:
-    """A column of missing values for feature `index`."""
+    """Make a column of missing values for feature `index`."""
     feature = plan.schema.features[index]
     if feature.kind == "categorical":
         return np.full(n_rows, feature.missing_code, dtype=np.int32)
@@ -99,7 +99,7 @@ def missing_column(plan: Plan, index: int, n_rows: int) -> Column:
 
 
 def concatenate(tables: Sequence[Table], plan: Plan) -> Table:
-    """The records of the tables, one table after another."""
+    """Join the records of tables."""
     if len(tables) == 1:
         return tables[0]
     if not tables:
@@ -138,7 +138,7 @@ def _join_invalid(items: list[Invalid]) -> Invalid:
 
 
 def finish(decoding: Decoding, plan: Plan) -> Decoded:
-    """Drop the rows without a time, make the batch, and tell what became of each body."""
+    """Drop rows without a time, make the batch, and report what became of each body."""
     table = _drop_timeless(decoding.table, plan)
     columns = tuple(table.columns)
     event_ms = table.event_ms
@@ -184,7 +184,7 @@ def _drop_timeless(table: Table, plan: Plan) -> Table:
 
 
 def _records_of_rows(table: Table) -> IntArray:
-    """The record number of every row."""
+    """Return the record number of every row."""
     keep: npt.NDArray[np.bool_] = np.ones(table.n_records, dtype=np.bool_)
     for records in table.rejected.values():
         keep[records] = False
@@ -241,7 +241,7 @@ def _wanted(feature: FeatureSchema) -> str:
 
 
 def too_many_rows(what: str, plan: Plan) -> str:
-    """Why a body is refused whose rows would not fit into a batch."""
+    """Say why a body whose rows would not fit into a batch is refused."""
     return (
         f"{what} of {plan.n_numbers} values are too many to decode at once (at most {plan.max_rows}); "
         "send them in smaller bodies"

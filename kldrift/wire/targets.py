@@ -1,4 +1,4 @@
-"""What the kernels that read rows write into: columns, or counts, of the features of a plan."""
+"""Output of the kernels that read rows: columns or counts of the features of a plan."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -21,24 +21,24 @@ _NO_COLUMN: Final[FloatArray] = np.empty(0)
 _NOT_COUNTED: Final = output.Counting(
     make_bin_table([]), np.empty(0, dtype=np.int64), np.empty((0, 0, 0), dtype=np.int64)
 )
-#: Values of a block of rows that are counted together: 256 kB, of which the second cache has twice as much and more.
+#: Values in a block of rows that is counted at once: 256 kB, at most half of a second-level cache.
 _BLOCK_VALUES: Final = 1 << 15
-#: Rows that may be left where they are not counted beforehand; with more the body goes the general way.
+#: Rows that the kernel may skip if they are not counted; a body with more is decoded in the general way.
 _MOST_LEFT: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The fields of a plan as the kernel wants them.
+    """The fields of a plan in the form that the kernel takes.
 
     Parameters
     ----------
-    plan : held, so that its identity stays taken
-    known : the categories that the tables were made of
-    numbers : the names of the fields of numbers, in order
-    idle : what was learned of earlier lines, and no thread has in hand
-    idle_lists : the same of lists
-    blocks : columns that rows are counted from, and where each begins, that no thread has in hand
+    plan : kept alive so that its identity is not reused
+    known : the categories that the tables were made from
+    numbers : names of the numeric fields, in order
+    idle : what was learned from earlier lines and no thread is using
+    idle_lists : the same for lists
+    blocks : columns from which rows are counted, and where each begins, that no thread is using
     """
 
     plan: Plan
@@ -55,7 +55,7 @@ _MAX_LAYOUTS = 64
 
 
 def layout_of(plan: Plan) -> Layout:
-    """The layout of a plan, made anew when a vocabulary has grown."""
+    """Return the layout of a plan, rebuilt when a vocabulary has grown."""
     layout = _LAYOUTS.get(id(plan))
     known = tuple(category.known for category in plan.categorical)
     if layout is not None and layout.plan is plan and all(map(_is, layout.known, known)):
@@ -101,21 +101,21 @@ class Target:
 
     @property
     def given_up(self) -> bool:
-        """Too few rows were plain."""
+        """Whether too few rows were plain."""
         return bool(self.out.state[output.GIVEN_UP])
 
     @property
     def left(self) -> IntArray:
-        """The rows that were left, (n_left, 3), see `rows.Output`."""
+        """The rows that the kernel skipped, (n_left, 3), see `rows.Output`."""
         return self.out.left[: 3 * self.out.state[output.LEFT]].reshape(-1, 3)
 
     def release(self) -> None:
-        """Let others write where the rows went, if they were counted: what is in `left` is of no use any more."""
+        """Free the block that counted rows went through; `left` must not be used afterwards."""
         if self.bins is not None:
             self.layout.blocks.append((self.out, self.counting.columns))
 
     def table(self) -> Table:
-        """What was written; anything where rows were left."""
+        """Return what was written; the values of skipped rows are arbitrary."""
         n_rows = int(self.out.state[output.ROWS])
         if self.bins is not None:
             return Table(n_rows, [], counts=Counts(self.bins, self.counting.counts[0, 0]))
@@ -137,11 +137,11 @@ class Target:
         return Table(n_rows, columns, event_ms)
 
     def table_with(self, other: Table) -> Table:
-        """The same with the rows that were left in their places, but those that are rejected.
+        """Return the same with the skipped rows put in their places, except for rejected ones.
 
         Parameters
         ----------
-        other : what became of the rows that were left, in their order
+        other : the skipped rows as decoded, in their order
         """
         table = self.table()
         records = self.left[:, 0]
@@ -170,7 +170,7 @@ class Target:
 
 
 def counted(table: Table, bins: BinTable) -> Table:
-    """A table of columns as one of counts."""
+    """Turn a table of columns into one of counts."""
     if table.counts is not None:
         return table
     counts = np.zeros((1, bins.offsets[-1]), dtype=np.int64)
@@ -179,20 +179,20 @@ def counted(table: Table, bins: BinTable) -> Table:
 
 
 def _count(counts: IntArray, bins: BinTable, table: Table) -> None:
-    """Count rows of columns, but for their invalid values, which are missing there."""
+    """Count rows of columns; invalid values, which are missing there, are left out."""
     fill_counts(bins, table.columns, None, counts)
     for item in table.invalid:
         counts[0, bins.offsets[item.feature + 1] - 1] -= len(item.rows)
 
 
 def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows: Callable[[], int]) -> Target:
-    """Room for rows.
+    """Allocate room for rows.
 
     Parameters
     ----------
-    bins : to count the rows in, which cannot be where they have times
+    bins : to count the rows in; not used if they have times
     ends : where each body ends
-    most_rows : how many rows there can be; asked where they are not counted
+    most_rows : returns how many rows there can be; called only if they are not counted
     """
     plan = layout.plan
     if bins is None or plan.schema.timestamp is not None:
@@ -210,12 +210,12 @@ def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows:
 
 
 def _stride(n_rows: int) -> int:
-    """Room for so many rows, an odd number of cache lines: else all columns would share a few sets of the cache."""
+    """Round up to an odd number of cache lines; otherwise all columns would share a few sets of the cache."""
     return 8 * (-(-n_rows // 8) | 1)
 
 
 def _output(layout: Layout, most_rows: int, most_left: int, ends: IntArray) -> output.Output:
-    """Room for rows in the columns of a layout."""
+    """Allocate room for rows in the columns of a layout."""
     stride = _stride(most_rows)
     spec = layout.plan.schema.timestamp
     return output.Output(
@@ -231,7 +231,7 @@ def _output(layout: Layout, most_rows: int, most_left: int, ends: IntArray) -> o
 
 
 def _addresses(plan: Plan, out: output.Output) -> IntArray:
-    """Where the column of each feature begins."""
+    """Return where the column of each feature begins."""
     addresses = np.empty(plan.n_features, dtype=np.int64)
     stride = int(out.stride[0])
     first = out.numbers.ctypes.data

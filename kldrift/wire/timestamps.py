@@ -12,14 +12,14 @@ from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import FloatArray, IntArray, TimeUnit
 from kldrift.wire.tables import NO_TIME
 
-#: Milliseconds a unit. Seconds go through microseconds: 1700000000.123 * 1000 is a little less than it should be.
+#: Milliseconds per unit. Seconds go through microseconds: 1700000000.123 * 1000 is a little less than it should be.
 _PER_MS: Final[dict[TimeUnit, float]] = {"ms": 1.0, "us": 1e3, "ns": 1e6}
 _END_MS: Final = int(datetime(2262, 1, 1, tzinfo=UTC).timestamp()) * 1000
 
-#: No text that `_ISO` matches has more characters.
+#: The longest text that `_ISO` matches has this many characters.
 _LONGEST: Final = 40
 
-# What is accepted of ISO 8601; stricter than datetime.fromisoformat, which then checks the calendar.
+# The accepted part of ISO 8601. Stricter than datetime.fromisoformat, which then checks the calendar.
 _ISO = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:([T ])(\d\d:\d\d(?::\d\d)?)(?:(?<=:\d\d:\d\d)[.,](\d{1,12}))? ?(Z|z|[+-]\d\d(?::?\d\d)?)?)?",
     re.ASCII,
@@ -27,7 +27,7 @@ _ISO = re.compile(
 
 
 def times_from_numbers(values: FloatArray, unit: TimeUnit) -> IntArray:
-    """Instants from numbers since 1970, rounded down to milliseconds.
+    """Convert numbers since 1970 to instants, rounded down to milliseconds.
 
     Parameters
     ----------
@@ -41,7 +41,7 @@ def times_from_numbers(values: FloatArray, unit: TimeUnit) -> IntArray:
 
 
 def time_from_text(text: str) -> int:
-    """The instant that an ISO 8601 text names; without an offset it is UTC."""
+    """Return the instant that an ISO 8601 text names; without an offset it is UTC."""
     match = _ISO.fullmatch(text)
     if match is None:
         return NO_TIME
@@ -57,7 +57,7 @@ def time_from_text(text: str) -> int:
 
 
 def times_from_texts(texts: Sequence[str | None]) -> IntArray:
-    """Instants from ISO 8601 texts.
+    """Convert ISO 8601 texts to instants.
 
     Texts of one length mostly share one shape, and are then read as a matrix of digits, 20 times as fast as one by
     one; those that do not are read one by one.
@@ -81,7 +81,7 @@ def times_from_texts(texts: Sequence[str | None]) -> IntArray:
 
 
 def _times_from_group(group: list[str], length: int) -> IntArray:
-    """Instants of texts of one length."""
+    """Convert texts of one length."""
     joined = "".join(group).encode("ascii", "replace")
     chars = np.frombuffer(joined, dtype=np.uint8).reshape(len(group), length)
     match = _ISO.fullmatch(group[0])
@@ -97,7 +97,7 @@ def _times_from_group(group: list[str], length: int) -> IntArray:
 def _times_from_matrix(
     chars: npt.NDArray[np.uint8], fraction_end: int, zone: str | None
 ) -> tuple[IntArray, npt.NDArray[np.bool_]]:
-    """Instants of texts shaped as the first row, and which rows are.
+    """Convert the texts that have the shape of the first row; also return which rows have it.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def _offset_minutes(zone: str | None) -> int:
         return 0
     hours, minutes = int(zone[1:3]), int(zone[-2:]) if len(zone) > 3 else 0
     if hours > 23 or minutes > 59:
-        return 1 << 40  # no such offset: every time comes out of range
+        return 1 << 40  # not an offset: every time comes out of range
     return (-1 if zone[0] == "-" else 1) * (hours * 60 + minutes)
 
 
 def times_from_values(values: Sequence[object], spec: TimestampSpec) -> IntArray:
-    """Instants from decoded JSON values; what is not of the unit's type has no time."""
+    """Convert decoded JSON values to instants; a value of another type than the unit's has no time."""
     if spec.unit == "iso8601":
         return times_from_texts([value if isinstance(value, str) else None for value in values])
     numbers = np.fromiter((_number(value) for value in values), np.float64, len(values))

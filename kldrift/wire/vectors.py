@@ -1,4 +1,4 @@
-"""Lists of numbers to a matrix: what is a vector, and what is told of what is none, in every format."""
+"""From lists of numbers to a matrix: what is a vector, and how what is not is described, in every format."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -14,14 +14,14 @@ NOT_FINITE: Final = "a list with null, NaN or Inf"
 
 
 def wrong_length(length: int) -> str:
-    """What a list of another length is, for messages."""
+    """Describe a list of another length in a message."""
     return f"a list of {length}"
 
 
 def vectors_from_flat(
     numbers: FloatArray, fits: npt.NDArray[np.bool_], size: int
 ) -> tuple[FloatArray, npt.NDArray[np.bool_]]:
-    """The column of vectors, and which rows hold one: those of finite numbers only.
+    """Make the column of vectors; also return which rows hold one, of finite numbers only.
 
     Parameters
     ----------
@@ -46,17 +46,17 @@ def vectors_from_flat(
 
 
 def _all_finite(numbers: FloatArray) -> bool:
-    """Whether all are; a finite sum proves it in a third of the time."""
+    """Return whether all are finite; a finite sum proves it in a third of the time."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(numbers.sum())) or bool(np.isfinite(numbers).all())
 
 
 def invalid_lists(lengths: IntArray, there: npt.NDArray[np.bool_], vector: Vector) -> Invalid | None:
-    """The lists that are no vectors.
+    """Return the lists that are not vectors.
 
     Parameters
     ----------
-    lengths : (n_rows,) of each list, negative where there is none
+    lengths : (n_rows,) length of each list, negative where there is none
     there : (n_rows,) bool, the rows that hold a vector
     """
     rows = np.flatnonzero(~there & (lengths >= 0))

@@ -1,8 +1,8 @@
-"""Alarms in a series of lower bounds, by the rule that Prometheus is given.
+"""Alarms in a series of lower bounds, by the rule that Prometheus evaluates.
 
-A series is in alarm where its lower bound is above the tolerance. As in ``deploy/prometheus``, an alarm begins once
-that has lasted a minute (``for: 1m``) and goes on over breaks of five (``keep_firing_for: 5m``). A figure stands until
-the next step: with steps longer than that, each stretch of steps above the tolerance is an alarm.
+A series is in alarm while its lower bound is above the tolerance. As in ``deploy/prometheus``, an alarm begins once
+that has lasted a minute (``for: 1m``) and continues across breaks of up to five (``keep_firing_for: 5m``). A figure is
+valid until the next step: with longer steps, each run of steps above the tolerance is an alarm.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ Beyond = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, slots=True)
 class Episodes:
-    """Alarms of one series: the first step of each, and one behind the last, as indices of the steps; (n,) int64."""
+    """Alarms of one series: indices of the first step of each and of the step after its last, (n,) int64."""
 
     starts: IntArray
     stops: IntArray
@@ -32,7 +32,7 @@ class Episodes:
 
 
 def episodes(beyond: Beyond, at_ms: IntArray, every_ms: int) -> Episodes:
-    """The alarms of a series.
+    """Find the alarms of a series.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ class Tally:
     ----------
     pages : instants at which an alarm of any series began
     in_alarm : share of the steps at which any feature was in alarm
-    feature_pages, feature_alarms : (F,) int64, the same of each feature; alarms of all of its series taken as one
+    feature_pages, feature_alarms : (F,) int64, the same for each feature; overlapping alarms of its series count once
     feature_in_alarm : (F,) float64
     """
 
@@ -79,7 +79,7 @@ class Bounds:
     Parameters
     ----------
     at_ms, every_ms : as for `episodes`
-    features : (T, S) of each feature: of its windows, whole and in segments
+    features : (T, S) for each feature: its windows, of the whole and of the segments
     """
 
     def __init__(self, at_ms: IntArray, every_ms: int, features: Sequence[Float32Array]) -> None:
@@ -90,7 +90,7 @@ class Bounds:
 
     @classmethod
     def of(cls, tracks: Mapping[str | None, Track], every_ms: int) -> "Bounds":
-        """Of the whole (None) and of each segment."""
+        """Take the bounds of the whole (None) and of each segment."""
         whole = tracks[None]
         series = [
             np.concatenate([track.lower[:, :, f] for track in tracks.values()], axis=1)
@@ -99,23 +99,23 @@ class Bounds:
         return cls(whole.at_ms, every_ms, series)
 
     def without(self, features: IntArray) -> "Bounds":
-        """Those of the other features."""
+        """Return the bounds of the other features."""
         gone = set(features.tolist())
         return Bounds(self._at_ms, self._every_ms, [s for f, s in enumerate(self._features) if f not in gone])
 
     @property
     def n_features(self) -> int:
-        """Features."""
+        """Number of features."""
         return len(self._features)
 
     def largest(self) -> npt.NDArray[np.float64]:
-        """The largest lower bound of each feature, (F,); NaN where it was never decided."""
+        """Return the largest lower bound of each feature, (F,); NaN where it was never decided."""
         most = np.array([largest.max() for largest in self._largest], dtype=np.float64)
         most[np.isneginf(most)] = np.nan
         return most
 
     def tally(self, tolerances: npt.NDArray[np.float64]) -> Tally:
-        """What these tolerances, (F,), would have raised."""
+        """Count the alarms that these tolerances, (F,), would have raised."""
         n_steps = self._at_ms.size
         begun, anywhere = np.zeros(n_steps, dtype=np.bool_), np.zeros(n_steps, dtype=np.bool_)
         counts = np.zeros((2, self.n_features), dtype=np.int64)
@@ -132,7 +132,7 @@ class Bounds:
         return Tally(int(begun.sum()), float(anywhere.mean()), counts[0], counts[1], shares)
 
     def _of_feature(self, f: int, tolerance: float) -> tuple[Beyond, int, Beyond] | None:
-        """Steps at which an alarm of a series begins, alarms of all series as one, steps in alarm; None: no alarm."""
+        """Find the steps at which alarms begin, the number of alarms of all series together, and the steps in alarm."""
         alarming = np.flatnonzero(self._largest[f] > tolerance)
         if not alarming.size:
             return None

@@ -1,4 +1,4 @@
-"""What a backtest found, as it is told in the terminal, as JSON and HTML."""
+"""What a backtest found, as shown in the terminal, as JSON and as HTML."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ _UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s"), (1,
 
 
 def length_text(ms: int) -> str:
-    """``2.33 d``, ``14 h``, ``25 s``."""
+    """Write a length as ``2.33 d``, ``14 h`` or ``25 s``."""
     size, unit = next(((size, unit) for size, unit in _UNITS if ms >= size), _UNITS[-1])
     return f"{ms / size:.3g} {unit}"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """How often may be paged at most.
+    """The most pages that are acceptable.
 
     Parameters
     ----------
-    text : as it was asked for, ``1/month``
-    per_week : the same
+    text : as requested, ``1/month``
+    per_week : the same per week
     """
 
     text: str
@@ -30,14 +30,14 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Alarm:
-    """A series that was above its warning tolerance.
+    """A period in which a series was above its warning tolerance.
 
     Parameters
     ----------
     segment : None for the whole monitor
     begin_ms, end_ms : ends of the first and of the last step above it
-    peak_kl, peak_lower : nats, largest in that time
-    critical : above the critical tolerance as well
+    peak_kl, peak_lower : nats, the largest in that period
+    critical : it was above the critical tolerance as well
     lasting : it had not ended when the history did
     """
 
@@ -52,13 +52,13 @@ class Alarm:
     lasting: bool
 
     def length_ms(self, every_ms: int) -> int:
-        """How long it was above it, in steps of that length."""
+        """Return how long it lasted, given the length of a step."""
         return self.end_ms - self.begin_ms + every_ms
 
 
 @dataclass(frozen=True, slots=True)
 class SeriesResult:
-    """One window of a feature: alarms at its tolerances, share of the steps that are undecided, largest lower bound."""
+    """One window of a feature: alarms at its tolerances, share of undecided steps, largest lower bound."""
 
     window: str
     warnings: int
@@ -74,10 +74,10 @@ class FeatureResult:
     Parameters
     ----------
     warnings, criticals : alarms at its tolerances, whichever of its windows raises them
-    in_alarm : share of the covered time above the warning tolerance
+    in_alarm : share of the covered time spent above the warning tolerance
     undecided : share of the steps at which no window was decided
     largest : lower bound, nats; NaN where it was never decided
-    proposed : the tolerance at which it would have had its share of the target; None where there is none
+    proposed : the tolerance at which it would have stayed within its share of the target; None if there is none
     """
 
     name: str
@@ -101,12 +101,12 @@ class Rung:
     Parameters
     ----------
     tolerance : nats, the same for all features; None where each has its own, as configured
-    configured : ``warning`` or ``critical`` where it is what the configuration says
-    pages : instants at which an alarm began; those of one step go out together
-    features : that had an alarm
+    configured : ``warning`` or ``critical`` if it is the configured one
+    pages : instants at which an alarm began; alarms of one step make one page
+    features : number of features that had an alarm
     in_alarm : share of the covered time in which any feature was above it
-    most_in_alarm : the same of the feature that was longest
-    alarms : of each feature
+    most_in_alarm : the same for the feature that was above it longest
+    alarms : number for each feature
     """
 
     tolerance: float | None
@@ -125,14 +125,14 @@ class Proposal:
 
     Parameters
     ----------
-    met : the configured warning tolerances meet the target already
-    rung : the smallest tolerance for all features that meets the target, as does every larger one; None: there is none
-    critical : that goes with it
-    standing : features that were in alarm for too much of the time at their own tolerances, the longest first: most
-        likely a lasting change, which a tolerance would hide
-    others : as `rung`, for all features but those and with their share of the target; None without such features, or
-        where there is none
-    raised : warning and critical of the features whose own alarms are more than their share, by name
+    met : the configured warning tolerances already meet the target
+    rung : the smallest tolerance for all features that meets the target, as does every larger one; None if none does
+    critical : the critical tolerance that goes with it
+    standing : features that spent too much time in alarm at their own tolerances, the longest first: most likely a
+        lasting change, which a higher tolerance would hide
+    others : as `rung`, for the remaining features and their share of the target; None if no feature is standing or no
+        tolerance meets it
+    raised : warning and critical tolerance, by name, for each feature with more than its share of alarms
     """
 
     met: bool
@@ -150,10 +150,10 @@ class Outcome:
     Parameters
     ----------
     first_ms, last_ms : of the event times
-    covered_ms : of the steps that were evaluated, so without long gaps
+    covered_ms : length of the evaluated steps, which excludes long gaps
     features : in the order of the configuration
     ladder : from the smallest tolerance to the largest
-    alarms : at the configured tolerances, by their beginning
+    alarms : at the configured tolerances, in order of their beginnings
     """
 
     monitor: str
@@ -175,10 +175,10 @@ class Outcome:
 
     @property
     def decided(self) -> bool:
-        """Whether any window of any feature ever had rows enough."""
+        """Whether any window of any feature ever had enough rows."""
         return any(feature.undecided < 1 for feature in self.features)
 
     @property
     def weeks(self) -> float:
-        """Covered."""
+        """The covered time in weeks."""
         return self.covered_ms / WEEK_MS

@@ -9,10 +9,10 @@ from kldrift.offline.backtest.alarms import Bounds, Tally
 from kldrift.offline.backtest.outcome import WEEK_MS, Proposal, Rung, Target
 from kldrift.records.snapshots import FeatureInfo
 
-#: What is always shown; nats.
+#: Tolerances that are always shown; nats.
 LADDER = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 
-#: What may be proposed: two digits, from where a drift is no more than a mean shifted by 0.06 σ.
+#: Tolerances that may be proposed, of two digits; the smallest is a mean shifted by 0.06 σ.
 CANDIDATES = tuple(
     round(mantissa * 10.0**power, 6)
     for power in range(-3, 2)
@@ -20,7 +20,7 @@ CANDIDATES = tuple(
     if mantissa * 10.0**power >= LADDER[0]
 )
 
-#: A feature that is in alarm for more of the time tells nobody anything, however seldom its alarms begin.
+#: A feature that is in alarm for a larger share of the time is useless, however rarely its alarms begin.
 MOST_IN_ALARM = 0.25
 
 MONTH_MS = 365.25 / 12 * 86_400_000
@@ -28,7 +28,7 @@ _PERIODS = {"day": 86_400_000, "week": WEEK_MS, "month": MONTH_MS, "year": 12 * 
 
 
 def parse_target(text: str) -> Target | None:
-    """``1/week``, ``0.5/month`` …; None where it is none."""
+    """Parse a target such as ``1/week`` or ``0.5/month``; None if the text is not one."""
     count, _, period = text.partition("/")
     try:
         n = float(count)
@@ -41,7 +41,7 @@ def parse_target(text: str) -> Target | None:
 
 
 def survey(bounds: Bounds) -> dict[float, Tally]:
-    """What each candidate would have raised, the same for all features."""
+    """Count what each candidate would have raised as the tolerance of all features."""
     return {tolerance: bounds.tally(np.full(bounds.n_features, tolerance)) for tolerance in CANDIDATES}
 
 
@@ -52,7 +52,7 @@ def ladder(
     weeks: float,
     proposed: Rung | None,
 ) -> tuple[Rung, ...]:
-    """Some tolerances in turn, and that which is proposed and those of the configuration where they belong."""
+    """Return a rung for each usual tolerance, the proposed one and the configured ones, in ascending order."""
     rungs = {t: rung(surveyed[t], t, weeks) for t in LADDER}
     if proposed is not None and proposed.tolerance is not None:
         rungs[proposed.tolerance] = proposed
@@ -64,7 +64,7 @@ def ladder(
 
 
 def rung(tally: Tally, tolerance: float | None, weeks: float, configured: str = "") -> Rung:
-    """A tally as it is told."""
+    """Turn a tally into a rung."""
     return Rung(
         tolerance,
         configured,
@@ -80,7 +80,7 @@ def rung(tally: Tally, tolerance: float | None, weeks: float, configured: str = 
 def own_tolerances(
     surveyed: Mapping[float, Tally], n_features: int, target: Target, weeks: float
 ) -> list[float | None]:
-    """For each feature the smallest tolerance at which it has its share of the target, one in F of it."""
+    """Return the smallest tolerance of each feature that keeps it within its share of the target, 1/F."""
 
     def own(f: int) -> float | None:
         return smallest(lambda t: _met(surveyed[t], f, target.per_week / n_features, weeks))
@@ -96,7 +96,7 @@ def propose(
     weeks: float,
     own: Sequence[float | None],
 ) -> Proposal:
-    """Tolerances for the target: one for all features, and one of its own for each that has more than its share."""
+    """Propose tolerances for the target: one for all features, and its own for each with more than its share."""
     most = max(features, key=lambda info: info.critical)
     if np.isnan(bounds.largest()).all():
         return Proposal(False, None, most.critical, (), None, {})
@@ -115,7 +115,7 @@ def propose(
     if 0 < standing.size < len(features):
         without = bounds.without(standing)
         part = replace(target, per_week=target.per_week * without.n_features / len(features))
-        others = _common(survey(without), part, weeks)  # the rest is for the standing ones, at tolerances of their own
+        others = _common(survey(without), part, weeks)  # the rest is for the standing ones, at their own
     met = _all_met(configured, target, weeks)
     rung_of_all = _common(surveyed, target, weeks)
     shown = others or rung_of_all
@@ -131,13 +131,16 @@ def propose(
 
 
 def _common(surveyed: Mapping[float, Tally], target: Target, weeks: float) -> Rung | None:
-    """The smallest tolerance for all features that meets the target."""
+    """Find the smallest tolerance for all features that meets the target."""
     tolerance = smallest(lambda t: _all_met(surveyed[t], target, weeks))
     return None if tolerance is None else rung(surveyed[tolerance], tolerance, weeks)
 
 
 def smallest(meets: Callable[[float], bool]) -> float | None:
-    """The smallest candidate that does, and all larger ones do: fewer alarms may also be alarms that never end."""
+    """Find the smallest candidate that meets a condition together with all larger ones.
+
+    All larger ones, because fewer alarms may also be alarms that never end.
+    """
     best = None
     for tolerance in reversed(CANDIDATES):
         if not meets(tolerance):
@@ -155,5 +158,5 @@ def _met(tally: Tally, f: int, per_week: float, weeks: float) -> bool:
 
 
 def critical_beside(proposed: float, warning: float, critical: float) -> float:
-    """The configured critical tolerance where it is well above the proposed warning, else as far above as it was."""
+    """Return the configured critical tolerance if it is well above the proposed warning, else keep their ratio."""
     return critical if critical >= 2 * proposed else float(f"{proposed * max(2.0, critical / warning):.2g}")

@@ -1,10 +1,10 @@
-"""History through a monitor, evaluated as the daemon does at its ticks.
+"""Replay a history through a monitor, which is evaluated as the daemon does at its ticks.
 
     rows   . ...   .. .      ....                        .. .
     steps  |  e  |  e  |  e  |  e  | e … e (empty)            | e |
 
-A step is evaluated at its last millisecond, when all rows of it are counted. Where no rows come, steps are evaluated
-until every window is empty; the rest of such a gap has nothing to tell and is passed over.
+A step is evaluated at its last millisecond, when all of its rows are counted. In a gap without rows, steps are
+evaluated until every window is empty; the rest of the gap is skipped.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,23 +22,23 @@ from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot, Track
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import Float32Array, IntArray
 
-#: Steps that room is made for at a time.
+#: Number of steps for which memory is allocated at a time.
 BLOCK = 512
 
-#: The name under which lateness is judged; all rows are of one log, and in order.
+#: The stream by which lateness is judged; all rows belong to one log, in order.
 STREAM = "history"
 
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What the daemon would have said.
+    """What the daemon would have reported.
 
     Parameters
     ----------
     every_ms : length of a step
     at_ms : (T,) int64, the ends of the steps that were evaluated
     tracks : KL and bounds at those steps, of the whole (None) and of each segment
-    features : as they were in the end
+    features : as they were at the end
     invalid : (F,) int64, values of the wrong type
     """
 
@@ -51,9 +51,9 @@ class Replay:
 
 
 def default_step_ms(spec: MonitorSpec) -> int:
-    """A slice, the twelfth part, of the smallest window.
+    """Return the length of a slice, a twelfth, of the smallest window.
 
-    Until a slice is complete the counts of that window only grow; at its end they are most, and the bounds narrowest.
+    The counts of that window only grow until a slice is complete; at its end they are largest and the bounds narrowest.
     """
     return min(map(slice_ms, spec.windows))
 
@@ -65,8 +65,8 @@ def replay(
 
     Parameters
     ----------
-    monitor : new; it is of no other use afterwards
-    progress : told the event time that was reached
+    monitor : a new one, not to be used afterwards
+    progress : called with the event time that was reached
     """
     course = _Course(monitor, every_ms)
     invalid = np.zeros(len(monitor.feature_names), dtype=np.int64)
@@ -83,7 +83,7 @@ def replay(
 
 
 class _Course:
-    """Goes from step to step and records."""
+    """Evaluates step after step and records the figures."""
 
     def __init__(self, monitor: Monitor, every_ms: int) -> None:
         self._monitor = monitor
@@ -96,12 +96,12 @@ class _Course:
 
     @property
     def end_ms(self) -> int:
-        """The last millisecond of the step that is under way."""
+        """The last millisecond of the current step."""
         assert self._step is not None
         return (self._step + 1) * self._every_ms - 1
 
     def go_to(self, step: int, progress: Callable[[int], object]) -> None:
-        """Evaluate what lies before this step; its rows come next."""
+        """Evaluate everything before this step, whose rows come next."""
         while self._step is not None and self._step < step:
             empty = self.evaluate()
             self._step = step if empty else self._step + 1
@@ -109,7 +109,7 @@ class _Course:
         self._step = step
 
     def evaluate(self) -> bool:
-        """Evaluate the step that is under way; whether all windows are empty."""
+        """Evaluate the current step; return whether all windows are empty."""
         snapshot = self._monitor.evaluate(self.end_ms)
         place = len(self._at_ms)
         self._at_ms.append(self.end_ms)
@@ -126,14 +126,14 @@ class _Course:
         row[0], row[1], row[2] = snapshot.divergences[:, :, KL], snapshot.lower, snapshot.upper
 
     def recorded(self) -> tuple[IntArray, dict[str | None, Track]]:
-        """The instants, and the figures of the whole and of each segment at them."""
+        """Return the instants, and the figures of the whole and of each segment at them."""
         at_ms = np.array(self._at_ms, dtype=np.int64)
         return at_ms, {name: _track(at_ms, blocks) for name, blocks in self._blocks.items()}
 
 
 def _track(at_ms: IntArray, blocks: list[Float32Array]) -> Track:
     figures = np.concatenate(blocks)[: at_ms.size]
-    if len(figures) < at_ms.size:  # a segment that was not seen any more
+    if len(figures) < at_ms.size:  # the segment was no longer seen
         rest: npt.NDArray[np.float32] = np.full((at_ms.size - len(figures), *figures.shape[1:]), np.nan, np.float32)
         figures = np.concatenate([figures, rest])
     return Track(at_ms, figures[:, 0], figures[:, 1], figures[:, 2])

@@ -18,34 +18,34 @@ from kldrift.records.specs import TimestampSpec
 from kldrift.records.texts import listed
 from kldrift.records.types import IntArray
 
-#: Rows that are handed on at a time; of a sorted Parquet file also those in memory.
+#: Rows handed on at a time; for a sorted Parquet file, also the most rows in memory.
 BATCH_ROWS = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Which event times count: from `start_ms` on and before `stop_ms`."""
+    """The event times that count: from `start_ms` on and before `stop_ms`."""
 
     start_ms: int = 0
     stop_ms: int = 1 << 62
 
     def holds(self, times: IntArray) -> IntArray:
-        """Indices of the times that count."""
+        """Return the indices of the times that count."""
         return np.flatnonzero((times >= self.start_ms) & (times < self.stop_ms))
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What is known of the rows before any of them is counted.
+    """What is known about the rows before any of them is counted.
 
     Parameters
     ----------
     paths : in order of their first event times
-    rows : that have a time within the span
+    rows : number of rows with a time in the span
     first_ms, last_ms : their earliest and latest event time
-    backwards : rows whose time lies before that of the row in front of them; without any, nothing is sorted
+    backwards : rows whose time is earlier than that of the row before; if there are none, nothing is sorted
     rejected : rows left out, by reason
-    columns : names in the files
+    columns : names of the columns in the files
     """
 
     paths: tuple[Path, ...]
@@ -59,9 +59,9 @@ class History:
     columns: tuple[str, ...] = ()
 
     def batches(self, schema: BatchSchema) -> Iterator[SampleBatch]:
-        """All rows by event time; one after another as they stand where their times are equal.
+        """Yield all rows in order of event time; rows with equal times stay in the order of the files.
 
-        Sorted files are read piece by piece. Otherwise all rows are in memory at once.
+        Sorted files are read piece by piece. Otherwise all rows are held in memory at once.
         """
         wanted = replace(schema, timestamp=self.timestamp)
         batches = (decoded.batch for path in self.paths for decoded in _pieces(path, wanted))
@@ -90,11 +90,11 @@ class _Times:
 
 
 def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, now_ms: int) -> History:
-    """Look through the event times of files: Parquet, CSV or NDJSON, the last two also compressed.
+    """Read the event times of files: Parquet, CSV or NDJSON, the last two also compressed.
 
     Parameters
     ----------
-    now_ms : rows from after now are left out, as the daemon leaves them out
+    now_ms : rows with later times are left out, as in the daemon
 
     Raises
     ------
@@ -152,7 +152,7 @@ def _look_through(path: Path, timestamp: TimestampSpec, span: Span, now_ms: int,
 
 
 def _times_alone(timestamp: TimestampSpec) -> BatchSchema:
-    """Decodes event times and little else: a schema has a column, so the field is read once more, of the same type."""
+    """Return a schema of little but the event times. It needs a feature, so it reads the same field once more."""
     kind: ColumnKind = "categorical" if timestamp.unit == "iso8601" else "numeric"
     return BatchSchema((FeatureSchema(timestamp.field, kind),), timestamp)
 
@@ -169,19 +169,19 @@ def _no_rows(paths: Sequence[Path], timestamp: TimestampSpec, records: int, reje
 
 
 def reasons(rejected: Mapping[str, int]) -> str:
-    """What was left out, in words: ``3 without a time, 1 malformed``."""
+    """Describe what was left out: ``3 without a readable event time, 1 malformed``."""
     words = {"timestamp": "without a readable event time", "future": "from the future"}
     return ", ".join(f"{n:,} {words.get(reason, reason)}" for reason, n in sorted(rejected.items()) if n)
 
 
 def times_of(batch: SampleBatch) -> IntArray:
-    """The event times, (n_rows,)."""
+    """Return the event times, (n_rows,)."""
     assert batch.event_ms is not None, "a history is decoded with a timestamp"
     return batch.event_ms
 
 
 def take(batch: SampleBatch, rows: IntArray) -> SampleBatch:
-    """These rows of a batch, in this order."""
+    """Return these rows of a batch, in this order."""
     if rows.size == batch.n_rows and np.array_equal(rows, np.arange(rows.size)):
         return batch
     place = np.full(batch.n_rows, -1, dtype=np.int64)
@@ -197,7 +197,7 @@ def take(batch: SampleBatch, rows: IntArray) -> SampleBatch:
 
 
 def _joined(batches: Sequence[SampleBatch]) -> SampleBatch:
-    """The rows of all batches, one batch after another."""
+    """Join the rows of all batches."""
     starts = np.cumsum([0, *(batch.n_rows for batch in batches)])
     invalid: dict[int, list[IntArray]] = {}
     for start, batch in zip(starts.tolist(), batches, strict=False):

@@ -1,4 +1,4 @@
-"""A backtest from files to what is told of it."""
+"""A backtest, from files to its outcome."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,13 +18,13 @@ from kldrift.records.snapshots import Track
 from kldrift.records.specs import MonitorSpec, ReferenceData, ReferencePrevious
 from kldrift.records.texts import duration_text, listed
 
-#: So many pages at the target rate are too few to tell tolerances apart.
+#: With fewer pages at the target rate, the history is too short to tell tolerances apart.
 FEW_PAGES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Told how far it is: once the extent is known, then at each step that was evaluated; event times in ms."""
+    """Callbacks for the progress in event time (ms): once the extent is known, then at each evaluated step."""
 
     begin: Callable[[int, int], object] = lambda _first, _last: None
     reached: Callable[[int], object] = lambda _: None
@@ -45,14 +45,14 @@ def run_backtest(
     ----------
     spec : with a timestamp
     every_ms : length of a step
-    now_ms : rows from after now are left out
+    now_ms : rows with later times are left out
 
     Raises
     ------
     ReferenceProblem
-        the monitor's reference cannot be had
+        the monitor's reference could not be loaded
     DataFileProblem
-        the files cannot be read, or have no rows that count or none of the features
+        a file cannot be read, or the files have no usable rows or none of the features
     """
     assert spec.timestamp is not None, "checked by the caller, who knows where it is configured"
     history = read_history(paths, spec.timestamp, span, now_ms)
@@ -74,7 +74,7 @@ def run_backtest(
 def summarise(
     spec: MonitorSpec, history: History, played: Replay, target: Target, notes: Sequence[str] = ()
 ) -> Outcome:
-    """Alarms and proposals from what was recorded."""
+    """Derive alarms and proposals from what was recorded."""
     bounds = Bounds.of(played.tracks, played.every_ms)
     covered_ms = played.at_ms.size * played.every_ms
     weeks = covered_ms / WEEK_MS
@@ -111,7 +111,7 @@ def _caveats(
     target: Target,
     weeks: float,
 ) -> list[str]:
-    """What to think of when reading the figures."""
+    """Note what to keep in mind when reading the figures."""
     notes = []
     never = [feature.name for feature in features if feature.undecided == 1]
     if 0 < len(never) < len(features):
@@ -168,7 +168,7 @@ def _series(played: Replay, w: int, f: int) -> SeriesResult:
 
 
 def _alarms(played: Replay) -> list[Alarm]:
-    """Every alarm at the warning tolerances, by its beginning, the largest first."""
+    """Return every alarm at the warning tolerances in order of its beginning, larger ones first."""
     found = [
         alarm
         for segment, track in played.tracks.items()
@@ -199,7 +199,7 @@ def _alarms_of(played: Replay, segment: str | None, track: Track, w: int, f: int
     ]
 
 
-# --- what is to be said besides --------------------------------------------------------------------
+# --- notes ------------------------------------------------------------------------------------------
 
 
 def _notes(spec: MonitorSpec, history: History, played: Replay, absent: Sequence[str], now_ms: int) -> list[str]:
@@ -224,7 +224,7 @@ def _notes(spec: MonitorSpec, history: History, played: Replay, absent: Sequence
 
 
 def _reference_notes(spec: MonitorSpec, history: History, now_ms: int) -> list[str]:
-    """Whether the history holds the reference itself, or what came before it."""
+    """Note where the history contains the reference itself, or rows from before its end."""
     origins = (feature.reference or spec.reference for feature in spec.features)
     files = {
         origin.path for given in origins
@@ -241,7 +241,7 @@ def _reference_note(path: Path, history: History, now_ms: int) -> str | None:
         )
     try:
         reference = read_history([path], history.timestamp, Span(), now_ms)
-    except KldriftError:  # it has no times, and need not
+    except KldriftError:  # it has no times, which is fine
         return None
     if history.first_ms > reference.last_ms:
         return None
@@ -253,7 +253,7 @@ def _reference_note(path: Path, history: History, now_ms: int) -> str | None:
 
 
 def _shown(path: Path) -> str:
-    """The name of a file, also where it is no Unicode."""
+    """Return the name of a file as text, even if it is not Unicode."""
     return path.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 

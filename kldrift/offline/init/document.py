@@ -1,4 +1,4 @@
-"""The starting configuration as YAML with comments: safe to load whatever the names and values in it are."""
+"""The starting configuration as YAML with comments, safe to load whatever names and values it contains."""
 
 import math
 import re
@@ -8,28 +8,28 @@ from kldrift.offline.init.kinds import QUANTILE_BINS, Guess, named
 from kldrift.offline.init.proposal import Plan
 from kldrift.records.specs import FeatureSpec
 
-#: The loader takes 1 MiB; a file with more features than fit into so many bytes is cut.
+#: The loader accepts 1 MiB; features that do not fit are left out.
 MAX_BYTES = 1_000_000
-#: Columns left out that are named; the rest is counted.
+#: Left-out columns that are named; the rest are counted.
 NAMED = 40
-#: Comments begin here where the line is not longer.
+#: Column in which comments begin, unless the line is longer.
 COMMENT_COLUMN = 44
 
 _PLAIN = re.compile(r"(\.{0,2}/)*[A-Za-z_][A-Za-z0-9_./-]*")
-#: Words that some reader of YAML takes for something else than text.
+#: Words that some YAML parser does not take as text.
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null"}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things are, as the file is to name them.
+    """Names and paths to write into the file.
 
     Parameters
     ----------
-    command : that wrote the file, for its first line
+    command : the command that wrote the file, for its first line
     monitor : its name
     data : path of the data, relative to the file
-    live : path or pattern of the live files, relative to the file, and their format; None for push only
+    live : path or pattern of the live files, relative to the file, and their format; None if rows are pushed
     """
 
     command: str
@@ -39,7 +39,7 @@ class Place:
 
 
 def write_document(plan: Plan, place: Place) -> tuple[str, int]:
-    """The text of the file, and how many features are in it: of very many with long names not all fit."""
+    """Write the file; return its text and the number of features in it, as very many may not fit."""
     head = [*_opening(plan, place), *_monitor(plan, place), "    features:"]
     tail = _left_out(plan)
     room = MAX_BYTES - sum(len(line.encode()) + 1 for line in (*head, *tail))
@@ -55,14 +55,14 @@ def write_document(plan: Plan, place: Place) -> tuple[str, int]:
 
 
 def scalar(text: str) -> str:
-    """A text as YAML, without quotes where it can be read as nothing else."""
+    """Write a text as YAML, without quotes if it cannot be read as anything else."""
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     return '"' + "".join(_escaped(char) for char in text) + '"'
 
 
 def value(text: str) -> str:
-    """A text as the value of a key, where ``$`` begins the name of a variable."""
+    """Write a text as the value of a key, in which ``$`` would begin the name of a variable."""
     return scalar(text.replace("$", "$$"))
 
 
@@ -157,5 +157,5 @@ def _noted(line: str, comment: str) -> str:
 
 
 def _comment(text: str) -> str:
-    """A text that cannot end the comment it stands in, nor be anything that YAML forbids."""
+    """Make a text safe for a comment: it cannot end it, nor contain what YAML forbids."""
     return "".join(char if char.isprintable() and char != "\ufffe" else " " for char in text)

@@ -39,7 +39,7 @@ _REFUSED_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What a column is taken for.
+    """What a column is taken to be.
 
     Parameters
     ----------
@@ -135,12 +135,12 @@ def _percent(share: float) -> str:
 
 
 def named(name: str) -> str:
-    """A column's name in a comment or a message: one line, not too long."""
+    """Write the name of a column in a comment or a message: one line, not too long."""
     return name if _PLAIN_NAME.fullmatch(name) else quoted(name)
 
 
 def shown(value: object) -> str:
-    """A value in a comment."""
+    """Write a value in a comment."""
     if isinstance(value, float):
         return f"{value:.6g}" if value != int(value) or abs(value) >= 1e15 else f"{int(value)}"
     text = shortened(str(value))[:40]

@@ -13,11 +13,11 @@ from kldrift.offline.init.kinds import FEW_LEVELS, Guess, guess_feature, named
 from kldrift.offline.init.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
 from kldrift.records.kinds import Kind
 
-#: Series of a monitor with so many features of each kind, so many windows, and these divergences.
+#: Count the series of a monitor, given the number of features of each kind, of windows, and the divergences.
 CountSeries = Callable[[Mapping[Kind, int], int, Sequence[str]], int]
 
 DEFAULT_WINDOWS = ["5m", "1h", "24h"]
-#: Numbers whose ranks follow the rows so closely are a clock or a counter.
+#: Rank correlation with the row number from which numbers are a clock or a counter.
 CLOCK_CORRELATION = 0.98
 #: A reference with fewer rows supports no verdict.
 FEW_ROWS = 1000
@@ -25,15 +25,15 @@ FEW_ROWS = 1000
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be written.
+    """What to write into the configuration.
 
     Parameters
     ----------
     timestamp : field and unit; None where rows count when they arrive
-    timestamp_why, lateness_why, windows_why, divergences_why : for people, one line
+    timestamp_why, lateness_why, windows_why, divergences_why : the reasons, one line each
     lateness : a duration
     left_out : columns that are not watched, and why
-    notes : what the user should know of
+    notes : what the user should know
     """
 
     sample: Sample
@@ -53,12 +53,12 @@ class Plan:
 def make_plan(
     sample: Sample, count_series: CountSeries, max_series: int, live_names: Collection[str] | None = None
 ) -> Plan:
-    """Guess what to watch of a file, and how.
+    """Guess what to watch in a file, and how.
 
     Parameters
     ----------
-    count_series, max_series : so many series may be exported: windows, then features are left out beyond it
-    live_names : the fields of the live rows, where they are known; others cannot be watched
+    count_series, max_series : limit of exported series; beyond it first windows, then features are left out
+    live_names : fields of the live rows, if known; others cannot be watched
     """
     live = [column for column in sample.columns if live_names is None or column.name in live_names]
     times = time_columns(sample.columns)
@@ -119,7 +119,7 @@ def _guesses(sample: Sample, live: Sequence[Column], times: Sequence[TimeColumn]
 
 
 def _is_clock(values: pl.Series) -> bool:
-    """Whether the ranks of many levels follow the order of the rows (Spearman's correlation)."""
+    """Return whether the ranks of many levels follow the order of the rows (Spearman's correlation)."""
     present = values.drop_nulls()
     if present.len() < 100 or present.n_unique() <= FEW_LEVELS:
         return False
@@ -130,7 +130,7 @@ def _is_clock(values: pl.Series) -> bool:
 def _event_time(
     sample: Sample, time: TimeColumn | None, windows: Sequence[str]
 ) -> tuple[tuple[str, str] | None, str, tuple[str, str] | None]:
-    """The timestamp, why, and the allowed lateness with its reason."""
+    """Choose the timestamp and the allowed lateness, each with its reason."""
     if time is None:
         return None, "no column holds a time: rows count when they arrive", None
     lateness = choose_lateness(time.ms, dict(LADDER)[windows[0]])
@@ -149,7 +149,7 @@ def _day(ms: int) -> str:
 
 
 def _within(plan: Plan, count_series: CountSeries, max_series: int) -> Plan:
-    """Fewer divergences, then windows, then features, so that a scrape carries all that is left."""
+    """Reduce divergences, then windows, then features, until a scrape carries all of them."""
     kinds: Counter[Kind] = Counter(guess.kind for guess in plan.features if guess.kind is not None)
     why = f"one only, as {len(plan.features):,} features make many series"
     for divergences, windows in (

@@ -1,4 +1,4 @@
-"""Which column is the time of a row, in which unit, and what follows from it."""
+"""Which column is the time of a row, in which unit, and which windows and lateness follow from it."""
 
 import re
 from collections.abc import Sequence
@@ -13,19 +13,19 @@ from kldrift.records.types import IntArray, TimeUnit
 from kldrift.wire.columns import typed_times
 from kldrift.wire.timestamps import time_from_text, times_from_numbers, times_from_texts
 
-#: A column is a time when so much of it can be read as one.
+#: Share of a column that must be readable as times.
 READABLE = 0.99
-#: Numbers are times when they lie between these years.
+#: Numbers are times if they are between these years.
 _FROM_MS, _TO_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
 _UNITS: tuple[TimeUnit, ...] = ("s", "ms", "us", "ns")
 _BEST_NAMES = re.compile(r"(?i)^(ts|time|timestamp|datetime|date_?time|event_?time|event_?ts|_time|@timestamp)$")
 _TIME_NAMES = re.compile(
     r"(?i)(^|[_ .-])(ts|time|timestamp|date|datetime|at|on|epoch)($|[_ .-])|(?<=[a-z])(Time|At|Date)$"
 )
-#: So many texts are tried before all of them are read.
+#: Number of texts tried before all of them are read.
 _TRIED = 20
 _SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
-#: Lengths of windows to choose from, each some times the one before.
+#: Window lengths to choose from, each several times the one before.
 LADDER = (
     ("5m", 5 * _MINUTE), ("1h", _HOUR), ("24h", _DAY), ("1w", 7 * _DAY), ("4w", 28 * _DAY), ("12w", 84 * _DAY),
     ("1y", 365 * _DAY), ("5y", 1825 * _DAY), ("10y", 3650 * _DAY),
@@ -43,7 +43,7 @@ class TimeColumn:
     Parameters
     ----------
     ms : (n,) int64 of the rows that have one, in the order of the file
-    n_unreadable : rows without
+    n_unreadable : rows without one
     """
 
     name: str
@@ -53,12 +53,12 @@ class TimeColumn:
 
     @property
     def span_ms(self) -> int:
-        """From the first to the last instant."""
+        """Length from the first to the last instant."""
         return int(self.ms.max() - self.ms.min())
 
 
 def time_columns(columns: Sequence[Column]) -> list[TimeColumn]:
-    """The columns that hold times, the likeliest event time first: by name, then in order, then the first."""
+    """Find the columns of times, the likeliest event time first: by name, then by being in order, then by position."""
     usable = [column for column in columns if column.fault is None and column.name.strip() and "\0" not in column.name]
     found = [time for column in usable if (time := _time_of(column)) is not None]
     return sorted(found, key=lambda time: (_by_name(time.name), not bool((np.diff(time.ms) >= 0).all())))
@@ -94,7 +94,7 @@ def _readable(column: Column, unit: TimeUnit, ms: IntArray) -> TimeColumn | None
 
 
 def _numeric_time(column: Column, present: pl.Series) -> TimeColumn | None:
-    """Numbers of a plausible size: named like a time, or milliseconds and finer that never fall."""
+    """Recognise numbers of a plausible size with the name of a time, or in ms, us or ns that never decrease."""
     numbers = np.asarray(present.cast(pl.Float64).to_numpy(), dtype=np.float64)
     for unit in _UNITS:
         ms = times_from_numbers(numbers, unit)
@@ -106,16 +106,16 @@ def _numeric_time(column: Column, present: pl.Series) -> TimeColumn | None:
 
 
 def latenesses(ms: IntArray) -> IntArray:
-    """How far each row lies before the newest row so far, (n,) ms."""
+    """Return how much earlier each row is than the newest one so far, (n,) ms."""
     return np.asarray(np.maximum.accumulate(ms) - ms)
 
 
 def choose_lateness(ms: IntArray, shortest_ms: int) -> tuple[str, str] | None:
-    """An allowed lateness and why; None where the rows are not in the order of their time at all.
+    """Choose an allowed lateness, with its reason; None if the rows are not in order of their times at all.
 
     Parameters
     ----------
-    shortest_ms : the shortest window; open panes cost memory, and a window that waits longer than it lasts is no use
+    shortest_ms : the shortest window; open panes cost memory, and a window that waits longer than it lasts is useless
     """
     late = latenesses(ms)
     n_late = int(np.count_nonzero(late))
@@ -129,11 +129,11 @@ def choose_lateness(ms: IntArray, shortest_ms: int) -> tuple[str, str] | None:
 
 
 def choose_windows(n_rows: int, span_ms: int, needed: int) -> tuple[list[str], str]:
-    """Up to three windows; the first holds what a verdict needs at the rate of the data."""
+    """Choose up to three windows; at the rate of the data, the first holds what a verdict needs."""
     rate = n_rows / span_ms
     first = next((i for i, (_, length) in enumerate(LADDER) if rate * length >= needed), len(LADDER) - 1)
     wanted = LADDER[first : first + 3]
-    # a reference of little more than one window tells nothing of what is usual over such a time
+    # a reference little longer than one window says nothing about what is usual over such a time
     chosen = [wanted[0][0], *(text for text, length in wanted[1:] if length <= span_ms / 4)]
     held = rate * wanted[0][1]
     why = f"at the rate of the data {chosen[0]} holds {held:,.0f} rows"
