@@ -58,7 +58,7 @@ class ServerEvents(Events):
         """Record that certificates, tokens or users were read again; if `problems`, the old ones stay in use."""
         self._metrics.server_files_successful.set(not problems)
         for problem in problems:
-            self._log.event(logging.ERROR, "file refused, the old one stays in use", problem=problem)
+            self._log.event(logging.ERROR, "file rejected, the old one stays in use", problem=problem)
         if not problems:
             self._log.event(logging.INFO, "certificates, tokens and users are up to date with their files")
 

@@ -90,7 +90,7 @@ class Telemetry(SourceEvents, ServerEvents):
         """Record that a new configuration was refused and the old one stays in use."""
         self._metrics.reload_successful.set(0)
         for problem in problems:
-            self._log.event(logging.ERROR, "configuration refused, the old one stays", problem=problem)
+            self._log.event(logging.ERROR, "new configuration rejected, the old one stays in use", problem=problem)
 
     # --- the engine ------------------------------------------------------------------------------
 
