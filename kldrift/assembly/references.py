@@ -44,7 +44,7 @@ def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_
     if feature.kind not in WITH_REFERENCE:
         return fixed_reference(feature, created_ms)
     if isinstance(given, ReferenceInline):
-        return inline_reference(feature.name, given, created_ms)
+        return inline_reference(feature, given, created_ms)
     if isinstance(given, ReferenceLearn):
         return to_learn(feature, given.rows)
     if isinstance(given, ReferencePrevious):

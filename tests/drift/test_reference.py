@@ -12,6 +12,8 @@ from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import Bins, FeatureSpec, ReferenceInline, Smoothing
 from tests.drift.builders import categorical, edges_spec, reference
 
+COLOUR = FeatureSpec("c", "categorical")
+
 
 def both() -> tuple[tuple[FeatureSpec, object], ...]:
     rng = np.random.default_rng(7)
@@ -60,7 +62,9 @@ def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -
 
 
 def test_smoothing_is_the_textbooks() -> None:
-    given = inline_reference("c", ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0)
+    given = inline_reference(
+        FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0
+    )
     assert given.smoothed(Smoothing()).tolist() == pytest.approx([90.5 / 102.5, 10.5 / 102.5, *[0.5 / 102.5] * 3])
     assert given.smoothed(Smoothing("none", 0, 0)).tolist() == [0.9, 0.1, 0, 0, 0]
     assert given.smoothed(Smoothing("laplace", 1, 0)).tolist() == pytest.approx([91 / 105, 11 / 105, *[1 / 105] * 3])
@@ -69,7 +73,9 @@ def test_smoothing_is_the_textbooks() -> None:
 
 
 def test_a_known_distribution_is_infinitely_long_and_never_makes_an_infinite_divergence() -> None:
-    known = inline_reference("c", ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0)
+    known = inline_reference(
+        FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0
+    )
     assert known.rows == np.inf
     assert known.smoothed(Smoothing("none", 0, 0)).tolist() == [0.5, 0.5, 0, 0, 0]
     smoothed = known.smoothed(Smoothing())

@@ -80,6 +80,11 @@ class Shape(Protocol):
         ...
 
     @classmethod
+    def with_cells(cls, spec: FeatureSpec, cells: FloatArray | tuple[str, ...]) -> Self:
+        """Return the shape with bins between these edges, or with these categories; vectors have neither."""
+        ...
+
+    @classmethod
     def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
         """Choose the cells for a column.
 

@@ -49,6 +49,10 @@ class Categorical:
         return cls(())
 
     @classmethod
+    def with_cells(cls, spec: FeatureSpec, cells: FloatArray | tuple[str, ...]) -> Self:
+        return cls(tuple(map(str, cells)))
+
+    @classmethod
     def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
         assert isinstance(column, CategoricalColumn)
         present = column.codes[column.codes >= 0]

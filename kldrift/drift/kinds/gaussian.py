@@ -191,8 +191,8 @@ def _require_cholesky(covariance: FloatArray) -> FloatArray:
         sizes = range(1, len(covariance) + 1)
         determined = next(size for size in sizes if np.isnan(cholesky(covariance[:size, :size])).any()) - 1
         raise ReferenceProblem(
-            f"the covariance of the reference is singular: dimension {determined} (counted from 0) follows from those"
-            " before it; use a diagonal covariance, or leave the dimension out"
+            f"the covariance of the reference is singular: dimension {determined} (counted from 0) is determined by"
+            " those before it; use a diagonal covariance, or leave the dimension out"
         )
     return lower
 
@@ -202,7 +202,7 @@ def _require_rows(rows: int, d: int, covariance: Covariance) -> None:
     if rows < needed:
         raise ReferenceProblem(
             f"the reference has {rows:,} vectors that are not missing; a {covariance} covariance of {d} dimensions"
-            f" takes {needed:,}: use a longer reference{', or a diagonal covariance' if covariance == 'full' else ''}"
+            f" needs {needed:,}: use a longer reference{', or a diagonal covariance' if covariance == 'full' else ''}"
         )
 
 

@@ -36,6 +36,10 @@ class Numeric:
         return cls(np.array([-np.inf, np.inf]))
 
     @classmethod
+    def with_cells(cls, spec: FeatureSpec, cells: FloatArray | tuple[str, ...]) -> Self:
+        return cls(np.asarray(cells, dtype=np.float64))
+
+    @classmethod
     def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
         assert not isinstance(column, CategoricalColumn)
         present = column[~np.isnan(column)]

@@ -47,6 +47,10 @@ class Vector:
         return cls(spec.dimensions, spec.covariance == "full")
 
     @classmethod
+    def with_cells(cls, spec: FeatureSpec, cells: FloatArray | tuple[str, ...]) -> Self:
+        return cls.preliminary(spec)
+
+    @classmethod
     def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
         return cls.preliminary(spec)
 

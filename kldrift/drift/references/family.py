@@ -8,8 +8,6 @@ import numpy as np
 from kldrift.drift.binning import MAX_DISCRETE_VALUES, MIN_CELL_COUNT, QUANTILES, numeric_edges
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.kinds.base import Shape
-from kldrift.drift.kinds.categorical import Categorical
-from kldrift.drift.kinds.numeric import Numeric
 from kldrift.drift.references.data import build_references, count_panes
 from kldrift.drift.references.fitting import (
     BERNOULLI_CATEGORIES,
@@ -126,7 +124,7 @@ def _reference(
     shape: Shape = SHAPES[spec.kind].preliminary(spec)
     with np.errstate(all="ignore"):  # figures that cannot be computed are NaN, and refused
         if shape.categories is not None:
-            shape = Categorical(BERNOULLI_CATEGORIES)
+            shape = SHAPES[spec.kind].with_cells(spec, BERNOULLI_CATEGORIES)
             p = parameters[0][1]
             cells = np.array([p, 1 - p, 0.0, 0.0])
         else:
@@ -134,7 +132,7 @@ def _reference(
             edges = _edges(spec.bins, family, member, values)
             cells = _cell_probabilities(member, edges)
             _check_resolution(member, edges)
-            shape = Numeric(edges)
+            shape = SHAPES[spec.kind].with_cells(spec, edges)
         missing = 0.0
         if values is not None:
             missing = float(np.mean(np.isnan(values)))

@@ -138,7 +138,7 @@ def fit_parameters(family: str, values: FloatArray) -> tuple[tuple[str, float], 
             )
     if values.min() == values.max():
         raise ReferenceProblem(
-            f"expected values that differ to fit a {family} distribution to, got {values.size:,} times"
+            f"expected values that differ to fit a {family} distribution to, got {values.size:,} values, all"
             f" {float(values[0])!r}; remove the feature, or use its data as reference"
         )
     try:
@@ -146,7 +146,7 @@ def fit_parameters(family: str, values: FloatArray) -> tuple[tuple[str, float], 
             fitted = described.fit(values)
     except (RuntimeError, ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
         raise ReferenceProblem(
-            f"expected data that a {family} distribution can be fitted to, got none: {error};"
+            f"expected data to which a {family} distribution can be fitted, but the fit failed: {error};"
             " use another family, or the data itself as reference"
         ) from None
     names = [parameter.name for parameter in described.parameters]

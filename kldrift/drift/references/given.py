@@ -4,15 +4,13 @@ import numpy as np
 
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.kinds.base import Shape
-from kldrift.drift.kinds.categorical import Categorical
-from kldrift.drift.kinds.numeric import Numeric
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.kernels.bin_table import STRUCTURAL_CELLS
 from kldrift.records.kinds import KINDS
 from kldrift.records.specs import FeatureSpec, ReferenceInline
 
 
-def inline_reference(name: str, given: ReferenceInline, created_ms: int) -> FeatureReference:
+def inline_reference(spec: FeatureSpec, given: ReferenceInline, created_ms: int) -> FeatureReference:
     """Return a reference written in the configuration: counts (a sample) or probabilities (known exactly)."""
     panes = probabilities = None
     if given.counts is not None:
@@ -20,13 +18,10 @@ def inline_reference(name: str, given: ReferenceInline, created_ms: int) -> Feat
     else:
         assert given.probabilities is not None
         probabilities = np.array([*given.probabilities, *[0.0] * STRUCTURAL_CELLS]) / sum(given.probabilities)
-    shape: Shape
-    if given.edges is not None:
-        shape = Numeric(np.asarray(given.edges, dtype=np.float64))
-    else:
-        assert given.categories is not None
-        shape = Categorical(given.categories)
-    return FeatureReference(name, shape, panes, probabilities, created_ms=created_ms)
+    cells = given.categories if given.edges is None else np.asarray(given.edges, dtype=np.float64)
+    assert cells is not None
+    shape = SHAPES[spec.kind].with_cells(spec, cells)
+    return FeatureReference(spec.name, shape, panes, probabilities, created_ms=created_ms)
 
 
 def fixed_reference(spec: FeatureSpec, created_ms: int) -> FeatureReference:

@@ -31,6 +31,6 @@ def _of_rows(reference: FeatureReference) -> str | None:
     if reference.rows < needed:
         return (
             f"the reference has {reference.rows:.0f} rows for {n_bins} bins;"
-            f" it takes {needed} to say anything: use a longer one, or fewer bins"
+            f" a verdict needs at least {needed}: use a longer reference, or fewer bins"
         )
     return None
