@@ -1,4 +1,4 @@
-"""kldrift: drift of live feature streams from a reference, as Kullback-Leibler divergence, for Prometheus."""
+"""kldrift: drift of live feature streams from a reference, by Kullback-Leibler divergence, for Prometheus."""
 
 from importlib.metadata import version
 

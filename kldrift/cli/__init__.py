@@ -1,8 +1,8 @@
-"""The ``kldrift`` command: one file a command. Exit codes: 0 done, 1 failure, 2 bad configuration or reference."""
+"""The ``kldrift`` command, one file per subcommand. Exit codes: 0 done, 1 failure, 2 bad configuration or reference."""
 
 from kldrift.cli.app import app
 
 
 def main() -> None:
-    """Entry point of the installed command."""
+    """Run the installed command."""
     app()

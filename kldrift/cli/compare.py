@@ -69,7 +69,7 @@ def pick_monitor(specs: Sequence[MonitorSpec], monitor: str | None, config: Path
     found = next((spec for spec in specs if spec.name == monitor), None)
     if found is None:
         known = ", ".join(spec.name for spec in specs)
-        raise ConfigError([f"-m {monitor or 'MONITOR'}: expected a monitor of {config}, it has {known}"])
+        raise ConfigError([f"-m {monitor or 'MONITOR'}: expected a monitor of {config}, which has {known}"])
     return found
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from kldrift.assembly.references import reference_from_data
+from kldrift.cli.compare import pick_monitor
 from kldrift.cli.output import messages, shown, write_whole
 from kldrift.cli.tables import console
 from kldrift.config.load import load_config
@@ -19,21 +20,18 @@ from kldrift.kernels.compilation import warm_up
 from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.specs import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 
-#: Features read at a time: the bar moves, and a wide file is never in memory whole.
+#: Features read at a time, so that the progress bar moves and a wide file is never in memory as a whole.
 FEATURES_AT_A_TIME = 16
 
 
 def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> None:
-    """Count the features of a monitor that are not given inline, and write the file in one piece."""
+    """Count those features of a monitor whose reference is data, and write the reference file."""
     config = load_config(config_path)
-    spec = next((spec for spec in config.monitors if spec.name == monitor), None)
-    if spec is None:
-        known = ", ".join(spec.name for spec in config.monitors)
-        raise ReferenceProblem(f"{monitor}: expected a monitor of {config_path}, it has {known}")
+    spec = pick_monitor(config.monitors, monitor, config_path)
     features = [feature for feature in spec.features if _is_counted(feature)]
     if not features:
         raise ReferenceProblem(
-            f"{monitor}: every feature has its reference in the configuration or learns it; there is nothing to build"
+            f"{monitor}: nothing to build: every feature learns its reference or has it in the configuration"
         )
     warm_up()
     err = Console(stderr=True)
@@ -63,7 +61,7 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
 
 
 def _is_counted(feature: FeatureSpec) -> bool:
-    """Whether its reference is made of data: not written out, no member of a family, not learned from the stream."""
+    """Whether its reference is counted from data, rather than written out, parametric or learned from the stream."""
     given = feature.reference
     if isinstance(given, ReferencePrevious):
         return given.bins is not None
@@ -71,7 +69,7 @@ def _is_counted(feature: FeatureSpec) -> bool:
 
 
 def show_command(path: Path, feature: str | None) -> None:
-    """A table of the features, or of one feature's cells."""
+    """Print a table of the features, or of one feature's cells."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

@@ -14,7 +14,7 @@ from kldrift.export.telemetry import Telemetry
 
 
 def run_command(path: Path, once: bool) -> None:
-    """The daemon, or one pass."""
+    """Run the daemon, or one pass over the sources."""
     config = load_config(path)
     configure_logging(config.log.format, "warning" if once and config.log.level == "info" else config.log.level)
     telemetry = Telemetry()

@@ -12,7 +12,7 @@ from typing import Any
 from kldrift.config.choices import BESIDE_ANOTHER, BIN_METHODS, DISTRIBUTIONS, KINDS, PROTOCOLS, chosen, misfits
 from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
 from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
-from kldrift.config.values import SLICES, is_loopback, listen_address, milliseconds
+from kldrift.config.values import DEFAULT_LISTEN, SLICES, is_loopback, listen_address, milliseconds
 from kldrift.records.formats import format_of, formats_from
 from kldrift.records.sources import PUSH
 from kldrift.records.specs import CRITICAL, WARNING
@@ -77,7 +77,7 @@ def _server(server: dict[str, Any]) -> Iterable[Problem]:
 
 def _is_open(server: dict[str, Any]) -> bool:
     """Whether other machines can reach the server."""
-    address = listen_address(server.get("listen", "127.0.0.1:9867"))
+    address = listen_address(server.get("listen", str(DEFAULT_LISTEN)))
     return address is not None and not is_loopback(address[0])
 
 

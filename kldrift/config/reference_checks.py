@@ -6,13 +6,12 @@ from typing import Any
 
 from kldrift.config.choices import FAMILIES, FEATURE_REFERENCES, MONITOR_REFERENCES, Choice, chosen
 from kldrift.config.document import Path, Problem, is_number, mapping, sequence
-from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
+from kldrift.config.values import DEFAULT_WINDOWS, MIN_WINDOW_MS, SLICES, milliseconds
 from kldrift.records.kinds import KINDS, KindTraits
 from kldrift.records.texts import duration_text
 
 #: Limits the offset of a `previous` reference: this many slices of counts are kept.
 _MAX_OFFSET_SLICES = 100_000
-_DEFAULT_WINDOWS = ["5m", "1h", "24h"]
 
 _MONITOR_NAMES = tuple(dict.fromkeys(choice.name for choice in MONITOR_REFERENCES))
 _FEATURE_NAMES = (*dict.fromkeys(choice.name for choice in FEATURE_REFERENCES), "family")
@@ -166,7 +165,7 @@ def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Itera
 
 def _offset(path: Path, reference: dict[str, Any], monitor: dict[str, Any]) -> Iterable[Problem]:
     offset = milliseconds(reference.get("previous"))
-    windows = sequence(monitor.get("windows", _DEFAULT_WINDOWS))
+    windows = sequence(monitor.get("windows", list(DEFAULT_WINDOWS)))
     lengths = [milliseconds(window) or 0 for window in windows]
     # an invalid window has its own error
     shortest = min((length for length in lengths if length >= MIN_WINDOW_MS and length % SLICES == 0), default=None)

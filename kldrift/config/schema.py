@@ -21,9 +21,10 @@ from kldrift.config.choices import (
     json_schema_of,
 )
 from kldrift.config.mapped import Mapped
-from kldrift.config.records import Address
 from kldrift.config.source_schema import Source
 from kldrift.config.values import (
+    DEFAULT_LISTEN,
+    DEFAULT_WINDOWS,
     Count,
     Counts,
     Edges,
@@ -44,10 +45,11 @@ from kldrift.config.values import (
     one_of,
     size,
     wanted,
+    window,
 )
 from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.kinds import Kind
-from kldrift.records.specs import CONFIDENCE, CRITICAL, MAX_CATEGORIES, WARNING, WindowSpec
+from kldrift.records.specs import CONFIDENCE, CRITICAL, MAX_CATEGORIES, WARNING
 from kldrift.records.types import Correction, Covariance, Estimator, Family
 
 
@@ -74,7 +76,7 @@ class Server(Mapped):
     """The HTTP server."""
 
     listen: Listen = Field(
-        default=Address("127.0.0.1", 9867), description="address and port for ingest, /metrics, health, API and pages"
+        default=DEFAULT_LISTEN, description="address and port for ingest, /metrics, health, API and pages"
     )
     insecure: bool = Field(
         default=False, description="allow a non-loopback address with neither auth nor tls.client_ca"
@@ -327,11 +329,7 @@ class Monitor(Mapped):
         default=60_000, description="how long to wait for late rows, such as 1m"
     )
     windows: Annotated[list[Window], Field(min_length=1, max_length=12)] = Field(
-        default_factory=lambda: [
-            WindowSpec("5m", 300_000),
-            WindowSpec("1h", 3_600_000),
-            WindowSpec("24h", 86_400_000),
-        ],
+        default_factory=lambda: [window(text) for text in DEFAULT_WINDOWS],
         description="sliding windows over which divergences are computed: [5m, 1h, 24h]",
     )
     reference: MonitorReference | None = Field(default=None, description="what live samples are compared with")

@@ -26,6 +26,8 @@ NAME = r"^[a-zA-Z_][a-zA-Z0-9_.-]{0,63}$"
 #: A window is divided into this many slices and moves on by one at a time.
 SLICES = 12
 MIN_WINDOW_MS = 1000
+DEFAULT_WINDOWS = ("5m", "1h", "24h")
+DEFAULT_LISTEN = Address("127.0.0.1", 9867)
 
 
 def wanted(expected: str, remedy: str, kind: LiteralString = "kldrift") -> PydanticCustomError:
@@ -145,7 +147,8 @@ def _listen(value: Any) -> Address:
     return address
 
 
-def _window(value: Any) -> WindowSpec:
+def window(value: Any) -> WindowSpec:
+    """Parse a window such as ``5m``."""
     length = milliseconds(value)
     if length is None:
         raise wanted("a duration such as 250ms, 5m or 1h30m", "write a number with a unit")
@@ -266,7 +269,7 @@ Threads = Annotated[
     WithJsonSchema({"anyOf": [{"const": "auto"}, {"type": "integer", "minimum": 1, "maximum": 1024}]}),
 ]
 Window = Annotated[
-    WindowSpec, PlainValidator(_window), WithJsonSchema({"type": "string", "pattern": _DURATION_JSON, "minLength": 2})
+    WindowSpec, PlainValidator(window), WithJsonSchema({"type": "string", "pattern": _DURATION_JSON, "minLength": 2})
 ]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]

@@ -192,7 +192,7 @@ NO_TIME = CONFIG.replace("    timestamp: {field: ts, unit: iso8601}\n", "")
         (("live.parquet", "--from", "2024-01-02", "--to", "2024-01-01"), "expected a time after --from 2024-01-02"),
         (("live.parquet", "--target", "often"), "--target often: expected so many pages a day, week, month or year"),
         (("live.parquet", "--every", "0"), "--every 0: expected a duration of 100ms or more"),
-        (("live.parquet", "-m", "x"), "-m x: expected a monitor of kldrift.yaml, it has loans"),
+        (("live.parquet", "-m", "x"), "-m x: expected a monitor of kldrift.yaml, which has loans"),
         (("live.parquet", "--html", "absent/out.html"), "expected to write the report"),
         (("live.parquet", "-c", "timeless.yaml"), "timeless.yaml: monitors.loans: expected a timestamp"),
         (("live.parquet", "-c", "absent.yaml"), "absent.yaml: expected a readable file"),
