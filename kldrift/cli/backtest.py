@@ -94,7 +94,7 @@ def _with_timestamp(spec: MonitorSpec, given: str | None, config: Path) -> Monit
         return replace(spec, timestamp=TimestampSpec(given, old))
     if spec.timestamp is None:
         problem = (
-            f"{config}: monitors.{spec.name}: expected a timestamp, since history is replayed by the rows' own times,"
+            f"{config}: monitors.{spec.name}: expected a timestamp, because rows are replayed by their own times,"
             " got none; add `timestamp: {field: ts, unit: iso8601}` or give --timestamp FIELD:UNIT"
         )
         raise ConfigError([problem])
@@ -105,7 +105,7 @@ def _target(text: str) -> Target:
     found = parse_target(text)
     if found is None:
         raise ConfigError(
-            [f"--target {text}: expected so many pages a day, week, month or year; write it as 1/month or 0.5/week"]
+            [f"--target {text}: expected pages per day, week, month or year, such as 1/month or 0.5/week"]
         )
     return found
 
@@ -129,7 +129,7 @@ def _span(first: str | None, before: str | None) -> Span:
         )
     )
     if span.start_ms >= span.stop_ms:
-        raise ConfigError([f"--to {before}: expected a time after --from {first}; exchange the two"])
+        raise ConfigError([f"--to {before}: expected a time after --from {first}; swap the two"])
     return span
 
 
@@ -189,7 +189,7 @@ def yaml_lines(outcome: Outcome) -> list[str]:
         lines.append(f"    drift: {{warning: {common.tolerance:g}, critical: {proposal.critical:g}}}")
     own = [name for name in proposal.raised if common is None or name in proposal.standing]
     if own:
-        lines += ["    features:  # add to what stands there"]
+        lines += ["    features:  # add to what is there"]
         for name in own:
             warning, critical = proposal.raised[name]
             lines.append(f"      {_key(name)}: {{drift: {{warning: {warning:g}, critical: {critical:g}}}}}")
@@ -328,9 +328,7 @@ def proposal_words(outcome: Outcome) -> list[str]:
     """Describe the proposal in sentences."""
     proposal, target = outcome.proposal, outcome.target
     if not outcome.decided:
-        return [
-            "No window was ever decided, so nothing can be proposed: take longer windows, fewer bins, or more rows."
-        ]
+        return ["No window was ever decided, so nothing can be proposed: use longer windows, fewer bins, or more rows."]
     lines = [f"The configured tolerances meet {target.text}."] if proposal.met else []
     if proposal.rung is None:
         lines.append(f"No single tolerance meets {target.text}.")
@@ -352,7 +350,7 @@ def proposal_words(outcome: Outcome) -> list[str]:
                 f"Without {them}: {proposal.others.tolerance:g} nats ({_counted(proposal.others.pages, 'page')})."
             )
     lines.append(
-        "Real drift in the history makes the proposal larger than noise alone would: look at the alarms first."
+        "Real drift in the history makes the proposal larger than noise alone would, so look at the alarms first."
     )
     return lines
 

@@ -99,7 +99,7 @@ def text_column(cells: pl.Series, names: Sequence[str]) -> Column:
     """Make a column of text cells: of numbers where nearly all of them are numbers."""
     twice = re.fullmatch(r"(?s)(.*)_duplicated_[0-9]+", cells.name)
     if twice is not None and twice[1] in names:  # the first of them keeps its name, and is what a live row would have
-        return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, comes more than once")
+        return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, is used more than once")
     if '"' in cells.name:  # the name that is read here is not the one that a live row would have
         return Column(cells.name, cells, cells, fault="its name has quotes in it; rename it")
     cells = cells.set(cells.str.strip_chars(" \t") == "", None)
@@ -127,7 +127,7 @@ def json_column(name: str, values: Sequence[Any]) -> Column:
         if items <= {int, float, type(None)}:
             floats = [None if v is None else [None if item is None else float(item) for item in v] for v in values]
             return Column(name, pl.Series(name, floats, dtype=pl.List(pl.Float64)))
-        return Column(name, _none(name, values), fault="a list of other things than numbers")
+        return Column(name, _none(name, values), fault="a list of something other than numbers")
     if types & {list, dict}:
         found = sorted({kind_of(value) for value in values if value is not None})
         return Column(name, _none(name, values), fault=f"nested or mixed: {', '.join(found)}; make fields of its parts")

@@ -203,11 +203,11 @@ def _count(path: Path, monitor: Monitor, now_ms: int, notice: Callable[[str], No
         invalid += added.invalid
     if rows == 0:
         raise DataFileProblem(f"{path}: expected rows of data, got none that could be read")
-    _tell(path, rejected, dict(zip(monitor.feature_names, invalid.tolist(), strict=True)), notice)
+    _report(path, rejected, dict(zip(monitor.feature_names, invalid.tolist(), strict=True)), notice)
     return rows
 
 
-def _tell(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], notice: Callable[[str], None]) -> None:
+def _report(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], notice: Callable[[str], None]) -> None:
     if rejected:
         reasons = ", ".join(f"{n:,} {word}" for word, n in sorted(rejected.items()))
         n = sum(rejected.values())

@@ -59,7 +59,7 @@ def _decode_body(body: bytes, names: frozenset[str], plan: Plan, room: int) -> l
             )
         if not values:
             wanted = ", ".join(feature.name for feature in plan.schema.features[:8])
-            raise DecodeError(f"no column that is a feature (expected some of {wanted})")
+            raise DecodeError(f"no column is a feature (expected some of {wanted})")
         if n_rows:
             tables.append(_table(n_rows, values, plan))
     return tables

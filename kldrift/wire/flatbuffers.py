@@ -57,14 +57,14 @@ class FlatTable:
         """Read a string."""
         start, n = self._vector(field)
         if start + n > len(self._data):
-            raise DecodeError("a name beyond the end of the metadata")
+            raise DecodeError("a name extends beyond the end of the metadata")
         return self._data[start : start + n].decode("utf-8", "replace")
 
     def tables(self, field: int) -> list["FlatTable"]:
         """Read a vector of tables."""
         start, n = self._vector(field)
         if n > _MAX_TABLES:
-            raise DecodeError(f"{n} tables in one vector; at most {_MAX_TABLES} are read")
+            raise DecodeError(f"{n} tables in one vector, at most {_MAX_TABLES} are supported")
         positions = range(start, start + 4 * n, 4)
         return [FlatTable(self._data, at + read_number("<I", self._data, at)) for at in positions]
 
@@ -72,13 +72,13 @@ class FlatTable:
         """Read a vector of structs of `width` int64, as (n, width)."""
         start, n = self._vector(field)
         if start + 8 * width * n > len(self._data):
-            raise DecodeError("a vector beyond the end of the metadata")
+            raise DecodeError("a vector extends beyond the end of the metadata")
         return np.frombuffer(self._data, dtype="<i8", count=n * width, offset=start).reshape(n, width)
 
 
 def read_number(kind: str, data: bytes, at: int) -> int:
     """Read a number of a struct format at a position."""
     if at < 0:
-        raise DecodeError("an offset before the start of the metadata")
+        raise DecodeError("an offset points before the start of the metadata")
     value: int = struct.unpack_from(kind, data, at)[0]
     return value

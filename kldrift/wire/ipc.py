@@ -179,14 +179,16 @@ class _Batch:
 
     def __init__(self, header: FlatTable, body: bytes, at: int, size: int) -> None:
         if header.table(3) is not None:
-            raise DecodeError("compressed record batches; send them uncompressed, with Content-Encoding if need be")
+            raise DecodeError(
+                "compressed record batches; send them uncompressed, or compress the body (Content-Encoding)"
+            )
         self._body, self._at = body, at
         self._size = size
         self.n_rows = header.number(0, "<q")
         self._nodes: list[list[int]] = header.integers(1, 2).tolist()
         buffers = header.integers(2, 2)
         if self.n_rows < 0 or (buffers < 0).any() or (buffers.sum(axis=1) > size).any():
-            raise DecodeError("a buffer beyond the end of its record batch")
+            raise DecodeError("a buffer extends beyond the end of its record batch")
         self._buffers: list[list[int]] = buffers.tolist()
         self._variadic: list[int] = header.integers(4, 1)[:, 0].tolist()
         self._node = self._buffer = self._view = 0
@@ -276,14 +278,14 @@ class _Batch:
         offsets = self._array(node.buffers[1], "<i8" if kind.name == "large_list" else "<i4", node.n + 1)
         starts = offsets.astype(np.int64)
         if starts[0] < 0 or starts[-1] > n_items or (starts[1:] < starts[:-1]).any():
-            raise DecodeError("lists beyond the end of their elements")
+            raise DecodeError("lists extend beyond the end of their elements")
         return starts
 
     def _texts(self, buffers: list[list[int]], dtype: str, n: int) -> list[bytes]:
         ends = self._array(buffers[1], dtype, n + 1).view(dtype)
         start, size = self._at + buffers[2][0], buffers[2][1]
         if ends[0] < 0 or ends[-1] > size or (ends[1:] < ends[:-1]).any():
-            raise DecodeError("strings beyond the end of their buffer")
+            raise DecodeError("strings extend beyond the end of their buffer")
         places = (ends.astype(np.int64) + start).tolist()
         body = self._body
         return [body[a:b] for a, b in pairwise(places)]
@@ -313,11 +315,11 @@ class _Batch:
         which, offset, length = distinct.T
         extents = np.array(buffers, dtype=np.int64).reshape(-1, 2)
         if (which < 0).any() or (which >= len(extents)).any() or (offset < 0).any():
-            raise DecodeError("a string in no buffer")
+            raise DecodeError("a string that is in no buffer")
         if (offset + length > extents[which, 1]).any():
-            raise DecodeError("strings beyond the end of their buffer")
+            raise DecodeError("strings extend beyond the end of their buffer")
         if int(length.sum()) > 16 * self._size:  # they may overlap: a short body could claim terabytes
-            raise DecodeError("strings that together are far longer than the body")
+            raise DecodeError("strings that are together far longer than the body")
         starts = self._at + extents[which, 0] + offset
         texts = [self._body[a : a + n] for a, n in zip(starts.tolist(), length.tolist(), strict=True)]
         return [texts[i] for i in inverse.ravel().tolist()]

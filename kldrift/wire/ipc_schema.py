@@ -87,10 +87,10 @@ def _field(table: FlatTable, depth: int, budget: _Budget) -> Field:
     budget.fields -= 1
     budget.characters -= len(name)
     if depth > _MAX_DEPTH or budget.fields < 0 or budget.characters < 0:
-        raise DecodeError("a schema nested too deeply or of too many columns")
+        raise DecodeError("a schema with too many columns or too deep nesting")
     code = table.number(2, "<B")
     if not 1 <= code < len(_TYPES):
-        raise DecodeError(f"a column of the unknown type {code}")
+        raise DecodeError(f"a column of unknown type {code}")
     kind = _TYPES[code]
     detail = table.table(3)
     encoding = table.table(4)

@@ -104,7 +104,7 @@ def read_history(paths: Sequence[Path], timestamp: TimestampSpec, span: Span, no
     columns = dict.fromkeys(name for path in paths for name in column_names(path))
     if timestamp.field not in columns:
         raise DataFileProblem(
-            f"{listed(map(str, paths))}: expected event times in the field {timestamp.field!r}, there is no such"
+            f"{listed(map(str, paths))}: expected event times in the field {timestamp.field!r}, but there is no such"
             f" column; the columns are {listed(columns)}; give --timestamp FIELD"
         )
     rejected: Counter[str] = Counter()
@@ -159,12 +159,12 @@ def _times_alone(timestamp: TimestampSpec) -> BatchSchema:
 
 def _no_rows(paths: Sequence[Path], timestamp: TimestampSpec, records: int, rejected: Mapping[str, int]) -> str:
     where = listed(map(str, paths))
-    told = reasons(rejected)
+    left_out = reasons(rejected)
     if records:
-        return f"{where}: expected rows between --from and --to and before now, all {records:,} lie outside"
+        return f"{where}: expected rows between --from and --to and before now, but all {records:,} are outside"
     return (
         f"{where}: expected rows with an event time ({timestamp.unit}) in the field {timestamp.field!r}, got none"
-        + (f" ({told} were left out); is the unit right? give --timestamp FIELD:UNIT" if told else "")
+        + (f" ({left_out} were left out); is the unit right? give --timestamp FIELD:UNIT" if left_out else "")
     )
 
 

@@ -115,7 +115,7 @@ def _caveats(
     notes = []
     never = [feature.name for feature in features if feature.undecided == 1]
     if 0 < len(never) < len(features):
-        notes.append(f"never decided, so that no drift of theirs would be seen: {listed(never)}")
+        notes.append(f"never decided, so their drift would go unnoticed: {listed(never)}")
     lengths = {window.name: window.duration_ms for window in spec.windows}
     early = sum(alarm.begin_ms < history.first_ms + lengths[alarm.window] for alarm in alarms)
     if early:
@@ -205,7 +205,7 @@ def _alarms_of(played: Replay, segment: str | None, track: Track, w: int, f: int
 def _notes(spec: MonitorSpec, history: History, played: Replay, absent: Sequence[str], now_ms: int) -> list[str]:
     notes = []
     if absent:
-        notes.append(f"not in the data, counted as missing as the daemon would: {listed(absent)}")
+        notes.append(f"not in the data, so counted as missing, as the daemon would: {listed(absent)}")
     if told := reasons(history.rejected):
         notes.append(f"rows left out: {told}")
     wrong = {info.name: n for info, n in zip(played.features, played.invalid.tolist(), strict=True) if n}
@@ -219,7 +219,7 @@ def _notes(spec: MonitorSpec, history: History, played: Replay, absent: Sequence
     shorter = [w.name for w in spec.windows if w.duration_ms < played.every_ms]
     if shorter:
         step = duration_text(played.every_ms)
-        notes.append(f"shorter than a step of {step}: window {listed(shorter)}; what lies between steps is not seen")
+        notes.append(f"shorter than a step of {step}: window {listed(shorter)}; drift between two steps goes unnoticed")
     return notes + _reference_notes(spec, history, now_ms)
 
 
@@ -245,10 +245,10 @@ def _reference_note(path: Path, history: History, now_ms: int) -> str | None:
         return None
     if history.first_ms > reference.last_ms:
         return None
-    where = "all of it" if history.last_ms <= reference.last_ms else "a part of it"
+    where = "all of the history" if history.last_ms <= reference.last_ms else "part of the history"
     return (
-        f"the reference {path.name} reaches to {_day(reference.last_ms)}, so that {where} lies before its end: alarms"
-        f" there say little of what comes next; --from {_day(reference.last_ms)} leaves it out"
+        f"the reference {path.name} extends to {_day(reference.last_ms)}, and {where} is from before then: alarms there"
+        f" say little about the future; --from {_day(reference.last_ms)} leaves it out"
     )
 
 

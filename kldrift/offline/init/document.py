@@ -82,11 +82,11 @@ def _opening(plan: Plan, place: Place) -> list[str]:
     columns = f"{len(sample.columns):,} column{'' if len(sample.columns) == 1 else 's'}"
     lines = [
         f"# Written by `{_comment(place.command)}`.",
-        "# Every guess has its reason beside it: change what you know better.",
+        "# Every guess has its reason beside it; change what you know better.",
         f"# Looked at: {_comment(sample.path.name)}, {looked}, {columns}.",
         *(f"# Note: {_comment(note)}" for note in plan.notes),
         "",
-        _noted("state: none", "a restart begins anew; {path: kldrift-state.db} keeps the counts"),
+        _noted("state: none", "a restart starts over; {path: kldrift-state.db} keeps the counts"),
     ]
     if place.live is not None:
         path, data_format = place.live
@@ -94,7 +94,7 @@ def _opening(plan: Plan, place: Place) -> list[str]:
             "sources:",
             _noted(
                 f"  live: {{type: file, path: {value(path)}, format: {data_format}, follow: true}}",
-                "waits for more; besides, rows can be pushed",
+                "waits for new rows; they can be pushed as well",
             ),
         ]
     return lines
@@ -114,12 +114,10 @@ def _monitor(plan: Plan, place: Place) -> list[str]:
         *lines,
         _noted(f"    windows: [{', '.join(plan.windows)}]", plan.windows_why),
         _noted(
-            f"    reference: {{data: {value(place.data)}}}", "what live rows are compared with: rows that were normal"
+            f"    reference: {{data: {value(place.data)}}}", "what live rows are compared with: rows from a normal time"
         ),
         _noted(f"    divergences: [{', '.join(plan.divergences)}]", plan.divergences_why),
-        _noted(
-            "    drift: {warning: 0.01, critical: 0.1}", "nats that are tolerated: a mean moved by 0.14 σ, by 0.45 σ"
-        ),
+        _noted("    drift: {warning: 0.01, critical: 0.1}", "tolerances in nats: a mean shifted by 0.14 σ, by 0.45 σ"),
     ]
 
 

@@ -93,9 +93,9 @@ def guess_feature(column: Column, scale: float, live: Column | None = None) -> G
     if isinstance(dtype, pl.List | pl.Array):
         return _lists(column, present)
     if dtype in (pl.Date, pl.Datetime):
-        return _left_out(column, "a time: it only moves on; make an age or an hour of the day of it")
+        return _left_out(column, "a time, which only moves on; derive an age or an hour of the day from it")
     what = "an object" if dtype == pl.Struct else f"of type {dtype}"
-    return _left_out(column, f"{what}, which has no bins; make numbers or categories of it")
+    return _left_out(column, f"{what}, which has no bins; turn it into numbers or categories")
 
 
 def _name_fault(name: str) -> str | None:
@@ -164,7 +164,7 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
         what = "free text" if (present.str.count_matches(" ").mean() or 0) >= 3 else "identifiers, text or too few rows"  # type: ignore[operator]
         return _left_out(
             column,
-            f"{distinct:,} distinct values, and few that come {MIN_CELL_COUNT} times or more"
+            f"{distinct:,} distinct values, few of which occur {MIN_CELL_COUNT} times or more"
             f" ({_percent(share) if share else '0 %'} of the rows): {what}",
         )
     if distinct == 1:
@@ -176,7 +176,7 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
         listed = counts[counts.columns[0]].head(LISTED).to_list()
         why = f"{distinct} values" + (f": {', '.join(map(shown, sorted(listed)))}" if distinct <= LISTED else "")
         rare = distinct - frequent.height
-        why += f", {rare} of them too rare for a cell: `other`" if rare else ""
+        why += f", {rare} of them too rare for a cell, so in `other`" if rare else ""
     if column.cells is not None and {"True", "False"} & set(counts[counts.columns[0]].to_list()):
         why += "; as text: in JSON send strings, for true is another category than True"
     needed = SAMPLES_PER_BIN * (frequent.height + 1)
@@ -196,7 +196,7 @@ def _numbers(column: Column, present: pl.Series, scale: float, live: Column | No
     numbers = np.asarray(present.cast(pl.Float64).to_numpy(), dtype=np.float64)
     finite = np.unique(numbers[np.isfinite(numbers)])
     if finite.size == 0:
-        return _left_out(column, "no finite number in it")
+        return _left_out(column, "no finite numbers")
     levels = finite.size
     all_finite = bool(np.isfinite(numbers).all())
     whole = bool((finite == np.rint(finite)).all()) and float(np.abs(finite).max()) < 2**51
@@ -210,7 +210,7 @@ def _numbers(column: Column, present: pl.Series, scale: float, live: Column | No
         if bool((np.diff(numbers) > 0).all()):
             return _left_out(column, "whole numbers that only grow, each once: numbers of rows, or identifiers")
         if _ID_NAME.search(column.name):
-            return _left_out(column, "whole numbers, each once, by its name an identifier")
+            return _left_out(column, "whole numbers, each occurring once, and the name of an identifier")
     enough = all_finite and numbers.size * scale >= MIN_CELL_COUNT * levels
     if levels <= FEW_LEVELS and enough:
         return _few_levels(column, finite, whole, live)
@@ -266,11 +266,11 @@ def _lists(column: Column, present: pl.Series) -> Guess:
     lists = present.arr.to_list() if isinstance(dtype, pl.Array) else present
     lengths = lists.list.len().unique().sort().to_list()
     if len(lengths) > 1:
-        return _left_out(column, f"lists of {lengths[0]} to {lengths[-1]} numbers; a vector has one length")
+        return _left_out(column, f"lists of {lengths[0]} to {lengths[-1]} numbers; vectors have one length")
     items = lists.explode().cast(pl.Float64)
     finite = items.is_finite().fill_null(value=False)
     if not finite.any():
-        return _left_out(column, "no finite number in its lists")
+        return _left_out(column, "no finite numbers in its lists")
     return _vector(column, int(lengths[0]), present.n_unique() == 1 if isinstance(dtype, pl.List) else False)
 
 
@@ -288,6 +288,6 @@ def _vector(column: Column, dimensions: int, constant: bool) -> Guess:
     if constant:
         return _left_out(column, "constant: always the same vector")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
-        return _left_out(column, f"lists of {dimensions:,} numbers; a vector has 1 to {MAX_DIMENSIONS}")
+        return _left_out(column, f"lists of {dimensions:,} numbers; a vector may have 1 to {MAX_DIMENSIONS}")
     why = f"lists of {dimensions} numbers: by their mean and variances"
     return _feature(column, "vector", why, SAMPLES_PER_BIN * (2 * dimensions + 1), dimensions=dimensions)

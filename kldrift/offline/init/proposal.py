@@ -66,7 +66,7 @@ def make_plan(
     rate_of = time or (times[0] if times else None)
     guesses = _guesses(sample, live, times)
     needed = max((guess.needed for guess in guesses if guess.kind is not None), default=0)
-    windows, windows_why = list(DEFAULT_WINDOWS), "how fast rows come is not known: no time in the data"
+    windows, windows_why = list(DEFAULT_WINDOWS), "the rate of rows is unknown: there is no time in the data"
     if rate_of is not None and rate_of.span_ms > 0:
         windows, windows_why = choose_windows(sample.n_rows, rate_of.span_ms, needed)
     timestamp, timestamp_why, lateness = _event_time(sample, time, windows)
@@ -105,10 +105,10 @@ def _guesses(sample: Sample, live: Sequence[Column], times: Sequence[TimeColumn]
         if column.name not in watchable:
             guesses.append(Guess(column.name, None, "the live rows have no such field"))
         elif times and column.name == times[0].name:
-            guesses.append(Guess(column.name, None, "the time of a row, not what it says"))
+            guesses.append(Guess(column.name, None, "the time of a row, not part of its content"))
         elif column.name in by_time:
             guesses.append(
-                Guess(column.name, None, "a time: it only moves on; make an age or an hour of the day of it")
+                Guess(column.name, None, "a time, which only moves on; derive an age or an hour of the day from it")
             )
         else:
             guess = guess_feature(column, scale)
@@ -132,11 +132,11 @@ def _event_time(
 ) -> tuple[tuple[str, str] | None, str, tuple[str, str] | None]:
     """Choose the timestamp and the allowed lateness, each with its reason."""
     if time is None:
-        return None, "no column holds a time: rows count when they arrive", None
+        return None, "no column holds a time, so rows count when they arrive", None
     lateness = choose_lateness(time.ms, dict(LADDER)[windows[0]])
     if lateness is None:
-        where = f"{named(time.name)} is a time ({time.unit}), but the rows are not in its order"
-        return None, f"{where}: they count when they arrive", None
+        where = f"{named(time.name)} is a time ({time.unit}), but the rows are not in that order"
+        return None, f"{where}, so they count when they arrive", None
     why = "ISO 8601" if time.unit == "iso8601" else f"{time.unit} since 1970"
     why += f", {_day(time.ms.min())} to {_day(time.ms.max())}; a row without it is rejected"
     if time.n_unreadable:
@@ -151,7 +151,7 @@ def _day(ms: int) -> str:
 def _within(plan: Plan, count_series: CountSeries, max_series: int) -> Plan:
     """Reduce divergences, then windows, then features, until a scrape carries all of them."""
     kinds: Counter[Kind] = Counter(guess.kind for guess in plan.features if guess.kind is not None)
-    why = f"one only, as {len(plan.features):,} features make many series"
+    why = f"only one, because {len(plan.features):,} features make many series"
     for divergences, windows in (
         (plan.divergences, plan.windows),
         (("kl",), plan.windows),

@@ -43,7 +43,7 @@ class TimeColumn:
     Parameters
     ----------
     ms : (n,) int64 of the rows that have one, in the order of the file
-    n_unreadable : rows without one
+    n_unreadable : rows without one one one
     """
 
     name: str
@@ -120,11 +120,11 @@ def choose_lateness(ms: IntArray, shortest_ms: int) -> tuple[str, str] | None:
     late = latenesses(ms)
     n_late = int(np.count_nonzero(late))
     if n_late == 0:
-        return "1m", "the rows are in order; so much later ones still count"
+        return "1m", "the rows are in order; later ones still count for this long"
     wanted = int(np.quantile(late, 0.999, method="higher"))
     for text, length in _LATENESSES:
         if wanted <= length <= max(shortest_ms, _MINUTE):
-            return text, f"{n_late / len(ms):.2g} of the rows are later than one before them, nearly all by less"
+            return text, f"{n_late / len(ms):.2g} of the rows come after a newer one, nearly all by less than this"
     return None
 
 
@@ -138,6 +138,6 @@ def choose_windows(n_rows: int, span_ms: int, needed: int) -> tuple[list[str], s
     held = rate * wanted[0][1]
     why = f"at the rate of the data {chosen[0]} holds {held:,.0f} rows"
     if held < needed:
-        return chosen, f"{why}: too few for some features, which take {needed:,}"
-    why += f"; a verdict takes up to {needed:,}"
+        return chosen, f"{why}: too few for some features, which need {needed:,}"
+    why += f"; a verdict needs up to {needed:,}"
     return chosen, why + ("; for longer ones it is too short a time" if len(chosen) < len(wanted) else "")
