@@ -141,7 +141,7 @@ def test_notes_tell_what_to_think_of(folder: Path) -> None:
     done = kldrift("backtest", "-c", "kldrift.yaml", "live.ndjson", "--every", "2h", cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     for words in (
-        "note: not in the data, counted as missing as the daemon would: country",
+        "note: not in the data, so counted as missing, as the daemon would: country",
         "note: rows left out: 1 without a readable event time",
         "note: values of the wrong type, left out: amount (300)",
         "go backwards): they were sorted",
@@ -168,10 +168,10 @@ def test_a_history_that_holds_its_reference_is_told(folder: Path) -> None:
     table(3000).write_parquet(folder / "early.parquet")
     (folder / "kldrift.yaml").write_text(CONFIG.replace("reference.parquet", "early.parquet"))
     found = kldrift(*GIVEN, cwd=folder).stdout
-    assert "the reference early.parquet reaches to 2023-11-17, so that a part of it lies before its end" in found
+    assert "the reference early.parquet extends to 2023-11-17, and part of the history is from before then" in found
     (folder / "kldrift.yaml").write_text(CONFIG.replace("reference.parquet", "live.parquet"))
     found = kldrift("backtest", "-c", "kldrift.yaml", "early.parquet", cwd=folder).stdout
-    assert "so that all of it lies before its end" in found
+    assert "and all of the history is from before then" in found
 
 
 NO_TIME = CONFIG.replace("    timestamp: {field: ts, unit: iso8601}\n", "")
@@ -180,23 +180,23 @@ NO_TIME = CONFIG.replace("    timestamp: {field: ts, unit: iso8601}\n", "")
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("absent.csv",), "absent.csv: expected a file, there is none"),
-        (("empty.csv",), "empty.csv: expected rows, got none"),
-        (("header.csv",), "header.csv: expected rows, got none"),
+        (("absent.csv",), "absent.csv: expected a data file, found none"),
+        (("empty.csv",), "empty.csv: expected rows of data, got an empty file"),
+        (("header.csv",), "header.csv: expected rows with an event time (iso8601) in the field 'ts', got none"),
         (("damaged.parquet",), "damaged.parquet"),
-        (("other.csv",), "other.csv: expected event times in the field 'ts', there is no such column"),
+        (("other.csv",), "other.csv: expected event times in the field 'ts', but there is no such column"),
         (("other.csv", "--timestamp", "a:s"), "expected columns with the features of monitor loans (amount, country"),
         (("words.csv",), "expected rows with an event time (iso8601) in the field 'ts', got none (2 without a"),
-        (("live.parquet", "--from", "2030-01-01"), "expected rows between --from and --to and before now, all 6,000"),
+        (("live.parquet", "--from", "2030-01-01"), "rows between --from and --to and before now, but all 6,000"),
         (("live.parquet", "--from", "soon"), "--from soon: expected a date or time (ISO 8601"),
         (("live.parquet", "--from", "2024-01-02", "--to", "2024-01-01"), "expected a time after --from 2024-01-02"),
-        (("live.parquet", "--target", "often"), "--target often: expected so many pages a day, week, month or year"),
+        (("live.parquet", "--target", "often"), "--target often: expected pages per day, week, month or year"),
         (("live.parquet", "--every", "0"), "--every 0: expected a duration of 100ms or more"),
         (("live.parquet", "-m", "x"), "-m x: expected a monitor of kldrift.yaml, which has loans"),
         (("live.parquet", "--html", "absent/out.html"), "expected to write the report"),
         (("live.parquet", "-c", "timeless.yaml"), "timeless.yaml: monitors.loans: expected a timestamp"),
         (("live.parquet", "-c", "absent.yaml"), "absent.yaml: expected a readable file"),
-        (("live.parquet", "-c", "unreferenced.yaml"), "gone.parquet: cannot be read"),
+        (("live.parquet", "-c", "unreferenced.yaml"), "gone.parquet: expected a data file, found none"),
     ],
 )
 def test_bad_input_is_told_in_words(folder: Path, arguments: tuple[str, ...], words: str) -> None:
