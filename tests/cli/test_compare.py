@@ -391,7 +391,7 @@ def test_a_file_may_be_named_by_any_bytes(folder: Path) -> None:
         (("reference.parquet", "absent.csv"), "absent.csv: expected a data file, found none"),
         (("absent.csv", "live.parquet"), "absent.csv: expected a data file, found none"),
         (("reference.parquet", "live.parquet", "-m", "loans"), "add -c FILE"),
-        (("reference.parquet", "live.parquet", "-c", "kldrift.yaml"), "it has loans, other"),
+        (("reference.parquet", "live.parquet", "-c", "kldrift.yaml"), "which has loans, other"),
         (("reference.parquet", "live.parquet", "-c", "kldrift.yaml", "-m", "x"), "-m x: expected a monitor"),
         (("reference.parquet", "live.parquet", "--html", "absent/out.html"), "expected to write the report"),
     ],

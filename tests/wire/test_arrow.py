@@ -180,7 +180,7 @@ FRAME = pl.DataFrame({
         (b"\xff\xff\xff\xff\0\0\0\0", "expected a schema, got the end of the stream"),
         (b"\xff\xff\xff\xff\xff\xff\xff\x7f", "the stream is cut short"),
         (b"\xff\xff\xff\xff\x08\0\0\0" + b"\xff" * 8, ""),
-        (stream(pl.DataFrame({"z": [1.0]})), "no column that is a feature (expected some of x, c)"),
+        (stream(pl.DataFrame({"z": [1.0]})), "no column is a feature (expected some of x, c)"),
         (stream(FRAME, compression="zstd"), "compressed record batches"),
         (stream(FRAME, compression="lz4"), "compressed record batches"),
     ],
