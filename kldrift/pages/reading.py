@@ -51,7 +51,7 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
     largest = int(np.argmax(explanation.contributions))
     label = cell_label(info, largest)
     if np.isinf(explanation.kl):
-        return f" The divergence is infinite: {label} has no share in the reference."
+        return f" The divergence is infinite, since the reference gives {label} a probability of 0."
     if not explanation.kl > 0:
         return ""
     counts = monitor.counts[w, own_cells]
