@@ -42,7 +42,7 @@ LEVELS = (
     Level(3_600_000, 7 * 24 * 3_600_000),
 )
 
-#: Three digits, enough for charts, in a third of the bytes of float64. Values beyond 65,504 nats become infinite.
+#: Three digits, enough for charts, in a quarter of the bytes of float64. Values beyond 65,504 nats become infinite.
 _STORED = np.dtype("<f2")
 
 #: Segment column for the whole monitor; the name of a segment is preceded by a sign.
