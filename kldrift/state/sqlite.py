@@ -1,6 +1,5 @@
 """State in an SQLite file: write-ahead log, full synchronisation, one transaction per commit."""
 
-import fcntl
 import json
 import os
 import sqlite3
@@ -9,15 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import TextIO
 
 from kldrift.errors import StateError
 from kldrift.state.base import Commit, KeyedAnswer, Position
+from kldrift.state.held_file import LOG, HeldFile, remedy
 from kldrift.state.history import SCHEMA as HISTORY_SCHEMA
 
 #: How long answers to keyed posts are kept, and how many of them.
 KEPT_MS = 24 * 3_600_000
 KEPT_ANSWERS = 1_000_000
+
+#: Marks a database as ours: ``kldr`` in ASCII.
+APPLICATION_ID = 0x6B6C6472
 
 #: Entry i upgrades a file from version i to i + 1; a new file goes through all of them.
 MIGRATIONS = (
@@ -30,11 +32,10 @@ MIGRATIONS = (
     CREATE INDEX answers_by_age ON answers (at_ms);
     """,
     HISTORY_SCHEMA,
-)
-
-#: On these, locks and shared memory do not work as SQLite requires.
-NETWORK_FILE_SYSTEMS = frozenset(
-    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "ceph", "glusterfs", "lustre", "beegfs", "fuse.sshfs", "fuse.s3fs"}
+    """
+    CREATE TABLE owner (epoch INTEGER NOT NULL);
+    INSERT INTO owner VALUES (0);
+    """,
 )
 
 #: Number of commits between deletions of old answers.
@@ -62,17 +63,19 @@ class SqliteStore:
         self._commits = 0
         self._lock = Lock()
         self._asking = Lock()
-        _refuse_network(path)
-        self._lock_file = _take_lock(path)
+        self._file = HeldFile(path)
         try:
-            self._database = _open_or_move(path, on_moved)
+            self._database = _open_or_move(self._file, on_moved)
             # A separate connection, because its callers must not wait for a commit.
-            self._reader = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
+            self._reader = _connect(self._file.real)
+            self._epoch = _take_over(self._database)
+            self._reader.execute("SELECT epoch FROM owner")  # opens the log as well, while it is there
+            self._file.remember()
         except (sqlite3.Error, OSError) as error:
-            self._unlock()
-            raise StateError(f"{path}: expected to open the state, got {error}; {_remedy(error)}") from None
+            self._file.release()
+            raise StateError(f"{path}: expected to open the state, got {error}; {remedy(error)}") from None
         except StateError:
-            self._unlock()
+            self._file.release()
             raise
 
     # --- reading ---------------------------------------------------------------------------------
@@ -106,7 +109,7 @@ class SqliteStore:
             with lock:
                 yield
         except sqlite3.Error as error:
-            raise StateError(f"{self.path}: expected to read the state, got {error}; {_remedy(error)}") from None
+            raise StateError(f"{self.path}: expected to read the state, got {error}; {remedy(error)}") from None
 
     # --- writing ---------------------------------------------------------------------------------
 
@@ -116,17 +119,33 @@ class SqliteStore:
         Raises
         ------
         StateError
-            nothing was stored; the caller may try again
+            nothing was stored, or not where a restart would find it; the caller may try again
         """
         with self._lock:
             try:
                 self._database.execute("BEGIN IMMEDIATE")
+                self._require_owner()
                 self._write(commit)
                 self._database.execute("COMMIT")
+                self._file.check()  # afterwards, so that no commit is missed; to repeat one changes nothing
+            except StateError:
+                self._roll_back()
+                raise
             except sqlite3.Error as error:
-                with suppress(sqlite3.Error):
-                    self._database.execute("ROLLBACK")
-                raise StateError(f"{self.path}: expected to write the state, got {error}; {_remedy(error)}") from None
+                self._roll_back()
+                raise StateError(f"{self.path}: expected to write the state, got {error}; {remedy(error)}") from None
+
+    def _roll_back(self) -> None:
+        with suppress(sqlite3.Error):
+            self._database.execute("ROLLBACK")
+
+    def _require_owner(self) -> None:
+        (epoch,) = self._database.execute("SELECT epoch FROM owner").fetchone()
+        if epoch != self._epoch:
+            raise StateError(
+                f"{self.path}: expected to be the only process using this state, but another one has opened it since;"
+                " stop it, or give this process its own state.path, and restart this one"
+            )
 
     def _write(self, commit: Commit) -> None:
         execute, many = self._database.execute, self._database.executemany
@@ -166,18 +185,24 @@ class SqliteStore:
         with self._lock, self._asking:
             self._reader.close()
             self._database.close()
-        self._unlock()
-
-    def _unlock(self) -> None:
-        self._lock_file.close()
+        self._file.release()
 
 
-def _open_or_move(path: Path, on_moved: Callable[[str], None]) -> sqlite3.Connection:
+def _open_or_move(file: HeldFile, on_moved: Callable[[str], None]) -> sqlite3.Connection:
     """Open the database. If it is damaged, move it aside and create a new one.
 
     SQLite mistakes a disk error for damage if it occurs while pages are checked. So a file counts as damaged only if
     all of it can be read and a second attempt fails as well.
     """
+    path = file.real
+    if not path.exists():
+        if file.has_log:  # which SQLite would read into the new file
+            on_moved(
+                f"{path} is missing, but its write-ahead log is there; that was moved to {file.move_aside()}{LOG},"
+                " counting starts from scratch"
+            )
+        _create(path)
+    file.hold()
     try:
         return _open(path)
     except sqlite3.OperationalError:  # the disk, a lock or permissions, not the content
@@ -190,9 +215,38 @@ def _open_or_move(path: Path, on_moved: Callable[[str], None]) -> sqlite3.Connec
         raise
     except sqlite3.DatabaseError as error:
         on_moved(
-            f"{path} could not be read ({error}); it was moved to {_move_aside(path)}, counting starts from scratch"
+            f"{path} could not be read ({error}); it was moved to {file.move_aside()}, counting starts from scratch"
         )
+    _create(path)
+    file.hold()
     return _open(path)
+
+
+def _create(path: Path) -> None:
+    """Make a database without content, under another name first: a file of this name always has its tables."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    database = _connect(new)
+    try:
+        _upgrade(database, 0)
+    finally:
+        database.close()
+    new.rename(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _take_over(database: sqlite3.Connection) -> int:
+    """Let every other process that has the database open notice it; return the number of this one."""
+    (epoch,) = database.execute("UPDATE owner SET epoch = epoch + 1 RETURNING epoch").fetchone()
+    return int(epoch)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
 
 
 def _read_through(path: Path) -> None:
@@ -217,29 +271,49 @@ def _open(path: Path) -> sqlite3.Connection:
     sqlite3.DatabaseError
         it is damaged, or not a database
     StateError
-        it was written by a newer version
+        it was written by a newer version, or by another program
     """
-    database = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=2.0)
+    if path.stat().st_size == 0:
+        raise sqlite3.DatabaseError("it is empty")
+    database = _connect(path)
     try:
         (found,) = database.execute("PRAGMA quick_check(1)").fetchone()
         if found != "ok":
             raise sqlite3.DatabaseError(found)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
+        if not _is_ours(database):
+            raise StateError(
+                f"{path}: expected the state of a kldrift, got the database of another program;"
+                " set state.path to another file"
+            )
         (version,) = database.execute("PRAGMA user_version").fetchone()
         if version > len(MIGRATIONS):
             raise StateError(
                 f"{path}: expected state of version {len(MIGRATIONS)} at most, got {version}, written by a newer"
                 " kldrift; use that version, or set state.path to another file"
             )
-        for number in range(version, len(MIGRATIONS)):
-            database.executescript(f"BEGIN; {MIGRATIONS[number]}; PRAGMA user_version = {number + 1}; COMMIT;")
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = FULL")
+        _upgrade(database, version)
         _check_content(database)
         database.execute("DELETE FROM positions WHERE FALSE")  # SQLite opens a file it cannot write to as read-only
     except BaseException:
         database.close()
         raise
     return database
+
+
+def _is_ours(database: sqlite3.Connection) -> bool:
+    """Return whether the database has the mark of kldrift, or the tables of one written before there was a mark."""
+    (mark,) = database.execute("PRAGMA application_id").fetchone()
+    tables = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    return mark == APPLICATION_ID or (mark == 0 and {"entries", "positions", "answers"} <= tables)
+
+
+def _upgrade(database: sqlite3.Connection, version: int) -> None:
+    """Bring a database of this version up to date."""
+    for number in range(version, len(MIGRATIONS)):
+        marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {number + 1}"
+        database.executescript(f"BEGIN; {MIGRATIONS[number]}; {marks}; COMMIT;")
 
 
 def _check_content(database: sqlite3.Connection) -> None:
@@ -251,83 +325,3 @@ def _check_content(database: sqlite3.Connection) -> None:
             json.loads(position)
     except (zlib.error, ValueError, TypeError) as error:
         raise sqlite3.DatabaseError(f"an entry is damaged: {error}") from None
-
-
-def _take_lock(path: Path) -> TextIO:
-    """Lock the file next to `path` that names the process that uses it.
-
-    Raises
-    ------
-    StateError
-        another process has locked it, or the folder is not writable
-    """
-    lock = path.with_name(path.name + ".lock")
-    try:
-        file = lock.open("a+")
-    except OSError as error:
-        raise StateError(
-            f"{path}: expected a writable folder, got {error.strerror}; set state.path to another place"
-        ) from None
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.seek(0)
-        owner = file.read(32).strip()
-        file.close()
-        raise StateError(
-            f"{path}: expected to be the only process using this state, but process {owner or 'unknown'} has it;"
-            " stop it, or give this process its own state.path"
-        ) from None
-    try:
-        file.truncate(0)
-        os.write(file.fileno(), f"{os.getpid()}\n".encode())
-    except OSError as error:
-        file.close()
-        raise StateError(f"{path}: expected to write to {lock.name}, got {error.strerror}; {_remedy(error)}") from None
-    return file
-
-
-def _refuse_network(path: Path) -> None:
-    """Refuse a file system on which locks and shared memory do not work as SQLite requires.
-
-    Raises
-    ------
-    StateError
-        the file would be on such a file system
-    """
-    folder = path.absolute().parent.resolve()
-    try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-    except OSError:  # not Linux: file systems are unknown, nothing is refused
-        return
-    found = ("", "")
-    for line in mounts:
-        _, place, kind, *_ = line.split(" ")
-        place = place.replace("\\040", " ")
-        if folder.is_relative_to(place) and len(place) >= len(found[0]):
-            found = (place, kind)
-    if found[1] in NETWORK_FILE_SYSTEMS:
-        raise StateError(
-            f"{path}: expected a local disk, {found[0]} is {found[1]}, where two processes could both believe they own"
-            " the file and a power cut could lose confirmed samples; put state.path on a local disk"
-        )
-
-
-def _move_aside(path: Path) -> Path:
-    """Rename the file and those that belong to it; returns the new name."""
-    number = 1
-    while (aside := path.with_name(f"{path.name}.damaged-{number}")).exists():
-        number += 1
-    for suffix in ("", "-wal", "-shm"):
-        with suppress(FileNotFoundError):
-            path.with_name(path.name + suffix).rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def _remedy(error: Exception) -> str:
-    text = str(error).lower()
-    if "full" in text or "no space" in text:
-        return "free up disk space"
-    if "readonly" in text or "read-only" in text or "unable to open" in text or "denied" in text:
-        return "make the folder of state.path writable for this user"
-    return "check the disk, or set state.path to another file"

@@ -273,3 +273,24 @@ def test_the_demo_ends_with_its_terminal(tmp_path: Path) -> None:
         until(lambda: "Ctrl-C" in log.read_text() and "KL over" in log.read_text(), 60, "the first line")
         running.send_signal(signal.SIGHUP)
         assert running.wait(15) == 0, log.read_text()
+
+
+def test_a_state_that_is_taken_away_is_said_and_nothing_is_confirmed_until_it_is_back(tmp_path: Path) -> None:
+    port = free_port()
+    config = written(tmp_path, port, CONFIG.replace("state: none", 'state: {{path: "state/state.db"}}'))
+    state, away = tmp_path / "state", tmp_path / "away"
+    state.mkdir()
+    with daemon(config, port, tmp_path / "log") as client:
+        client.post("coins", rows(heads=400, tails=600))
+        state.rename(away)
+        state.mkdir()
+        body = rows(heads=7)
+        headers = {"Content-Type": "application/x-ndjson", "Idempotency-Key": "k"}
+        assert client.request("/v1/monitors/coins/samples", body, headers)[0] == 503
+        assert "state.db has been removed while kldrift was using it" in client.log.read_text()
+        state.rmdir()
+        away.rename(state)
+        until(lambda: client.request("/v1/monitors/coins/samples", body, headers)[0] == 200)
+        assert client.metric("kldrift_window_samples", feature="coin") == 1007
+    with daemon(config, port, tmp_path / "log") as client:
+        until(lambda: client.metric("kldrift_window_samples", feature="coin") == 1007)
