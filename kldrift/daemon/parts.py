@@ -12,7 +12,7 @@ from kldrift.engine.observing import now_ms
 from kldrift.engine.pull import PullIntake
 from kldrift.errors import KldriftError
 from kldrift.export.telemetry import Telemetry
-from kldrift.kernels.compilation import set_threads, warm_up
+from kldrift.kernels.compilation import PLACE, set_threads, warm_up
 from kldrift.records.snapshots import DriftSnapshot
 from kldrift.records.sources import PUSH, SourceConfig
 from kldrift.sources.base import Surroundings
@@ -44,6 +44,10 @@ class Parts:
             the state could not be opened or read
         """
         set_threads(self.config.engine.threads)
+        if PLACE.problem:
+            self.telemetry.kernels_not_kept(PLACE.problem)
+        elif PLACE.is_empty:
+            self.telemetry.kernels_compiled_first()
         warm_up()
         monitors = build_monitors(self.config.monitors, now_ms(), self.telemetry.config_warning)
         self._configure(self.config)

@@ -64,6 +64,16 @@ class Telemetry(SourceEvents, ServerEvents):
         """Log something about a valid configuration that its author should know."""
         self._log.event(logging.WARNING, "configuration", warning=warning)
 
+    def kernels_not_kept(self, problem: str) -> None:
+        """Log that the kernels are compiled at this start, and at every other one, and why."""
+        self._log.event(
+            logging.WARNING, "compiled kernels cannot be kept, so every start compiles them", reason=problem
+        )
+
+    def kernels_compiled_first(self) -> None:
+        """Log that this start takes longer than later ones, since there are no compiled kernels yet."""
+        self._log.event(logging.INFO, "compiling the kernels for this version; later starts load them")
+
     def ready(self, port: int, seconds: float) -> None:
         """Log that the daemon accepts samples and requests, `seconds` after it started."""
         self._log.event(logging.INFO, "ready", port=port, seconds=round(seconds, 3))

@@ -1,19 +1,17 @@
 """Numba's options, the cache, the threads and the warm-up of all kernels."""
 
-import hashlib
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
 from numba.core.caching import NullCache
+
+from kldrift.kernels.cache_directory import Place, find_place
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -37,45 +35,13 @@ if "NUMBA_THREADING_LAYER" not in os.environ:
     numba.config.THREADING_LAYER = "workqueue"
 
 
-def _cache_directory() -> Path | None:
-    """Return the directory for compiled kernels, or None if there is no writable place for one.
-
-    It is in `$KLDRIFT_CACHE_DIR`, else `$NUMBA_CACHE_DIR`, else `$XDG_CACHE_HOME/kldrift`, else `~/.cache/kldrift`, and
-    named after the versions of kldrift and numba and a hash of the kernels' source text: numba itself does not notice
-    when a function that a kernel calls has changed in another file.
-    """
-    chosen = os.environ.get("KLDRIFT_CACHE_DIR") or os.environ.get("NUMBA_CACHE_DIR")
-    try:
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-        root = Path(chosen) if chosen else Path(home) / "kldrift"
-        sources = sorted(Path(__file__).parent.rglob("*.py"))
-        digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:12]
-        directory = root / f"kldrift-{_version()}-numba-{numba.__version__}-{digest}"
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=directory):
-            return directory
-    except (OSError, RuntimeError):  # RuntimeError: no home directory
-        return None
-
-
-def _version() -> str:
-    try:
-        return version("kldrift")
-    except PackageNotFoundError:
-        return "unknown"
-
-
-_directory = None if numba.config.DISABLE_JIT else _cache_directory()
+#: Where compiled kernels are kept, or why they are not.
+PLACE = Place(None) if numba.config.DISABLE_JIT else find_place()
 _kernels: dict[str, tuple[Any, tuple[Any, ...]]] = {}
 _pieces: dict[str, Any] = {}
 _lock = threading.RLock()
 _warm = False
 _threads: int | None = None
-
-
-def cache_directory() -> Path | None:
-    """Return the directory of compiled kernels; None if nothing is writable, which costs only the time to compile."""
-    return _directory
 
 
 def jit(function: Function) -> Function:
@@ -99,9 +65,9 @@ def _entry(arguments: tuple[Any, ...], parallel: bool) -> Callable[[Function], F
     def decorate(function: Function) -> Function:
         # Numba reads this global option when the decorator runs; other users of numba in the process keep theirs.
         before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(_directory or "")
+        numba.config.CACHE_DIR = PLACE.reached_by
         try:
-            compiled: Function = numba.njit(cache=_directory is not None, parallel=parallel, **OPTIONS)(function)
+            compiled: Function = numba.njit(cache=PLACE.directory is not None, parallel=parallel, **OPTIONS)(function)
         finally:
             numba.config.CACHE_DIR = before
         _kernels[function.__name__] = compiled, arguments

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kldrift.config.load import load_config
-from kldrift.kernels.compilation import cache_directory
+from kldrift.kernels.compilation import PLACE
 from tests.conftest import ROOT, absent
 from tests.deploy.machine import SYSTEM_PYTHON, Machine, booted, installation, missing, packages
 from tests.e2e.processes import KLDRIFT, until
@@ -97,7 +97,7 @@ def _install(machine: Machine) -> None:
     if hidden:  # by PrivateTmp
         settings += f"BindReadOnlyPaths={' '.join(hidden)}\n"
     machine.run("sh", "-c", f"printf '[Service]\n{settings}' > /etc/systemd/system/kldrift.service.d/test.conf")
-    warm = cache_directory()
+    warm = PLACE.directory
     if warm is not None:  # compiling takes a minute on a busy machine, and is not what is tested here
         machine.run("install", "-d", "-m", "700", "/var/cache/private", "/var/cache/private/kldrift")
         machine.run("cp", "-r", str(warm), "/var/cache/private/kldrift/")

@@ -294,3 +294,18 @@ def test_a_state_that_is_taken_away_is_said_and_nothing_is_confirmed_until_it_is
         assert client.metric("kldrift_window_samples", feature="coin") == 1007
     with daemon(config, port, tmp_path / "log") as client:
         until(lambda: client.metric("kldrift_window_samples", feature="coin") == 1007)
+
+
+@pytest.mark.slow
+def test_a_start_says_why_it_compiles_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    port = free_port()
+    shared = tmp_path / "cache"
+    shared.write_text("a file where the directory would be")
+    monkeypatch.setenv("KLDRIFT_CACHE_DIR", str(shared))
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "0")
+    config = written(tmp_path, port)
+    with process(KLDRIFT, "run", "-c", str(config), log=tmp_path / "log"):
+        said = until(lambda: [line for line in (tmp_path / "log").read_text().splitlines() if "compile" in line], 60)
+    assert 'msg="compiled kernels cannot be kept, so every start compiles them"' in said[0]
+    assert f"{shared}/kldrift-" in said[0]
+    assert "Not a directory; set KLDRIFT_CACHE_DIR" in said[0]

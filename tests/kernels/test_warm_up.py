@@ -11,6 +11,7 @@ import pytest
 
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import CategoryBins, NumericBins, make_bin_table
+from kldrift.kernels.cache_directory import find_place
 from kldrift.kernels.divergence import compare_counts, compare_probabilities
 from kldrift.kernels.fill import fill_counts
 from kldrift.records.divergences import N_DIVERGENCES
@@ -24,7 +25,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.divergence import compare_probabilities
 for name in set(compilation._kernels) - {"compare_vectors", "int32_address"}:
     del compilation._kernels[name]
-directory = compilation.cache_directory()
+directory = compilation.PLACE.directory
 if "vanish" in sys.argv:
     shutil.rmtree(directory)
     directory.write_text("a file where the directory was")
@@ -32,6 +33,7 @@ compilation.warm_up()
 statistics = compilation._kernels["compare_vectors"][0].stats
 print(json.dumps({
     "directory": directory and str(directory),
+    "problem": compilation.PLACE.problem,
     "hits": len(statistics.cache_hits),
     "kl": compare_probabilities([0.4, 0.6], [0.5, 0.5])[0],
 }))
@@ -106,7 +108,62 @@ def test_no_writable_place_costs_only_the_cache(tmp_path: Path) -> None:
     blocked.write_text("")
     result = in_new_process(blocked / "below")
     assert result["directory"] is None
+    assert "Not a directory; set KLDRIFT_CACHE_DIR" in result["problem"]
     assert result["hits"] == 0
+
+
+def a_directory(root: Path) -> Path:
+    """The directory that a process would keep its kernels in, as another user could have made it before."""
+    assert compilation.PLACE.directory is not None
+    directory = root / compilation.PLACE.directory.name
+    directory.mkdir(mode=0o700)
+    return directory
+
+
+@pytest.mark.parametrize("whose", ["written by all", "another's", "another's file", "a link"])
+def test_kernels_that_somebody_else_may_have_written_are_not_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    if whose.startswith("another's") and os.geteuid() != 0:
+        pytest.skip("to give a file to another user takes root")
+    directory = a_directory(tmp_path)
+    file = directory / "below" / "kernel.nbi"
+    file.parent.mkdir()
+    file.touch()
+    match whose:
+        case "written by all":
+            directory.chmod(0o777)
+        case "another's":
+            os.chown(directory, 65_534, 65_534)
+        case "another's file":
+            os.chown(file, 65_534, 65_534)
+        case _:
+            directory.rename(tmp_path / "elsewhere")
+            directory.symlink_to(tmp_path / "elsewhere")
+    monkeypatch.setenv("KLDRIFT_CACHE_DIR", str(tmp_path))
+    place = find_place()
+    assert place.directory is None
+    assert place.reached_by == ""
+    assert place.problem.startswith(f"{directory}: ")
+    assert "KLDRIFT_CACHE_DIR" in place.problem
+
+
+def test_a_directory_that_others_may_read_is_closed_to_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory = a_directory(tmp_path)
+    directory.chmod(0o755)
+    monkeypatch.setenv("KLDRIFT_CACHE_DIR", str(tmp_path))
+    assert find_place().directory == directory
+    assert directory.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="there is no /proc")
+def test_a_directory_that_takes_its_name_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KLDRIFT_CACHE_DIR", str(tmp_path))
+    place = find_place()
+    assert place.directory is not None
+    place.directory.rename(tmp_path / "moved")
+    place.directory.mkdir()
+    assert Path(place.reached_by).samefile(tmp_path / "moved")
 
 
 @pytest.mark.slow
