@@ -108,6 +108,7 @@ class Commits:
         )
         if not (commit.entries or commit.positions or commit.answers or commit.forgotten):
             self._last = started
+            self._answer_waiting()  # nothing that they sent counted
             return True
         try:
             self._store.commit(commit)
@@ -122,15 +123,18 @@ class Commits:
     def _succeeded(self, started: float) -> None:
         for source, streams in self._moved.items():
             self.stored_positions.setdefault(source, {}).update(streams)
-        waiting, self._waiting, self._untold = self._waiting, [], 0
         self._moved, self._answers, self._forgotten = {}, [], set()
-        self._first_waits_since = None
         self._last = time.monotonic()
         self._took = self._last - started
         if self._failures:
             self._failures = 0
             self._telemetry.commit_recovered()
         self._telemetry.committed(self._took, self._clock_ms())
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        waiting, self._waiting, self._untold = self._waiting, [], 0
+        self._first_waits_since = None
         for work, results in waiting:
             if work.done is not None:
                 work.done(results)

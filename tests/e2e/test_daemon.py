@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
@@ -294,6 +295,19 @@ def test_a_state_that_is_taken_away_is_said_and_nothing_is_confirmed_until_it_is
         assert client.metric("kldrift_window_samples", feature="coin") == 1007
     with daemon(config, port, tmp_path / "log") as client:
         until(lambda: client.metric("kldrift_window_samples", feature="coin") == 1007)
+
+
+def test_a_post_of_which_nothing_counts_is_answered_at_once_with_a_state(tmp_path: Path) -> None:
+    port = free_port()
+    text = CONFIG.replace("state: none", 'state: {{path: "state.db"}}').replace(
+        "  coins:\n", "  coins:\n    timestamp: {{field: t, unit: s}}\n"
+    )
+    bodies = (b'{"coin":', b'"a string"', b'{"coin": "heads", "t": "noon"}', b'{"coin": "heads", "t": 9000000000}')
+    with daemon(written(tmp_path, port, text), port, tmp_path / "log") as client:
+        for body in bodies * 2:
+            began = time.monotonic()
+            client.request("/v1/monitors/coins/samples", body, {"Content-Type": "application/x-ndjson"})
+            assert time.monotonic() - began < 5  # it took 120 s, or another post
 
 
 @pytest.mark.slow

@@ -142,6 +142,20 @@ def test_nobody_is_told_before_what_he_sent_is_stored(store: Failing) -> None:
     engine.stop()
 
 
+def test_who_sent_nothing_that_counts_is_answered_at_once_without_a_commit(store: Failing) -> None:
+    engine = engine_of(store)
+    engine.start()
+    answered = threading.Event()
+    engine.queue.put(work(engine, 0.5, done=lambda _: answered.set()))
+    assert answered.wait(10)
+    for _ in range(2):
+        answered.clear()
+        engine.queue.put(Work("push", "", None, [], NOW, 8, done=lambda _: answered.set()))
+        assert answered.wait(10)
+    assert store.commits == 1
+    engine.stop()
+
+
 def test_a_thread_that_hangs_is_seen(store: Failing) -> None:
     engine = Engine([watched()], 20, 1 << 20, Telemetry(), lambda: NOW, store, 3_600_000)
     engine.start()
