@@ -52,7 +52,8 @@ class Source(Protocol):
 
     def chunks(self, positions: Positions, stop: threading.Event) -> Generator[Chunk | None, None, None]:
         """Yield what follows `positions` (from the beginning of a stream that has none), until the source ends or
-        `stop` is set. Yield None from time to time while there is nothing to read.
+        `stop` is set. Yield None from time to time while there is nothing to read, and after a chunk that no other
+        follows. Whatever is yielded says that the source can be read: one that waits for an answer yields nothing.
 
         Runs in its own thread and may block for about half a second at a time. Close the iterator to abandon it
         early: it holds files open.

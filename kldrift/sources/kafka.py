@@ -90,8 +90,12 @@ class KafkaSource:
             return
         member = self._join(positions)
         try:
+            handed_over = False
             while not stop.is_set() and not member.ended:
-                yield member.take(0.25)
+                chunk = member.take(0.25)
+                if chunk is not None or handed_over or member.connected:
+                    yield chunk
+                handed_over = chunk is not None
             member.leave()
             while member.is_leaving(0.1):
                 yield None

@@ -79,6 +79,7 @@ class Member:
         self._closing = False
         self._done = False
         self._paused = False
+        self._met = False  # a broker, since this member began
         self._down_since: float | None = None
         self._bytes_per_record = 1_000.0
         try:
@@ -98,6 +99,11 @@ class Member:
         """Whether everything was read and handed over."""
         with self._changed:
             return self._done and not self._chunks and self._failure is None
+
+    @property
+    def connected(self) -> bool:
+        """Whether a broker has answered and none is known to be missing since."""
+        return self._met and self._down_since is None
 
     def take(self, seconds: float) -> Chunk | None:
         """Return the next chunk, or None if none arrives in time.
@@ -208,7 +214,7 @@ class Member:
                 self._on_message_error(message, error)
             messages = [message for message in messages if message.error() is None]
         if messages:
-            self._down_since = None
+            self._met, self._down_since = True, None
         n_bytes = 0
         for partition, run in by_partition(messages).items():
             end = self._ends.get(partition)
@@ -253,6 +259,7 @@ class Member:
             self._fail(source_error(self._name, error.args[0]))
             return
         with self._changed:
+            self._met = True
             self._assigned |= {found.partition for found in partitions}
         self._report_rebalance()
 
@@ -343,6 +350,7 @@ class Member:
             if max(found.offset, low) < high or found.offset > high:
                 taken.append(found)
                 self._ends[partition] = high
+        self._met = True
         self._unread = set(self._ends)
         self._assigned = set(self._ends)
         self._consumer.incremental_assign(taken)

@@ -28,9 +28,9 @@ monitors:
 """
 
 
-def written(folder: Path, kafka: Broker, topic: str, state: str = "none") -> tuple[Path, int]:
+def written(folder: Path, address: str, topic: str, state: str = "none") -> tuple[Path, int]:
     path, port = folder / "kldrift.yaml", free_port()
-    path.write_text(CONFIG.format(port=port, address=kafka.address, topic=topic, state=state))
+    path.write_text(CONFIG.format(port=port, address=address, topic=topic, state=state))
     return path, port
 
 
@@ -49,7 +49,7 @@ def counted(client: Client) -> dict[str, int]:
 def test_every_record_is_counted_once(kafka: Broker, tmp_path: Path) -> None:
     kafka.create("tosses", PARTITIONS)
     toss(kafka, "tosses", N)
-    config, port = written(tmp_path, kafka, "tosses")
+    config, port = written(tmp_path, kafka.address, "tosses")
     with daemon(config, port, tmp_path / "log") as client:
         until(lambda: counted(client) == {"heads": N // 4, "tails": N * 3 // 4}, what="every record counted")
         produce(kafka.address, "tosses", [b"\xff", b'{"coin":"heads"', None], PARTITIONS, time.time_ns() // 1_000_000)
@@ -65,7 +65,7 @@ def test_every_record_is_counted_once(kafka: Broker, tmp_path: Path) -> None:
 def test_once_counts_a_topic_to_its_end(kafka: Broker, tmp_path: Path) -> None:
     kafka.create("once", PARTITIONS)
     toss(kafka, "once", N)
-    config, _ = written(tmp_path, kafka, "once")
+    config, _ = written(tmp_path, kafka.address, "once")
     done = kldrift("run", "-c", str(config), "--once")
     assert done.returncode == 0, done.stderr
     assert f"{N:,}" in done.stdout
@@ -74,7 +74,9 @@ def test_once_counts_a_topic_to_its_end(kafka: Broker, tmp_path: Path) -> None:
 def test_a_killed_daemon_continues_exactly_where_its_state_is(kafka: Broker, tmp_path: Path) -> None:
     kafka.create("kills", PARTITIONS)
     toss(kafka, "kills", N)
-    config, port = written(tmp_path, kafka, "kills", state=f"{{path: {tmp_path}/state.db, commit_interval: 50ms}}")
+    config, port = written(
+        tmp_path, kafka.address, "kills", state=f"{{path: {tmp_path}/state.db, commit_interval: 50ms}}"
+    )
     rounds = 3
     for _ in range(rounds):
         with daemon(config, port, tmp_path / "log") as client:
@@ -91,7 +93,7 @@ def test_a_killed_daemon_continues_exactly_where_its_state_is(kafka: Broker, tmp
 def test_a_daemon_stopped_for_longer_than_its_session_counts_nothing_twice(kafka: Broker, tmp_path: Path) -> None:
     kafka.create("still", PARTITIONS)
     toss(kafka, "still", N)
-    config, port = written(tmp_path, kafka, "still")
+    config, port = written(tmp_path, kafka.address, "still")
     config.write_text(config.read_text().replace(", member: one", ""))
     admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
 
@@ -107,3 +109,14 @@ def test_a_daemon_stopped_for_longer_than_its_session_counts_nothing_twice(kafka
         until(lambda: sum(counted(client).values()) >= 2 * N, what="every record counted")
         assert client.metric("kldrift_source_errors_total", source="scores", reason="lost") == 1
         assert counted(client) == {"heads": N // 2, "tails": N * 3 // 2}
+
+
+def test_a_source_is_down_as_long_as_no_broker_answers(tmp_path: Path) -> None:
+    config, port = written(tmp_path, f"127.0.0.1:{free_port()}", "tosses")
+    with daemon(config, port, tmp_path / "log") as client:
+        until(lambda: "no broker answers" in (tmp_path / "log").read_text())
+        seen = set()
+        for _ in range(30):  # long enough for two attempts
+            seen.add(client.metric("kldrift_source_up", source="scores"))
+            time.sleep(0.3)
+    assert seen == {0}
