@@ -7,14 +7,14 @@ from kldrift.kernels.bin_table import CategoryBins, NumericBins
 from kldrift.records.divergences import N_DIVERGENCES
 
 
-def cell_of_value(x: float, edges: Sequence[float]) -> int:
-    """Bins [a, b), the last one [a, b]; then underflow, overflow, missing."""
+def cell_of_value(x: float, edges: Sequence[float], low: float = -math.inf, high: float = math.inf) -> int:
+    """Bins [a, b), the last one [a, b]; then underflow, overflow, missing. Open ends reach from `low` to `high`."""
     n_bins = len(edges) - 1
     if math.isnan(x):
         return n_bins + 2
-    if x == -math.inf or x < edges[0]:
+    if x == -math.inf or x < edges[0] or (edges[0] == -math.inf and x < min(low, edges[1])):
         return n_bins
-    if x == math.inf or x > edges[-1]:
+    if x == math.inf or x > edges[-1] or (edges[-1] == math.inf and x > high and x >= edges[-2]):
         return n_bins + 1
     for i in range(n_bins):
         if edges[i] <= x < edges[i + 1]:
@@ -42,7 +42,11 @@ def fill_counts(
         for row, x in enumerate(column):
             slot = 0 if slots is None else slots[row]
             if slot >= 0:
-                cell = cell_of_value(x, feature.edges) if numeric else cell_of_code(int(x), feature.lookup)
+                cell = (
+                    cell_of_value(x, feature.edges, feature.low, feature.high)
+                    if numeric
+                    else cell_of_code(int(x), feature.lookup)
+                )
                 own[slot][cell] += 1
         for whole, part in zip(counts, own, strict=True):
             whole.extend(part)

@@ -1,7 +1,8 @@
 """Where the bins of a feature lie (README, section 2).
 
 Edges are float64 and strictly increasing; bin i is [e_i, e_{i+1}), the last one [e_i, e_{i+1}]. Values outside count as
-*underflow* or *overflow*, as ±Inf always does when the outer edges are infinite; NaN counts as *missing*.
+*underflow* or *overflow*; NaN counts as *missing*. Where an outer edge is infinite, values beyond the range of the
+reference, ±Inf among them, are counted there too, and compared as part of the outermost bin (`references.open_ends`).
 """
 
 import itertools

@@ -234,7 +234,7 @@ DRIFT_FAMILIES = (
         outside="unseen_ratio",
     ),
     DriftFamily(
-        _gauge("kldrift_out_of_range_ratio", "Share of values in the window below or above all bins."),
+        _gauge("kldrift_out_of_range_ratio", "Share of values in the window outside the range of the reference."),
         "window",
         lambda m: m.out_of_range_ratio,
         13,

@@ -17,6 +17,7 @@ Layout of the counts of a feature: its B bins or categories, followed by underfl
 other, unseen, missing (categorical).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -38,9 +39,17 @@ _SCALE_EXPONENTS = np.array([0, 2, 4, 6, 8, 10, 12, 14, 16, 20, 24, 32, 40])
 
 @dataclass(frozen=True, slots=True)
 class NumericBins:
-    """Bins [a, b) between `edges`, the last one [a, b]; (B + 1,) strictly increasing, both ends may be infinite."""
+    """Bins [a, b) between edges, the last one [a, b].
+
+    Parameters
+    ----------
+    edges : (B + 1,) strictly increasing, both ends may be infinite
+    low, high : where an end is infinite, values of its bin below `low` or above `high` count as underflow or overflow
+    """
 
     edges: FloatArray
+    low: float = -math.inf
+    high: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +108,11 @@ def make_bin_table(features: Sequence[NumericBins | CategoryBins]) -> BinTable:
     known: dict[bytes, _Guide] = {}  # features often share their edges
     for index, feature in enumerate(features):
         if isinstance(feature, NumericBins):
-            passed = _thresholds(feature.edges, index)
-            guide = known.get(passed.tobytes()) or known.setdefault(passed.tobytes(), _make_guide(passed))
+            passed = _thresholds(feature, index)
+            # Open ends stay out of the guide's range, wherever the values that count there begin.
+            inner = passed[np.isfinite(feature.edges)]
+            key = inner.tobytes() + passed.tobytes()
+            guide = known.get(key) or known.setdefault(key, _make_guide(passed, inner))
             scales[index], shifts[index] = guide.scales, guide.shifts
             n_cells.append(len(passed) - 1 + STRUCTURAL_CELLS)
             guides.append(guide.cells)
@@ -128,15 +140,21 @@ def _starts(sizes: Sequence[int]) -> IntArray:
     return np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64)
 
 
-def _thresholds(edges: FloatArray, index: int) -> FloatArray:
-    """Return the thresholds from each cell to the next: underflow, the bins, overflow."""
-    edges = np.asarray(edges, dtype=np.float64)
+def _thresholds(feature: NumericBins, index: int) -> FloatArray:
+    """Return the thresholds from each cell to the next: underflow, the bins, overflow.
+
+    An open end begins at `low` or `high`, though never within the next bin. Where it has no room, two are equal.
+    """
+    edges = np.asarray(feature.edges, dtype=np.float64)
     if edges.ndim != 1 or len(edges) < 2 or not np.all(edges[1:] > edges[:-1]):
         raise ValueError(f"feature {index}: expected 2 or more strictly increasing edges, got {edges!r}")
     thresholds = edges.copy()
-    thresholds[0] = max(edges[0], -_LARGEST)  # so that -inf stays below
     with np.errstate(over="ignore", under="ignore"):
         thresholds[-1] = np.nextafter(edges[-1], np.inf)  # so that the last bin is closed
+        if np.isposinf(edges[-1]):
+            thresholds[-1] = max(edges[-2], np.nextafter(feature.high, np.inf))
+        if np.isneginf(edges[0]):
+            thresholds[0] = min(thresholds[1], max(feature.low, -_LARGEST))  # so that -inf stays below
     return thresholds
 
 
@@ -150,11 +168,15 @@ def _lookup(feature: CategoryBins, index: int) -> npt.NDArray[np.uint32]:
     return lookup.astype(np.uint32)
 
 
-def _make_guide(thresholds: FloatArray) -> _Guide:
-    """Return the cheapest guide found: fewest search steps, then fewest cells."""
+def _make_guide(thresholds: FloatArray, inner: FloatArray) -> _Guide:
+    """Return the cheapest guide found: fewest search steps, then fewest cells.
+
+    Parameters
+    ----------
+    inner : the thresholds that it is to tell apart; the end cells and the search handle those beyond
+    """
     best = _Guide(np.zeros(1, dtype=np.uint32), (0.0, 0.0, 0.0, 1.0), (_bits(1.0), 0, 0, len(thresholds).bit_length()))
-    # Infinite ends, or as good as infinite, stay out of the guide's range: the end cells and the search handle them.
-    inner = thresholds[np.abs(thresholds) <= 1e300]
+    inner = inner[np.abs(inner) <= 1e300]  # others are as good as infinite
     if len(inner) < 2:
         return best
     low = 2 * inner[0] - inner[1]

@@ -47,6 +47,7 @@ class FeatureInfo:
     problem : why this reference cannot support a verdict, else None
     reference_text : readable description of where the reference comes from
     parameters : (name, value) pairs of a parametric reference, given or fitted
+    value_range : the smallest and largest value of the reference, for a numeric feature; None where they are unknown
     """
 
     name: str
@@ -65,6 +66,7 @@ class FeatureInfo:
     problem: str | None = None
     reference_text: str = ""
     parameters: tuple[tuple[str, float], ...] = ()
+    value_range: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,8 @@ class MonitorSnapshot:
     reference_rows : (W, F) float64, m of each window's reference, ``inf`` if known exactly
     ready : (W, F) bool, whether n is large enough and the reference is usable
     missing_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
-    counts : (W, C) int64, live
+    counts : (W, C) int64, live, as they are compared: where an outermost bin is open, it holds all values beyond, also
+        those that `out_of_range_ratio` counts
     segment : in the snapshot of a segment, the value that its rows share; else None
     segments : snapshots of the segments that have rows, largest first, then *other*; same windows and features
     segment_mix : (W,) float64, KL of the segments' live shares from their reference shares; NaN if the reference does

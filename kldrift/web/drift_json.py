@@ -125,6 +125,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "out_of_range_ratio": finite(monitor.out_of_range_ratio[w, f]),
         "thresholds": {"warning": info.warning, "critical": info.critical},
         "edges": None if info.edges is None else finite(info.edges),
+        "reference_range": None if info.value_range is None else finite(np.array(info.value_range)),
         "categories": info.categories,
         "cells": info.cells,
         "live_counts": monitor.counts[w, own_cells].tolist(),

@@ -25,8 +25,8 @@ EDGES = st.one_of(
 ).map(sorted)
 
 
-def count(edges, values):
-    table = make_bin_table([NumericBins(np.array(edges, dtype=np.float64))])
+def count(edges, values, low=-math.inf, high=math.inf):
+    table = make_bin_table([NumericBins(np.array(edges, dtype=np.float64), low, high)])
     counts = np.zeros((1, int(table.offsets[-1])), dtype=np.int64)
     fill_counts(table, [np.array(values, dtype=np.float64)], None, counts)
     return counts[0]
@@ -49,6 +49,21 @@ def test_values_on_and_beside_any_edges_fall_where_the_specification_says(edges,
     values = [*edges, *beside, *others, 0.0, -0.0]
     expected = naive.fill_counts([NumericBins(np.array(edges))], [values], None, 1)[0]
     np.testing.assert_array_equal(count(edges, values), expected)
+
+
+@given(inner=EDGES, open_ends=st.sampled_from([(1, 1), (1, 0), (0, 1)]), ends=st.tuples(ANY_FLOAT, ANY_FLOAT),
+       others=st.lists(st.floats(), max_size=30))  # fmt: skip
+@settings(max_examples=300, deadline=None)
+def test_values_beyond_an_open_end_are_underflow_or_overflow(inner, open_ends, ends, others) -> None:
+    """Wherever the ends lie: beyond all edges, on one, or so far in that a bin has no room."""
+    edges = [*[-math.inf] * open_ends[0], *inner, *[math.inf] * open_ends[1]]
+    edges = sorted(set(edges))
+    low, high = sorted(ends)
+    for a, b in ((low, high), (inner[0], inner[-1]), (inner[-1], inner[0])):
+        marks = [*edges, a, b]
+        values = [*marks, *(math.nextafter(v, to) for v in marks for to in (-math.inf, math.inf)), *others]
+        expected = naive.fill_counts([NumericBins(np.array(edges), a, b)], [values], None, 1)[0]
+        np.testing.assert_array_equal(count(edges, values, a, b), expected)
 
 
 @pytest.mark.parametrize("n_edges", [2, 3, 17, 65, 500, 10_000])
@@ -75,8 +90,8 @@ def test_many_values_equal_searchsorted(shape: str, n_edges: int) -> None:
 
 
 @pytest.mark.parametrize("shape", ["normal", "lognormal", "uniform", "cauchy"])
-@pytest.mark.parametrize("open_ends", [False, True])
-def test_one_comparison_a_sample_is_enough_for_quantile_bins(shape: str, open_ends: bool) -> None:
+@pytest.mark.parametrize("ends", ["closed", "open", "bounded"])
+def test_one_comparison_a_sample_is_enough_for_quantile_bins(shape: str, ends: str) -> None:
     """The fast path: guide and one step; without it the rate drops by half and more."""
     rng = np.random.default_rng(3)
     sample = {
@@ -86,9 +101,10 @@ def test_one_comparison_a_sample_is_enough_for_quantile_bins(shape: str, open_en
         "cauchy": rng.standard_cauchy(50_000),
     }[shape]
     edges = np.quantile(sample, np.linspace(0, 1, 65))
-    if open_ends:
+    low, high = float(edges[0]), float(edges[-1])
+    if ends != "closed":
         edges[0], edges[-1] = -np.inf, np.inf
-    table = make_bin_table([NumericBins(edges)])
+    table = make_bin_table([NumericBins(edges, low, high) if ends == "bounded" else NumericBins(edges)])
     steps = table.shifts[0, 3]
     assert steps == 1
     assert len(table.guides) <= 2048

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from kldrift.drift.judging.other_estimators import estimate
 from kldrift.drift.judging.verdicts import verdicts
 from kldrift.drift.references.measured import measure_reference
+from kldrift.drift.references.open_ends import OpenEnds
 from kldrift.drift.references.overdispersion import OverdispersionTable
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.support import problem_of
@@ -82,6 +83,7 @@ class Evaluation:
         self._static = _Compared(q[np.newaxis], _always_counted(held, self.offsets)[np.newaxis], rows[np.newaxis])
         self._reference_counts = np.concatenate([_as_counts(reference) for reference in references])
         self._overdispersion = OverdispersionTable([measure_reference(reference) for reference in references])
+        self._open_ends = OpenEnds([reference.shape for reference in references])
         self._thresholds = np.array([(feature.warning, feature.critical) for feature in spec.features])
         self._alpha = 1 - spec.confidence
         self._z_quantile = NormalDist().inv_cdf(1 - self._alpha / len(spec.windows))
@@ -119,10 +121,13 @@ class Evaluation:
             problem=problem_of(reference),
             reference_text=reference.source,
             parameters=reference.parameters,
+            value_range=reference.shape.value_range,
         )
 
     def evaluate(self, totals: WindowTotals, at_ms: int, segment: str | None = None) -> Evaluated:
         """Return the divergences of all features and windows."""
+        outside = self._outside(totals.counts)
+        totals = self._folded(totals)
         counts = totals.counts
         compared = self._compared(totals)
         out = np.empty((len(counts), len(self.features), len(BOUNDS)))
@@ -158,7 +163,7 @@ class Evaluation:
             bounds[name][np.broadcast_to(nothing, samples.shape)] = np.nan
         p_values = np.stack([bounds["log10_p_warning"], bounds["log10_p_critical"]], axis=2)
         with np.errstate(divide="ignore", invalid="ignore"):
-            flow = [counts[:, self.offsets[1:] - back] / samples for back in (3, 2, 1)]
+            missing_ratio, outside_ratio = counts[:, self.offsets[1:] - 1] / samples, outside / samples
         snapshot = MonitorSnapshot(
             name=self._spec.name,
             windows=tuple(window.name for window in self._spec.windows),
@@ -177,9 +182,9 @@ class Evaluation:
             dispersion=bounds["dispersion"],
             ready=ready,
             detected=verdicts(p_values, self._alpha, self._spec.correction),
-            missing_ratio=flow[2],
-            unseen_ratio=np.where(self._has_unseen, flow[1], np.nan),
-            out_of_range_ratio=np.where(self._has_range, flow[0] + flow[1], np.nan),
+            missing_ratio=missing_ratio,
+            unseen_ratio=np.where(self._has_unseen, outside_ratio, np.nan),
+            out_of_range_ratio=np.where(self._has_range, outside_ratio, np.nan),
             counts=counts,
             reference_probabilities=np.broadcast_to(compared.q, counts.shape),
             reference_rows=np.broadcast_to(compared.rows, samples.shape),
@@ -189,6 +194,16 @@ class Evaluation:
             per_dimension=per_dimension,
         )
         return Evaluated(snapshot, p_values, kl)
+
+    def _outside(self, counts: IntArray) -> IntArray:
+        """Count the values outside of what the reference has: below or above its range, or unseen; (W, F)."""
+        above = counts[:, self.offsets[1:] - 2]
+        return np.where(self._has_range, above + counts[:, self.offsets[1:] - 3], above)
+
+    def _folded(self, totals: WindowTotals) -> WindowTotals:
+        """Return the totals as they are compared."""
+        earlier = {ms: self._open_ends.fold(counts) for ms, counts in totals.earlier.items()}
+        return WindowTotals(self._open_ends.fold(totals.counts), totals.moments, earlier)
 
     def _compared(self, totals: WindowTotals) -> _Compared:
         """Return what each window is compared with: the references, or itself some time before."""

@@ -5,8 +5,8 @@ direction. Bounds and verdicts do not use these. ``python -m tests.evidence.esti
 themselves.
 
 Two quantities cannot be recovered from counts. Rare and unseen values share one cell each here (*other*, *unseen*),
-where a tool may tell them apart. Infinite values count as underflow and overflow here; Evidently drops them, MLRun
-counts them in the total but in no bin, driftwatch refuses them.
+where a tool may tell them apart. Infinite values count beyond the bins, or in the outermost ones where these are open;
+Evidently drops them, MLRun counts them in the total but in no bin, driftwatch refuses them.
 """
 
 from collections.abc import Callable

@@ -60,6 +60,16 @@ class Shape(Protocol):
         """The cells in the order of the values; None where the values have no order."""
         ...
 
+    @property
+    def value_range(self) -> tuple[float, float] | None:
+        """The smallest and largest value of the reference; None where that is unknown, and for what are no numbers."""
+        ...
+
+    @property
+    def beyond(self) -> tuple[tuple[int, int], ...]:
+        """The cells of values beyond an open end, with the bin that they belong to when counts are compared."""
+        ...
+
     def bins(self, vocabulary: Vocabulary | None = None) -> NumericBins | CategoryBins:
         """Return what the fill kernel needs to count values, or codes of the vocabulary."""
         ...

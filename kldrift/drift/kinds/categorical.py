@@ -41,6 +41,8 @@ class Categorical:
     kind: ClassVar[Kind] = "categorical"
     edges: ClassVar[None] = None
     cell_order: ClassVar[None] = None
+    value_range: ClassVar[None] = None
+    beyond: ClassVar[tuple[()]] = ()
     samples_needed: ClassVar[int] = 0
     moments: ClassVar[None] = None
 

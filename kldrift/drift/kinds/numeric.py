@@ -22,9 +22,12 @@ class Numeric:
     Parameters
     ----------
     edges : (n_bins + 1,) float64, strictly increasing; the outer ones may be infinite
+    value_range : the smallest and largest finite value of the reference, or the support of its family; None where that
+        is unknown
     """
 
     edges: FloatArray
+    value_range: tuple[float, float] | None = None
 
     kind: ClassVar[Kind] = "numeric"
     categories: ClassVar[None] = None
@@ -44,17 +47,24 @@ class Numeric:
         assert not isinstance(column, CategoricalColumn)
         present = column[~np.isnan(column)]
         require_values(present.size)
-        return cls(numeric_edges(spec.bins, present))
+        edges, finite = numeric_edges(spec.bins, present), present[np.isfinite(present)]
+        return cls(edges, (float(finite.min()), float(finite.max())) if finite.size else None)
 
     @classmethod
     def from_json(cls, name: str, item: Mapping[str, Any]) -> Self:
         edges = np.array([float(edge) for edge in item["edges"]], dtype=np.float64)
         if edges.size < 2 or not np.all(np.diff(edges) > 0):
             raise ValueError(f"{name}: expected strictly increasing edges")
-        return cls(edges)
+        if "range" not in item:  # a file made before ranges were kept
+            return cls(edges)
+        low, high = map(float, item["range"])
+        if not low <= high:
+            raise ValueError(f"{name}: expected a range [low, high], got {item['range']}")
+        return cls(edges, (low, high))
 
     def to_json(self) -> dict[str, Any]:
-        return {"edges": [_edge_to_json(edge) for edge in self.edges.tolist()]}
+        made: dict[str, Any] = {"edges": [_edge_to_json(edge) for edge in self.edges.tolist()]}
+        return made if self.value_range is None else made | {"range": self.value_range}
 
     def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
         return FeatureSchema(name, "numeric")
@@ -72,13 +82,23 @@ class Numeric:
         return np.array([n_bins, *range(n_bins), n_bins + 1, n_bins + 2])  # underflow lies below the bins
 
     def bins(self, vocabulary: Vocabulary | None = None) -> NumericBins:
-        return NumericBins(self.edges)
+        return NumericBins(self.edges) if self.value_range is None else NumericBins(self.edges, *self.value_range)
+
+    @property
+    def beyond(self) -> tuple[tuple[int, int], ...]:
+        if self.value_range is None:
+            return ()
+        n_bins = self.edges.size - 1
+        below = ((n_bins, 0),) if self.edges[0] == -np.inf else ()
+        above = ((n_bins + 1, n_bins - 1),) if self.edges[-1] == np.inf else ()
+        return below + above
 
     def identity(self) -> list[object]:
+        # without the range: counts that differ only in it are the same when they are compared
         return [self.kind, [float(edge).hex() for edge in self.edges], None, (), False]
 
     def estimated(self) -> list[object]:
-        return []
+        return [] if self.value_range is None else [[end.hex() for end in self.value_range]]
 
     def values(self, column: Column) -> Values:
         assert not isinstance(column, CategoricalColumn)

@@ -41,6 +41,8 @@ class Vector:
     categories: ClassVar[tuple[str, ...]] = ("present",)
     cells: ClassVar[tuple[str, ...]] = categorical_cells(categories)
     cell_order: ClassVar[None] = None
+    value_range: ClassVar[None] = None
+    beyond: ClassVar[tuple[()]] = ()
 
     @classmethod
     def preliminary(cls, spec: FeatureSpec) -> Self:

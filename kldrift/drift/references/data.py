@@ -7,6 +7,7 @@ import numpy as np
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.kinds.base import Column, Shape, Values
 from kldrift.drift.kinds.vector import presence
+from kldrift.drift.references.open_ends import OpenEnds
 from kldrift.drift.references.reference import PANES, FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bin_table import BinTable, make_bin_table
@@ -76,6 +77,7 @@ def count_panes(shapes: Sequence[Shape], columns: Sequence[Values]) -> list[IntA
     slots = (np.arange(n_rows, dtype=np.int64) * n_panes // max(1, n_rows)).astype(np.int32)
     counts = np.zeros((n_panes, int(table.offsets[-1])), dtype=np.int64)
     fill_counts(table, codes, slots, counts)
+    counts = OpenEnds(shapes).fold(counts)  # the range is that of these values, so only infinite ones are beyond
     own = [counts[:, a:b] for a, b in zip(table.offsets[:-1], table.offsets[1:], strict=True)]
     return [
         cells.copy() if shape.moments is None else cells.sum(axis=0, keepdims=True)

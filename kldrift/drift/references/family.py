@@ -8,6 +8,7 @@ import numpy as np
 from kldrift.drift.binning import MAX_DISCRETE_VALUES, MIN_CELL_COUNT, QUANTILES, numeric_edges
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.kinds.base import Shape
+from kldrift.drift.kinds.numeric import Numeric
 from kldrift.drift.references.data import build_references, count_panes
 from kldrift.drift.references.fitting import (
     BERNOULLI_CATEGORIES,
@@ -18,6 +19,7 @@ from kldrift.drift.references.fitting import (
     zeros_and_ones,
 )
 from kldrift.drift.references.given import known_vectors
+from kldrift.drift.references.open_ends import OpenEnds
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.records.kinds import KINDS
@@ -132,18 +134,19 @@ def _reference(
             edges = _edges(spec.bins, family, member, values)
             cells = _cell_probabilities(member, edges)
             _check_resolution(member, edges)
-            shape = SHAPES[spec.kind].with_cells(spec, edges)
+            shape = Numeric(edges, member.support)
         missing = 0.0
         if values is not None:
             missing = float(np.mean(np.isnan(values)))
             infinite = np.array([np.mean(values == -np.inf), np.mean(values == np.inf)])
             cells *= 1 - missing - infinite.sum()
             cells[-2:] += infinite
+    probabilities: FloatArray = np.append(cells, missing)
     return FeatureReference(
         name=spec.name,
         shape=shape,
         panes=None,
-        probabilities=np.append(cells, missing),
+        probabilities=OpenEnds([shape]).fold(probabilities),
         created_ms=created_ms,
         source=source,
         parameters=parameters,

@@ -79,6 +79,12 @@ class Member:
         """Return P(X >= t), accurate where it is small."""
         return np.asarray(self.distribution.sf(self._reached(thresholds), *self.arguments))
 
+    @property
+    def support(self) -> tuple[float, float]:
+        """The smallest and largest value it can have."""
+        low, high = self.distribution.support(*self.arguments)
+        return float(low), float(high)
+
     def quantiles(self, probabilities: FloatArray) -> FloatArray:
         """Return the smallest x with P(X <= x) >= p."""
         return np.asarray(self.distribution.ppf(probabilities, *self.arguments))

@@ -150,7 +150,7 @@ DATA_QUALITY = section(
     of_features(
         "Out of range",
         "kldrift_out_of_range_ratio",
-        "Values below or above all bins.",
+        "Values below or above the range of the reference.",
         unit="percentunit",
         width=8,
         needs="numeric",
