@@ -167,7 +167,7 @@ def by_kernel(body_format: Format, bodies: Sequence[bytes], plan: Plan, bins: Bi
 def generally(body_format: Format, bodies: Sequence[bytes], plan: Plan) -> Decoding:
     """Row by row, record by record, or as lists of Python's objects."""
     if body_format == "ndjson":
-        return ndjson.decode_rowwise([body.removeprefix(_BOM) for body in bodies], plan)
+        return ndjson.decode_one_by_one([body.removeprefix(_BOM) for body in bodies], plan)
     if body_format == "csv":
         with (
             patch.object(csv_scan, "decode", return_value=None),

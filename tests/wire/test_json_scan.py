@@ -63,7 +63,7 @@ def by_kernel(bodies: list[bytes], schema: BatchSchema, bins: BinTable | None = 
 
 def by_rows(bodies: list[bytes], schema: BatchSchema) -> Decoded:
     plan = plan_for(schema)
-    return finish(ndjson.decode_rowwise(bodies, plan), plan)
+    return finish(ndjson.decode_one_by_one(bodies, plan), plan)
 
 
 def assert_agree(bodies: list[bytes], schema: BatchSchema) -> None:

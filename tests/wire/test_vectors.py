@@ -422,7 +422,7 @@ def test_bulk_and_rowwise_agree(rows: list[dict[str, Any]], repeated: bool) -> N
     data = "\n".join(lines).encode()
     plan = plan_for(SCHEMA)
     table = ndjson.decode_bulk(data, plan)
-    slow = finish(ndjson.decode_rowwise([data], plan), plan)
+    slow = finish(ndjson.decode_one_by_one([data], plan), plan)
     if table is not None:
         assert_same(finish(Decoding(table, [table.n_records]), plan), slow)
     assert_same(decode("json", [("[" + ",".join(lines) + "]").encode()], SCHEMA), slow)

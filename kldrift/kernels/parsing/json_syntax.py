@@ -24,6 +24,9 @@ FOUR_BYTES = np.uint64(0xFFFFFFFF)
 NULL = np.uint64(int.from_bytes(b"null", "little"))
 _FIVE_BYTES = np.uint64(0xFFFFFFFFFF)
 _TRUE = np.uint64(int.from_bytes(b"true", "little"))
+_NAN = np.uint64(int.from_bytes(b"NaN", "little"))
+_INFINITY = np.uint64(int.from_bytes(b"Infinity", "little"))
+_THREE_BYTES = np.uint64(0xFFFFFF)
 _FALSE = np.uint64(int.from_bytes(b"false", "little"))
 _N0, _N1, _N29, _N32 = (np.uint64(n) for n in (0, 1, 29, 32))
 _HIGH_BITS = np.uint64(0x8080808080808080)
@@ -172,6 +175,8 @@ def _skip_number(data: Bytes, at: int) -> int:
     """Skip a number; -1 if it is not one."""
     if byte_at(data, at) == 45:
         at += 1
+        if word_at(data, at) == _INFINITY:
+            return at + 8
     end = skip_digits(data, at)
     if end == at or (byte_at(data, at) == 48 and end > at + 1):
         return -1
@@ -192,6 +197,15 @@ def literal_length(data: Bytes, at: int) -> int:
     if word & FOUR_BYTES == _TRUE or word & FOUR_BYTES == NULL:
         return 4
     return 5 if word & _FIVE_BYTES == _FALSE else 0
+
+
+@piece
+def not_finite_length(data: Bytes, at: int) -> int:
+    """Return the length of NaN or Infinity, which Python's json module writes; 0 for anything else."""
+    word = word_at(data, at)
+    if word == _INFINITY:
+        return 8
+    return 3 if word & _THREE_BYTES == _NAN else 0
 
 
 @piece
@@ -232,6 +246,8 @@ def skip_value(data: Bytes, at: int, blanks: int) -> int:
             at = _skip_number(data, at)
         else:
             length = literal_length(data, at)
+            if length == 0:
+                length = not_finite_length(data, at)
             at = at + length if length > 0 else -1
         if at < 0:
             return -1

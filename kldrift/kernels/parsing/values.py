@@ -5,22 +5,41 @@ import numpy as np
 from kldrift.kernels.memory import read_input
 from kldrift.kernels.parsing.decimal import parse_number
 from kldrift.kernels.parsing.fields import Fields, find_text
-from kldrift.kernels.parsing.json_syntax import FOUR_BYTES, NULL, literal_length, plain_text_end, skip_digits, skip_text
+from kldrift.kernels.parsing.json_syntax import (
+    FOUR_BYTES,
+    NULL,
+    literal_length,
+    not_finite_length,
+    plain_text_end,
+    skip_digits,
+    skip_text,
+)
 from kldrift.kernels.parsing.output import Output, put_code
-from kldrift.kernels.words import Bytes, byte_at, piece, word_at
+from kldrift.kernels.words import Bytes, byte_at, piece, piece_apart, word_at
 
-_NAN = np.nan
+_NAN, _INFINITE = np.nan, np.inf
 _DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], dtype=np.int64)
 _END_OF_TIMES = 9_214_646_400_000  # in 2262, the limit everywhere in kldrift
+
+
+@piece_apart
+def _read_no_digits(data: Bytes, at: int) -> tuple[int, float]:
+    """Return where null, NaN or an infinity ends, and its value; -1 if it is none of them."""
+    if word_at(data, at) & FOUR_BYTES == NULL:
+        return at + 4, _NAN
+    negative = byte_at(data, at) == 45
+    start = at + 1 if negative else at
+    length = not_finite_length(data, start)
+    if length == 8:
+        return start + 8, -_INFINITE if negative else _INFINITE
+    return (at + 3 if length == 3 and not negative else -1), _NAN
 
 
 @piece
 def read_number(data: Bytes, at: int) -> tuple[int, float]:
     """Return where a number or null ends, and its value, NaN for null; -1 if it is neither."""
     end, value = parse_number(data, at)
-    if end < 0 and word_at(data, at) & FOUR_BYTES == NULL:
-        return at + 4, _NAN
-    return end, value
+    return (end, value) if end >= 0 else _read_no_digits(data, at)
 
 
 @piece

@@ -1,0 +1,116 @@
+"""What the kernel says of a line is what the parser says; and a body of bad lines costs what its bytes cost."""
+
+import json
+import random
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from kldrift.kernels import compilation
+from kldrift.kernels.parsing import json_lines
+from kldrift.kernels.parsing.json_syntax import MAX_DEPTH
+from kldrift.wire import ndjson
+from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, parse_row, rows_of
+from kldrift.wire.plan import plan_for
+from kldrift.wire.tables import finish
+from tests.faults.payloads import mutant
+from tests.wire.test_ndjson import NUMBERED, SCHEMA, TIMED, assert_same, line
+
+KINDS = {
+    MALFORMED: {json_lines.MALFORMED, json_lines.UNSURE},
+    NOT_AN_OBJECT: {json_lines.OTHER, json_lines.UNSURE},
+    "": {json_lines.OBJECT, json_lines.UNSURE},
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def warm() -> None:
+    compilation.warm_up()
+
+
+def assert_sorted(body: bytes) -> None:
+    starts, stops, kinds = json_lines.sort_lines(body, body.count(b"\n") + 1)
+    lines = [text for text in body.split(b"\n") if text.strip(b" \t\r")]
+    assert [body[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)] == lines
+    for text, kind in zip(lines, kinds.tolist(), strict=True):
+        row = parse_row(text)
+        assert kind in KINDS["" if isinstance(row, dict) else row[0]], text
+
+
+@given(st.binary(max_size=60))
+@example(b"x")
+@example(b"NaN\n-Infinity\n-NaN\n{}x\nInfinit")
+@example(b'"\\u12g4"\n"\\ud800"\n"\\x"\n"\x1f"\n"\x7f"')
+@example(b"01\n-\n1.\n.5\n1e\n1e+\n-0\n1E-7\n+1")
+@example(b'{"a":1,}\n[1,]\n{"a"}\n{,}\n{"a":1 "b":2}\n{1:2}')
+@example(b'"\xff"\n"\xc0\x80"\n"\xed\xa0\x80"\n"\xf4\x90\x80\x80"\n\xc3\xa4\n"\xc3\xa4"')
+def test_any_bytes(body: bytes) -> None:
+    assert_sorted(body)
+
+
+@given(st.lists(line(), max_size=6).map(b"\n".join))
+def test_rows_as_they_come(body: bytes) -> None:
+    assert_sorted(body)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(_VALUES, st.booleans(), st.data())
+def test_json_with_a_byte_changed(value: object, ascii_only: bool, data: st.DataObject) -> None:
+    text = bytearray(json.dumps(value, ensure_ascii=ascii_only).encode("utf-8", "surrogatepass"))
+    assert_sorted(bytes(text))
+    at = data.draw(st.integers(0, len(text) - 1))
+    text[at] = data.draw(st.sampled_from(b'\x00\x1f "\\{}[],:0123456789.-+eEnaNIutf\x80\xff'))
+    assert_sorted(bytes(text))
+
+
+def test_damaged_bodies() -> None:
+    rng = random.Random(5)
+    for _ in range(300):
+        assert_sorted(mutant(rng, "ndjson"))
+
+
+@pytest.mark.parametrize("depth", [1, MAX_DEPTH - 1, MAX_DEPTH, MAX_DEPTH + 1, 2_000])
+def test_what_is_nested_deeply_is_left_to_the_parser(depth: int) -> None:
+    assert_sorted(b'{"a":' + b"[" * depth + b"]" * depth + b"}\n" + b"[" * depth + b"\n" + b"{" * depth)
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, TIMED, NUMBERED])
+def test_rows_among_lines_that_are_none(schema: object) -> None:
+    rng = random.Random(7)
+    good = [b'{"x": 1.5, "c": "red", "ts": "2026-01-02T03:04:05Z"}', b'{"y": "\\u00e4", "x": 2}', b'{"x": "text"}']
+    bad = [b"x", b"{", b"[]", b"7", b'{"x":1e}', b"\xff", b" ", b"", b'{"x":1}}', b"null"]
+    bodies = [b"\n".join(rng.choices(good + bad, k=k)) for k in (0, 1, 30, 400, 2_000)]
+    plan = plan_for(schema)  # type: ignore[arg-type]
+    found, expected = (
+        finish(decode(bodies, plan), plan) for decode in (ndjson.decode_rowwise, ndjson.decode_one_by_one)
+    )
+    assert_same(found, expected)
+    for one, other in zip(found.bodies, expected.bodies, strict=True):
+        np.testing.assert_array_equal(one.rows, other.rows)
+
+
+def test_no_line_that_is_no_row_is_parsed_but_for_those_that_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+
+    def told(text: bytes) -> object:
+        parsed.append(text)
+        return parse_row(text)
+
+    monkeypatch.setattr("kldrift.wire.json_lines.parse_row", told)
+    monkeypatch.setattr("kldrift.wire.ndjson.parse_row", told)
+    decoding = ndjson.decode([b"x\n" * 100_000, b"[]\n" * 50_000 + b'{"x": 1}\n'], plan_for(SCHEMA))
+    assert decoding.counts == [100_000, 50_001]
+    assert {reason: len(at) for reason, at in decoding.table.rejected.items()} == {
+        MALFORMED: 100_000,
+        NOT_AN_OBJECT: 50_000,
+    }
+    assert len(parsed) < 100
+    assert rows_of([b'{"x": 1}\n']) is None
