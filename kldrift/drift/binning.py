@@ -26,6 +26,10 @@ CATEGORICAL_FLOW = ("other", "unseen", "missing")
 
 MAX_DISCRETE_VALUES = 1024
 
+#: Minimum number of float64 values that the range of a reference beyond 2**53 must have room for. Where its values are
+#: spread evenly, each of this many holds a tenth of the smallest default bin.
+MIN_LEVELS = 5_000
+
 
 def numeric_edges(bins: Bins, values: FloatArray) -> FloatArray:
     """Return the edges of a numeric feature, from its reference values where the method needs them.
@@ -122,6 +126,25 @@ def discrete_edges(finite: FloatArray) -> FloatArray:
     if integers:
         return np.unique(np.concatenate([values - 0.5, values + 0.5]))
     return np.unique(np.concatenate([values, np.nextafter(values, np.inf)]))
+
+
+def too_coarse(low: float, high: float) -> str | None:
+    """Return why float64 cannot tell values between `low` and `high` apart well enough; None if it can.
+
+    From 2**53 on it has no room for every integer, whatever format they came in.
+    """
+    largest = max(abs(low), abs(high))
+    if largest < 2**53:
+        return None
+    step = float(np.spacing(largest))
+    n_levels = (high - low) / step + 1
+    if not n_levels < MIN_LEVELS:
+        return None
+    values = "one value" if n_levels == 1 else f"{n_levels:.0f} values"
+    return (
+        f"numbers beyond 2**53, of which float64 keeps only one in {step:.0f}: all of them, from {low:.0f} to"
+        f" {high:.0f}, fall on {values}; make the feature categorical, or subtract an offset before sending it"
+    )
 
 
 def _spaced(bins: Bins, low: float, high: float) -> FloatArray:

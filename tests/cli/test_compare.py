@@ -55,6 +55,21 @@ def compare(reference: Path, live: Path) -> Comparison:
     return compare_files(reference, live, now_ms=NOW_MS)
 
 
+@pytest.mark.parametrize("suffix", ["csv", "ndjson", "parquet"])
+def test_integers_that_float64_cannot_tell_apart_are_undecided_for_that_reason(tmp_path: Path, suffix: str) -> None:
+    files = []
+    for name, first in (("reference", 2**60), ("live", 2**60 + 50)):
+        numbers = first + np.random.default_rng(1).integers(0, 100, N_ROWS)
+        files.append(write(pl.DataFrame({"n": numbers, "m": numbers % 97}), tmp_path / f"{name}.{suffix}"))
+    found = {info.name: info.problem for info in compare(*files).monitor.features}
+    assert found["m"] is None
+    assert found["n"] == (
+        "the reference has numbers beyond 2**53, of which float64 keeps only one in 256: all of them, from"
+        " 1152921504606846976 to 1152921504606846976, fall on one value; make the feature categorical, or subtract an"
+        " offset before sending it"
+    )
+
+
 @pytest.fixture
 def reference(tmp_path: Path) -> Path:
     return write(table(0), tmp_path / "reference.parquet")

@@ -198,6 +198,18 @@ def test_a_range_is_learned_and_kept_for_an_earlier_window(made: Callable[[], Mo
     assert found.divergences[0, 0, KL] == pytest.approx(against(of_data(), LIVE).divergences[0, 0, KL], rel=1e-9)
 
 
+@pytest.mark.parametrize(("step", "usable"), [(1, False), (2, False), (10**4, True)])
+def test_a_range_in_which_float64_is_too_coarse_supports_no_verdict(step: int, usable: bool) -> None:
+    values = np.array([2**60 + step * i for i in range(1_000)], dtype=np.int64).astype(np.float64)
+    watched = Monitor(MonitorSpec("m", (NUMBER,), WINDOWS), [to_learn(NUMBER, 1_000)])
+    watched.add(SampleBatch(1_000, (values,)), "s", NOW)
+    (filed,) = load_references(dump_references([of_data(values)]), "r.json")
+    for found in (watched.evaluate(NOW), against(filed, values), against(of_data(-values), -values)):
+        problem = found.features[0].problem
+        assert (problem is None) is usable
+        assert usable or "float64 keeps only one in 256" in str(problem)
+
+
 def test_segments_share_the_range_of_the_whole() -> None:
     reference = of_data()
     names = np.where(REFERENCE < 0.5, "low", "high")

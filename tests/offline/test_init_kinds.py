@@ -48,10 +48,15 @@ def keys(guess: Guess) -> str:
         ([2015] * N, None, "", "constant: always 2015"),
         (["k"] * N, None, "", "constant: always k"),
         ([None] * N, None, "", "no value in it"),
+        ([2**60 + i % 100 for i in range(N)], None, "", "float64 keeps only one in 256: all of them, from "),
+        ([-(2**60) - i for i in range(N)], None, "", "fall on 17 values; make the feature categorical, or subtract"),
+        ([2**53 + 1] * N, None, "", "float64 keeps only one in 2: all of them, from 9007199254740992 to"),
+        ([2**62 + i * 10**12 for i in range(N)], "numeric", "", "bins at the quantiles"),
     ],
     ids=[
         "floats", "codes", "flags", "counts", "quantities", "levels", "text", "zip", "tail", "one value or missing",
         "row numbers", "identifiers", "free text", "constant number", "constant text", "all null",
+        "large integers", "large negative integers", "one large integer", "spread large integers",
     ],
 )  # fmt: skip
 def test_the_same_guess_from_every_format(

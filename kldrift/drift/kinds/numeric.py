@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from kldrift.drift.binning import NUMERIC_FLOW, numeric_cells, numeric_edges
+from kldrift.drift.binning import NUMERIC_FLOW, numeric_cells, numeric_edges, too_coarse
 from kldrift.drift.kinds.base import Column, Values, constant_problem, require_values
 from kldrift.kernels.bin_table import NumericBins
 from kldrift.records.kinds import Kind
@@ -108,6 +108,8 @@ class Numeric:
         return self, None
 
     def problem(self, held: FloatArray | IntArray) -> str | None:
+        if self.value_range is not None and (reason := too_coarse(*self.value_range)):
+            return f"the reference has {reason}"
         if not np.any(held[: -len(NUMERIC_FLOW)] > 0):
             return (
                 "no value of the reference lies within the bins;"

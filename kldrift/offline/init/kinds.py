@@ -11,7 +11,7 @@ import polars as pl
 
 from kldrift.config.document import quoted, shortened
 from kldrift.datafiles.columns import Column, list_in
-from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges
+from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges, too_coarse
 from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
 from kldrift.records.specs import MAX_CATEGORIES, Bins, FeatureSpec
 from kldrift.records.types import FloatArray
@@ -197,6 +197,8 @@ def _numbers(column: Column, present: pl.Series, scale: float, live: Column | No
     finite = np.unique(numbers[np.isfinite(numbers)])
     if finite.size == 0:
         return _left_out(column, "no finite numbers")
+    if (reason := too_coarse(float(finite[0]), float(finite[-1]))) is not None:
+        return _left_out(column, reason)
     levels = finite.size
     all_finite = bool(np.isfinite(numbers).all())
     whole = bool((finite == np.rint(finite)).all()) and float(np.abs(finite).max()) < 2**51
