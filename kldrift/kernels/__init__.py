@@ -4,6 +4,6 @@ Importing the package registers every kernel, so that `warm_up` compiles all of 
 """
 
 from kldrift.kernels import bounds, divergence, fill, moments
-from kldrift.kernels.parsing import csv_records, json_lines, json_rows
+from kldrift.kernels.parsing import csv_lines, csv_records, json_lines, json_rows
 
-__all__ = ["bounds", "csv_records", "divergence", "fill", "json_lines", "json_rows", "moments"]
+__all__ = ["bounds", "csv_lines", "csv_records", "divergence", "fill", "json_lines", "json_rows", "moments"]

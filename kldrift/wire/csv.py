@@ -14,9 +14,9 @@ import numpy as np
 import polars as pl
 
 from kldrift.kernels.bin_table import BinTable
-from kldrift.kernels.parsing.csv_records import MAX_RECORD_LINES
 from kldrift.records.types import IntArray
-from kldrift.wire import columns, csv_scan
+from kldrift.wire import columns, csv_lines, csv_scan
+from kldrift.wire.csv_lines import fault_of, records_of
 from kldrift.wire.ndjson import count_newlines
 from kldrift.wire.plan import Plan, is_unicode
 from kldrift.wire.tables import (
@@ -162,7 +162,7 @@ def _decode_run(
     records: Sequence[memoryview], names: Sequence[str], plan: Plan, bins: BinTable | None
 ) -> tuple[list[Table], list[int]]:
     """Decode bodies with one header: by the kernel, in one call of polars, one by one, or record by record."""
-    found = csv_scan.decode(records, names, plan, lambda left: _decode_left(left, names, plan), bins)
+    found = csv_scan.decode(records, names, plan, lambda left: _decode_generally(left, names, plan), bins)
     if found is not None:
         return [found[0]], found[1]
     bodies = [body.tobytes() for body in records]
@@ -173,15 +173,22 @@ def _decode_run(
         counts = [count_newlines(body) + (not body.endswith(b"\n")) if body else 0 for body in bodies]
         if table is not None and sum(counts) == table.n_records:
             return [table], counts
-    tables = []
-    for body in bodies:
-        table = _decode_bulk(body, names, plan) if body else None
-        tables.append(table if table is not None else _decode_recordwise(body, names, plan))
+    tables = [_decode_generally(body, names, plan) for body in bodies]
     return tables, [table.n_records for table in tables]
 
 
-def _decode_left(data: bytes, names: Sequence[str], plan: Plan) -> Table:
-    """Decode records that the kernel skips."""
+def _decode_generally(data: bytes, names: Sequence[str], plan: Plan) -> Table:
+    """Decode records of which the kernel takes too few, or none; those that are certainly no rows are taken out."""
+    taken_out = csv_lines.take_out(data, len(names)) if len(data) > _BULK_BYTES else None
+    if taken_out is None:
+        return _decode_records(data, names, plan)
+    (left,) = taken_out.bodies
+    found = csv_scan.decode([memoryview(left)], names, plan, lambda rest: _decode_records(rest, names, plan))
+    table = _decode_records(left, names, plan) if found is None else found[0]
+    return taken_out.put_back(table).table
+
+
+def _decode_records(data: bytes, names: Sequence[str], plan: Plan) -> Table:
     table = _decode_bulk(data, names, plan) if len(data) > _BULK_BYTES else None
     return table if table is not None else _decode_recordwise(data, names, plan)
 
@@ -189,6 +196,8 @@ def _decode_left(data: bytes, names: Sequence[str], plan: Plan) -> Table:
 def _decode_bulk(data: bytes, names: Sequence[str], plan: Plan) -> Table | None:
     """Decode all records in one call of polars; None unless every one of them is certain to be right."""
     width = len(names)
+    if data[: data.find(b"\n") + 1 or None].count(b",") > width + _MAX_COLUMNS:
+        return None  # polars makes a column of each field in the first line, at half a kilobyte each
     if (count_newlines(data) + 1) * width > len(data) + width:
         return None  # some records are short; polars would fill them, at any cost in memory
     if not _is_regular(data):
@@ -310,8 +319,8 @@ def _decode_recordwise(data: bytes, names: Sequence[str], plan: Plan) -> Table:
     rejected: list[int] = []
     details: dict[int, str] = {}
     n_records = 0
-    for record in _records(data):
-        fault = record if isinstance(record, str) else _fault(record, len(names))
+    for record in records_of(data):
+        fault = record if isinstance(record, str) else fault_of(record, len(names))
         if fault is None:
             for (i, _), column in zip(picked, values, strict=True):
                 column.append(record[i] or None)
@@ -330,54 +339,3 @@ def _decode_recordwise(data: bytes, names: Sequence[str], plan: Plan) -> Table:
         {"malformed": np.array(rejected, dtype=np.int64)} if rejected else {},
         details,
     )
-
-
-def _fault(record: Sequence[str], width: int) -> str | None:
-    if len(record) != width:
-        return f"expected {width} fields as in the header, got {len(record)}"
-    if any(not cell.isascii() and _has_raw_bytes(cell) for cell in record):
-        return "expected UTF-8, got other bytes"
-    return None
-
-
-def _has_raw_bytes(cell: str) -> bool:
-    return any("\udc80" <= char <= "\udcff" for char in cell)
-
-
-def _records(data: bytes) -> Iterator[list[str] | str]:
-    """Yield the records of a body, or what is wrong with one; blank lines are not records.
-
-    A quote that is never closed would swallow all that follows. A record over several lines that is none is therefore
-    one bad line, and from there on no record may span lines at all: reading on stays linear in the size.
-    """
-    lines = data.decode("utf-8", "surrogateescape").split("\n")
-    longest = MAX_RECORD_LINES
-    at = 0
-    while at < len(lines):
-        stop = at + 1
-        if lines[at] in ("", "\r"):
-            at = stop
-            continue
-        n_quotes = lines[at].count('"')
-        while n_quotes % 2 and stop < len(lines) and stop - at < longest:
-            n_quotes += lines[stop].count('"')
-            stop += 1
-        record: list[str] | str = "a quote is opened and not closed"
-        if n_quotes % 2 == 0:
-            record = _fields("\n".join(lines[at:stop]).removesuffix("\r"))
-        if isinstance(record, str) and stop > at + 1:
-            longest = 1
-            stop = at + 1
-        yield record
-        at = stop
-
-
-def _fields(text: str) -> list[str] | str:
-    lines = [line + "\n" for line in text.split("\n")]
-    reader = csv.reader(lines, strict=True)
-    try:
-        record = next(reader)
-    except (csv.Error, StopIteration) as error:
-        return str(error) or "no fields"
-    # A quote inside an unquoted field is an ordinary character: it opens or closes nothing.
-    return record if reader.line_num == len(lines) else "a quote in a field that does not begin with one"

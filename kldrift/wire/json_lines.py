@@ -1,7 +1,6 @@
 """Lines that are no rows, told from those that are by a kernel: a body may hold a million of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -10,7 +9,8 @@ from kldrift.kernels.parsing import json_lines
 from kldrift.kernels.parsing.json_rows import count_newlines
 from kldrift.records.types import IntArray
 from kldrift.wire.rows import Row, kind_of, parse
-from kldrift.wire.tables import MAX_ERRORS, Decoding, Table
+from kldrift.wire.tables import MAX_ERRORS
+from kldrift.wire.taken_out import TakenOut, lines_joined
 
 #: Reasons to reject a line.
 MALFORMED: Final = "malformed"
@@ -30,36 +30,7 @@ def parse_row(line: bytes) -> Row | tuple[str, str]:
     return NOT_AN_OBJECT, f"{NOT_AN_OBJECT}: expected a JSON object, got {kind_of(row)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """The lines of some bodies that may be rows.
-
-    Parameters
-    ----------
-    bodies : of these lines only
-    records : (n_kept,) the number of each line among all of them
-    counts : lines of each body, those that are not rows included
-    rejected, details : of the others, as in a `Table`
-    """
-
-    bodies: list[bytes]
-    records: IntArray
-    counts: list[int]
-    rejected: dict[str, IntArray]
-    details: dict[int, str]
-
-    def put_back(self, decoding: Decoding) -> Decoding:
-        """Return what the lines were decoded to, together with those that are not rows."""
-        table = decoding.table
-        rejected = {reason: self.records[at] for reason, at in table.rejected.items()}
-        for reason, at in self.rejected.items():
-            rejected[reason] = np.sort(np.concatenate([rejected[reason], at])) if reason in rejected else at
-        details = {int(self.records[at]): text for at, text in table.details.items()} | self.details
-        made = Table(sum(self.counts), table.columns, table.event_ms, table.invalid, rejected, details, table.counts)
-        return Decoding(made, self.counts)
-
-
-def rows_of(bodies: Sequence[bytes]) -> Rows | None:
+def take_out(bodies: Sequence[bytes]) -> TakenOut | None:
     """Take out the lines that are certainly no rows; None if there are none."""
     kept: list[bytes] = []
     records: list[IntArray] = []
@@ -78,15 +49,11 @@ def rows_of(bodies: Sequence[bytes]) -> Rows | None:
                 assert not isinstance(told, dict), "the kernel and the parser agree on what a row is"
                 details[n_records + line] = told[1]
         rows = np.flatnonzero((kinds == json_lines.OBJECT) | (kinds == json_lines.UNSURE))
-        kept.append(_lines(body, starts[rows], stops[rows]) if len(rows) < len(kinds) else body)
+        kept.append(lines_joined(body, starts[rows], stops[rows]) if len(rows) < len(kinds) else body)
         records.append(rows + n_records)
         counts.append(len(kinds))
         n_records += len(kinds)
     if not rejected:
         return None
     joined = {reason: np.concatenate(parts) for reason, parts in rejected.items()}
-    return Rows(kept, np.concatenate(records), counts, joined, details)
-
-
-def _lines(body: bytes, starts: IntArray, stops: IntArray) -> bytes:
-    return b"\n".join([body[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)])
+    return TakenOut(kept, np.concatenate(records), counts, joined, details)

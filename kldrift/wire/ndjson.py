@@ -13,7 +13,7 @@ import polars as pl
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing import json_rows
 from kldrift.wire import columns, json_scan
-from kldrift.wire.json_lines import MALFORMED, parse_row, rows_of
+from kldrift.wire.json_lines import MALFORMED, parse_row, take_out
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import Row, may_repeat_keys, parse_exact, table_from_rows
 from kldrift.wire.tables import (
@@ -206,10 +206,11 @@ def decode_rowwise(bodies: Sequence[bytes], plan: Plan) -> Decoding:
     Lines that are no rows are passed over by a kernel, and the rest is read by the fastest way that takes it.
     """
     if sum(map(len, bodies)) >= SCAN_BYTES and json_rows.is_ready():
-        rows = rows_of(bodies)
-        if rows is not None:
-            decoding = json_scan.decode(rows.bodies, plan, decode_rowwise) or decode_one_by_one(rows.bodies, plan)
-            return rows.put_back(decoding)
+        taken_out = take_out(bodies)
+        if taken_out is not None:
+            left = taken_out.bodies
+            decoding = json_scan.decode(left, plan, decode_rowwise) or decode_one_by_one(left, plan)
+            return taken_out.put_back(decoding.table)
     return decode_one_by_one(bodies, plan)
 
 

@@ -12,7 +12,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.parsing import json_lines
 from kldrift.kernels.parsing.json_syntax import MAX_DEPTH
 from kldrift.wire import ndjson
-from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, parse_row, rows_of
+from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, parse_row, take_out
 from kldrift.wire.plan import plan_for
 from kldrift.wire.tables import finish
 from tests.faults.payloads import mutant
@@ -113,4 +113,4 @@ def test_no_line_that_is_no_row_is_parsed_but_for_those_that_are_described(monke
         NOT_AN_OBJECT: 50_000,
     }
     assert len(parsed) < 100
-    assert rows_of([b'{"x": 1}\n']) is None
+    assert take_out([b'{"x": 1}\n']) is None

@@ -226,7 +226,7 @@ def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, 
 
 
 @piece
-def _line_end(data: Bytes, at: int) -> tuple[int, bool]:
+def line_end(data: Bytes, at: int) -> tuple[int, bool]:
     """Return the position after the next newline, and whether the number of quotes before it is even."""
     odd = _N0
     while True:
@@ -289,7 +289,7 @@ def scan_records(
         if plain:
             even = base + end <= out.ends[body]
         else:
-            end, even = _line_end(data, at)
+            end, even = line_end(data, at)
         if not even:
             out.state[GIVEN_UP] = 1
             return at
