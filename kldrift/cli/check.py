@@ -151,7 +151,7 @@ def _print_plan(monitor: Monitor, out: Console) -> None:
             info.bins_hash,
             f"{info.warning:g}",
             f"{info.critical:g}",
-            Text(info.problem or "", style="yellow"),
+            Text("; ".join([info.problem] if info.problem is not None else info.limits), style="yellow"),
         )
     out.print(table)
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from kldrift import __version__
 from kldrift.cli.output import STDOUT, messages, write_whole
-from kldrift.cli.tables import drift_table, verdict_line
+from kldrift.cli.tables import drift_table, reference_lines, verdict_line
 from kldrift.config.load import load_config
 from kldrift.errors import ConfigError
 from kldrift.offline.compare import Comparison, compare_files
@@ -103,7 +103,7 @@ def _print(comparison: Comparison, out: Console) -> None:
     table.title = Text(f"{live} ({rows}) against {reference}: divergence in nats")
     out.print(table)
     lines = [verdict_line(monitor)]
-    lines += [f"  {info.name}: undecided: {info.problem}" for info in monitor.features if info.problem is not None]
+    lines += reference_lines(monitor)
     left_out = [f"  {name}: {why}" for name, why in comparison.left_out.items()]
     if left_out:
         lines += ["not compared:", *left_out[:SHOWN]]

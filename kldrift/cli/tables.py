@@ -121,6 +121,12 @@ def verdict_line(monitor: MonitorSnapshot) -> str:
     return f"verdict (false discovery rate {100 * (1 - monitor.confidence):.4g} %): {'; '.join(parts)}"
 
 
+def reference_lines(monitor: MonitorSnapshot) -> list[str]:
+    """Say which references support no verdict, and what others cannot show."""
+    lines = [f"  {info.name}: undecided: {info.problem}" for info in monitor.features if info.problem is not None]
+    return lines + [f"  {info.name}: {limit}" for info in monitor.features for limit in info.limits]
+
+
 def segment_table(monitor: MonitorSnapshot) -> Table:
     """Return a row for each segment: its rows, how many features drift, and the one with the largest lower bound."""
     table = Table(title=f"{monitor.name}: segments, largest first", title_justify="left")
@@ -169,7 +175,7 @@ def print_snapshot(snapshot: DriftSnapshot, to: Console) -> None:
     for monitor in snapshot.monitors:
         to.print(drift_table(monitor, to.width))
         lines = [verdict_line(monitor)]
-        lines += [f"  {i.name}: undecided: {i.problem}" for i in monitor.features if i.problem is not None]
+        lines += reference_lines(monitor)
         if monitor.segments:
             _print_lines(lines, to)
             to.print(segment_table(monitor))

@@ -134,7 +134,7 @@ def too_coarse(low: float, high: float) -> str | None:
     From 2**53 on it has no room for every integer, whatever format they came in.
     """
     largest = max(abs(low), abs(high))
-    if largest < 2**53:
+    if not 2**53 <= largest < np.inf:
         return None
     step = float(np.spacing(largest))
     n_levels = (high - low) / step + 1

@@ -48,6 +48,7 @@ class FeatureInfo:
     reference_text : readable description of where the reference comes from
     parameters : (name, value) pairs of a parametric reference, given or fitted
     value_range : the smallest and largest value of the reference, for a numeric feature; None where they are unknown
+    limits : what the reference cannot show, one sentence each, without its full stop
     """
 
     name: str
@@ -67,6 +68,7 @@ class FeatureInfo:
     reference_text: str = ""
     parameters: tuple[tuple[str, float], ...] = ()
     value_range: tuple[float, float] | None = None
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

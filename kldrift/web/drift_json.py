@@ -107,6 +107,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "samples": samples,
         "ready": ready,
         "problem": info.problem,
+        "limits": info.limits,
         "detected": _verdicts(monitor.detected[f : f + 1])[0],
         "divergences": dict(zip(DIVERGENCES, finite(monitor.divergences[w, f]), strict=True)),
         "estimator": monitor.estimator,

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 from scipy.special import rel_entr
 
 from kldrift.drift.judging.divergences import divergences
+from kldrift.drift.kinds.categorical import MAX_FOLDED
 from kldrift.records.divergences import DIVERGENCES, KNOWN_DIVERGENCES
+from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import FeatureSpec, Smoothing, WindowSpec
 from tests.drift.builders import HOUR, MINUTE, batch, categorical, edges_spec, monitor
 
@@ -88,6 +90,25 @@ def test_rare_categories_share_a_cell_and_new_ones_are_unseen() -> None:
     snapshot = watched.evaluate(NOW)
     assert snapshot.counts[0].tolist() == [2, 1, 1, 3, 1]
     assert snapshot.unseen_ratio[0, 0] == pytest.approx(3 / 8)
+
+
+@pytest.mark.parametrize(("n_rare", "known"), [(MAX_FOLDED, True), (MAX_FOLDED + 1, False)])
+def test_the_share_of_new_values_is_exact_or_unknown_and_never_0_instead(n_rare: int, known: bool) -> None:
+    names = ("a", *(f"rare {i}" for i in range(n_rare)))
+    column = CategoricalColumn(names, np.concatenate([np.zeros(1_000), np.arange(1, n_rare + 1)]).astype(np.int32))
+    watched = monitor((FeatureSpec("c", "categorical"), column))
+    feature = watched.schema.features[0]
+    live = np.repeat([0, 5, feature.unseen_code, feature.missing_code], [5_000, 3_385, 1_615, 0]).astype(np.int32)
+    watched.add(batch(live), "s", NOW)
+    snapshot = watched.evaluate(NOW)
+    (info,) = snapshot.features
+    if known:
+        assert snapshot.unseen_ratio[0, 0] == 0.1615
+        assert info.limits == ()
+    else:
+        assert np.isnan(snapshot.unseen_ratio[0, 0])
+        (limit,) = info.limits
+        assert limit.startswith("the share of new values is unknown: only the names of 10,000 rare categories are kept")
 
 
 def test_an_invalid_value_is_counted_as_invalid_and_not_as_missing() -> None:

@@ -17,6 +17,7 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references, count_panes
 from kldrift.drift.references.family import family_reference
 from kldrift.drift.references.file import dump_references, load_references
+from kldrift.drift.references.given import inline_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import segment_references
@@ -24,7 +25,15 @@ from kldrift.offline.compare import compare_files
 from kldrift.records.divergences import KL
 from kldrift.records.samples import BatchSchema, SampleBatch
 from kldrift.records.snapshots import MonitorSnapshot
-from kldrift.records.specs import Bins, FeatureSpec, MonitorSpec, ReferenceFamily, SegmentSpec, WindowSpec
+from kldrift.records.specs import (
+    Bins,
+    FeatureSpec,
+    MonitorSpec,
+    ReferenceFamily,
+    ReferenceInline,
+    SegmentSpec,
+    WindowSpec,
+)
 from kldrift.wire import decode
 from tests.drift.builders import HOUR, categorical, monitor
 
@@ -158,7 +167,12 @@ def test_a_reference_file_keeps_the_range_and_one_from_before_counts_infinities_
     text = dump_references([replace(again, shape=Numeric(again.shape.edges))])
     assert "range" not in json.loads(text)["features"][0]
     (old,) = load_references(text, "old.json")
-    assert against(old, [*LIVE, np.inf]).out_of_range_ratio[0, 0] == 1 / 4_001
+    found = against(old, [*LIVE, np.inf])
+    assert found.out_of_range_ratio[0, 0] == 1 / 4_001
+    assert found.features[0].limits == (
+        "only infinite values count as out of range: the reference file has no range; build it again",
+    )
+    assert against(again, LIVE).features[0].limits == ()
     assert against(old, LIVE).divergences[0, 0, KL] == against(again, LIVE).divergences[0, 0, KL]
 
 
@@ -252,6 +266,15 @@ def test_panes_of_a_reference_hold_no_more_and_no_less_than_its_rows() -> None:
     (panes,) = count_panes([shape], [values])
     assert panes.sum() == 5_003
     assert panes.sum(axis=0)[-3:].tolist() == [0, 0, 1]
+
+
+def test_declared_bins_without_an_end_hold_what_is_infinite() -> None:
+    spec = FeatureSpec("x", "numeric")
+    given = ReferenceInline(edges=(-np.inf, 0.5, np.inf), probabilities=(0.5, 0.5))
+    found = against(inline_reference(spec, given, 0), [0.1, 0.9, 7.0, np.inf])
+    assert found.counts[0].tolist() == [1, 3, 0, 0, 0]
+    assert found.out_of_range_ratio[0, 0] == 0.25
+    assert found.features[0].limits == ()
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".ndjson", ".parquet"])

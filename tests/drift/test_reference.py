@@ -57,7 +57,7 @@ def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -
     assert built.shape.open_ended
     assert len(built.shape.folded) == MAX_FOLDED
     assert built.counts is not None
-    assert built.counts.tolist() == [n, 0, 0]  # any further value is *other*, none is *unseen*
+    assert built.counts.tolist() == [n, 0, 0]  # any further value is *other*
     assert built.shape.bins().lookup[built.shape.schema("id").unseen_code] == 0
 
 

@@ -111,7 +111,8 @@ AGE = FeatureInfo(
     "age", "numeric", np.array([-np.inf, 0.5, np.inf]), None,
     ("[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing"),
     np.array([4, 5, 0, 0, 1]), np.array([0.4, 0.5, 0, 0, 0.1]), 10.0, 5, "b1", "r1", 0.01, 0.1,
-    reference_text="loans.parquet", parameters=(("mean", 0.25), ("std", np.inf)), value_range=(0.25, np.inf),
+    reference_text="loans.parquet", parameters=(("mean", 0.25), ("std", np.inf)),
+    value_range=(0.25, np.inf), limits=("only infinite values count",),
 )  # fmt: skip
 CITY = FeatureInfo(
     "home/city, ü 100%", "categorical", None, ("München",), ("München", "other", "unseen", "missing"),

@@ -161,6 +161,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "thresholds": {"warning": 0.01, "critical": 0.1},
         "edges": ["-Inf", 0.5, "+Inf"],
         "reference_range": [0.25, "+Inf"],
+        "limits": ["only infinite values count"],
         "categories": None,
         "cells": ["[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing"],
         "live_counts": [2, 7, 0, 0, 1],

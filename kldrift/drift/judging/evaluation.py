@@ -96,7 +96,8 @@ class Evaluation:
         self._needed = np.array([reference.shape.samples_needed for reference in references])
         outside = np.array([KINDS[reference.kind].outside for reference in references])
         self._has_range = outside == "out_of_range_ratio"
-        self._has_unseen = outside == "unseen_ratio"
+        is_open = np.array([reference.shape.open_ended for reference in references])
+        self._has_unseen = (outside == "unseen_ratio") & ~is_open
         self.features = tuple(
             self._feature_info(f, reference, q[self.offsets[f] : self.offsets[f + 1]])
             for f, reference in enumerate(references)
@@ -122,6 +123,7 @@ class Evaluation:
             reference_text=reference.source,
             parameters=reference.parameters,
             value_range=reference.shape.value_range,
+            limits=reference.shape.limits,
         )
 
     def evaluate(self, totals: WindowTotals, at_ms: int, segment: str | None = None) -> Evaluated:

@@ -70,6 +70,11 @@ class Shape(Protocol):
         """The cells of values beyond an open end, with the bin that they belong to when counts are compared."""
         ...
 
+    @property
+    def open_ended(self) -> bool:
+        """Whether values that the reference never had may count in its cells, so that their share is unknown."""
+        ...
+
     def bins(self, vocabulary: Vocabulary | None = None) -> NumericBins | CategoryBins:
         """Return what the fill kernel needs to count values, or codes of the vocabulary."""
         ...
@@ -137,6 +142,11 @@ class Shape(Protocol):
 
     def problem(self, held: FloatArray | IntArray) -> str | None:
         """Return why a reference with these counts or probabilities supports no verdict, None if it does."""
+        ...
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        """What the reference cannot show, one sentence each, without its full stop."""
         ...
 
     @property

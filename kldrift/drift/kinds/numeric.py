@@ -22,8 +22,8 @@ class Numeric:
     Parameters
     ----------
     edges : (n_bins + 1,) float64, strictly increasing; the outer ones may be infinite
-    value_range : the smallest and largest finite value of the reference, or the support of its family; None where that
-        is unknown
+    value_range : the smallest and largest finite value of the reference, or of what was declared in its place (edges, a
+        family's support); None in files made before ranges were kept
     """
 
     edges: FloatArray
@@ -33,14 +33,16 @@ class Numeric:
     categories: ClassVar[None] = None
     samples_needed: ClassVar[int] = 0
     moments: ClassVar[None] = None
+    open_ended: ClassVar[bool] = False
 
     @classmethod
     def preliminary(cls, spec: FeatureSpec) -> Self:
-        return cls(np.array([-np.inf, np.inf]))
+        return cls(np.array([-np.inf, np.inf]), (-np.inf, np.inf))
 
     @classmethod
     def with_cells(cls, spec: FeatureSpec, cells: FloatArray | tuple[str, ...]) -> Self:
-        return cls(np.asarray(cells, dtype=np.float64))
+        edges = np.asarray(cells, dtype=np.float64)
+        return cls(edges, (float(edges[0]), float(edges[-1])))
 
     @classmethod
     def from_column(cls, spec: FeatureSpec, column: Column) -> Self:
@@ -57,14 +59,14 @@ class Numeric:
             raise ValueError(f"{name}: expected strictly increasing edges")
         if "range" not in item:  # a file made before ranges were kept
             return cls(edges)
-        low, high = map(float, item["range"])
+        low, high = (float(end) for end in item["range"])
         if not low <= high:
             raise ValueError(f"{name}: expected a range [low, high], got {item['range']}")
         return cls(edges, (low, high))
 
     def to_json(self) -> dict[str, Any]:
         made: dict[str, Any] = {"edges": [_edge_to_json(edge) for edge in self.edges.tolist()]}
-        return made if self.value_range is None else made | {"range": self.value_range}
+        return made if self.value_range is None else made | {"range": [_edge_to_json(end) for end in self.value_range]}
 
     def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
         return FeatureSchema(name, "numeric")
@@ -106,6 +108,12 @@ class Numeric:
 
     def fitted(self, values: Values) -> tuple[Self, None]:
         return self, None
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        if self.value_range is not None or np.isfinite(self.edges[[0, -1]]).all():
+            return ()
+        return ("only infinite values count as out of range: the reference file has no range; build it again",)
 
     def problem(self, held: FloatArray | IntArray) -> str | None:
         if self.value_range is not None and (reason := too_coarse(*self.value_range)):

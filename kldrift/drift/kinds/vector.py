@@ -43,6 +43,8 @@ class Vector:
     cell_order: ClassVar[None] = None
     value_range: ClassVar[None] = None
     beyond: ClassVar[tuple[()]] = ()
+    limits: ClassVar[tuple[()]] = ()
+    open_ended: ClassVar[bool] = False
 
     @classmethod
     def preliminary(cls, spec: FeatureSpec) -> Self:

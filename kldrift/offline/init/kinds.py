@@ -12,6 +12,7 @@ import polars as pl
 from kldrift.config.document import quoted, shortened
 from kldrift.datafiles.columns import Column, list_in
 from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges, too_coarse
+from kldrift.drift.kinds.categorical import MAX_FOLDED
 from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
 from kldrift.records.specs import MAX_CATEGORIES, Bins, FeatureSpec
 from kldrift.records.types import FloatArray
@@ -172,6 +173,8 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
     elif distinct > MAX_CATEGORIES:
         why = f"{distinct:,} values; {_percent(share)} of the rows are in the {frequent.height} that have a cell"
         why += " (max_categories), the rest is `other`"
+        if distinct - frequent.height > MAX_FOLDED:
+            why += f"; more than {MAX_FOLDED:,} are rare, so how many values are new will not be known"
     else:
         listed = counts[counts.columns[0]].head(LISTED).to_list()
         why = f"{distinct} values" + (f": {', '.join(map(shown, sorted(listed)))}" if distinct <= LISTED else "")
