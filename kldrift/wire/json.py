@@ -9,9 +9,11 @@ import numpy as np
 import orjson
 
 from kldrift.kernels.bin_table import BinTable
+from kldrift.kernels.parsing import json_rows
 from kldrift.kernels.parsing.output import ROWS
 from kldrift.records.samples import Counts
 from kldrift.wire import json_scan
+from kldrift.wire.json_lines import SLICE_BYTES, take_out_of_list
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import (
     Row,
@@ -32,6 +34,7 @@ from kldrift.wire.tables import (
     concatenate,
     too_many_rows,
 )
+from kldrift.wire.taken_out import TakenOut
 from kldrift.wire.targets import Target, counted
 from kldrift.wire.timestamps import times_from_values
 
@@ -58,12 +61,12 @@ def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinT
     gathered = _Rows(plan)
     room = plan.max_rows
     for i, body in enumerate(bodies):
-        value = _scan(body, plan, bins, gathered, tables) or _parse(body)
+        value = _scan(body, plan, bins, gathered, tables) or _slice(body) or _parse(body)
         lengths: dict[str, int] = {}
         fault = None
         if isinstance(value, str):
             fault, n_rows = value, 0
-        elif isinstance(value, _Scanned):
+        elif isinstance(value, _Scanned | _Sliced):
             n_rows = value.n_rows
         elif isinstance(value, dict) and _is_columns(value, plan):
             lengths = {name: len(values) for name, values in value.items()}
@@ -79,7 +82,8 @@ def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinT
             continue
         room -= n_rows
         counts.append(n_rows)
-        if isinstance(value, _Scanned):
+        if isinstance(value, _Scanned | _Sliced):
+            tables += gathered.take()
             tables.append(value.table(plan))
         elif lengths and isinstance(value, dict):
             tables += gathered.take()
@@ -125,6 +129,39 @@ class _Scanned:
         return table
 
 
+@dataclass(frozen=True, slots=True)
+class _Sliced:
+    """A large list, of which a few rows are parsed at a time."""
+
+    taken_out: TakenOut
+
+    @property
+    def n_rows(self) -> int:
+        return self.taken_out.counts[0]
+
+    def table(self, plan: Plan) -> Table:
+        """Return the rows, slice by slice, each by the kernel or in the general way."""
+        tables: list[Table] = []
+        gathered = _Rows(plan)
+        for body in self.taken_out.bodies:
+            scanned = _scan(body, plan, None, gathered, tables)
+            if scanned is not None:
+                tables.append(scanned.table(plan))
+            elif isinstance(rows := _parse(body), list):
+                gathered.add(rows)
+                tables += gathered.take()
+        return self.taken_out.put_back(concatenate(tables, plan)).table
+
+
+def _slice(body: bytes) -> _Sliced | None:
+    """Cut a large list into slices; None if the body is small, or is no list."""
+    if len(body) <= SLICE_BYTES or not json_rows.is_ready():
+        return None
+    begin = json_scan.begin_of_list(body, _begin(body))
+    taken_out = None if begin is None else take_out_of_list(body, begin)
+    return None if taken_out is None else _Sliced(taken_out)
+
+
 def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tables: list[Table]) -> _Scanned | None:
     """Read the body by the kernel; None if it is not a list, or a small one, or one that the kernel cannot read.
 
@@ -133,7 +170,7 @@ def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tab
     if len(body) < SCAN_BYTES or not plan.scan:
         return None
     tables += gathered.take()
-    target = json_scan.read_list(body, len(_BOM) if body.startswith(_BOM) else 0, plan, bins)
+    target = json_scan.read_list(body, _begin(body), plan, bins)
     if target is None:
         return None
     if not len(target.left):
@@ -142,6 +179,10 @@ def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tab
     if not isinstance(left, list) or _may_be_inexact(left, plan):
         return None
     return _Scanned(target, left)
+
+
+def _begin(body: bytes) -> int:
+    return len(_BOM) if body.startswith(_BOM) else 0
 
 
 def _may_be_inexact(rows: list[Any], plan: Plan) -> bool:

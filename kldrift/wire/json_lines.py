@@ -1,6 +1,6 @@
-"""Lines that are no rows, told from those that are by a kernel: a body may hold a million of them."""
+"""Lines, and elements of a list, that are no rows are told from those that are by a kernel."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -16,6 +16,9 @@ from kldrift.wire.taken_out import TakenOut, lines_joined
 MALFORMED: Final = "malformed"
 NOT_AN_OBJECT: Final = "not_an_object"
 
+#: Rows of a list that are parsed at once: a value takes up to fifty times the memory of its text.
+SLICE_BYTES: Final = 1 << 19
+
 _REASONS: Final = {json_lines.MALFORMED: MALFORMED, json_lines.OTHER: NOT_AN_OBJECT}
 
 
@@ -28,6 +31,12 @@ def parse_row(line: bytes) -> Row | tuple[str, str]:
     if type(row) is dict:
         return row
     return NOT_AN_OBJECT, f"{NOT_AN_OBJECT}: expected a JSON object, got {kind_of(row)}"
+
+
+def _fault(text: bytes) -> str:
+    row = parse_row(text)
+    assert not isinstance(row, dict), "the kernel and the parser agree on what a row is"
+    return row[1]
 
 
 def take_out(bodies: Sequence[bytes]) -> TakenOut | None:
@@ -45,9 +54,7 @@ def take_out(bodies: Sequence[bytes]) -> TakenOut | None:
             if at.size:
                 rejected.setdefault(reason, []).append(at + n_records)
             for line in at[:MAX_ERRORS].tolist():
-                told = parse_row(body[starts[line] : stops[line]])
-                assert not isinstance(told, dict), "the kernel and the parser agree on what a row is"
-                details[n_records + line] = told[1]
+                details[n_records + line] = _fault(body[starts[line] : stops[line]])
         rows = np.flatnonzero((kinds == json_lines.OBJECT) | (kinds == json_lines.UNSURE))
         kept.append(lines_joined(body, starts[rows], stops[rows]) if len(rows) < len(kinds) else body)
         records.append(rows + n_records)
@@ -57,3 +64,36 @@ def take_out(bodies: Sequence[bytes]) -> TakenOut | None:
         return None
     joined = {reason: np.concatenate(parts) for reason, parts in rejected.items()}
     return TakenOut(kept, np.concatenate(records), counts, joined, details)
+
+
+def take_out_of_list(body: bytes, begin: int) -> TakenOut | None:
+    """Take out the elements of a list that are no objects; None if it is no list or nested too deeply to tell.
+
+    The bodies that are left are lists of some of the rows each, so that not all of them have to be parsed at once.
+
+    Parameters
+    ----------
+    begin : the position after the bracket that opens the list
+    """
+    found = json_lines.sort_elements(body, begin)
+    if found is None:
+        return None
+    starts, stops, kinds = found
+    others, rows = np.flatnonzero(kinds == json_lines.OTHER), np.flatnonzero(kinds == json_lines.OBJECT)
+    details = {i: _fault(body[starts[i] : stops[i]]) for i in others[:MAX_ERRORS].tolist()}
+    return TakenOut(
+        bodies=list(_slices(body, starts[rows].tolist(), stops[rows].tolist())),
+        records=rows,
+        counts=[len(kinds)],
+        rejected={NOT_AN_OBJECT: others} if others.size else {},
+        details=details,
+    )
+
+
+def _slices(body: bytes, starts: Sequence[int], stops: Sequence[int]) -> Iterator[bytes]:
+    """Yield lists of consecutive rows, of at most `SLICE_BYTES` or one row each."""
+    first = 0
+    for i in range(len(starts)):
+        if i + 1 == len(starts) or stops[i + 1] - starts[first] > SLICE_BYTES:
+            yield b"[" + b",".join([body[starts[k] : stops[k]] for k in range(first, i + 1)]) + b"]"
+            first = i + 1

@@ -82,6 +82,17 @@ def _learned(layout: Layout, in_list: bool) -> gaps.Learned:
         return gaps.nothing_learned(layout.fields, in_list)
 
 
+def begin_of_list(body: bytes, begin: int) -> int | None:
+    """Return the position after the bracket that opens a list; None if the body is not one.
+
+    Parameters
+    ----------
+    begin : where JSON begins in the body
+    """
+    found = _BEGIN.match(body, begin)
+    return None if found is None else found.end()
+
+
 def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None) -> Target | None:
     """Read the rows of a list; None if the body is not one, too few rows are plain, or the kernel cannot be used.
 
@@ -91,13 +102,13 @@ def read_list(body: bytes, begin: int, plan: Plan, bins: BinTable | None = None)
     """
     if not (plan.scan and json_rows.is_ready()):
         return None
-    found = _BEGIN.match(body, begin)
-    if found is None:
+    first = begin_of_list(body, begin)
+    if first is None:
         return None
     layout = layout_of(plan)
     target = target_for(layout, bins, np.array([len(body) + 1], dtype=np.int64), lambda: _most_rows_in(body, plan))
     learned = _learned(layout, in_list=True)
-    end = _scan_list(body, found.end(), target, learned)
+    end = _scan_list(body, first, target, learned)
     if gaps.start_anew(learned):
         layout.idle_lists.append(learned)
     return None if end is None or body[end:].strip(_BLANKS) else target

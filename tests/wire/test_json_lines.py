@@ -11,9 +11,12 @@ from hypothesis import strategies as st
 from kldrift.kernels import compilation
 from kldrift.kernels.parsing import json_lines
 from kldrift.kernels.parsing.json_syntax import MAX_DEPTH
-from kldrift.wire import ndjson
+from kldrift.records.samples import BatchSchema
+from kldrift.wire import json as json_bodies
+from kldrift.wire import json_scan, ndjson
 from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, parse_row, take_out
 from kldrift.wire.plan import plan_for
+from kldrift.wire.rows import parse
 from kldrift.wire.tables import finish
 from tests.faults.payloads import mutant
 from tests.wire.test_ndjson import NUMBERED, SCHEMA, TIMED, assert_same, line
@@ -83,12 +86,12 @@ def test_what_is_nested_deeply_is_left_to_the_parser(depth: int) -> None:
 
 
 @pytest.mark.parametrize("schema", [SCHEMA, TIMED, NUMBERED])
-def test_rows_among_lines_that_are_none(schema: object) -> None:
+def test_rows_among_lines_that_are_none(schema: BatchSchema) -> None:
     rng = random.Random(7)
     good = [b'{"x": 1.5, "c": "red", "ts": "2026-01-02T03:04:05Z"}', b'{"y": "\\u00e4", "x": 2}', b'{"x": "text"}']
     bad = [b"x", b"{", b"[]", b"7", b'{"x":1e}', b"\xff", b" ", b"", b'{"x":1}}', b"null"]
     bodies = [b"\n".join(rng.choices(good + bad, k=k)) for k in (0, 1, 30, 400, 2_000)]
-    plan = plan_for(schema)  # type: ignore[arg-type]
+    plan = plan_for(schema)
     found, expected = (
         finish(decode(bodies, plan), plan) for decode in (ndjson.decode_rowwise, ndjson.decode_one_by_one)
     )
@@ -114,3 +117,65 @@ def test_no_line_that_is_no_row_is_parsed_but_for_those_that_are_described(monke
     }
     assert len(parsed) < 100
     assert take_out([b'{"x": 1}\n']) is None
+
+
+# --- lists ----------------------------------------------------------------------------------------------
+
+
+def assert_elements(body: bytes) -> None:
+    """The elements of a list are those that the parser finds; what is no list has none."""
+    found = json_lines.sort_elements(body, body.index(b"[") + 1)
+    try:
+        value = parse(body)
+    except ValueError:
+        assert found is None
+        return
+    if found is None:
+        assert not isinstance(value, list) or (body.count(b"[") + body.count(b"{") > MAX_DEPTH)
+        return
+    starts, stops, kinds = found
+    texts = [body[start:stop] for start, stop in zip(starts.tolist(), stops.tolist(), strict=True)]
+    assert json.dumps([parse(text) for text in texts]) == json.dumps(value)
+    assert [kind == json_lines.OBJECT for kind in kinds.tolist()] == [isinstance(item, dict) for item in value]
+
+
+@given(st.binary(max_size=40), st.sampled_from([b"", b" ", b"\n\t "]))
+@example(b"]x", b"")
+@example(b"{},]", b"")
+@example(b"1] ]", b" ")
+def test_any_bytes_of_a_list(body: bytes, blank: bytes) -> None:
+    for text in (body, body + b"]", b"{}," + body + b"]"):
+        assert_elements(blank + b"[" + blank + text)
+
+
+@given(st.lists(_VALUES, max_size=6), st.sampled_from([None, 1]), st.data())
+def test_lists_with_a_byte_changed(values: list[object], indent: int | None, data: st.DataObject) -> None:
+    text = bytearray(json.dumps(values, indent=indent).encode())
+    assert_elements(bytes(text))
+    at = data.draw(st.integers(1, len(text) - 1))
+    text[at] = data.draw(st.sampled_from(b'\x00 "\\{}[],:01.-eN\xff'))
+    assert_elements(bytes(text))
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, TIMED, NUMBERED])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.9, 1.0])
+def test_large_lists_are_parsed_in_slices(schema: BatchSchema, share: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(7)
+    rows = [b'{"x": 1.5, "c": "red", "ts": "2026-01-02T03:04:05Z"}', b'{"y": "\\u00e4", "x": 2, "c": 7}', b"{}"]
+    others = [b"[]", b"7", b"null", b'"a"', b"[{}, {}]"]
+    items = [rng.choice(others if rng.random() < share else rows) for _ in range(3_000)]
+    body = b"[" + b",\n".join(items) + b"]"
+    plan = plan_for(schema)
+    expected = finish(json_bodies.decode([body], plan), plan)
+    sizes: list[int] = []
+
+    def told(text: bytes) -> object:
+        sizes.append(len(text))
+        return parse(text)
+
+    monkeypatch.setattr(json_bodies, "SLICE_BYTES", 1)
+    monkeypatch.setattr("kldrift.wire.json_lines.SLICE_BYTES", 5_000)
+    monkeypatch.setattr(json_bodies, "parse", told)
+    monkeypatch.setattr(json_scan, "read_list", lambda *_: None)
+    assert_same(finish(json_bodies.decode([body], plan), plan), expected)
+    assert max(sizes, default=0) <= 5_002

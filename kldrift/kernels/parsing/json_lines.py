@@ -1,4 +1,4 @@
-"""What each line is: an object, another JSON value, or no JSON at all.
+"""What each line, or each element of a list, is: an object, another JSON value, or no JSON at all.
 
 Rows that are not plain are decoded one by one, which takes a few microseconds each. A body may hold a million lines
 that are no rows: they are recognised here, at the pace of the other kernels.
@@ -10,8 +10,8 @@ from numba import types
 
 from kldrift.kernels import compilation
 from kldrift.kernels.arguments import array_type, input_type
-from kldrift.kernels.parsing.json_rows import PADDING
-from kldrift.kernels.parsing.json_syntax import IN_LINE, MAX_DEPTH, next_line, skip_blanks, skip_value
+from kldrift.kernels.parsing.json_rows import PADDING, count_byte
+from kldrift.kernels.parsing.json_syntax import IN_LINE, IN_LIST, MAX_DEPTH, next_line, skip_blanks, skip_value
 from kldrift.kernels.words import Bytes, byte_at, piece
 from kldrift.records.types import IntArray
 
@@ -61,3 +61,45 @@ def sort_lines(body: bytes, n_lines: int) -> tuple[IntArray, IntArray, npt.NDArr
     with compilation.ieee():
         n = _sort_lines(data, len(body), starts, stops, kinds)
     return starts[:n], stops[:n], kinds[:n]
+
+
+@compilation.kernel(
+    input_type(np.uint8), types.int64, types.int64, array_type(np.int64), array_type(np.int64), array_type(np.uint8)
+)
+def _sort_elements(
+    data: Bytes, at: int, stop: int, starts: IntArray, stops: IntArray, kinds: npt.NDArray[np.uint8]
+) -> int:
+    n_elements = 0
+    at = skip_blanks(data, at, IN_LIST)
+    mark = 44
+    if byte_at(data, at) == 93:
+        mark = 93
+        at += 1
+    while mark == 44:
+        at = skip_blanks(data, at, IN_LIST)
+        end = skip_value(data, at, IN_LIST)
+        if end < 0 or end > stop:
+            return -1
+        starts[n_elements], stops[n_elements] = at, end
+        kinds[n_elements] = OBJECT if byte_at(data, at) == 123 else OTHER
+        n_elements += 1
+        at = skip_blanks(data, end, IN_LIST)
+        mark = byte_at(data, at)
+        at += 1
+    return n_elements if mark == 93 and skip_blanks(data, at, IN_LIST) == stop else -1
+
+
+def sort_elements(body: bytes, begin: int) -> tuple[IntArray, IntArray, npt.NDArray[np.uint8]] | None:
+    """Return where the elements of a list start and stop, and what each is; None if it is no list or nested too deeply.
+
+    Parameters
+    ----------
+    begin : the position after the bracket that opens the list
+    """
+    data = np.frombuffer(body + b"\0" * PADDING, dtype=np.uint8)
+    with compilation.ieee():
+        most = count_byte(data, ord(",")) + 1
+        starts, stops = np.empty(most, dtype=np.int64), np.empty(most, dtype=np.int64)
+        kinds = np.empty(most, dtype=np.uint8)
+        n = _sort_elements(data, begin, len(body), starts, stops, kinds)
+    return None if n < 0 else (starts[:n], stops[:n], kinds[:n])
