@@ -173,7 +173,7 @@ def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, 
     snapshot : the divergences at the end
     rows : rows counted
     seconds : from the first read to the last count
-    failures : errors of sources that could not be read to the end
+    failures : of sources that could not be read to the end, or not at all
 
     Raises
     ------
@@ -190,5 +190,5 @@ def run_once(config: Config, telemetry: Telemetry) -> tuple[DriftSnapshot, int, 
             pass
     parts.engine.stop()
     seconds = time.perf_counter() - started
-    failures = [pull.failure for pull in parts.pulls.values() if pull.failure is not None]
+    failures: list[KldriftError] = [failure for pull in parts.pulls.values() for failure in pull.failures()]
     return parts.engine.snapshot, parts.engine.rows_counted, seconds, failures

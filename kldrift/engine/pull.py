@@ -73,7 +73,21 @@ class PullIntake:
         self._handed: dict[str, Mapping[str, int | str]] = dict(engine.positions.get(source.name, {}))
         # Chunks read but not handed over when stopped: a pipe cannot be read again.
         self._left: deque[Chunk] = deque()
+        # Why no row could be read, by stream and monitor; None once one was.
+        self._unreadable: dict[tuple[str, str], str | None] = {}
         self._thread: threading.Thread | None = None
+
+    def failures(self) -> list[SourceError]:
+        """Return why the source was not read to its end, and of which streams (files, partitions) no row could be."""
+        found = [] if self.failure is None else [str(self.failure)]
+        found += [
+            f"expected rows for monitor {monitor}, none could be read: {why}"
+            for (_, monitor), why in self._unreadable.items()
+            if why is not None
+        ]
+        if not found and not self._unreadable:
+            found = ["expected rows, found none"]
+        return [SourceError(f"source {self.name}: {why}") for why in found]
 
     def start(self) -> None:
         """Start reading, or resume where it was stopped."""
@@ -204,9 +218,22 @@ class PullIntake:
             if i == 0:  # rows are counted once, however many monitors they feed
                 report(self._telemetry, self.name, decoded.bodies)
             self._telemetry.bodies_decoded(self.name, path, decoded.bodies, chunk.offsets)
+            self._note(chunk.stream, path, monitor, decoded)
             if self._unknown.due(monitor.spec.name):
                 self._unknown.tell(monitor, field_names(self._format, chunk.payload, chunk.header))
         self._telemetry.source_lag(self.name, chunk)
+
+    def _note(self, stream: str, path: str, monitor: Monitor, decoded: Decoded) -> None:
+        """Take note whether a row of the stream could be read, and of the first reason while none could."""
+        key = stream, monitor.spec.name
+        if decoded.batch.n_rows:
+            self._unreadable[key] = None
+        elif key not in self._unreadable:
+            told = [
+                body.unreadable or body.errors[0].reason for body in decoded.bodies if body.unreadable or body.errors
+            ]
+            if told:
+                self._unreadable[key] = f"{path}: {told[0]}"
 
 
 def _timed(decoded: Decoded, times_ms: IntArray) -> Decoded:

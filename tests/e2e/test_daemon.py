@@ -310,6 +310,53 @@ def test_a_post_of_which_nothing_counts_is_answered_at_once_with_a_state(tmp_pat
             assert time.monotonic() - began < 5  # it took 120 s, or another post
 
 
+GOOD = b'{"coin": "heads"}\n{"coin": "tails"}\n'
+COINS = "monitors: {coins: {sources: [s], windows: [1h], features: {coin: {kind: categorical, reference: {%s}}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "why"),
+    [
+        ("missing.ndjson", None, "found none; check the path and the working directory"),
+        ("*.ndjson", None, "found none; check the path and the working directory"),
+        ("cut.ndjson.gz", gzip.compress(GOOD * 1000)[:50], "1 of 1 files could not be read to their end"),
+        ("bad.parquet", b"junk", "1 of 1 files could not be read to their end"),
+        ("empty.ndjson", b"", "expected rows, found none"),
+        ("blank.ndjson", b"\n\n", "none could be read: {folder}/blank.ndjson: empty body"),
+        ("junk.ndjson", b"x\ny\n", "none could be read: {folder}/junk.ndjson: none of the 2 rows could be read"),
+        ("other.csv", b"a,b\n1,2\n", "none could be read: {folder}/other.csv: no column of the header is a feature"),
+        ("semi.csv", b"coin;n\nheads;1\n", "none could be read: {folder}/semi.csv: no column of the header"),
+    ],
+)
+def test_once_exits_1_where_a_source_could_not_be_read(tmp_path: Path, name: str, body: bytes | None, why: str) -> None:
+    data_format = {".csv": "csv", ".parquet": "parquet"}.get(Path(name).suffix, "ndjson")
+    config = tmp_path / "kldrift.yaml"
+    source = f'state: none\nsources: {{s: {{type: file, path: "{name}", format: {data_format}}}}}\n'
+    config.write_text(source + COINS % "probabilities: {heads: 0.5, tails: 0.5}")
+    if body is not None:
+        (tmp_path / name).write_bytes(body)
+    done = kldrift("run", "--once", "-c", str(config))
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("source s: ")
+    assert why.format(folder=tmp_path) in last
+    assert "0 rows in" in done.stdout
+
+
+def test_once_exits_1_for_one_bad_file_among_good_ones(tmp_path: Path) -> None:
+    config = tmp_path / "kldrift.yaml"
+    source = 'state: none\nsources: {s: {type: file, path: "*.ndjson", format: ndjson}}\n'
+    config.write_text(source + COINS % "probabilities: {heads: 0.5, tails: 0.5}")
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.ndjson").write_bytes(GOOD)
+    assert kldrift("run", "--once", "-c", str(config)).returncode == 0
+    (tmp_path / "c.ndjson").write_bytes(b"not JSON\n")
+    done = kldrift("run", "--once", "-c", str(config))
+    assert done.returncode == 1
+    assert "4 rows in" in done.stdout
+    assert f"{tmp_path}/c.ndjson: none of the 1 rows could be read" in done.stderr.splitlines()[-1]
+
+
 @pytest.mark.slow
 def test_a_start_says_why_it_compiles_the_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     port = free_port()
