@@ -173,6 +173,9 @@ def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
         texts, places = [], np.empty(0, dtype=np.int64)
     if not texts:
         return np.full(column.n, feature.missing_code, dtype=np.int32)
+    if places is not None and len(places) < len(texts):  # a stream may have a batch for each row
+        used, places = np.unique(places, return_inverse=True)
+        texts = [texts[place] for place in used.tolist()]
     if category.may_learn:
         category.learn(_in_order_of_rows(texts, places, column.valid))
     get, unseen = category.known.byte_codes.get, feature.unseen_code

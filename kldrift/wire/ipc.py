@@ -89,7 +89,7 @@ def stream_fields(body: bytes) -> frozenset[str]:
 
 def _read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dict[str, Values]]]:
     fields: tuple[Field, ...] | None = None
-    dictionaries: dict[int, Values] = {}
+    dictionaries = Dictionaries()
     at = 0
     while at < len(body):
         metadata, at = _metadata(body, at)
@@ -104,11 +104,12 @@ def _read_stream(body: bytes, wanted: frozenset[str]) -> Iterator[tuple[int, dic
             raise DecodeError("a message without a header")
         if header_type == _SCHEMA:
             fields = read_schema(metadata)
+            dictionaries.describe(fields)
             yield 0, {field.name: Values(0, field.type) for field in fields if field.name in wanted}
         elif fields is None:
             raise DecodeError("expected a schema first")
         elif header_type == _DICTIONARY:
-            _add_dictionary(header, body, at, size, fields, dictionaries)
+            _add_dictionary(header, body, at, size, dictionaries)
         elif header_type == _RECORDS:
             yield _Batch(header, body, at, size).columns(fields, wanted, dictionaries)
         else:
@@ -137,32 +138,64 @@ def _metadata(body: bytes, at: int) -> tuple[bytes | None, int]:
 # --- record batches -------------------------------------------------------------------------------
 
 
-def _add_dictionary(
-    header: FlatTable, body: bytes, at: int, size: int, fields: Sequence[Field], known: dict[int, Values]
-) -> None:
+def _add_dictionary(header: FlatTable, body: bytes, at: int, size: int, known: "Dictionaries") -> None:
     key = header.number(0, "<q")
     data = header.table(1)
-    field = next((field for field in fields if field.dictionary == key), None)
+    field = known.fields.get(key)
     if data is None:
         raise DecodeError("a dictionary without values")
     if field is None:  # belongs to a nested column, which is not read
         return
     plain = Field(field.name, field.type, field.children, field.union_buffers)
-    _, columns = _Batch(data, body, at, size).columns([plain], frozenset([field.name]), {})
-    values = columns[field.name]
-    old = known.get(key)
-    if header.number(2, "<B") and old is not None:
-        values = _append(old, values)
-    known[key] = values
+    _, columns = _Batch(data, body, at, size).columns([plain], frozenset([field.name]), known)
+    known.add(key, columns[field.name], delta=bool(header.number(2, "<B")))
 
 
-def _append(old: Values, new: Values) -> Values:
-    if old.texts is None or new.texts is None:
-        raise DecodeError("a delta dictionary of other than strings")
-    valid = None
-    if old.valid is not None or new.valid is not None:
-        valid = np.concatenate([np.ones(v.n, np.bool_) if v.valid is None else v.valid for v in (old, new)])
-    return Values(old.n + new.n, old.type, None, [*old.texts, *new.texts], valid)
+class Dictionaries:
+    """The dictionaries of a stream so far.
+
+    Deltas are appended in place: a stream may have as many as it has messages. What was read with fewer values stays
+    right, since no value changes its position.
+    """
+
+    def __init__(self) -> None:
+        #: The column that each belongs to, by key.
+        self.fields: dict[int, Field] = {}
+        self._texts: dict[int, list[bytes]] = {}
+        self._valid: dict[int, npt.NDArray[np.bool_]] = {}  # with room to grow; none where all are valid
+        self._values: dict[int, Values] = {}
+
+    def describe(self, fields: Sequence[Field]) -> None:
+        """Take note of the columns of a schema; of several with one dictionary, the first."""
+        self.fields = {field.dictionary: field for field in reversed(fields) if field.dictionary is not None}
+
+    def __getitem__(self, key: int) -> Values:
+        return self._values[key]
+
+    def add(self, key: int, new: Values, delta: bool) -> None:
+        """Replace a dictionary, or append to it."""
+        old = self._values.get(key) if delta else None
+        if old is None:
+            self._values[key] = new
+            self._valid.pop(key, None)
+            self._texts.pop(key, None)
+            return
+        if old.texts is None or new.texts is None:
+            raise DecodeError("a delta dictionary of other than strings")
+        if key not in self._texts:
+            self._texts[key] = list(old.texts)
+        texts = self._texts[key]
+        texts += new.texts
+        n = old.n + new.n
+        valid = None
+        if old.valid is not None or new.valid is not None:
+            room = self._valid.get(key)
+            if room is None or room.size < n:
+                room = self._valid[key] = np.ones(2 * n, dtype=np.bool_)
+                room[: old.n] = True if old.valid is None else old.valid
+            room[old.n : n] = True if new.valid is None else new.valid
+            valid = room[:n]
+        self._values[key] = Values(n, old.type, None, texts, valid)
 
 
 class _Node(NamedTuple):
@@ -194,7 +227,7 @@ class _Batch:
         self._node = self._buffer = self._view = 0
 
     def columns(
-        self, fields: Sequence[Field], wanted: frozenset[str], dictionaries: dict[int, Values]
+        self, fields: Sequence[Field], wanted: frozenset[str], dictionaries: "Dictionaries"
     ) -> tuple[int, dict[str, Values]]:
         """Read the wanted columns; of several with one name the first."""
         out: dict[str, Values] = {}

@@ -1,6 +1,7 @@
 """Arrow IPC streams: types, shapes, and streams that lie."""
 
 import random
+import time
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, Vocabulary
 from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode
+from tests.wire.arrow_deltas import as_delta, end, messages
 
 SCHEMA = BatchSchema(
     (FeatureSchema("x", "numeric"), FeatureSchema("c", "categorical", ("red", "1", "1.5", "true", "u" * 20)))
@@ -126,6 +128,46 @@ def test_several_record_batches() -> None:
     assert listed(decoded) == [1, 2, 3] * 2
     assert listed(decoded, 1) == [0, 6, 4] * 2
     assert [b.accepted for b in decoded.bodies] == [3, 3]
+
+
+def categories(texts: list[str | None]) -> pl.DataFrame:
+    return pl.DataFrame({"c": pl.Series(texts, dtype=pl.Enum(sorted({text for text in texts if text is not None})))})
+
+
+def test_delta_dictionaries() -> None:
+    schema, first, batch = messages(categories(["1", "red"]))
+    _, more, _ = messages(categories(["1.5", "true", "other"]))
+    _, _, of_five = messages(categories(["a", "b", "c", "d", "e"]))
+    body = b"".join([schema, first, batch, as_delta(more), of_five, batch, more, batch, end()])
+    decoded = decode("arrow", [body], SCHEMA)
+    assert decoded.bodies[0].unreadable is None
+    before, deltas, replaced = [1, 0], [1, 0, 2, 5, 3], [2, 5]  # 1, red; 1, red, 1.5, other, true; 1.5, other
+    assert listed(decoded, 1) == [*before, *deltas, *before, *replaced]
+
+
+def test_a_delta_before_its_dictionary_begins_one() -> None:
+    schema, first, batch = messages(categories(["1", "red"]))
+    decoded = decode("arrow", [schema + as_delta(first) + batch + as_delta(first) + batch + end()], SCHEMA)
+    assert listed(decoded, 1) == [1, 0] * 2
+
+
+@pytest.mark.parametrize("what", ["deltas", "deltas and batches", "batches"])
+def test_the_cost_of_many_small_messages_grows_with_their_number(what: str) -> None:
+    _, one, _ = messages(categories(["x"]))
+
+    def seconds(n: int) -> float:
+        many = pl.Enum([f"{i:06}" for i in range(5 * n)])
+        schema, first, batch = messages(pl.DataFrame({"c": pl.Series(["000001"], dtype=many)}))
+        repeated = {"deltas": as_delta(one), "deltas and batches": as_delta(one) + batch, "batches": batch}[what]
+        body = schema + first + repeated * n + batch + end()
+        best = float("inf")
+        for _ in range(3):
+            began = time.process_time()
+            assert decode("arrow", [body], SCHEMA).bodies[0].unreadable is None
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(4_000) < 8 * seconds(1_000)  # it was 16 times as much
 
 
 def test_long_strings_that_share_their_bytes() -> None:
