@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 from kldrift.kernels.bin_table import CategoryBins, NumericBins
 from kldrift.records.divergences import N_DIVERGENCES
+from kldrift.records.kinds import STRUCTURAL_CELLS
 
 
 def cell_of_value(x: float, edges: Sequence[float], low: float = -math.inf, high: float = math.inf) -> int:
-    """Bins [a, b), the last one [a, b]; then underflow, overflow, missing. Open ends reach from `low` to `high`."""
+    """Bins [a, b), the last one [a, b]; then underflow, overflow, missing, invalid. Open ends: from `low` to `high`."""
     n_bins = len(edges) - 1
     if math.isnan(x):
         return n_bins + 2
@@ -37,7 +38,7 @@ def fill_counts(
     counts: list[list[int]] = [[] for _ in range(n_slots)]
     for feature, column in zip(features, columns, strict=True):
         numeric = isinstance(feature, NumericBins)
-        n_cells = len(feature.edges) + 2 if numeric else feature.n_cells
+        n_cells = len(feature.edges) - 1 + STRUCTURAL_CELLS if numeric else feature.n_cells
         own = [[0] * n_cells for _ in range(n_slots)]
         for row, x in enumerate(column):
             slot = 0 if slots is None else slots[row]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from kldrift.assembly.references import Notice, origin_of, reference_from_data, references_from_file, single_reference
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.monitor import Monitor
@@ -13,7 +15,7 @@ from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceData, ReferenceFile, ReferencePrevious
 from kldrift.records.texts import duration_text
-from kldrift.records.types import FloatArray
+from kldrift.records.types import FloatArray, IntArray
 
 
 def build_monitors(
@@ -46,7 +48,7 @@ def build_monitors(
 def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _: None) -> Monitor:
     """Build a monitor with its references; each file is read once for all features."""
     found: dict[str, FeatureReference] = {}
-    data: dict[str, FloatArray | CategoricalColumn] = {}
+    data: dict[str, tuple[FloatArray | CategoricalColumn, IntArray]] = {}
     problems: list[str] = []
     by_origin: dict[ReferenceData | ReferenceFile, list[FeatureSpec]] = {}
     for feature in spec.features:
@@ -62,9 +64,10 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
     for origin, features in by_origin.items():
         try:
             if isinstance(origin, ReferenceData):
-                made, columns = reference_from_data(origin.path, features, created_ms, notice)
+                made, table = reference_from_data(origin.path, features, created_ms, notice)
                 if origin == origin_of(spec.reference):
-                    data = dict(zip((feature.name for feature in features), columns, strict=True))
+                    counted = zip(table.columns, table.invalid, strict=True)
+                    data = dict(zip((feature.name for feature in features), counted, strict=True))
             else:
                 made = references_from_file(origin.path, features)
             found |= {reference.name: reference for reference in made}
@@ -84,7 +87,7 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
 def _segmentation(
     spec: MonitorSpec,
     references: Sequence[FeatureReference],
-    data: Mapping[str, FloatArray | CategoricalColumn],
+    data: Mapping[str, tuple[FloatArray | CategoricalColumn, IntArray]],
     notice: Notice,
 ) -> Segmentation | None:
     """Return the segments' references if the monitor's reference is data with the field that segments are made by."""
@@ -102,5 +105,6 @@ def _segmentation(
         )
         return Segmentation()
     assert isinstance(by, CategoricalColumn)
-    columns = [data.get(feature.name) for feature in spec.features]
-    return segment_references(references, columns, by, spec.segments.limit)
+    own = [data.get(feature.name, (None, np.empty(0, dtype=np.int64))) for feature in spec.features]
+    columns, invalid = zip(*own, strict=True)
+    return segment_references(references, columns, by, spec.segments.limit, invalid)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from kldrift.datafiles.reference import read_columns
+from kldrift.datafiles.reference import ReferenceColumns, read_columns
 from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.references.data import build_references
@@ -56,11 +56,12 @@ def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_
 
 def _family_reference(feature: FeatureSpec, given: ReferenceFamily, created_ms: int) -> FeatureReference:
     column: FloatArray | CategoricalColumn | None = None
+    invalid = None
     source: str = given.family
     if given.fit is not None:
         table = read_columns(given.fit, [_column(feature)])
-        column, source = table.columns[0], _source(given.fit, table.sha256)
-    return family_reference(feature, given, column, created_ms, source)
+        column, invalid, source = table.columns[0], table.invalid[0], _source(given.fit, table.sha256)
+    return family_reference(feature, given, column, created_ms, source, invalid)
 
 
 def _column(feature: FeatureSpec) -> tuple[str, ColumnKind, int]:
@@ -75,23 +76,23 @@ def _source(path: Path, sha256: str) -> str:
 
 def reference_from_data(
     path: Path, features: Sequence[FeatureSpec], created_ms: int, notice: Notice = lambda _: None
-) -> tuple[tuple[FeatureReference, ...], tuple[FloatArray | CategoricalColumn, ...]]:
-    """Count the references of features in a data file; return them with the columns that were counted."""
+) -> tuple[tuple[FeatureReference, ...], ReferenceColumns]:
+    """Count the references of features in a data file; return them with the data that were counted."""
     table = read_columns(path, [_column(feature) for feature in features])
-    n_invalid = sum(table.n_invalid)
+    n_invalid = sum(rows.size for rows in table.invalid)
     if n_invalid or table.n_rejected:
         notice(
             f"reference {path.name}: {table.n_rejected} rows could not be read and were skipped,"
-            f" {n_invalid} values of the wrong type were counted as missing"
+            f" {n_invalid} values of the wrong type were counted as invalid"
         )
-    references = build_references(features, table.columns, created_ms, _source(path, table.sha256))
+    references = build_references(features, table.columns, created_ms, _source(path, table.sha256), table.invalid)
     for reference in references:
         if reference.shape.categories == ():
             notice(
                 f"reference {path.name}: {reference.name}: no category is frequent enough for a bin of its own"
                 f" ({MIN_CELL_COUNT} rows), so every value looks new. If it is an identifier, remove the feature"
             )
-    return references, table.columns
+    return references, table
 
 
 def references_from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[FeatureReference, ...]:

@@ -17,6 +17,7 @@ from kldrift.drift.kinds import SHAPES
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
 from kldrift.export.drift_metrics import MAX_SERIES, count_series
+from kldrift.records.kinds import STRUCTURAL_CELLS
 from kldrift.records.snapshots import FeatureInfo
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceLearn, ReferencePrevious
 from kldrift.records.texts import listed
@@ -175,7 +176,7 @@ def _title(spec: MonitorSpec) -> str:
 def _bins(feature: FeatureSpec, info: FeatureInfo, learned: bool) -> str:
     if feature.dimensions:
         return f"{feature.dimensions:,} dim"
-    return "pending" if learned else f"{len(info.cells) - 3:,}"
+    return "pending" if learned else f"{len(info.cells) - STRUCTURAL_CELLS:,}"
 
 
 def _reference(info: FeatureInfo) -> str:

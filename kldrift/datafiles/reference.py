@@ -15,7 +15,7 @@ from kldrift.errors import DataFileProblem, ReferenceProblem
 from kldrift.records.formats import FORMATS, Format
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
-from kldrift.records.types import FloatArray
+from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire import TABLES, columns
 from kldrift.wire.plan import Vector
 
@@ -45,14 +45,14 @@ class ReferenceColumns:
     columns : (n_rows,) float64 with NaN where missing, or `CategoricalColumn`, or (n_rows, dimensions) float64 with
         rows of NaN where a vector is missing
     sha256 : of the file as it is, in hexadecimal
-    n_invalid : values of the wrong type in each column, where they are missing
+    invalid : rows of each column whose value is of the wrong type, and missing there
     n_rejected : lines that were not JSON objects
     """
 
     n_rows: int
     columns: tuple[FloatArray | CategoricalColumn, ...]
     sha256: str
-    n_invalid: tuple[int, ...]
+    invalid: tuple[IntArray, ...]
     n_rejected: int = 0
 
 
@@ -86,7 +86,7 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
         f"{path}: {feature.name}: expected {_EXPECTED[feature.kind].format(feature.dimensions)}, "
         f"got {column.got or 'none'}; correct the data or {_INSTEAD[feature.kind]}"
         for feature, column in zip(schemas, raw, strict=True)
-        if column.n_missing == n_rows and (column.n_invalid or feature.kind == "vector")
+        if column.n_missing == n_rows and (column.invalid.size or feature.kind == "vector")
     ]
     if problems:
         raise ReferenceProblem("\n".join(problems))
@@ -94,7 +94,7 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
         n_rows,
         tuple(_finished(column.values) for column in raw),
         sha256,
-        tuple(column.n_invalid for column in raw),
+        tuple(column.invalid for column in raw),
         n_rejected,
     )
 
@@ -128,11 +128,11 @@ def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool) -> RawColumn:
         texts, bad = columns.typed_texts(series)
         if is_text and (texts == "").any():
             texts = texts.set(texts == "", None)
-        return RawColumn(texts, len(bad), str(series.dtype))
+        return RawColumn(texts, bad, str(series.dtype))
     numbers, bad = columns.numbers_from_texts(series) if is_text else columns.typed_numbers(series)
     example = f" such as {str(series[int(bad[0])])[:40]!r}" if len(bad) else ""
     made = pl.Series(numbers, dtype=pl.Float64).fill_nan(None)
-    return RawColumn(made, len(bad), ("text" if is_text else str(series.dtype)) + example)
+    return RawColumn(made, bad, ("text" if is_text else str(series.dtype)) + example)
 
 
 def _finished(values: pl.Series | FloatArray) -> FloatArray | CategoricalColumn:

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from kldrift.datafiles.sample import column_names
 from kldrift.errors import DataFileProblem, ReferenceProblem
 from kldrift.records.formats import Format
 from kldrift.records.samples import FeatureSchema
-from kldrift.records.types import FloatArray
+from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.columns import typed_vectors
 from kldrift.wire.ndjson import Lines, parse_lines
 from kldrift.wire.plan import Vector, looks_converted, polars_type
@@ -30,12 +30,12 @@ class RawColumn:
     Parameters
     ----------
     values : Float64 or String, null where missing or of the wrong type; or vectors, NaN where there is none
-    n_invalid : number of values of the wrong type
+    invalid : rows of the values of the wrong type
     got : a description of them
     """
 
     values: pl.Series | FloatArray
-    n_invalid: int = 0
+    invalid: IntArray = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     got: str = ""
 
     @property
@@ -48,7 +48,7 @@ class RawColumn:
 
 def raw_vectors(vectors: FloatArray, bad: Invalid | None) -> RawColumn:
     """Make a raw column from the output of a decoder of vectors."""
-    return RawColumn(vectors) if bad is None else RawColumn(vectors, len(bad.rows), first_got(bad))
+    return RawColumn(vectors) if bad is None else RawColumn(vectors, bad.rows, first_got(bad))
 
 
 def first_got(bad: Invalid) -> str:
@@ -85,14 +85,14 @@ def read_ndjson_columns(
         raise DataFileProblem(f"{path}: expected rows of data, got none")
     out = []
     for pieces in zip(*parts, strict=True):
-        got = next((piece.got for piece in pieces if piece.n_invalid), "")
-        out.append(
-            RawColumn(_joined([piece.values for piece in pieces]), sum(piece.n_invalid for piece in pieces), got)
-        )
+        got = next((piece.got for piece in pieces if piece.invalid.size), "")
+        starts = np.cumsum([0, *(len(piece.values) for piece in pieces[:-1])])
+        invalid = np.concatenate([piece.invalid + start for piece, start in zip(pieces, starts, strict=True)])
+        out.append(RawColumn(_joined([piece.values for piece in pieces]), invalid, got))
     suspects = [
         feature.name
         for feature, column in zip(features, out, strict=True)
-        if column.n_missing == len(column.values) and not column.n_invalid
+        if column.n_missing == len(column.values) and not column.invalid.size
     ]
     if suspects and len(out[0].values):
         there = column_names(path, data_format)
@@ -144,11 +144,11 @@ def _rowwise_column(parsed: Lines, feature: FeatureSchema) -> RawColumn:
     if feature.kind == "numeric":
         numbers, bad = numeric_column(values, 0)
         series = pl.Series(name, numbers, dtype=pl.Float64).fill_nan(None)
-        return RawColumn(series) if bad is None else RawColumn(series, len(bad.rows), first_got(bad))
+        return RawColumn(series) if bad is None else RawColumn(series, bad.rows, first_got(bad))
     values = parsed.exact_integers(values, name)
-    wrong = [kind_of(value) for value in values if isinstance(value, (list, dict))]
+    wrong = np.array([i for i, value in enumerate(values) if isinstance(value, (list, dict))], dtype=np.int64)
     series = pl.Series(name, [_text(value) for value in values], dtype=pl.String)
-    return RawColumn(series, len(wrong), wrong[0] if wrong else "")
+    return RawColumn(series, wrong, kind_of(values[wrong[0]]) if wrong.size else "")
 
 
 def _text(value: Any) -> str | None:

@@ -3,6 +3,7 @@
 Edges are float64 and strictly increasing; bin i is [e_i, e_{i+1}), the last one [e_i, e_{i+1}]. Values outside count as
 *underflow* or *overflow*; NaN counts as *missing*. Where an outer edge is infinite, values beyond the range of the
 reference, ±Inf among them, are counted there too, and compared as part of the outermost bin (`references.open_ends`).
+Values of the wrong type have the last cell, *invalid*.
 """
 
 import itertools
@@ -21,8 +22,8 @@ QUANTILES = (0.002, 0.01, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.9
 MIN_CELL_COUNT = 10
 
 #: Cells that follow the bins of a numeric feature and the categories of a categorical one.
-NUMERIC_FLOW = ("underflow", "overflow", "missing")
-CATEGORICAL_FLOW = ("other", "unseen", "missing")
+NUMERIC_FLOW = ("underflow", "overflow", "missing", "invalid")
+CATEGORICAL_FLOW = ("other", "unseen", "missing", "invalid")
 
 MAX_DISCRETE_VALUES = 1024
 
@@ -158,7 +159,7 @@ def _spaced(bins: Bins, low: float, high: float) -> FloatArray:
 
 
 def numeric_cells(edges: FloatArray) -> tuple[str, ...]:
-    """Return the names of the cells of a numeric feature: its bins, underflow, overflow, missing."""
+    """Return the names of the cells of a numeric feature: its bins, underflow, overflow, missing, invalid."""
     ends = [f"{edge:.6g}" for edge in edges]
     names = [f"[{a}, {b})" for a, b in itertools.pairwise(ends)]
     for i in np.flatnonzero(edges[1:] == np.nextafter(edges[:-1], np.inf)):
@@ -167,5 +168,5 @@ def numeric_cells(edges: FloatArray) -> tuple[str, ...]:
 
 
 def categorical_cells(categories: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names of the cells of a categorical feature: its categories, other, unseen, missing."""
+    """Return the names of the cells of a categorical feature: its categories, other, unseen, missing, invalid."""
     return (*categories, *CATEGORICAL_FLOW)

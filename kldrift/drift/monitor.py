@@ -19,6 +19,7 @@ from kldrift.drift.references.stored import reference_from_bytes, reference_to_b
 from kldrift.drift.segments import Segmentation, Segments
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.moments import Moments
+from kldrift.records.kinds import INVALID, STRUCTURAL_CELLS
 from kldrift.records.samples import BatchSchema, FeatureSchema, SampleBatch, Vocabulary
 from kldrift.records.snapshots import AddResult, FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
@@ -130,8 +131,9 @@ class Monitor:
             columns.append(FeatureSchema(self.spec.segments.by, "categorical", vocabulary=self._segments.vocabulary))
         return BatchSchema(tuple(columns), self.spec.timestamp)
 
-    def _fresh_counts(self) -> Counted:
-        cells = CellCounts(self._filling.n_slots * self._filling.row_cells)
+    def _fresh_counts(self, n_lacking: int = 0) -> Counted:
+        """Return counts of nothing, in rows that lack so many cells."""
+        cells = CellCounts(self._filling.n_slots * (self._filling.row_cells - n_lacking))
         return Counted(Panes(self.spec.windows, cells, _history_ms(self._references)), self._moment_panes())
 
     def _moment_panes(self) -> dict[int, Panes[Moments]]:
@@ -168,7 +170,7 @@ class Monitor:
             first = self.add(head, stream, arrival_ms)
             return joined(first, self.add(tail, stream, arrival_ms), until)
         result = self._count(batch, stream, arrival_ms)
-        self._learning.add(batch.columns, batch.n_rows)
+        self._learning.add(batch)
         if self._learning.rows_until_complete == 0:
             return replace(result, learned=self._take_learned(arrival_ms))
         return result
@@ -176,9 +178,9 @@ class Monitor:
     def _take_learned(self, now_ms: int) -> tuple[str, ...]:
         """Make the references whose rows are complete and return their names; other features keep their counts."""
         references = list(self._references)
-        for f, column in self._learning.take_complete().items():
+        for f, learned in self._learning.take_complete().items():
             references[f] = learned_reference(
-                self.spec.features[f], references[f], column, self._vocabularies.get(f), now_ms
+                self.spec.features[f], references[f], learned, self._vocabularies.get(f), now_ms
             )
         before, kept = self._filling.table.offsets, self._references
         self._compare_with(references)
@@ -240,7 +242,7 @@ class Monitor:
     @property
     def layout_text(self) -> str:
         """Identity of the layout across processes: state stored with another one cannot be used."""
-        return hashlib.sha256(repr(self.layout).encode()).hexdigest()
+        return _digest((STRUCTURAL_CELLS, self.layout))
 
     def changes(self) -> dict[str, bytes | None]:
         """Return what has changed since `stored`, as entries of bytes by key; None: the entry is gone."""
@@ -270,12 +272,15 @@ class Monitor:
     def restore(self, entries: Mapping[str, bytes]) -> bool:
         """Continue from what was stored; False, with nothing done, if it has another layout.
 
+        Counts that were stored before features had a cell for invalid values continue with none.
+
         Raises
         ------
         KldriftError, ValueError, KeyError
             the entries are not what `changes` returned; the monitor must not be used any more
         """
-        if entries.get("layout") != self.layout_text.encode():
+        without_invalid = entries.get("layout") == _digest(self.layout).encode()
+        if not without_invalid and entries.get("layout") != self.layout_text.encode():
             return False
         for name, value in below("vocabulary", entries).items():
             texts = texts_from_bytes(value)
@@ -292,10 +297,21 @@ class Monitor:
         self._references_stored = self._learned()
         self._learning.restore(below("learning", entries), self._learned())
         self._offer_bins()
-        self._counted = self._fresh_counts()
+        self._counted = self._fresh_counts(len(references) if without_invalid else 0)
         self._counted.restore(entries)
         self.anew = False
+        if without_invalid:
+            self._add_invalid_cells()
+            self._touch()
         return True
+
+    def _add_invalid_cells(self) -> None:
+        """Give each feature a last cell, for invalid values, in counts that do not have it."""
+        added = np.zeros(self._filling.row_cells, dtype=np.bool_)
+        added[self.offsets[1:] + INVALID] = True
+        cells = np.where(added, -1, np.cumsum(~added) - 1)
+        groups = np.arange(self._filling.n_slots)[:, np.newaxis]
+        self._counted.rearrange(np.where(added, -1, cells + groups * np.count_nonzero(~added)).ravel())
 
     def _touch(self) -> None:
         """Mark everything as changed."""
@@ -366,6 +382,10 @@ class Monitor:
 def _history_ms(references: Sequence[FeatureReference]) -> int:
     """Return how far back windows are read, for references that are an earlier window."""
     return max(reference.offset_ms for reference in references)
+
+
+def _digest(layout: object) -> str:
+    return hashlib.sha256(repr(layout).encode()).hexdigest()
 
 
 def _make_read_only(snapshot: MonitorSnapshot) -> None:

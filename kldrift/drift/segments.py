@@ -45,6 +45,7 @@ def segment_references(
     columns: Sequence[Column | None],
     by: CategoricalColumn,
     limit: int,
+    invalid: Sequence[IntArray] | None = None,
 ) -> Segmentation:
     """Build the references of each segment: the cells of the whole, the counts of its own rows.
 
@@ -54,6 +55,7 @@ def segment_references(
     columns : the data of each feature; None where its reference is not from this data and holds for every segment
     by : the segment of each row; a missing one is *other*
     limit : maximum number of segments besides *other*
+    invalid : the rows of each column whose value is of the wrong type, and missing there; None: there are none
     """
     n_values = len(by.values)
     frequencies = np.bincount(by.codes[by.codes >= 0], minlength=n_values)
@@ -68,19 +70,26 @@ def segment_references(
         for f, (reference, column) in enumerate(zip(references, columns, strict=True))
         if column is not None
     }
+    wrong = {f: np.zeros(slot_of_row.size, dtype=np.bool_) for f in values}
+    for f, rows in enumerate(invalid or ()):
+        if f in wrong:
+            wrong[f][rows] = True
     made: dict[str, Sequence[FeatureReference]] = {}
     for slot, name in enumerate((*names, OTHER)):
         rows = np.flatnonzero(slot_of_row == slot)
         if rows.size:
-            made[name] = _of_rows(references, {f: column[rows] for f, column in values.items()})
+            own_invalid = [np.flatnonzero(of_feature[rows]) for of_feature in wrong.values()]
+            made[name] = _of_rows(references, {f: column[rows] for f, column in values.items()}, own_invalid)
     return Segmentation(names, np.bincount(slot_of_row, minlength=len(own) + 1), made)
 
 
-def _of_rows(references: Sequence[FeatureReference], values: Mapping[int, Values]) -> tuple[FeatureReference, ...]:
-    """Return the references made from the values of some rows only."""
+def _of_rows(
+    references: Sequence[FeatureReference], values: Mapping[int, Values], invalid: Sequence[IntArray]
+) -> tuple[FeatureReference, ...]:
+    """Return the references made from the values of some rows only, and the rows of each that are invalid."""
     made = list(references)
     fitted = {f: references[f].shape.fitted(column) for f, column in values.items()}
-    panes = count_panes([shape for shape, _ in fitted.values()], list(values.values()))
+    panes = count_panes([shape for shape, _ in fitted.values()], list(values.values()), invalid)
     for (f, (shape, flaw)), feature_panes in zip(fitted.items(), panes, strict=True):
         made[f] = replace(references[f], shape=shape, panes=feature_panes, overdispersion=None, flaw=flaw)
     return tuple(made)

@@ -9,7 +9,7 @@ import numpy as np
 
 from kldrift.export.exposition import Family
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES, Divergence
-from kldrift.records.kinds import KINDS, Kind, Outside
+from kldrift.records.kinds import KINDS, MISSING, Kind, Outside
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -142,13 +142,13 @@ def _created_seconds(feature: FeatureInfo) -> float:
 
 
 def _reference_missing(feature: FeatureInfo) -> float:
-    """Return the share of missing values in the reference; *missing* is the last cell of every feature."""
+    """Return the share of missing values in the reference."""
     counts = feature.reference_counts
     if counts is None:
         probabilities = feature.reference_probabilities
-        return float(probabilities[-1]) if probabilities.size else np.nan
+        return float(probabilities[MISSING]) if probabilities.size else np.nan
     rows = int(counts.sum())
-    return int(counts[-1]) / rows if rows else np.nan
+    return int(counts[MISSING]) / rows if rows else np.nan
 
 
 def _dimensions(monitor: MonitorSnapshot) -> FloatArray:
@@ -224,6 +224,12 @@ DRIFT_FAMILIES = (
         _gauge("kldrift_missing_ratio", "Share of missing values in the window."),
         "window",
         lambda m: m.missing_ratio,
+        17,
+    ),
+    DriftFamily(
+        _gauge("kldrift_invalid_ratio", "Share of values of the wrong type in the window."),
+        "window",
+        lambda m: m.invalid_ratio,
         16,
     ),
     DriftFamily(
@@ -253,7 +259,7 @@ DRIFT_FAMILIES = (
         _gauge("kldrift_reference_created_timestamp_seconds", "When the reference was created."),
         "feature",
         _of_features(_created_seconds),
-        18,
+        19,
         scope="reference",
     ),
     DriftFamily(
@@ -270,14 +276,14 @@ DRIFT_FAMILIES = (
         _gauge("kldrift_reference_missing_ratio", "Share of missing values in the reference."),
         "feature",
         _of_features(_reference_missing),
-        17,
+        18,
         scope="reference",
     ),
     DriftFamily(
         _gauge("kldrift_reference_usable", "1 if the reference can support a verdict, else 0."),
         "feature",
         lambda m: np.array([f.problem is None for f in m.features], dtype=np.int64),
-        19,
+        20,
         scope="reference",
     ),
     DriftFamily(

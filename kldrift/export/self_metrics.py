@@ -19,7 +19,7 @@ Instrument = TypeVar("Instrument", Counter, Gauge, Histogram)
 
 _SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
-_VALUES_INVALID = Family("kldrift_values_invalid_total", "counter", "Values of the wrong type, which count as missing.")
+_VALUES_INVALID = Family("kldrift_values_invalid_total", "counter", "Values of the wrong type, which count as invalid.")
 
 
 class Labelled(Generic[Instrument]):

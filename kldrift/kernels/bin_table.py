@@ -13,8 +13,9 @@ however things are rounded: the result equals `numpy.searchsorted` for any edges
 are chosen for each feature so that one comparison is enough if possible; with a single cell the same code is a plain
 binary search.
 
-Layout of the counts of a feature: its B bins or categories, followed by underflow, overflow, missing (numeric) or
-other, unseen, missing (categorical).
+Layout of the counts of a feature: its B bins or categories, followed by underflow, overflow, missing, invalid (numeric)
+or other, unseen, missing, invalid (categorical). `fill_counts` counts invalid values as missing; `move_invalid` moves
+them.
 """
 
 import math
@@ -26,10 +27,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.kernels.arguments import tuple_type
+from kldrift.records.kinds import STRUCTURAL_CELLS
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
-#: Number of cells a feature has in addition to its bins.
-STRUCTURAL_CELLS = 3
 _LARGEST = float(np.finfo(np.float64).max)
 _MOST_GUIDE_CELLS = 1 << 16
 # Guides of up to 2,048 cells (8 kB) leave room in the L1 cache; a larger one only pays if it saves a search step.

@@ -12,6 +12,7 @@ from kldrift.kernels.arguments import array_type, frozen, input_type, tuple_type
 from kldrift.kernels.bin_table import TABLE, BinTable
 from kldrift.kernels.memory import float64_at, float_bits, int32_at, read_block, read_input, write_block
 from kldrift.kernels.words import piece
+from kldrift.records.kinds import INVALID, MISSING, STRUCTURAL_CELLS
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
 #: Samples located at once: their values, their cells and the guide stay in the L1 cache.
@@ -141,7 +142,9 @@ def fill_task(
     for start in range(first_row, last_row, BLOCK):
         size = min(BLOCK, last_row - start)
         if table.numeric[feature]:
-            _locate_values(float64_at(addresses[feature], n_rows), start, size, table, feature, n_cells - 3, cells)
+            _locate_values(
+                float64_at(addresses[feature], n_rows), start, size, table, feature, n_cells - STRUCTURAL_CELLS, cells
+            )
         else:
             _locate_codes(int32_at(addresses[feature], n_rows), start, size, table, feature, cells)
         if slots.size == 0:
@@ -235,6 +238,20 @@ def fill_counts(
     compilation.run(fill_serial, fill_parallel, n_threads > 1, table, batch, copies)
     if n_chunks > 1:
         counts += copies.sum(axis=0)
+
+
+def move_invalid(table: BinTable, feature: int, slots: IntArray | CodeArray, counts: IntArray) -> None:
+    """Move the invalid values of a feature, which its column holds as missing, into the cell that is theirs.
+
+    Parameters
+    ----------
+    slots : (n_invalid,) the row of `counts` in which `fill_counts` has counted each of them, not negative
+    counts : (n_slots, n_cells of all features) int64; changed in place
+    """
+    end = table.offsets[feature + 1]
+    moved = np.bincount(slots, minlength=len(counts))
+    counts[:, end + MISSING] -= moved
+    counts[:, end + INVALID] += moved
 
 
 def _addresses(table: BinTable, columns: Sequence[FloatArray | CodeArray], n_rows: int) -> IntArray:

@@ -5,7 +5,8 @@ from typing import Literal
 import numpy as np
 
 from kldrift.pages.charts import Cell
-from kldrift.pages.reading import N_SPECIAL, SPECIAL_CELLS, explanation_of
+from kldrift.pages.reading import SPECIAL_CELLS, explanation_of
+from kldrift.records.kinds import STRUCTURAL_CELLS
 from kldrift.records.snapshots import MonitorSnapshot
 
 
@@ -22,7 +23,7 @@ def cells_of(monitor: MonitorSnapshot, f: int, w: int) -> list[Cell]:
     known = counts is not None and counts.sum() > 0 and not moving
     q = monitor.reference_probabilities[w, own]
     reference = counts / counts.sum() if known and counts is not None else q
-    n_own = len(info.cells) - N_SPECIAL
+    n_own = len(info.cells) - STRUCTURAL_CELLS
     edges = info.edges
     own_kind: Literal["bin", "category"] = "category" if edges is None else "bin"
     cells = []

@@ -5,11 +5,16 @@ import numpy as np
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.states import series_state
 from kldrift.pages.charts.drawing import number, numbers
-from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN
+from kldrift.records.kinds import KINDS, MISSING, SAMPLES_PER_BIN, STRUCTURAL_CELLS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.types import IntArray
 
-_PARTS = {"missing": "missing values", "new": "values without a bin of their own", "shape": "a change of shape"}
+#: What the parts of a divergence come from; those in *invalid* depend on the kind of feature.
+_PARTS = {
+    "missing": "missing values",
+    "new": "values without a bin of their own",
+    "shape": "a change of shape",
+}
 
 #: What the cells behind the bins are called on pages.
 SPECIAL_CELLS = {
@@ -18,9 +23,8 @@ SPECIAL_CELLS = {
     "other": "rare in the reference",
     "unseen": "not in the reference",
     "missing": "missing",
+    "invalid": "of the wrong type",
 }
-#: Number of such cells that a numeric or categorical feature has; they come last.
-N_SPECIAL = 3
 
 
 def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation | None) -> str:
@@ -57,10 +61,11 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
     counts = monitor.counts[w, own_cells]
     live = counts[largest] / counts.sum()
     reference = float(monitor.reference_probabilities[w, own_cells][largest])
-    part = max(_PARTS, key=lambda name: float(getattr(explanation, name)))
+    parts = {**_PARTS, "invalid": KINDS[info.kind].invalid}
+    part = max(parts, key=lambda name: float(getattr(explanation, name)))
     share = 100 * getattr(explanation, part) / explanation.kl
     return (
-        f" {share:.0f} % of the divergence comes from {_PARTS[part]}. The biggest contributor is {label}:"
+        f" {share:.0f} % of the divergence comes from {parts[part]}. The biggest contributor is {label}:"
         f" {_percent(live)} of rows now, {_percent(reference)} in the reference."
     )
 
@@ -68,7 +73,9 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
 def cell_label(info: FeatureInfo, cell: int) -> str:
     """Name a cell within a sentence: ``0.5 to 1.25``, ``values below 3``, ``'red'``, ``missing values``."""
     name = info.cells[cell]
-    if cell >= len(info.cells) - N_SPECIAL:
+    if cell >= len(info.cells) - STRUCTURAL_CELLS:
+        if name == "invalid":
+            return KINDS[info.kind].invalid
         return "missing values" if name == "missing" else f"values {SPECIAL_CELLS.get(name, name)}"
     if info.edges is None:
         return repr(name)
@@ -115,9 +122,9 @@ def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
 
 
 def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:
-    """Count the samples behind a verdict: missing values are a cell like any other, missing vectors are not."""
+    """Count the samples behind a verdict: missing and invalid values are cells like any other, but not of vectors."""
     counts: IntArray = monitor.counts[w, monitor.offsets[f] : monitor.offsets[f + 1]]
-    return int(counts.sum() if KINDS[monitor.features[f].kind].histogram else counts[:-1].sum())
+    return int(counts.sum() if KINDS[monitor.features[f].kind].histogram else counts[:MISSING].sum())
 
 
 def explanation_of(monitor: MonitorSnapshot, f: int, w: int) -> Explanation | None:

@@ -11,6 +11,11 @@ Kind = Literal["numeric", "categorical", "vector", "posterior"]
 #: What a column is decoded as; a kind of feature is read from a column of one of these.
 ColumnKind = Literal["numeric", "categorical", "vector"]
 
+#: Number of cells that follow the bins or categories of every feature.
+STRUCTURAL_CELLS = 4
+#: Where they are, counted from the end of the feature's cells; of categories, the first two are *other* and *unseen*.
+UNDERFLOW, OVERFLOW, MISSING, INVALID = -4, -3, -2, -1
+
 #: Field of a `MonitorSnapshot` with the share of values that lie outside the cells.
 Outside = Literal["out_of_range_ratio", "unseen_ratio"]
 
@@ -23,6 +28,7 @@ class KindTraits:
     ----------
     histogram : its cells are a histogram of its values; otherwise they only tell present from missing
     required, optional : configuration keys of such a feature, besides those that go with every kind
+    invalid : what values of the wrong type are, in a message
     outside : how values can lie outside the cells; None where they cannot
     references : what the configuration may give as its reference, by the key that leads
     families : parametric families of which its reference may be a member
@@ -30,6 +36,7 @@ class KindTraits:
     """
 
     histogram: bool
+    invalid: str
     required: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     outside: Outside | None = None
@@ -43,6 +50,7 @@ _OF_HISTOGRAMS = ("data", "file", "learn", "previous", "counts", "probabilities"
 KINDS: Mapping[Kind, KindTraits] = {
     "numeric": KindTraits(
         histogram=True,
+        invalid="values that are not numbers",
         optional=("bins", "reference"),
         outside="out_of_range_ratio",
         references=_OF_HISTOGRAMS,
@@ -50,6 +58,7 @@ KINDS: Mapping[Kind, KindTraits] = {
     ),
     "categorical": KindTraits(
         histogram=True,
+        invalid="values that are lists or objects",
         optional=("max_categories", "reference"),
         outside="unseen_ratio",
         references=_OF_HISTOGRAMS,
@@ -57,6 +66,7 @@ KINDS: Mapping[Kind, KindTraits] = {
     ),
     "vector": KindTraits(
         histogram=False,
+        invalid="values that are no vectors of that length",
         required=("dimensions",),
         optional=("covariance", "per_dimension", "reference"),
         references=("data", "file", "learn", "family"),
@@ -64,6 +74,7 @@ KINDS: Mapping[Kind, KindTraits] = {
     ),
     "posterior": KindTraits(
         histogram=False,
+        invalid="values that are no vectors of that length, or have no finite KL",
         required=("dimensions",),
         optional=("per_dimension",),
         always_against="N(0, I)",

@@ -108,7 +108,7 @@ class Counts:
     Parameters
     ----------
     layout : the bins; these counts can only be added to counts with the same layout
-    values : (n_cells,) int64, without invalid values
+    values : (n_cells,) int64
     """
 
     layout: object

@@ -40,7 +40,7 @@ class FeatureInfo:
     ----------
     edges : (n_bins + 1,) for a numeric feature, else None; bins are [a, b), the last is [a, b]
     categories : the categories with a cell of their own, for a categorical feature, else None
-    cells : names of the feature's cells, in order; a vector is ``present`` or ``missing``
+    cells : names of the feature's cells, in order; a vector is ``present``, ``missing`` or ``invalid``
     reference_counts : (n_cells,) int64; None if the reference is known exactly
     reference_probabilities : (n_cells,) float64, smoothed: the q of every divergence
     reference_rows : m, ``inf`` if known exactly
@@ -92,7 +92,7 @@ class MonitorSnapshot:
     reference_probabilities : (W, C) float64, the q that each window was compared with
     reference_rows : (W, F) float64, m of each window's reference, ``inf`` if known exactly
     ready : (W, F) bool, whether n is large enough and the reference is usable
-    missing_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
+    missing_ratio, invalid_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
     counts : (W, C) int64, live, as they are compared: where an outermost bin is open, it holds all values beyond, also
         those that `out_of_range_ratio` counts
     segment : in the snapshot of a segment, the value that its rows share; else None
@@ -120,6 +120,7 @@ class MonitorSnapshot:
     effective_samples: FloatArray
     ready: npt.NDArray[np.bool_]
     missing_ratio: FloatArray
+    invalid_ratio: FloatArray
     unseen_ratio: FloatArray
     out_of_range_ratio: FloatArray
     counts: IntArray

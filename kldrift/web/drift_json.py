@@ -25,6 +25,7 @@ def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
             "upper",
             "log10_p_value",
             "missing_ratio",
+            "invalid_ratio",
             "unseen_ratio",
             "out_of_range_ratio",
         )
@@ -122,6 +123,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "effective_samples": finite(monitor.effective_samples[w, f]),
         "dispersion": finite(monitor.dispersion[w, f]),
         "missing_ratio": finite(monitor.missing_ratio[w, f]),
+        "invalid_ratio": finite(monitor.invalid_ratio[w, f]),
         "unseen_ratio": finite(monitor.unseen_ratio[w, f]),
         "out_of_range_ratio": finite(monitor.out_of_range_ratio[w, f]),
         "thresholds": {"warning": info.warning, "critical": info.critical},

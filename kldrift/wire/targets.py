@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.kernels.bin_table import BinTable, make_bin_table
-from kldrift.kernels.fill import fill_counts
+from kldrift.kernels.fill import fill_counts, move_invalid
 from kldrift.kernels.parsing import gaps, output
 from kldrift.kernels.parsing.fields import Categories, Fields, make_fields
 from kldrift.records.samples import Counts
@@ -179,10 +179,10 @@ def counted(table: Table, bins: BinTable) -> Table:
 
 
 def _count(counts: IntArray, bins: BinTable, table: Table) -> None:
-    """Count rows of columns; invalid values, which are missing there, are left out."""
+    """Count rows of columns."""
     fill_counts(bins, table.columns, None, counts)
     for item in table.invalid:
-        counts[0, bins.offsets[item.feature + 1] - 1] -= len(item.rows)
+        move_invalid(bins, item.feature, np.zeros(len(item.rows), dtype=np.int64), counts)
 
 
 def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows: Callable[[], int]) -> Target:

@@ -122,7 +122,7 @@ def check(found: dict[str, Any], table: pl.DataFrame) -> None:
         else:
             values = column.to_numpy()
             inside = np.histogram(values, edges)[0].tolist()
-            assert counts == [*inside, int((values < edges[0]).sum()), int((values > edges[-1]).sum()), 0]
+            assert counts == [*inside, int((values < edges[0]).sum()), int((values > edges[-1]).sum()), 0, 0]
 
 
 def rows(quick: bool = False) -> list[Row]:

@@ -48,7 +48,7 @@ def fill_rows(n_samples: int = 4_000_000) -> list[Row]:
     ):
         edges = np.quantile(values[:100_000], np.linspace(0, 1, 65))
         table = make_bin_table([NumericBins(edges)])
-        counts = np.zeros((1, 67), dtype=np.int64)
+        counts = np.zeros((1, int(table.offsets[-1])), dtype=np.int64)
         peer = boost_histogram.Histogram(boost_histogram.axis.Variable(edges))
         compilation.set_threads(1)
         try:

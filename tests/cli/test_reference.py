@@ -40,7 +40,7 @@ def test_a_reference_is_built_shown_and_used(folder: Path) -> None:
     assert "2 features, 5,000 rows" in done.stdout
     features = json.loads((folder / "loans.json").read_text())["features"]
     assert [feature["name"] for feature in features] == ["amount", "country"]
-    assert np.array(features[0]["panes"]).shape == (64, 19)
+    assert np.array(features[0]["panes"]).shape == (64, 20)
     assert np.array(features[0]["panes"]).sum() == 5000
 
     done = installed("reference", "show", "loans.json", cwd=folder)

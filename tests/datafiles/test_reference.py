@@ -61,7 +61,7 @@ def test_every_format_gives_the_same_columns(tmp_path: Path, name: str, write: C
     assert colours.codes.dtype == np.int32
     assert isinstance(numbers, np.ndarray)
     np.testing.assert_array_equal(numbers, [1.5, np.nan, 3, -1])
-    assert read.n_invalid == (0, 0)
+    assert [rows.tolist() for rows in read.invalid] == [[], []]
 
 
 def test_ndjson_with_bad_lines_and_values(tmp_path: Path) -> None:
@@ -70,7 +70,8 @@ def test_ndjson_with_bad_lines_and_values(tmp_path: Path) -> None:
         '{"x": NaN, "c": 1.0}\n{bad\n{"x": "1", "c": ["l"]}\n{"x": 2, "c": "[l]"}\n{"x": 1e400, "c": true}\n'
     )
     read = read_columns(path, FEATURES)
-    assert (read.n_rows, read.n_rejected, read.n_invalid) == (4, 1, (1, 1))
+    assert (read.n_rows, read.n_rejected) == (4, 1)
+    assert [rows.tolist() for rows in read.invalid] == [[1], [1]]
     colours, numbers = read.columns
     assert isinstance(colours, CategoricalColumn)
     assert colours.values == ("1", "[l]", "true")
@@ -82,7 +83,7 @@ def test_csv_with_text_among_numbers(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
     path.write_text("x,c\n1,\nNA,1.0\n 3,red\n")
     read = read_columns(path, FEATURES)
-    assert read.n_invalid == (0, 1)
+    assert [rows.tolist() for rows in read.invalid] == [[], [1]]
     np.testing.assert_array_equal(read.columns[1], [1, np.nan, 3])
     assert isinstance(read.columns[0], CategoricalColumn)
     assert read.columns[0].values == ("1.0", "red")
@@ -225,7 +226,7 @@ def test_vectors(tmp_path: Path, name: str) -> None:
     _write_vectors(tmp_path / name, VECTORS)
     read = read_columns(tmp_path / name, [("c", "categorical"), ("v", "vector", 2)])
     assert read.n_rows == 6
-    assert read.n_invalid == (0, 3)
+    assert [rows.tolist() for rows in read.invalid] == [[], [2, 3, 5]]
     vectors = read.columns[1]
     assert isinstance(vectors, np.ndarray)
     assert vectors.dtype == np.float64
@@ -272,7 +273,8 @@ def test_vectors_in_ndjson_among_what_is_none(tmp_path: Path) -> None:
     path = tmp_path / "d.ndjson"
     path.write_text('{"v": [1, 2]}\n{bad\n{"v": "[1, 2]"}\n{"v": [[1], [2]]}\n{}\n{"v": [3, 1e400]}\n{"v": [3, 4]}')
     read = read_columns(path, [("v", "vector", 2)])
-    assert (read.n_rows, read.n_rejected, read.n_invalid) == (6, 1, (3,))
+    assert (read.n_rows, read.n_rejected) == (6, 1)
+    assert read.invalid[0].tolist() == [1, 2, 4]
     np.testing.assert_array_equal(read.columns[0], [[1, 2], *[[np.nan] * 2] * 4, [3, 4]])
 
 
@@ -286,7 +288,7 @@ def test_vectors_in_several_chunks(tmp_path: Path) -> None:
     expected = np.column_stack([np.arange(n), np.arange(n) + 0.5])
     expected[150_000] = np.nan
     np.testing.assert_array_equal(read.columns[0], expected)
-    assert read.n_invalid == (1,)
+    assert read.invalid[0].tolist() == [150_000]
 
 
 def test_the_dimensions_of_a_vector_have_to_be_known(tmp_path: Path) -> None:

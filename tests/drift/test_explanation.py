@@ -33,7 +33,7 @@ def kl(p, q):
     return float(rel_entr(p, q).sum())
 
 
-pairs = st.integers(4, 40).flatmap(lambda n: st.tuples(histograms(n), histograms(n))).filter(lambda pair: pair[0].any())
+pairs = st.integers(5, 40).flatmap(lambda n: st.tuples(histograms(n), histograms(n))).filter(lambda pair: pair[0].any())
 
 
 # --- contributions ---------------------------------------------------------------------------------
@@ -73,32 +73,37 @@ def test_contributions_of_empty_cells(p: list[Any], q: list[Any], expected: list
     np.testing.assert_allclose(contributions(np.array(p, float), np.array(q, float)), expected, rtol=1e-12)
 
 
-# --- missing, new, shape ---------------------------------------------------------------------------
+# --- missing, invalid, new, shape ---------------------------------------------------------------------------
 
 
 def chain(p, q):
-    """The three parts by their definitions, one division after the other; all of q is above 0."""
-    bins, flow, absent = slice(0, -3), slice(-3, -1), -1
-    p_present, q_present = p[:-1].sum(), q[:-1].sum()
-    parts = [kl([p[absent], p_present], [q[absent], q_present]), 0.0, 0.0]
-    if p_present > 0:
-        given_present = [p[:-1] / p_present, q[:-1] / q_present]
-        (p_flow, p_bins), (q_flow, q_bins) = ((x[-2:], x[:-2].sum()) for x in given_present)
-        parts[1] = p_present * kl([*p_flow, p_bins], [*q_flow, q_bins])
-        if p_bins > 0:
-            parts[2] = p[bins].sum() * kl(p[bins] / p[bins].sum(), q[bins] / q[bins].sum())
+    """The four parts by their definitions, one division after the other; all of q is above 0."""
+    bins, flow, missing, invalid = slice(0, -4), slice(-4, -2), -2, -1
+    parts = [kl([p[missing], 1 - p[missing]], [q[missing], 1 - q[missing]]), 0.0, 0.0, 0.0]
+    p_present, q_present = np.delete(p, missing), np.delete(q, missing)
+    if p_present.any():
+        valid = [p_present[:-1].sum(), q_present[:-1].sum()]
+        sums = [p_present.sum(), q_present.sum()]
+        parts[1] = sums[0] * kl([p[invalid] / sums[0], valid[0] / sums[0]], [q[invalid] / sums[1], valid[1] / sums[1]])
+        if valid[0] > 0:
+            given_valid = [p_present[:-1] / valid[0], q_present[:-1] / valid[1]]
+            (p_flow, p_bins), (q_flow, q_bins) = ((x[-2:], x[:-2].sum()) for x in given_valid)
+            parts[2] = valid[0] * kl([*p_flow, p_bins], [*q_flow, q_bins])
+            if p_bins > 0:
+                parts[3] = p[bins].sum() * kl(p[bins] / p[bins].sum(), q[bins] / q[bins].sum())
     assert p[flow].size == 2
     return parts
 
 
 @given(pair=pairs, kind=st.sampled_from(KINDS))
-def test_missing_new_and_shape_make_up_the_divergence(pair: Pair, kind) -> None:
+def test_missing_invalid_new_and_shape_make_up_the_divergence(pair: Pair, kind) -> None:
     counts, q = pair[0], smoothed(pair[1])
     found = explain(counts, q, kind)
-    assert found.missing + found.new + found.shape == pytest.approx(found.kl, **TIGHT)
+    parts = [found.missing, found.invalid, found.new, found.shape]
+    assert sum(parts) == pytest.approx(found.kl, **TIGHT)
     assert found.kl == pytest.approx(kl(counts / counts.sum(), q), **TIGHT)
-    assert [found.missing, found.new, found.shape] == pytest.approx(chain(counts / counts.sum(), q), **TIGHT)
-    assert min(found.missing, found.new, found.shape) >= 0
+    assert parts == pytest.approx(chain(counts / counts.sum(), q), **TIGHT)
+    assert min(parts) >= 0
 
 
 @given(pair=pairs, kind=st.sampled_from(KINDS))
@@ -115,40 +120,43 @@ def test_the_shares_add_up_to_the_whole(pair: Pair, kind) -> None:
 @pytest.mark.parametrize(
     ("counts", "part"),
     [
-        ([250, 250, 0, 0, 500], "missing"),
-        ([250, 250, 500, 0, 0], "new"),
-        ([250, 250, 0, 500, 0], "new"),
-        ([899, 100, 0, 0, 1], "shape"),
+        ([250, 250, 0, 0, 500, 0], "missing"),
+        ([250, 250, 0, 0, 0, 500], "invalid"),
+        ([250, 250, 500, 0, 0, 0], "new"),
+        ([250, 250, 0, 500, 0, 0], "new"),
+        ([899, 100, 0, 0, 1, 1], "shape"),
     ],
 )
 def test_a_change_shows_in_its_own_part(counts: list[int], part: str, kind: str) -> None:
-    q = np.array([0.498, 0.498, 0.001, 0.001, 0.002])
+    q = np.array([0.497, 0.497, 0.001, 0.001, 0.002, 0.002])
     found = explain(np.array(counts), q, kind)
     assert getattr(found, part) > 0.99 * found.kl > 0.2
 
 
 def test_only_missing_values() -> None:
-    q = np.array([0.4, 0.3, 0.1, 0.1, 0.1])
-    found = explain(np.array([0, 0, 0, 0, 7]), q, "numeric")
-    assert (found.missing, found.new, found.shape) == (pytest.approx(math.log(10)), 0, 0)
+    q = np.array([0.4, 0.2, 0.1, 0.1, 0.1, 0.1])
+    found = explain(np.array([0, 0, 0, 0, 7, 0]), q, "numeric")
+    assert (found.missing, found.invalid, found.new, found.shape) == (pytest.approx(math.log(10)), 0, 0, 0)
     assert found.kl == pytest.approx(math.log(10))
 
 
 def test_a_window_without_any_value_in_a_bin() -> None:
-    found = explain(np.array([0, 0, 5, 5, 0]), np.array([0.4, 0.2, 0.1, 0.1, 0.2]), "categorical")
+    found = explain(np.array([0, 0, 5, 5, 0, 0]), np.array([0.35, 0.15, 0.1, 0.1, 0.2, 0.1]), "categorical")
     assert found.missing == pytest.approx(math.log(1 / 0.8))
-    assert found.new == pytest.approx(kl([0.5, 0.5, 0], [0.125, 0.125, 0.75]))
+    assert found.invalid == pytest.approx(math.log(0.8 / 0.7))
+    assert found.new == pytest.approx(kl([0.5, 0.5, 0], [1 / 7, 1 / 7, 5 / 7]))
     assert found.shape == 0
 
 
 @pytest.mark.parametrize(
     ("counts", "q", "infinite"),
     [
-        ([1, 1, 0, 0, 2], [0.5, 0.5, 0, 0, 0], "missing"),
-        ([1, 1, 0, 2, 0], [0.5, 0.5, 0, 0, 0], "new"),
-        ([1, 1, 0, 0, 0], [0.5, 0, 0, 0, 0.5], "shape"),
-        ([0, 0, 0, 2, 0], [0, 0, 0, 0, 1], "missing"),
-        ([1, 0, 0, 0, 0], [0, 0, 0.5, 0, 0.5], "new"),
+        ([1, 1, 0, 0, 2, 0], [0.5, 0.5, 0, 0, 0, 0], "missing"),
+        ([1, 1, 0, 0, 0, 2], [0.5, 0.5, 0, 0, 0, 0], "invalid"),
+        ([1, 1, 0, 2, 0, 0], [0.5, 0.5, 0, 0, 0, 0], "new"),
+        ([1, 1, 0, 0, 0, 0], [0.5, 0, 0, 0, 0.5, 0], "shape"),
+        ([0, 0, 0, 2, 0, 0], [0, 0, 0, 0, 1, 0], "missing"),
+        ([1, 0, 0, 0, 0, 0], [0, 0, 0.5, 0, 0.5, 0], "new"),
     ],
 )
 def test_an_impossible_value_is_infinite_where_it_is_and_finite_elsewhere(
@@ -156,18 +164,18 @@ def test_an_impossible_value_is_infinite_where_it_is_and_finite_elsewhere(
 ) -> None:
     found = explain(np.array(counts), np.array(q, float), "numeric")
     assert found.kl == math.inf
-    parts = {name: getattr(found, name) for name in ("missing", "new", "shape")}
+    parts = {name: getattr(found, name) for name in ("missing", "invalid", "new", "shape")}
     assert [name for name, value in parts.items() if math.isinf(value)] == [infinite]
     assert not any(math.isnan(value) for value in parts.values())
     cells = np.isinf(found.contributions)
     np.testing.assert_array_equal(found.shares, cells / cells.sum())
 
 
-@pytest.mark.parametrize("q", [[0.25] * 4, [math.nan] * 4])
+@pytest.mark.parametrize("q", [[0.2] * 5, [math.nan] * 5])
 def test_an_empty_window_or_a_missing_reference_has_no_explanation(q) -> None:
-    counts = np.zeros(4, dtype=np.int64) if q[0] == 0.25 else np.ones(4, dtype=np.int64)
+    counts = np.zeros(5, dtype=np.int64) if q[0] == 0.2 else np.ones(5, dtype=np.int64)
     found = explain(counts, np.array(q), "categorical")
-    assert all(math.isnan(value) for value in (found.kl, found.missing, found.new, found.shape))
+    assert all(math.isnan(value) for value in (found.kl, found.missing, found.invalid, found.new, found.shape))
     assert np.isnan(found.contributions).all()
     assert np.isnan(found.shares).all()
 

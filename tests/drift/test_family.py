@@ -101,7 +101,7 @@ def test_probabilities_are_those_of_scipy_between_the_edges(family: Family, bins
     else:
         inside = np.diff(theirs.cdf(edges)).tolist()
         ends = [theirs.cdf(edges[0]), theirs.sf(edges[-1])]
-    np.testing.assert_allclose(q(made), [*inside, *ends, 0], rtol=1e-9, atol=1e-14)
+    np.testing.assert_allclose(q(made), [*inside, *ends, 0, 0], rtol=1e-9, atol=1e-14)
     assert made.rows == np.inf
     assert made.counts is None
     assert dict(made.parameters) == parameters
@@ -117,14 +117,14 @@ def test_a_range_closes_the_quantile_bins_and_the_quantiles_are_those_within() -
     made = known("exponential", Bins(value_range=(1, 3), probabilities=(0.25, 0.5, 0.75)), scale=2)
     inside = np.exp(-0.5) - np.exp(-1.5)
     assert (edges_of(made)[0], edges_of(made)[-1]) == (1, 3)
-    np.testing.assert_allclose(q(made), [*[inside / 4] * 4, 1 - np.exp(-0.5), np.exp(-1.5), 0], rtol=1e-12)
+    np.testing.assert_allclose(q(made), [*[inside / 4] * 4, 1 - np.exp(-0.5), np.exp(-1.5), 0, 0], rtol=1e-12)
 
 
 def test_a_far_tail_keeps_its_digits() -> None:
     made = known("normal", Bins("edges", edges=(-40.0, -30.0, 0.0, 10.0, 20.0)), mean=0, std=1)
     tails = stats.norm.sf([10, 20, 30, 40])
     np.testing.assert_allclose(
-        q(made), [tails[2] - tails[3], 0.5, 0.5, tails[0] - tails[1], tails[3], tails[1], 0], rtol=1e-9
+        q(made), [tails[2] - tails[3], 0.5, 0.5, tails[0] - tails[1], tails[3], tails[1], 0, 0], rtol=1e-9
     )
 
 
@@ -150,10 +150,10 @@ def test_a_rare_event_still_has_a_bin() -> None:
 def test_a_coin_is_numbers_or_categories() -> None:
     numbers = known("bernoulli", p=0.3)
     assert edges_of(numbers).tolist() == [-0.5, 0.5, 1.5]
-    assert q(numbers).tolist() == pytest.approx([0.7, 0.3, 0, 0, 0])
+    assert q(numbers).tolist() == pytest.approx([0.7, 0.3, 0, 0, 0, 0])
     words = known("bernoulli", kind="categorical", p=0.3)
     assert words.shape.categories == ("true", "false")
-    assert q(words).tolist() == pytest.approx([0.3, 0.7, 0, 0, 0])
+    assert q(words).tolist() == pytest.approx([0.3, 0.7, 0, 0, 0, 0])
 
 
 positive = st.floats(1e-300, 1e300)
@@ -201,7 +201,7 @@ def test_large_shapes_are_nearly_normal(shape: float) -> None:
     gamma = Bins("edges", edges=tuple(shape + z * shape**0.5))
     beta = Bins("edges", edges=tuple(0.5 + z / (8 * shape + 4) ** 0.5))
     for made in (known("gamma", gamma, shape=shape, scale=1), known("beta", beta, a=shape, b=shape)):
-        np.testing.assert_allclose(np.cumsum(q(made)[:-3]), np.subtract(QUANTILES[1:], QUANTILES[0]), atol=3e-4)
+        np.testing.assert_allclose(np.cumsum(q(made)[:-4]), np.subtract(QUANTILES[1:], QUANTILES[0]), atol=3e-4)
 
 
 @pytest.mark.parametrize(
@@ -342,21 +342,32 @@ def test_missing_values_and_infinities_keep_their_shares() -> None:
     made = fitted("exponential", column)
     assert dict(made.parameters) == {"scale": pytest.approx(values.mean())}
     finite = q(fitted("exponential", values))
-    assert q(made)[-3:].tolist() == pytest.approx([0, 0, 0.06])
-    bins = 0.9 * finite[:-3]
-    assert q(made)[:-3].tolist() == pytest.approx([bins[0] + 0.01, *bins[1:-1], bins[-1] + 0.03])
+    assert q(made)[-4:].tolist() == pytest.approx([0, 0, 0.06, 0])
+    bins = 0.9 * finite[:-4]
+    assert q(made)[:-4].tolist() == pytest.approx([bins[0] + 0.01, *bins[1:-1], bins[-1] + 0.03])
     assert made.counts is not None
-    assert made.counts[-3:].tolist() == [0, 0, 6]
+    assert made.counts[-4:].tolist() == [0, 0, 6, 0]
     assert made.counts.sum() == 100
+
+
+def test_invalid_values_keep_their_share() -> None:
+    values = sample("exponential", 90)
+    column = np.concatenate([values, np.full(10, np.nan)])
+    given = ReferenceFamily("exponential", fit=Path("r.csv"))
+    made = family_reference(FeatureSpec("x", "numeric"), given, column, 7, "r.csv", np.arange(90, 96))
+    assert q(made)[-4:].tolist() == pytest.approx([0, 0, 0.04, 0.06])
+    assert q(made).sum() == pytest.approx(1, abs=1e-12)
+    assert made.counts is not None
+    assert made.counts[-2:].tolist() == [4, 6]
 
 
 def test_a_coin_of_categories_is_fitted() -> None:
     made = fitted("bernoulli", categorical(["true"] * 30 + ["false"] * 10 + [None] * 10), kind="categorical")
     assert dict(made.parameters) == {"p": 0.75}
-    assert q(made).tolist() == pytest.approx([0.6, 0.2, 0, 0, 0.2])
+    assert q(made).tolist() == pytest.approx([0.6, 0.2, 0, 0, 0.2, 0])
     assert made.counts is not None
-    assert made.counts.tolist() == [30, 10, 0, 0, 10]
-    assert made.cells == ("true", "false", "other", "unseen", "missing")
+    assert made.counts.tolist() == [30, 10, 0, 0, 10, 0]
+    assert made.cells == ("true", "false", "other", "unseen", "missing", "invalid")
 
 
 def test_fitted_categories_are_the_datas_shares() -> None:

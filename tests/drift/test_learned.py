@@ -15,6 +15,7 @@ from kldrift.drift.smoothing import smooth_counts
 from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, JEFFREYS, batch, categorical, edges_spec, reference
+from tests.drift.test_stored import Kept
 
 NOW = 1_700_000_000_000 // HOUR * HOUR
 DAY = 24 * HOUR
@@ -67,7 +68,7 @@ def test_a_feature_is_undecided_until_it_is_learned_and_others_carry_on() -> Non
     watched.add(batch(np.arange(100.0), np.full(100, 2.5)), "s", NOW)
     late = watched.evaluate(NOW)
     assert late.samples.tolist() == [[0, 1_000], [0, 1_000]]
-    assert late.counts[0, -6:].tolist() == [300, 600, 100, 0, 0, 0]
+    assert late.counts[0, -7:].tolist() == [300, 600, 100, 0, 0, 0, 0]
 
 
 def test_categories_are_learned_with_the_codes_that_rows_already_have() -> None:
@@ -82,12 +83,12 @@ def test_categories_are_learned_with_the_codes_that_rows_already_have() -> None:
     first = ["red"] * 50 + ["green"] * 30 + ["blue"] * 15 + [None] * 5
     under_way = rows("red", "black", "blue", None)  # decoded before the reference was there
     watched.add(rows(*first), "s", NOW)
-    assert watched.features[0].cells == ("red", "green", "other", "unseen", "missing")
+    assert watched.features[0].cells == ("red", "green", "other", "unseen", "missing", "invalid")
     (expected,) = build_references([COLOUR], [categorical(first)], NOW, "")
     assert watched.features[0].reference_hash == expected.reference_hash
     watched.add(under_way, "s", NOW)
     watched.add(rows("green", "white"), "s", NOW)
-    assert watched.evaluate(NOW).counts[0].tolist() == [1, 1, 1, 2, 1]
+    assert watched.evaluate(NOW).counts[0].tolist() == [1, 1, 1, 2, 1, 0]
 
 
 def test_an_identifier_is_not_learned() -> None:
@@ -131,6 +132,25 @@ def test_a_monitor_that_is_still_learning_continues_to_learn() -> None:
     assert new.evaluate(NOW).samples[0, 0] == 20
 
 
+def test_what_is_learned_knows_invalid_values_whatever_the_batches_and_after_a_restart() -> None:
+    x = np.random.default_rng(3).normal(size=1_000)
+    wrong = np.arange(0, 1_000, 10)
+    x[wrong] = np.nan
+    x[1::50] = np.nan
+    (expected,) = build_references([X], [x], NOW, "", [wrong])
+    for pieces in (1, 3, 13):
+        watched, kept = learner(X), Kept()
+        for part in np.array_split(np.arange(1_200), pieces):
+            own = np.flatnonzero(np.isin(part, wrong)).tolist()
+            watched.add(batch(np.append(x, np.zeros(200))[part], invalid=[(0, own)]), "s", NOW)
+            kept.commit(watched)
+            watched = learner(X)
+            assert watched.restore(kept.entries)
+        assert watched.features[0].reference_hash == expected.reference_hash
+        assert watched.features[0].reference_counts is not None
+        assert watched.features[0].reference_counts[-2:].tolist() == [20, 100]
+
+
 def previous(**changes: object) -> Monitor:
     (bins,) = reference((edges_spec(), np.random.default_rng(1).uniform(0, 3, 900)))
     spec = MonitorSpec(
@@ -163,12 +183,26 @@ def test_a_window_is_compared_with_itself_a_day_earlier() -> None:
         assert snapshot.counts[:, :3].tolist() == [[300, 200, 100], [400, 400, 400]]
         assert snapshot.reference_rows.tolist() == [[600], [1200]]
         assert snapshot.ready.all()
-        for w, counts in enumerate([[300, 200, 100, 0, 0, 0], [400, 400, 400, 0, 0, 0]]):
+        for w, counts in enumerate([[300, 200, 100, *[0] * 4], [400, 400, 400, *[0] * 4]]):
             q = smooth_counts(np.array(counts), JEFFREYS)
             np.testing.assert_array_equal(snapshot.reference_probabilities[w], q)
             kl = rel_entr(np.array(counts) / sum(counts), q).sum()
             assert snapshot.divergences[w, 0, 0] == pytest.approx(kl, rel=1e-12)
         assert (snapshot.lower == 0).all()
+
+
+def test_a_window_is_compared_with_the_invalid_values_of_a_day_earlier() -> None:
+    watched = previous()
+    values = np.repeat([0.5, 1.5, 2.5, np.nan], 100)
+    for day in range(2):
+        at = NOW + day * DAY + 30 * 60_000
+        times = np.full(values.size, at)
+        watched.add(SampleBatch(values.size, (values,), times, ((0, np.arange(300, 400)),)), "s", at)
+    snapshot = watched.evaluate(at)
+    assert snapshot.counts[0].tolist() == [100, 100, 100, 0, 0, 0, 100]
+    assert snapshot.reference_probabilities[0].tolist() == smooth_counts(snapshot.counts[0], JEFFREYS).tolist()
+    assert snapshot.divergences[0, 0, 0] < 0.01
+    assert snapshot.ready.all()
 
 
 def test_another_day_than_the_one_before_is_drift() -> None:

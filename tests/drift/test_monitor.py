@@ -30,7 +30,7 @@ def test_a_window_without_samples_has_no_divergence() -> None:
 def test_a_snapshot_cannot_be_written_to() -> None:
     snapshot = monitor((edges_spec(), UNIFORM)).evaluate(NOW)
     arrays = [value for name in snapshot.__slots__ if isinstance(value := getattr(snapshot, name), np.ndarray)]
-    assert len(arrays) == 19
+    assert len(arrays) == 20
     assert not any(array.flags.writeable for array in arrays)
 
 
@@ -85,10 +85,10 @@ def test_rare_categories_share_a_cell_and_new_ones_are_unseen() -> None:
     watched = monitor((FeatureSpec("c", "categorical"), categorical(["a"] * 90 + ["b"] * 20 + ["rare"] * 3 + [None])))
     schema = watched.schema.features[0]
     assert schema.categories == ("a", "b", "rare")
-    assert watched.features[0].cells == ("a", "b", "other", "unseen", "missing")
+    assert watched.features[0].cells == ("a", "b", "other", "unseen", "missing", "invalid")
     watched.add(batch(np.array([0, 0, 1, 2, 3, 3, 3, 4], dtype=np.int32)), "s", NOW)
     snapshot = watched.evaluate(NOW)
-    assert snapshot.counts[0].tolist() == [2, 1, 1, 3, 1]
+    assert snapshot.counts[0].tolist() == [2, 1, 1, 3, 1, 0]
     assert snapshot.unseen_ratio[0, 0] == pytest.approx(3 / 8)
 
 
@@ -111,14 +111,16 @@ def test_the_share_of_new_values_is_exact_or_unknown_and_never_0_instead(n_rare:
         assert limit.startswith("the share of new values is unknown: only the names of 10,000 rare categories are kept")
 
 
-def test_an_invalid_value_is_counted_as_invalid_and_not_as_missing() -> None:
+def test_an_invalid_value_has_a_cell_of_its_own() -> None:
     watched = monitor((edges_spec("x"), UNIFORM), (edges_spec("y"), UNIFORM))
     nan = np.nan
     result = watched.add(batch([0.5, nan, nan], [0.5, 1.5, nan], invalid=[(0, [1]), (1, [2])]), "s", NOW)
     assert result.invalid.tolist() == [1, 1]
     snapshot = watched.evaluate(NOW)
-    assert snapshot.samples.tolist() == [[2, 2]]
-    assert snapshot.counts[0].tolist() == [1, 0, 0, 0, 0, 1, 1, 1, 0, 0, 0, 0]
+    assert snapshot.samples.tolist() == [[3, 3]]
+    assert snapshot.counts[0].tolist() == [1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0, 1]
+    assert snapshot.missing_ratio.tolist() == [[1 / 3, 0]]
+    assert snapshot.invalid_ratio.tolist() == [[1 / 3, 1 / 3]]
 
 
 def test_readiness_takes_ten_samples_per_bin_and_a_usable_reference() -> None:

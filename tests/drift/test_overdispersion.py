@@ -198,11 +198,11 @@ def test_a_table_looks_up_what_each_feature_would() -> None:
 def test_a_reference_is_measured_in_the_order_of_its_values() -> None:
     """Underflow, kept behind the bins, lies below them: a stream that moves between the low half and the high."""
     low = np.arange(64) % 32 < 16
-    cells = np.zeros((64, 3 + 3), dtype=np.int64)  # three bins, underflow, overflow, missing
+    cells = np.zeros((64, 3 + 4), dtype=np.int64)  # three bins, underflow, overflow, missing, invalid
     cells[:, 0] = cells[:, 3] = np.where(low, 40, 10)
     cells[:, 1] = cells[:, 2] = np.where(low, 10, 40)
     reference = FeatureReference("x", Numeric(np.array([0.0, 1.0, 2.0, 3.0])), cells)
-    in_order = cells[:, [3, 0, 1, 2, 4, 5]]
+    in_order = cells[:, [3, 0, 1, 2, 4, 5, 6]]
     expected = measure_panes(in_order, ordered=True)
     np.testing.assert_array_equal(measure_reference(reference).lambda_, expected.lambda_)
     assert expected.lambda_[0] > measure_panes(cells, ordered=True).lambda_[0]
@@ -212,8 +212,8 @@ def test_a_reference_is_measured_in_the_order_of_its_values() -> None:
 
 def test_a_reference_known_exactly_or_given_as_totals_is_not_measured() -> None:
     shape = Numeric(np.array([0.0, 1.0]))
-    known = FeatureReference("x", shape, panes=None, probabilities=np.array([1.0, 0, 0, 0]))
-    totals = FeatureReference("x", shape, panes=np.array([[5, 0, 0, 5]]))
+    known = FeatureReference("x", shape, panes=None, probabilities=np.array([1.0, 0, 0, 0, 0]))
+    totals = FeatureReference("x", shape, panes=np.array([[5, 0, 0, 5, 0]]))
     assert not measure_reference(known).measured
     assert not measure_reference(totals).measured
 
@@ -241,5 +241,5 @@ def test_measured_overdispersion_keeps_autocorrelated_windows_quiet() -> None:
 
 
 def pad(panes):
-    """Room for underflow, overflow and missing."""
-    return np.pad(panes, ((0, 0), (0, 3)))
+    """Room for underflow, overflow, missing and invalid."""
+    return np.pad(panes, ((0, 0), (0, 4)))

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -5,6 +6,7 @@ import numpy as np
 import pytest
 
 from kldrift.drift.kinds.categorical import MAX_FOLDED, Categorical
+from kldrift.drift.references.data import build_references
 from kldrift.drift.references.file import by_name, dump_references, load_references
 from kldrift.drift.references.given import inline_reference
 from kldrift.errors import ReferenceProblem
@@ -36,7 +38,7 @@ def test_a_reference_counts_every_row_once_over_64_panes() -> None:
 def test_a_reference_shorter_than_64_rows_has_a_pane_for_each() -> None:
     (built,) = reference((edges_spec(), np.array([0.5, 1.5, np.nan])))
     assert built.panes is not None
-    assert built.panes.tolist() == [[1, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1]]
+    assert built.panes.tolist() == [[1, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 1, 0]]
 
 
 def test_categories_are_ordered_by_count_and_limited() -> None:
@@ -46,7 +48,7 @@ def test_categories_are_ordered_by_count_and_limited() -> None:
     assert built.shape.categories == ("b", "c")
     assert built.shape.folded == ("a", "d")
     assert built.counts is not None
-    assert built.counts.tolist() == [30, 20, 19, 0, 0]
+    assert built.counts.tolist() == [30, 20, 19, 0, 0, 0]
 
 
 def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -> None:
@@ -57,7 +59,7 @@ def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -
     assert built.shape.open_ended
     assert len(built.shape.folded) == MAX_FOLDED
     assert built.counts is not None
-    assert built.counts.tolist() == [n, 0, 0]  # any further value is *other*
+    assert built.counts.tolist() == [n, 0, 0, 0]  # any further value is *other*
     assert built.shape.bins().lookup[built.shape.schema("id").unseen_code] == 0
 
 
@@ -65,11 +67,11 @@ def test_smoothing_is_the_textbooks() -> None:
     given = inline_reference(
         FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0
     )
-    assert given.smoothed(Smoothing()).tolist() == pytest.approx([90.5 / 102.5, 10.5 / 102.5, *[0.5 / 102.5] * 3])
-    assert given.smoothed(Smoothing("none", 0, 0)).tolist() == [0.9, 0.1, 0, 0, 0]
-    assert given.smoothed(Smoothing("laplace", 1, 0)).tolist() == pytest.approx([91 / 105, 11 / 105, *[1 / 105] * 3])
+    assert given.smoothed(Smoothing()).tolist() == pytest.approx([90.5 / 103, 10.5 / 103, *[0.5 / 103] * 4])
+    assert given.smoothed(Smoothing("none", 0, 0)).tolist() == [0.9, 0.1, 0, 0, 0, 0]
+    assert given.smoothed(Smoothing("laplace", 1, 0)).tolist() == pytest.approx([91 / 106, 11 / 106, *[1 / 106] * 4])
     epsilon = given.smoothed(Smoothing("epsilon", 0, 1e-3))
-    assert epsilon.tolist() == pytest.approx([v / 1.005 for v in (0.901, 0.101, 0.001, 0.001, 0.001)])
+    assert epsilon.tolist() == pytest.approx([v / 1.006 for v in (0.901, 0.101, 0.001, 0.001, 0.001, 0.001)])
 
 
 def test_a_known_distribution_is_infinitely_long_and_never_makes_an_infinite_divergence() -> None:
@@ -77,7 +79,7 @@ def test_a_known_distribution_is_infinitely_long_and_never_makes_an_infinite_div
         FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0
     )
     assert known.rows == np.inf
-    assert known.smoothed(Smoothing("none", 0, 0)).tolist() == [0.5, 0.5, 0, 0, 0]
+    assert known.smoothed(Smoothing("none", 0, 0)).tolist() == [0.5, 0.5, 0, 0, 0, 0]
     smoothed = known.smoothed(Smoothing())
     assert smoothed.min() > 0
     assert smoothed[0] == pytest.approx(0.5, abs=2e-6)
@@ -98,8 +100,8 @@ def test_an_artefact_is_read_back_as_it_was() -> None:
         (lambda t: t[:-20], "expected a reference file in JSON"),
         (lambda t: "[]", "expected a file made by `kldrift reference build`"),
         (
-            lambda t: t.replace('"kldrift_reference": 1', '"kldrift_reference": 99'),
-            "expected reference version 1, got 99",
+            lambda t: t.replace('"kldrift_reference": 2', '"kldrift_reference": 99'),
+            "expected reference version 2 or earlier, got 99",
         ),
         (lambda t: t.replace('"panes": [\n    [', '"panes": [\n    [1,'), "build the reference again"),
         (
@@ -118,10 +120,43 @@ def test_a_spoilt_artefact_is_refused_with_a_reason(change: Callable[..., Any], 
         load_references(change(text), "r.json")
 
 
+def test_a_file_made_before_invalid_values_had_a_cell_is_read_as_one_without_any() -> None:
+    built = reference(*both())
+    document = json.loads(dump_references(built))
+    document["kldrift_reference"] = 1
+    for feature in document["features"]:
+        del feature["cells"][-1], feature["counts"][-1]
+        for pane in feature["panes"]:
+            del pane[-1]
+    again = load_references(json.dumps(document), "r.json")
+    for new, old in zip(built, again, strict=True):
+        assert new.panes is not None
+        np.testing.assert_array_equal(new.panes, old.panes)
+        assert (new.reference_hash, new.cells) == (old.reference_hash, old.cells)
+
+
+def test_invalid_values_have_a_cell_in_the_pane_of_their_row() -> None:
+    x = np.array([0.5, np.nan, np.nan, 1.5])
+    colours = categorical(["red"] * 2 + [None] * 2)
+    vectors = np.array([[np.nan, np.nan]] * 4)
+    specs = [edges_spec(), FeatureSpec("c", "categorical"), FeatureSpec("v", "vector", dimensions=2)]
+    invalid = [np.array(rows, dtype=np.int64) for rows in ([2], [2, 3], [0, 1])]
+    numbers, texts, lists = build_references(specs, [x, colours, vectors], 0, "test", invalid)
+    assert numbers.panes is not None
+    assert numbers.panes[:, -2:].tolist() == [[0, 0], [1, 0], [0, 1], [0, 0]]
+    assert texts.panes is not None
+    assert texts.panes[:, -2:].tolist() == [[0, 0], [0, 0], [0, 1], [0, 1]]
+    assert lists.counts is not None
+    assert lists.counts.tolist() == [0, 0, 0, 2, 2]
+    without = build_references(specs, [x, colours, vectors], 0, "test")
+    assert all(a.reference_hash != b.reference_hash for a, b in zip((numbers, texts, lists), without, strict=True))
+    assert load_references(dump_references([numbers]), "r.json")[0].reference_hash == numbers.reference_hash
+
+
 def test_counts_changed_by_hand_do_not_belong_to_their_hash() -> None:
     text = dump_references(reference((edges_spec(), np.array([0.5, 1.5]))))
     with pytest.raises(ReferenceProblem, match="changed by hand"):
-        load_references(text.replace("[1, 0, 0, 0, 0, 0]", "[2, 0, 0, 0, 0, 0]", 1), "r.json")
+        load_references(text.replace("[1, 0, 0, 0, 0, 0, 0]", "[2, 0, 0, 0, 0, 0, 0]", 1), "r.json")
 
 
 def test_features_without_values_are_all_named_at_once() -> None:

@@ -134,14 +134,26 @@ def test_a_segment_with_too_few_reference_rows_stays_undecided() -> None:
     assert np.isnan(segment.detected).all()
 
 
-def test_an_invalid_value_is_no_sample_of_its_segment_but_a_row_of_the_mix() -> None:
+def test_an_invalid_value_is_a_sample_of_its_segment() -> None:
     watched = segmented()
     batch = rows(watched, [np.nan, 1.5], ["US", "DE"])
     invalid = SampleBatch(2, batch.columns, None, ((0, np.array([0])), (1, np.array([1]))))
     assert watched.add(invalid, "s", NOW).invalid.tolist() == [1]
     found = by_name(watched.evaluate(NOW))
-    assert found["US"].samples[0, 0] == 0
-    assert found["DE"].samples[0, 0] == 1
+    assert (found["US"].samples[0, 0], found["US"].invalid_ratio[0, 0]) == (1, 1)
+    assert (found["DE"].samples[0, 0], found["DE"].invalid_ratio[0, 0]) == (1, 0)
+
+
+def test_a_segment_has_a_reference_with_its_own_invalid_values() -> None:
+    x = np.tile([0.5, 1.5, 2.5, np.nan, np.nan], 200)
+    by = categorical((["US"] * 4 + ["DE"]) * 200)
+    wrong = np.flatnonzero(np.isnan(x))
+    references = reference((edges_spec(), x))
+    found = segment_references(references, [x], by, 2, [wrong]).references
+    assert {name: of[0].counts.tolist()[-2:] for name, of in found.items() if of[0].counts is not None} == {
+        "US": [0, 200],
+        "DE": [0, 200],
+    }
 
 
 def test_the_result_does_not_depend_on_how_batches_mix_panes_and_segments() -> None:

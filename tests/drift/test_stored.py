@@ -1,5 +1,7 @@
 """What a monitor stores is all of it: a new one that takes it back goes on as if nothing had been."""
 
+import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -100,6 +102,64 @@ class Kept:
                 self.entries[key] = value
         monitor.stored(changes)
         return len(changes)
+
+
+def as_before_invalid_values_had_a_cell(watched: Monitor, entries: dict[str, bytes]) -> dict[str, bytes]:
+    """The entries as they were stored when missing was the last cell of a feature."""
+    own = np.ones(watched._filling.row_cells, dtype=np.bool_)
+    own[watched.offsets[1:] - 1] = False
+    kept = np.tile(own, watched._filling.n_slots)
+    found = {}
+    for key, value in entries.items():
+        start = 8 if key.startswith("counts/ring/") else 0
+        if key.startswith("counts/"):
+            cells = np.frombuffer(value, dtype=np.int64, offset=start)
+            assert not cells[~kept].any()
+            found[key] = value[:start] + cells[kept].tobytes()
+        elif key.startswith("reference/"):
+            found[key] = as_version_1(value.decode()).encode()
+        else:
+            found[key] = value
+    return found | {"layout": hashlib.sha256(repr(watched.layout).encode()).hexdigest().encode()}
+
+
+def as_version_1(reference_file: str) -> str:
+    document = json.loads(reference_file)
+    assert document["kldrift_reference"] == 2
+    document["kldrift_reference"] = 1
+    for feature in document["features"]:
+        assert feature["cells"].pop() == "invalid"
+        feature["counts"].pop()
+        for pane in feature["panes"]:
+            assert pane.pop() == 0
+    return json.dumps(document)
+
+
+@pytest.mark.parametrize("make", [plain, everything])
+def test_counts_stored_before_invalid_values_had_a_cell_are_taken_over(make: Callable[[], Monitor]) -> None:
+    rows = batches(make, 1, 60)
+    through, kept = make(), Kept()
+    name_the_codes(through)
+    for i, batch in enumerate(rows[:40]):
+        at = NOW + i * 90 * MINUTE // 8 + MINUTE
+        through.add(batch, "s", at)
+    kept.commit(through)
+    restarted = make()
+    assert restarted.restore(as_before_invalid_values_had_a_cell(through, kept.entries))
+    same(through.evaluate(at), restarted.evaluate(at))
+    assert restarted.anew  # all of it is stored again, with the cells of now
+    kept.commit(restarted)
+    again = make()
+    assert again.restore(kept.entries)
+    for one in (through, again):
+        name_the_codes(one)
+        for i, batch in enumerate(rows[40:], 40):
+            at = NOW + i * 90 * MINUTE // 8 + MINUTE
+            wrong = ((0, np.arange(0, batch.n_rows, 2)),)
+            columns = (np.where(np.arange(batch.n_rows) % 2 == 0, np.nan, batch.columns[0]), *batch.columns[1:])
+            one.add(replace(batch, columns=columns, invalid=wrong), "s", at)
+    same(through.evaluate(at), again.evaluate(at))
+    assert through.evaluate(at).invalid_ratio[:, 0].min() > 0
 
 
 @pytest.mark.parametrize("make", [plain, everything])

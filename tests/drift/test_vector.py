@@ -85,15 +85,16 @@ def test_a_correlation_that_breaks_shows_only_in_the_full_covariance() -> None:
         assert watched.evaluate(NOW).detected[0, 0] == detected
 
 
-def test_missing_vectors_are_counted_and_invalid_ones_are_not() -> None:
+def test_missing_and_invalid_vectors_are_counted_apart() -> None:
     values = np.random.default_rng(4).normal(size=(500, D))
     values[10:30] = np.nan
     watched = monitor(SPEC, standard())
     result = watched.add(rows(values, invalid=((0, np.arange(10, 15)),)), "s", NOW)
     assert result.invalid.tolist() == [5]
     snapshot = watched.evaluate(NOW)
-    assert snapshot.samples[0, 0] == 495
-    assert snapshot.missing_ratio[0, 0] == pytest.approx(15 / 495)
+    assert snapshot.samples[0, 0] == 500
+    assert snapshot.missing_ratio[0, 0] == pytest.approx(15 / 500)
+    assert snapshot.invalid_ratio[0, 0] == pytest.approx(5 / 500)
     seen = values[~np.isnan(values[:, 0])]
     plug_in = gaussian_kl_diagonal(seen.mean(axis=0), seen.var(axis=0), np.zeros(D), np.ones(D))
     assert snapshot.divergences[0, 0, 0] == pytest.approx(max(0, plug_in - D / 480), rel=1e-9, abs=1e-12)
@@ -169,8 +170,9 @@ def test_a_posterior_without_a_finite_kl_is_invalid() -> None:
     watched = monitor(LATENT, fixed_reference(LATENT, NOW))
     assert watched.add(rows(values, invalid=((0, np.array([5])),)), "s", NOW).invalid.tolist() == [2]
     snapshot = watched.evaluate(NOW)
-    assert snapshot.samples[0, 0] == 198
-    assert snapshot.missing_ratio[0, 0] == pytest.approx(1 / 198)
+    assert snapshot.samples[0, 0] == 200
+    assert snapshot.missing_ratio[0, 0] == pytest.approx(1 / 200)
+    assert snapshot.invalid_ratio[0, 0] == pytest.approx(2 / 200)
     assert snapshot.divergences[0, 0, 0] == 0
 
 

@@ -69,7 +69,7 @@ def test_waiting_bodies_are_decoded_in_one_go_and_each_gets_its_own_receipt(monk
     assert receipts[1].unreadable is not None
     assert receipts[2].errors[0].row == 1
     assert receipts[3].errors[0].feature == "x"
-    assert engine.snapshot.monitors[0].counts[0].tolist() == [3, 1, 0, 0, 0, 0]
+    assert engine.snapshot.monitors[0].counts[0].tolist() == [3, 1, 0, 0, 0, 0, 1]
 
 
 def test_late_and_future_rows_are_told_to_the_body_they_came_in() -> None:

@@ -13,9 +13,8 @@ from scipy.special import ndtr, ndtri, rel_entr
 
 from kldrift.drift.binning import QUANTILES
 from kldrift.drift.references.overdispersion import UNMEASURED, OverdispersionTable
-from kldrift.kernels.bin_table import STRUCTURAL_CELLS
 from kldrift.kernels.bounds import BOUNDS, bound_counts
-from kldrift.records.kinds import SAMPLES_PER_BIN
+from kldrift.records.kinds import SAMPLES_PER_BIN, STRUCTURAL_CELLS
 from kldrift.records.specs import Bins, FeatureSpec
 from kldrift.records.types import FloatArray, IntArray
 from tests.evidence.alarms import equal_masses

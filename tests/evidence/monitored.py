@@ -14,12 +14,12 @@ from kldrift.drift.references.data import build_references
 from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.overdispersion import OverdispersionTable
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.kernels.bin_table import STRUCTURAL_CELLS, BinTable, make_bin_table
+from kldrift.kernels.bin_table import BinTable, make_bin_table
 from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.fill import fill_counts
 from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
-from kldrift.records.kinds import SAMPLES_PER_BIN
+from kldrift.records.kinds import SAMPLES_PER_BIN, STRUCTURAL_CELLS
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import FeatureSpec, Smoothing
 from kldrift.records.types import CodeArray, FloatArray, IntArray

@@ -71,6 +71,7 @@ def golden_snapshot():
         log10_p_value=np.array([[-1.5, np.nan], [-1e-300, np.nan]]),
         ready=np.array([[True, False], [True, False]]),
         missing_ratio=np.array([[0.0, np.nan], [0.25, 1.0]]),
+        invalid_ratio=np.array([[0.125, np.nan], [0.0, 0.0]]),
         unseen_ratio=np.array([[np.nan, np.nan], [np.nan, 0.125]]),
         out_of_range_ratio=np.array([[0.5, np.nan], [0.1, np.nan]]),
         detected=np.array([[1.0, 0.0], [np.nan, np.nan]]),
@@ -88,6 +89,7 @@ def golden_snapshot():
         log10_p_value=np.array([[-np.inf]]),
         ready=np.array([[True]]),
         missing_ratio=np.array([[0.0]]),
+        invalid_ratio=np.array([[0.0]]),
         unseen_ratio=np.array([[np.nan]]),
         out_of_range_ratio=np.array([[0.0]]),
         detected=np.array([[1.0, 1.0]]),
@@ -111,6 +113,7 @@ def golden_segments():
             log10_p_value=np.array([[-4.0, np.nan]]),
             ready=np.array([[True, False]]),
             missing_ratio=np.array([[0.0, 0.5]]),
+            invalid_ratio=np.array([[0.0, 0.25]]),
             unseen_ratio=np.array([[0.25, np.nan]]),
             out_of_range_ratio=np.full((1, 2), np.nan),
             detected=np.array([[float(kl > 0.01), 0.0], [np.nan, np.nan]]),
@@ -153,6 +156,7 @@ def test_every_value_is_read_back_exactly(openmetrics: bool) -> None:
             assert series.pop(key("kldrift_window_samples", **labels)) == loans.samples[w, f]
             assert series.pop(key("kldrift_window_ready", **labels)) == loans.ready[w, f]
             assert series.pop(key("kldrift_missing_ratio", **labels)) == loans.missing_ratio[w, f]
+            assert series.pop(key("kldrift_invalid_ratio", **labels)) == loans.invalid_ratio[w, f]
             if info.kind == "categorical":
                 assert series.pop(key("kldrift_unseen_ratio", **labels)) == loans.unseen_ratio[w, f]
             else:
@@ -173,7 +177,7 @@ def test_every_value_is_read_back_exactly(openmetrics: bool) -> None:
         assert series.pop(key("kldrift_reference_info", **identity, **labels)) == 1
         assert series.pop(key("kldrift_reference_created_timestamp_seconds", **labels)) == 1_700_000_000.123
         assert series.pop(key("kldrift_reference_rows", **labels)) == 10
-        assert series.pop(key("kldrift_reference_missing_ratio", **labels)) == 0.2
+        assert series.pop(key("kldrift_reference_missing_ratio", **labels)) == 0.5
     assert series.pop(key("kldrift_last_evaluation_timestamp_seconds", monitor="loans")) == 1_750_000_000.5
     assert not series
 
@@ -210,6 +214,7 @@ def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty() -> None:
         log10_p_value=np.array([[np.nan]]),
         ready=np.array([[False]]),
         missing_ratio=np.array([[np.nan]]),
+        invalid_ratio=np.array([[np.nan]]),
         out_of_range_ratio=np.array([[np.nan]]),
     )
     body = render_drift(snapshot(empty)).body
@@ -323,6 +328,7 @@ OF_ROWS = {
     "kldrift_window_samples",
     "kldrift_window_ready",
     "kldrift_missing_ratio",
+    "kldrift_invalid_ratio",
     "kldrift_unseen_ratio",
     "kldrift_out_of_range_ratio",
     "kldrift_drift_detected",

@@ -39,7 +39,7 @@ def by_searchsorted(edges, values):
     cells = np.where(values == edges[-1], n_bins - 1, cells)
     cells = np.where((values < edges[0]) | (values == -np.inf), n_bins, cells)
     cells = np.where((values > edges[-1]) | (values == np.inf), n_bins + 1, cells)
-    return np.bincount(np.where(np.isnan(values), n_bins + 2, cells), minlength=n_bins + 3)
+    return np.bincount(np.where(np.isnan(values), n_bins + 2, cells), minlength=n_bins + 4)
 
 
 @given(edges=EDGES, others=st.lists(st.floats(), max_size=30))
@@ -145,15 +145,15 @@ def test_counts_do_not_depend_on_how_rows_are_cut_into_batches(rows, cut) -> Non
 def test_a_read_only_column_is_counted_without_a_copy() -> None:
     column = np.frombuffer(np.array([0.5, 1.5, 1.5]).tobytes())
     assert not column.flags.writeable
-    np.testing.assert_array_equal(count([0, 1, 2], column), [1, 2, 0, 0, 0])
+    np.testing.assert_array_equal(count([0, 1, 2], column), [1, 2, 0, 0, 0, 0])
     table = make_bin_table([NumericBins(np.array([0.0, 1.0, 2.0]))])
-    counts = np.zeros((1, 5), dtype=np.int64)
+    counts = np.zeros((1, 6), dtype=np.int64)
     fill_counts(table, [column], None, counts)
-    np.testing.assert_array_equal(counts, [[1, 2, 0, 0, 0]])
+    np.testing.assert_array_equal(counts, [[1, 2, 0, 0, 0, 0]])
 
 
 def test_no_rows_and_no_features_are_fine() -> None:
-    np.testing.assert_array_equal(count([0, 1], []), [0, 0, 0, 0])
+    np.testing.assert_array_equal(count([0, 1], []), [0, 0, 0, 0, 0])
     fill_counts(make_bin_table([]), [], None, np.zeros((1, 0), dtype=np.int64))
 
 
@@ -163,14 +163,14 @@ GOOD = np.zeros(4)
 @pytest.mark.parametrize(
     ("column", "slots", "counts", "message"),
     [
-        (GOOD.astype(np.float32), None, (1, 4), "column 0: expected a contiguous, aligned float64 vector of 4 rows"),
-        (np.zeros(8)[::2], None, (1, 4), "column 0: expected a contiguous.*strides \\(16,\\).*ascontiguousarray"),
-        (np.zeros((4, 1)), None, (1, 4), "column 0: expected"),
-        (GOOD, np.zeros(3, dtype=np.int32), (1, 4), "slots: expected contiguous int32 \\(4,\\), got int32 \\(3,\\)"),
-        (GOOD, np.zeros(4, dtype=np.int64), (1, 4), "slots: expected contiguous int32 \\(4,\\), got int64"),
-        (GOOD, np.ones(4, dtype=np.int32), (1, 4), "slots: expected rows of counts, below 1, got 1"),
-        (GOOD, None, (1, 5), "counts: expected shape \\(n_slots, 4\\), got \\(1, 5\\)"),
-        (GOOD, None, (0, 4), "counts: expected shape"),
+        (GOOD.astype(np.float32), None, (1, 5), "column 0: expected a contiguous, aligned float64 vector of 4 rows"),
+        (np.zeros(8)[::2], None, (1, 5), "column 0: expected a contiguous.*strides \\(16,\\).*ascontiguousarray"),
+        (np.zeros((4, 1)), None, (1, 5), "column 0: expected"),
+        (GOOD, np.zeros(3, dtype=np.int32), (1, 5), "slots: expected contiguous int32 \\(4,\\), got int32 \\(3,\\)"),
+        (GOOD, np.zeros(4, dtype=np.int64), (1, 5), "slots: expected contiguous int32 \\(4,\\), got int64"),
+        (GOOD, np.ones(4, dtype=np.int32), (1, 5), "slots: expected rows of counts, below 1, got 1"),
+        (GOOD, None, (1, 6), "counts: expected shape \\(n_slots, 5\\), got \\(1, 6\\)"),
+        (GOOD, None, (0, 5), "counts: expected shape"),
         (GOOD, None, (4,), "counts: expected a writable, contiguous int64 matrix"),
     ],
 )
@@ -183,7 +183,7 @@ def test_what_would_be_read_wrong_is_refused(column: Any, slots: Any, counts: tu
 def test_a_missing_column_is_refused() -> None:
     table = make_bin_table([NumericBins(np.array([0.0, 1.0]))])
     with pytest.raises(ValueError, match="expected a column for each of the 1 features, got 2"):
-        fill_counts(table, [GOOD, GOOD], None, np.zeros((1, 4), dtype=np.int64))
+        fill_counts(table, [GOOD, GOOD], None, np.zeros((1, 5), dtype=np.int64))
 
 
 @pytest.mark.parametrize("edges", [[], [1.0], [1.0, 1.0], [0.0, -0.0], [2.0, 1.0], [0.0, np.nan], [[0.0, 1.0]]])

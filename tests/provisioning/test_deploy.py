@@ -196,6 +196,7 @@ def test_the_runbook_tells_what_is_left_out_in_that_order() -> None:
         "out-of-range": "kldrift_out_of_range_ratio",
         "unseen": "kldrift_unseen_ratio",
         "reference info": "kldrift_reference_info",
+        "invalid": "kldrift_invalid_ratio",
         "missing (live": "kldrift_missing_ratio",
         "reference)": "kldrift_reference_missing_ratio",
         "reference age": "kldrift_reference_created_timestamp_seconds",

@@ -109,23 +109,23 @@ class FakeReaders:
 
 AGE = FeatureInfo(
     "age", "numeric", np.array([-np.inf, 0.5, np.inf]), None,
-    ("[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing"),
-    np.array([4, 5, 0, 0, 1]), np.array([0.4, 0.5, 0, 0, 0.1]), 10.0, 5, "b1", "r1", 0.01, 0.1,
+    ("[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing", "invalid"),
+    np.array([4, 5, 0, 0, 1, 0]), np.array([0.4, 0.5, 0, 0, 0.1, 0]), 10.0, 5, "b1", "r1", 0.01, 0.1,
     reference_text="loans.parquet", parameters=(("mean", 0.25), ("std", np.inf)),
     value_range=(0.25, np.inf), limits=("only infinite values count",),
 )  # fmt: skip
 CITY = FeatureInfo(
-    "home/city, ü 100%", "categorical", None, ("München",), ("München", "other", "unseen", "missing"),
-    None, np.array([0.5, 0.5, 0, 0]), np.inf, 5, "b2", "r2", 0.01, 0.1, "too short",
+    "home/city, ü 100%", "categorical", None, ("München",), ("München", "other", "unseen", "missing", "invalid"),
+    None, np.array([0.5, 0.5, 0, 0, 0]), np.inf, 5, "b2", "r2", 0.01, 0.1, "too short",
 )  # fmt: skip
 LATENT = FeatureInfo(
-    "latent", "vector", None, ("present",), ("present", "other", "unseen", "missing"),
-    None, np.array([1.0, 0, 0, 0]), 100.0, 5, "b3", "r3", 0.01, 0.1,
+    "latent", "vector", None, ("present",), ("present", "other", "unseen", "missing", "invalid"),
+    None, np.array([1.0, 0, 0, 0, 0]), 100.0, 5, "b3", "r3", 0.01, 0.1,
 )  # fmt: skip
 
 
 def loans(**changes):
-    """Two windows, the second empty; features of 5, 4 and 4 cells: one drifts, one has no usable reference, and of a
+    """Two windows, the second empty; features of 6, 5 and 5 cells: one drifts, one has no usable reference, and of a
     vector there are too few."""
     empty = [np.nan] * 3
     divergences = np.full((2, 3, N_DIVERGENCES), np.nan)
@@ -135,17 +135,17 @@ def loans(**changes):
     ratio = np.array([[0.1, 0.0, 0.0], empty])
     values = {
         "name": "loans", "windows": ("5m", "1h"), "features": (AGE, CITY, LATENT), "smoothing": "none",
-        "exported": ("kl",), "at_ms": 7, "offsets": np.array([0, 5, 9, 13]),
+        "exported": ("kl",), "at_ms": 7, "offsets": np.array([0, 6, 11, 16]),
         "samples": np.array([[10, 2, 8], [0, 0, 0]]), "divergences": divergences,
         "noise_floor": np.array([[0.2, 0.3, 2.0], empty]), "ready": np.array([[True, False, False], [False] * 3]),
         "lower": np.array([[0.031, np.nan, np.nan], empty]), "upper": np.array([[0.9, np.nan, np.nan], empty]),
         "log10_p_value": np.array([[-7.5, np.nan, np.nan], empty]),
         "effective_samples": np.array([[5.0, 2.0, 4.0], empty]),
         "dispersion": np.array([[1.25, 1.0, 1.0], empty]),
-        "missing_ratio": ratio, "unseen_ratio": ratio, "out_of_range_ratio": ratio,
-        "counts": np.array([[2, 7, 0, 0, 1, 1, 0, 1, 0, 7, 0, 0, 1], [0] * 13]),
+        "missing_ratio": ratio, "invalid_ratio": ratio / 2, "unseen_ratio": ratio, "out_of_range_ratio": ratio,
+        "counts": np.array([[2, 7, 0, 0, 1, 0, 1, 0, 1, 0, 0, 7, 0, 0, 1, 0], [0] * 16]),
         "detected": np.array([[1.0, 0.0], [np.nan, np.nan], [np.nan, np.nan]]),
-        "reference_probabilities": np.array([[0.4, 0.5, 0, 0, 0.1, 0.5, 0.5, 0, 0, 1, 0, 0, 0]] * 2),
+        "reference_probabilities": np.array([[0.4, 0.5, 0, 0, 0.1, 0, 0.5, 0.5, 0, 0, 0, 1, 0, 0, 0, 0]] * 2),
         "reference_rows": np.array([[10, np.inf, 100]] * 2),
         "per_dimension": {2: np.array([[0.5, 0.25], [np.nan] * 2])},
     }  # fmt: skip

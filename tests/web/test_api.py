@@ -98,6 +98,7 @@ def test_a_monitor_has_every_feature_and_window() -> None:
         "upper": 0.9,
         "log10_p_value": -7.5,
         "missing_ratio": 0.1,
+        "invalid_ratio": 0.05,
         "unseen_ratio": 0.1,
         "out_of_range_ratio": 0.1,
     }
@@ -128,7 +129,7 @@ def test_a_feature_without_samples_in_any_window_is_empty() -> None:
 def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
     feature = strict_json(Service().get("/api/v1/monitors/loans/features/age?window=5m"))
     explanation = feature.pop("explanation")
-    assert list(explanation) == ["kl", "missing", "new", "shape", "contributions", "shares"]
+    assert list(explanation) == ["kl", "missing", "invalid", "new", "shape", "contributions", "shares"]
     assert feature == {
         "monitor": "loans",
         "segment": None,
@@ -156,6 +157,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "effective_samples": 5.0,
         "dispersion": 1.25,
         "missing_ratio": 0.1,
+        "invalid_ratio": 0.05,
         "unseen_ratio": 0.1,
         "out_of_range_ratio": 0.1,
         "thresholds": {"warning": 0.01, "critical": 0.1},
@@ -163,12 +165,12 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "reference_range": [0.25, "+Inf"],
         "limits": ["only infinite values count"],
         "categories": None,
-        "cells": ["[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing"],
-        "live_counts": [2, 7, 0, 0, 1],
+        "cells": ["[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing", "invalid"],
+        "live_counts": [2, 7, 0, 0, 1, 0],
         "reference": "loans.parquet",
         "parameters": {"mean": 0.25, "std": "+Inf"},
-        "reference_counts": [4, 5, 0, 0, 1],
-        "reference_probabilities": [0.4, 0.5, 0.0, 0.0, 0.1],
+        "reference_counts": [4, 5, 0, 0, 1, 0],
+        "reference_probabilities": [0.4, 0.5, 0.0, 0.0, 0.1, 0.0],
         "reference_rows": 10.0,
         "reference_created_ms": 5,
         "reference_hash": "r1",
@@ -189,27 +191,27 @@ def test_a_divergence_can_be_recomputed_from_the_answer() -> None:
     explanation = feature["explanation"]
     assert explanation["kl"] == pytest.approx(kl, abs=1e-12)
     assert math.fsum(explanation["contributions"]) == pytest.approx(kl, abs=1e-12)
-    assert explanation["missing"] + explanation["new"] + explanation["shape"] == pytest.approx(kl, abs=1e-12)
+    assert sum(explanation[part] for part in ("missing", "invalid", "new", "shape")) == pytest.approx(kl, abs=1e-12)
     assert math.fsum(explanation["shares"]) == pytest.approx(1, abs=1e-12)
     assert len(explanation["contributions"]) == len(feature["cells"])
 
 
 def test_a_window_shows_what_it_was_compared_with_itself() -> None:
     q = np.array(loans().reference_probabilities)
-    q[0, :5] = [0.2, 0.7, 0, 0, 0.1]
+    q[0, :6] = [0.2, 0.7, 0, 0, 0.1, 0]
     moving = loans(reference_probabilities=q, reference_rows=np.array([[77.0, np.inf, 0], [0, 0, 0]]))
     feature = strict_json(Service(readers=FakeReaders(monitor=moving)).get("/api/v1/monitors/loans/features/age"))
-    assert feature["reference_probabilities"] == [0.2, 0.7, 0, 0, 0.1]
+    assert feature["reference_probabilities"] == [0.2, 0.7, 0, 0, 0.1, 0]
     assert feature["reference_rows"] == 77
     assert feature["explanation"]["kl"] == 0
-    assert feature["explanation"]["shares"] == [0] * 5
+    assert feature["explanation"]["shares"] == [0] * 6
 
 
 def test_an_infinite_divergence_is_explained_by_the_cell_that_the_reference_does_not_have() -> None:
     explanation = strict_json(Service().get(f"/api/v1/monitors/loans/features/{CITY}"))["explanation"]
     assert (explanation["kl"], explanation["missing"], explanation["new"]) == ("+Inf", 0, "+Inf")
     assert explanation["contributions"][2] == "+Inf"
-    assert explanation["shares"] == [0, 0, 1, 0]
+    assert explanation["shares"] == [0, 0, 1, 0, 0]
 
 
 @pytest.mark.parametrize("path", ["latent", "age?window=1h"])
@@ -277,14 +279,15 @@ def test_the_reading_says_why_a_series_is_in_its_state(monitor: Any, expected: s
 @pytest.mark.parametrize(
     ("counts", "changed"),
     [
-        ([4, 4, 0, 0, 12], ("98 %", "missing values", "missing values", "60 %", "10 %")),
-        ([0, 1, 9, 0, 0], ("96 %", "values without a bin of their own", "values below the bins", "90 %", "1 %")),
-        ([0, 9, 0, 0, 1], ("96 %", "a change of shape", "values below 0.5", "0 %", "38 %")),
+        ([4, 4, 0, 0, 12, 0], ("98 %", "missing values", "missing values", "60 %", "10 %")),
+        ([4, 4, 0, 0, 1, 1], ("84 %", "values that are not numbers", "values that are not numbers", "10 %", "1 %")),
+        ([0, 1, 9, 0, 0, 0], ("96 %", "values without a bin of their own", "values below the bins", "90 %", "1 %")),
+        ([0, 9, 0, 0, 1, 0], ("94 %", "a change of shape", "values below 0.5", "0 %", "37 %")),
     ],
 )  # fmt: skip
 def test_the_reading_of_a_drift_says_what_changed(counts: list[int], changed: tuple[str, ...]) -> None:
     cells, q = np.array(loans().counts), np.array(loans().reference_probabilities)
-    cells[0, :5], q[0, :5] = counts, [0.38, 0.5, 0.01, 0.01, 0.1]
+    cells[0, :6], q[0, :6] = counts, [0.37, 0.5, 0.01, 0.01, 0.1, 0.01]
     drifting = FakeReaders(monitor=loans(counts=cells, reference_probabilities=q))
     text = strict_json(Service(readers=drifting).get("/api/v1/monitors/loans/features/age"))["reading"]
     share, part, cell, now, before = changed
@@ -303,7 +306,7 @@ def test_the_reading_of_a_drift_says_what_changed(counts: list[int], changed: tu
     ],
 )  # fmt: skip
 def test_a_bin_within_a_sentence(left: float, right: Any, label: str) -> None:
-    info = replace(AGE, edges=np.array([left, right]), cells=("", "underflow", "overflow", "missing"))
+    info = replace(AGE, edges=np.array([left, right]), cells=("", "underflow", "overflow", "missing", "invalid"))
     assert cell_label(info, 0) == label
 
 
@@ -363,7 +366,7 @@ def test_a_feature_name_may_hold_any_character(encoded: str) -> None:
     assert feature["feature"] == "home/city, ü 100%"
     assert feature["window"] == "1h"
     assert feature["categories"] == ["München"]
-    assert feature["live_counts"] == [0, 0, 0, 0]
+    assert feature["live_counts"] == [0, 0, 0, 0, 0]
     assert feature["reference_counts"] is None
     assert feature["reference_rows"] == "+Inf"
     assert feature["edges"] is None

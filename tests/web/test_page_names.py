@@ -184,6 +184,7 @@ def test_counts_as_csv() -> None:
         "underflow,0,0,0.0",
         "overflow,0,0,0.0",
         "missing,1,1,0.1",
+        "invalid,0,0,0.0",
     ]
     exactly = Service().get("/api/v1/monitors/loans/features/home%2Fcity%2C%20%C3%BC%20100%25?format=csv&window=5m")
     assert exactly.text.splitlines()[1] == "München,1,,0.5"

@@ -18,16 +18,18 @@ def bins_of(schema: BatchSchema) -> BinTable:
 def _bins(feature: FeatureSchema) -> NumericBins | CategoryBins:
     if feature.kind == "numeric":
         return NumericBins(_EDGES)
-    n_cells = feature.missing_code + 1
-    return CategoryBins(np.arange(n_cells, dtype=np.int32), n_cells)
+    n_codes = feature.missing_code + 1
+    return CategoryBins(np.arange(n_codes, dtype=np.int32), n_codes + 1)  # the last is for invalid values
 
 
 def counts_of(decoded: Decoded, bins: BinTable) -> IntArray:
-    """Counts of the rows of a batch, (n_cells,), without its invalid values."""
+    """Counts of the rows of a batch, (n_cells,)."""
     counts = np.zeros((1, bins.offsets[-1]), dtype=np.int64)
     fill_counts(bins, decoded.batch.columns, None, counts)
     for feature, at in decoded.batch.invalid:
-        counts[0, bins.offsets[feature + 1] - 1] -= len(at)  # the cell of missing values
+        missing, invalid = bins.offsets[feature + 1] + [-2, -1]
+        counts[0, missing] -= len(at)
+        counts[0, invalid] += len(at)
     return counts[0]
 
 

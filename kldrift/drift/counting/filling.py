@@ -11,7 +11,7 @@ from kldrift.drift.kinds.vector import presence
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segments
 from kldrift.kernels.bin_table import BinTable, make_bin_table
-from kldrift.kernels.fill import fill_counts
+from kldrift.kernels.fill import fill_counts, move_invalid
 from kldrift.kernels.moments import add_moments
 from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.types import CodeArray, FloatArray, IntArray
@@ -129,7 +129,7 @@ class Filling:
         self._fill_moments(counted, pane, rows)
 
     def _fill(self, rows: Rows, counts: IntArray, invalid: IntArray) -> None:
-        """Fill `counts`, then subtract the invalid values, which the columns hold as missing."""
+        """Fill `counts`, and count the invalid values of each feature in `invalid` as well."""
         if rows.counts is not None:
             counts += rows.counts
             for feature, bad_rows in rows.invalid:
@@ -139,7 +139,7 @@ class Filling:
         for feature, bad_rows in rows.invalid:
             where = np.zeros(bad_rows.size, dtype=np.int64) if rows.slots is None else rows.slots[bad_rows]
             where = where[where >= 0]
-            np.subtract.at(counts[:, self.table.offsets[feature + 1] - 1], where, 1)
+            move_invalid(self.table, feature, where, counts)
             invalid[feature] += where.size
 
     def _fill_moments(self, counted: Counted, pane: int, rows: Rows) -> None:

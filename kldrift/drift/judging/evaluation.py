@@ -19,7 +19,15 @@ from kldrift.kernels.bounds import BOUNDS, bound_counts
 from kldrift.kernels.divergence import compare_counts
 from kldrift.kernels.moments import Moments
 from kldrift.records.divergences import KL, N_DIVERGENCES
-from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN
+from kldrift.records.kinds import (
+    INVALID,
+    KINDS,
+    MISSING,
+    OVERFLOW,
+    SAMPLES_PER_BIN,
+    STRUCTURAL_CELLS,
+    UNDERFLOW,
+)
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -163,9 +171,12 @@ class Evaluation:
             bounds[name][~ready] = np.nan
         for name in ("noise_floor", "effective_samples", "dispersion"):
             bounds[name][np.broadcast_to(nothing, samples.shape)] = np.nan
+        ends = self.offsets[1:]
         p_values = np.stack([bounds["log10_p_warning"], bounds["log10_p_critical"]], axis=2)
         with np.errstate(divide="ignore", invalid="ignore"):
-            missing_ratio, outside_ratio = counts[:, self.offsets[1:] - 1] / samples, outside / samples
+            missing_ratio, invalid_ratio, outside_ratio = (
+                n / samples for n in (counts[:, ends + MISSING], counts[:, ends + INVALID], outside)
+            )
         snapshot = MonitorSnapshot(
             name=self._spec.name,
             windows=tuple(window.name for window in self._spec.windows),
@@ -185,6 +196,7 @@ class Evaluation:
             ready=ready,
             detected=verdicts(p_values, self._alpha, self._spec.correction),
             missing_ratio=missing_ratio,
+            invalid_ratio=invalid_ratio,
             unseen_ratio=np.where(self._has_unseen, outside_ratio, np.nan),
             out_of_range_ratio=np.where(self._has_range, outside_ratio, np.nan),
             counts=counts,
@@ -199,8 +211,8 @@ class Evaluation:
 
     def _outside(self, counts: IntArray) -> IntArray:
         """Count the values outside of what the reference has: below or above its range, or unseen; (W, F)."""
-        above = counts[:, self.offsets[1:] - 2]
-        return np.where(self._has_range, above + counts[:, self.offsets[1:] - 3], above)
+        above = counts[:, self.offsets[1:] + OVERFLOW]
+        return np.where(self._has_range, above + counts[:, self.offsets[1:] + UNDERFLOW], above)
 
     def _folded(self, totals: WindowTotals) -> WindowTotals:
         """Return the totals as they are compared."""
@@ -278,7 +290,7 @@ def _held(reference: FeatureReference) -> npt.NDArray[np.bool_]:
 def _always_counted(held: npt.NDArray[np.bool_], offsets: IntArray) -> npt.NDArray[np.bool_]:
     """Return the cells (..., C) that count towards B in any window: regular bins, and other cells that are held."""
     always = np.ones(int(offsets[-1]), dtype=np.bool_)
-    for back in (1, 2, 3):
+    for back in range(1, STRUCTURAL_CELLS + 1):
         always[offsets[1:] - back] = False
     return np.asarray(always | held)
 

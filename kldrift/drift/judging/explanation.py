@@ -1,7 +1,7 @@
 """What a divergence consists of (README, section 5).
 
-By cell; by missing values, new values and the shape of the rest; by the mix of segments and what happens within them.
-Every part is itself a divergence, hence >= 0, and the parts add up to the whole.
+By cell; by missing, invalid and new values and the shape of the rest; by the mix of segments and what happens within
+them. Every part is itself a divergence, hence >= 0, and the parts add up to the whole.
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import KldriftError
-from kldrift.records.kinds import KINDS, Kind
+from kldrift.records.kinds import INVALID, KINDS, MISSING, STRUCTURAL_CELLS, Kind
 from kldrift.records.types import FloatArray, IntArray
 
 
@@ -22,9 +22,10 @@ class Explanation:
 
     Parameters
     ----------
-    kl : missing + new + shape; the sum of the contributions
+    kl : missing + invalid + new + shape; the sum of the contributions
     missing : how much the share of missing values has changed
-    new : how much the shares of values without a bin of their own have changed, among the values present: unseen and
+    invalid : how much the share of values of the wrong type has changed, among those that are not missing
+    new : how much the shares of values without a bin of their own have changed, among the valid ones: unseen and
         other ones of a categorical feature, those outside the bins of a numeric one
     shape : how much the distribution over the bins has changed, among the values that have one
     contributions : (B,) float64, that of every cell
@@ -33,6 +34,7 @@ class Explanation:
 
     kl: float
     missing: float
+    invalid: float
     new: float
     shape: float
     contributions: FloatArray
@@ -60,10 +62,10 @@ def contributions(p: FloatArray, q: FloatArray) -> FloatArray:
 def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
     """Break the divergence of one series into parts, missing values first:
 
-    KL = KL(missing) + (1 - p_missing) (KL(new) + (1 - p_new) KL(shape))
+    KL = KL(missing) + (1 - p_missing) (KL(invalid) + (1 - p_invalid) (KL(new) + (1 - p_new) KL(shape)))
 
-    Each divergence is conditional on what the one before it leaves: missing or present; among those present, with a bin
-    or in one of the cells without; among those with a bin, the bins.
+    Each divergence is conditional on what the one before it leaves: missing or present; among those present, of the
+    wrong type or not; among the others, with a bin or in one of the cells without; among those with a bin, the bins.
 
     Parameters
     ----------
@@ -86,16 +88,19 @@ def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
     n = int(counts.sum())
     if n == 0 or not np.isfinite(q).all():
         nothing = np.full(counts.size, np.nan)
-        return Explanation(np.nan, np.nan, np.nan, np.nan, nothing, nothing)
+        return Explanation(np.nan, np.nan, np.nan, np.nan, np.nan, nothing, nothing)
     p = counts / n
     cells = contributions(p, q)
-    present = np.arange(counts.size) < counts.size - 1
-    binned = present.copy()
-    binned[-3:] = False  # what follows the bins: underflow and overflow, or other and unseen; missing
+    present = np.ones(counts.size, dtype=np.bool_)
+    present[MISSING] = False
+    valid = present.copy()
+    valid[INVALID] = False
+    binned = np.arange(counts.size) < counts.size - STRUCTURAL_CELLS
     return Explanation(
         kl=float(cells.sum()),
         missing=_step(p, q, np.ones_like(present), present),
-        new=_step(p, q, present, binned),
+        invalid=_step(p, q, present, valid),
+        new=_step(p, q, valid, binned),
         shape=_step(p, q, binned, np.zeros_like(present)),
         contributions=cells,
         shares=_shares(cells),

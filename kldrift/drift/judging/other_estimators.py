@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import KldriftError
+from kldrift.records.kinds import INVALID, MISSING, OVERFLOW, STRUCTURAL_CELLS, UNDERFLOW
 from kldrift.records.types import FloatArray, IntArray
 
 _Mask = npt.NDArray[np.bool_]
@@ -52,15 +53,15 @@ class _Cells:
             return counts / self.spread(self.sums(counts))
 
     @property
-    def missing(self) -> IntArray:
-        """(F,) columns of missing values."""
-        return self.offsets[1:] - 1
+    def absent(self) -> IntArray:
+        """(2 F,) columns of missing and of invalid values."""
+        return np.concatenate([self.offsets[1:] + MISSING, self.offsets[1:] + INVALID])
 
     @property
     def numeric_bins(self) -> _Mask:
         """(C,) regular bins of numeric features."""
         bins = np.repeat(self.numeric, np.diff(self.offsets))
-        for back in (1, 2, 3):
+        for back in range(1, STRUCTURAL_CELLS + 1):
             bins[(self.offsets[1:] - back)[self.numeric]] = False
         return bins
 
@@ -75,8 +76,8 @@ def estimate(
     estimator : ``evidently``, ``boxkite``, ``mlrun`` or ``driftwatch``
     live : (W, C) int64, feature f owns columns ``offsets[f]:offsets[f + 1]``, in the order of `FeatureInfo.cells`
     reference_counts : (C,) float64; of a large sample where the reference is known exactly
-    numeric : (F,) bool, True if the cells are bins, underflow, overflow, missing; False if they are categories, other,
-        unseen, missing
+    numeric : (F,) bool, True if the cells are bins, underflow, overflow, missing, invalid; False if they are
+        categories, other, unseen, missing, invalid
 
     Returns
     -------
@@ -99,18 +100,18 @@ def _evidently(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
 
     The fill is 1e-4, or a millionth of the smallest share if that is no more than 1e-4.
 
-    Missing values are dropped first. A categorical feature has the values that either side holds. A numeric one has
-    bins from the smallest to the largest value of both sides, so that the bins in between exist even if empty, and
-    underflow and overflow only if not. ``scipy.stats.entropy`` scales the filled shares to add up to 1 again.
+    Missing and invalid values are dropped first. A categorical feature has the values that either side holds. A numeric
+    one has bins from the smallest to the largest value of both sides, so that the bins in between exist even if empty,
+    and underflow and overflow only if not. ``scipy.stats.entropy`` scales the filled shares to add up to 1 again.
 
     References
     ----------
     evidently 0.7.23, ``legacy/calculations/stattests``: ``kl_div.py`` and ``get_binned_data`` in ``utils.py``;
     ``get_one_column_drift`` in ``legacy/calculations/data_drift.py`` for what is dropped.
     """
-    x, y = _without_missing(x, cells), _without_missing(y, cells)
+    x, y = _present(x, cells), _present(y, cells)
     taken = cells.numeric_bins | (x > 0) | (y > 0)
-    taken[:, cells.missing] = False
+    taken[:, cells.absent] = False
     p, q = (cells.shares(_evidently_filled(cells.shares(counts), taken, cells)) for counts in (x, y))
     return cells.sums(_terms(q, p))
 
@@ -124,8 +125,9 @@ def _evidently_filled(shares: FloatArray, taken: _Mask, cells: _Cells) -> FloatA
 def _boxkite(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
     """Return D(reference || live) + D(live || reference), one sample added to each cell.
 
-    Missing values are a cell like any other. The baseline has a cell for each value in the training data. A value that
-    only the live side holds enlarges its total, and its number of cells by one, but has no counterpart and so no term.
+    Missing and invalid values are cells like any other. The baseline has a cell for each value in the training data. A
+    value that only the live side holds enlarges its total, and its number of cells by one, but has no counterpart and
+    so no term.
     (boxkite shows this panel for discrete features only; for numeric ones it shows the largest difference between the
     distribution functions. PromQL's ``increase`` estimates the live counts, which are exact here.)
 
@@ -145,15 +147,15 @@ def _boxkite(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
 def _mlrun(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
     """Return D(live || reference) + D(reference || live), 1e-4 in place of a zero denominator, nothing rescaled.
 
-    Missing values are dropped. Underflow and overflow are the two bins with which MLRun pads a histogram. (MLRun has
-    histograms of numbers only; here each category counts as a value.)
+    Missing and invalid values are dropped. Underflow and overflow are the two bins with which MLRun pads a histogram.
+    (MLRun has histograms of numbers only; here each category counts as a value.)
 
     References
     ----------
     mlrun 1.12.1, ``KullbackLeiblerDivergence`` in ``model_monitoring/metrics/histogram_distance.py``; ``pad_hist`` in
     ``common/model_monitoring/helpers.py`` and ``calculate_inputs_statistics`` in ``model_monitoring/helpers.py``.
     """
-    p, q = (cells.shares(_without_missing(counts, cells)) for counts in (x, y))
+    p, q = (cells.shares(_present(counts, cells)) for counts in (x, y))
     forward, backward = (_terms(a, np.where(b == 0, MLRUN_FILL, b)) for a, b in ((p, q), (q, p)))
     return cells.sums(forward + backward)
 
@@ -161,17 +163,17 @@ def _mlrun(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
 def _driftwatch(x: FloatArray, y: FloatArray, cells: _Cells) -> FloatArray:
     """Return D(live || reference) of shares (f + e) / (1 + K e), e = 1e-6, over K cells.
 
-    driftwatch refuses missing values, so they are dropped here. Numbers outside the bins count in the outermost bins. A
-    categorical feature has the values that either side holds.
+    driftwatch refuses missing and invalid values, so they are dropped here. Numbers outside the bins count in the
+    outermost bins. A categorical feature has the values that either side holds.
 
     References
     ----------
     The Rust crate driftwatch 0.1.0, ``src/metrics/kl_divergence.rs``; ``src/binning/mod.rs`` and
     ``src/distribution.rs`` for the cells.
     """
-    x, y = (_clamped(_without_missing(counts, cells), cells) for counts in (x, y))
+    x, y = (_clamped(_present(counts, cells), cells) for counts in (x, y))
     taken = cells.numeric_bins | (x > 0) | (y > 0)
-    taken[:, cells.missing] = False
+    taken[:, cells.absent] = False
     total = cells.spread(1 + DRIFTWATCH_EPSILON * cells.sums(taken))
     p, q = (np.where(taken, (cells.shares(counts) + DRIFTWATCH_EPSILON) / total, 0.0) for counts in (x, y))
     kl = cells.sums(_terms(p, q))
@@ -182,16 +184,17 @@ def _clamped(counts: FloatArray, cells: _Cells) -> FloatArray:
     """Move the values below and above the bins of numeric features into the first and the last bin."""
     first, end = cells.offsets[:-1][cells.numeric], cells.offsets[1:][cells.numeric]
     clamped = counts.copy()
-    clamped[:, first] += counts[:, end - 3]
-    clamped[:, end - 4] += counts[:, end - 2]
-    clamped[:, end - 3] = 0
-    clamped[:, end - 2] = 0
+    below, above = end + UNDERFLOW, end + OVERFLOW
+    clamped[:, first] += counts[:, below]
+    clamped[:, below - 1] += counts[:, above]
+    clamped[:, below] = 0
+    clamped[:, above] = 0
     return clamped
 
 
-def _without_missing(counts: FloatArray, cells: _Cells) -> FloatArray:
+def _present(counts: FloatArray, cells: _Cells) -> FloatArray:
     present = counts.copy()
-    present[:, cells.missing] = 0
+    present[:, cells.absent] = 0
     return present
 
 

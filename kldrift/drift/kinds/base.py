@@ -52,7 +52,7 @@ class Shape(Protocol):
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """Names of the cells in order; the last three lie behind the bins."""
+        """Names of the cells in order; the last `STRUCTURAL_CELLS` lie behind the bins."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""Categorical features: a cell for each frequent category, then other, unseen and missing."""
+"""Categorical features: a cell for each frequent category, then other, unseen, missing and invalid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Numeric features: bins between edges, then underflow, overflow and missing."""
+"""Numeric features: bins between edges, then underflow, overflow, missing and invalid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -81,7 +81,7 @@ class Numeric:
     @property
     def cell_order(self) -> IntArray:
         n_bins = self.edges.size - 1
-        return np.array([n_bins, *range(n_bins), n_bins + 1, n_bins + 2])  # underflow lies below the bins
+        return np.array([n_bins, *range(n_bins), *range(n_bins + 1, len(self.cells))])  # underflow is below the bins
 
     def bins(self, vocabulary: Vocabulary | None = None) -> NumericBins:
         return NumericBins(self.edges) if self.value_range is None else NumericBins(self.edges, *self.value_range)

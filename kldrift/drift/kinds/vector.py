@@ -1,4 +1,4 @@
-"""Vectors: compared with a normal distribution by their mean and covariance; their cells are present and missing."""
+"""Vectors: compared with a normal distribution by mean and covariance; their cells are present, missing, invalid."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace

@@ -11,13 +11,17 @@ from kldrift.drift.references.open_ends import OpenEnds
 from kldrift.drift.references.reference import PANES, FeatureReference
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bin_table import BinTable, make_bin_table
-from kldrift.kernels.fill import fill_counts
+from kldrift.kernels.fill import fill_counts, move_invalid
 from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import IntArray
 
 
 def build_references(
-    specs: Sequence[FeatureSpec], columns: Sequence[Column], created_ms: int, source: str
+    specs: Sequence[FeatureSpec],
+    columns: Sequence[Column],
+    created_ms: int,
+    source: str,
+    invalid: Sequence[IntArray] | None = None,
 ) -> tuple[FeatureReference, ...]:
     """Build references from data: cells from the values, counts in 64 consecutive panes.
 
@@ -25,6 +29,7 @@ def build_references(
     ----------
     specs, columns : one each per feature; a numeric column is float64 with NaN for missing
     created_ms, source : stored with the reference
+    invalid : the rows of each column whose value is of the wrong type, and missing there; None: there are none
 
     Raises
     ------
@@ -48,7 +53,7 @@ def build_references(
         flaws.append(flaw)
     if problems:
         raise ReferenceProblem("\n".join(problems))
-    panes = count_panes(shapes, counted)
+    panes = count_panes(shapes, counted, invalid)
     return tuple(
         FeatureReference(
             name=spec.name,
@@ -62,10 +67,13 @@ def build_references(
     )
 
 
-def count_panes(shapes: Sequence[Shape], columns: Sequence[Values]) -> list[IntArray]:
+def count_panes(
+    shapes: Sequence[Shape], columns: Sequence[Values], invalid: Sequence[IntArray] | None = None
+) -> list[IntArray]:
     """Count the values of each feature in its cells, in 64 consecutive panes, (n_panes, n_cells) each.
 
-    Vectors are counted in a single pane: how they spread is measured on their moments.
+    Vectors are counted in a single pane: how they spread is measured on their moments. `invalid` is that of
+    `build_references`.
     """
     codes = [
         column if shape.moments is None else presence(np.asarray(column, dtype=np.float64))
@@ -78,6 +86,8 @@ def count_panes(shapes: Sequence[Shape], columns: Sequence[Values]) -> list[IntA
     counts = np.zeros((n_panes, int(table.offsets[-1])), dtype=np.int64)
     fill_counts(table, codes, slots, counts)
     counts = OpenEnds(shapes).fold(counts)  # the range is that of these values, so only infinite ones are beyond
+    for f, rows in enumerate(invalid or ()):
+        move_invalid(table, f, slots[rows], counts)
     own = [counts[:, a:b] for a, b in zip(table.offsets[:-1], table.offsets[1:], strict=True)]
     return [
         cells.copy() if shape.moments is None else cells.sum(axis=0, keepdims=True)

@@ -25,7 +25,7 @@ from kldrift.errors import ReferenceProblem
 from kldrift.records.kinds import KINDS
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import Bins, FeatureSpec, ReferenceFamily
-from kldrift.records.types import FloatArray
+from kldrift.records.types import FloatArray, IntArray
 
 #: Share at each end of a discrete family that has no bin for each integer.
 TAIL = 1e-3
@@ -43,20 +43,22 @@ def family_reference(
     column: FloatArray | CategoricalColumn | None,
     created_ms: int,
     source: str,
+    invalid: IntArray | None = None,
 ) -> FeatureReference:
     """Return the reference of a feature from a parametric family.
 
     With given parameters it is known exactly. A fitted one has the probabilities of the family, scaled to the share of
-    the data that is present and finite (missing values and infinities keep their shares), and in addition the counts of
-    the data in the same bins, which show how many rows there were and how they spread. A categorical distribution fits
-    the shares in the data, and a normal distribution of vectors their mean and covariance; in both cases the result is
-    the reference built from data.
+    the data that is present and finite (missing and invalid values and infinities keep their shares), and in addition
+    the counts of the data in the same bins, which show how many rows there were and how they spread. A categorical
+    distribution fits the shares in the data, and a normal distribution of vectors their mean and covariance; in both
+    cases the result is the reference built from data.
 
     Parameters
     ----------
     given : the family with its parameters, or with a file to fit it to
     column : the data of that file, float64 with NaN for missing, or categories; None where the parameters are given
     created_ms, source : stored with the reference
+    invalid : rows of the column whose value is of the wrong type, and missing there
 
     Raises
     ------
@@ -74,12 +76,12 @@ def family_reference(
         return _reference(spec, given.family, parameters, None, created_ms, source)
     if given.family == "categorical" or shape.moments is not None:  # the likeliest member is what the data show
         try:
-            (built,) = build_references([spec], [column], created_ms, source)
+            (built,) = build_references([spec], [column], created_ms, source, None if invalid is None else [invalid])
         except ReferenceProblem as problem:  # it names the feature
             raise ReferenceProblem(str(problem).removeprefix(f"{spec.name}: ")) from None
         return built
     try:
-        return _fitted(spec, given, column, created_ms, source)
+        return _fitted(spec, given, column, created_ms, source, np.empty(0, np.int64) if invalid is None else invalid)
     except ReferenceProblem as problem:
         raise ReferenceProblem(f"{problem} (reference {source})") from None
 
@@ -102,15 +104,20 @@ def _check_kind(spec: FeatureSpec, given: ReferenceFamily, column: FloatArray | 
 
 
 def _fitted(
-    spec: FeatureSpec, given: ReferenceFamily, column: FloatArray | CategoricalColumn, created_ms: int, source: str
+    spec: FeatureSpec,
+    given: ReferenceFamily,
+    column: FloatArray | CategoricalColumn,
+    created_ms: int,
+    source: str,
+    invalid: IntArray,
 ) -> FeatureReference:
     values = zeros_and_ones(column) if isinstance(column, CategoricalColumn) else column
     parameters = fit_parameters(given.family, values[np.isfinite(values)])
-    made = _reference(spec, given.family, parameters, values, created_ms, source)
+    made = _reference(spec, given.family, parameters, values, created_ms, source, invalid.size)
     codes: Any = np.ascontiguousarray(values, dtype=np.float64)
     if made.shape.categories is not None:
         codes = np.where(np.isnan(values), made.shape.schema(spec.name).missing_code, 1 - values).astype(np.int32)
-    (panes,) = count_panes([made.shape], [codes])
+    (panes,) = count_panes([made.shape], [codes], [invalid])
     return replace(made, panes=panes)
 
 
@@ -121,6 +128,7 @@ def _reference(
     values: FloatArray | None,
     created_ms: int,
     source: str,
+    n_invalid: int = 0,
 ) -> FeatureReference:
     """Return the reference of a member of a family, without counts."""
     shape: Shape = SHAPES[spec.kind].preliminary(spec)
@@ -135,13 +143,13 @@ def _reference(
             cells = _cell_probabilities(member, edges)
             _check_resolution(member, edges)
             shape = Numeric(edges, member.support)
-        missing = 0.0
+        absent = np.zeros(2)  # missing and invalid
         if values is not None:
-            missing = float(np.mean(np.isnan(values)))
+            absent[:] = np.array([np.count_nonzero(np.isnan(values)) - n_invalid, n_invalid]) / values.size
             infinite = np.array([np.mean(values == -np.inf), np.mean(values == np.inf)])
-            cells *= 1 - missing - infinite.sum()
+            cells *= 1 - absent.sum() - infinite.sum()
             cells[-2:] += infinite
-    probabilities: FloatArray = np.append(cells, missing)
+    probabilities: FloatArray = np.concatenate([cells, absent])
     return FeatureReference(
         name=spec.name,
         shape=shape,

@@ -16,7 +16,9 @@ from kldrift.errors import ReferenceProblem
 from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.types import IntArray
 
-VERSION = 1
+VERSION = 2
+#: Versions that can be read. The first had no cell for invalid values.
+_READABLE = (1, VERSION)
 
 
 def dump_references(references: Sequence[FeatureReference]) -> str:
@@ -80,21 +82,24 @@ def load_references(text: str, origin: str) -> tuple[FeatureReference, ...]:
             f"{origin}: expected a file made by `kldrift reference build`, got other JSON;"
             " for a data file use `reference: {data: …}`"
         )
-    if document["kldrift_reference"] != VERSION:
+    if document["kldrift_reference"] not in _READABLE:
         raise ReferenceProblem(
-            f"{origin}: expected reference version {VERSION}, got {document['kldrift_reference']!r}; build it again"
+            f"{origin}: expected reference version {VERSION} or earlier, got {document['kldrift_reference']!r};"
+            " build it again"
         )
     try:
-        return tuple(_feature(item) for item in document["features"])
+        return tuple(_feature(item, document["kldrift_reference"]) for item in document["features"])
     except KeyError as error:
         raise ReferenceProblem(f"{origin}: expected the key {error}, got none; build the reference again") from None
     except (TypeError, ValueError, AttributeError) as error:
         raise ReferenceProblem(f"{origin}: {error}; build the reference again") from None
 
 
-def _feature(item: Mapping[str, Any]) -> FeatureReference:
+def _feature(item: Mapping[str, Any], version: int) -> FeatureReference:
     name = item["name"]
     panes: IntArray = np.array(item["panes"], dtype=np.int64)
+    if version == 1 and panes.ndim == 2:
+        panes = np.insert(panes, panes.shape[1], 0, axis=1)
     if item["kind"] not in WITH_REFERENCE:
         *others, last = WITH_REFERENCE
         raise ValueError(f"{name}: expected kind {', '.join(others)} or {last}, got {item['kind']!r}")

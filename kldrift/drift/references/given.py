@@ -5,8 +5,7 @@ import numpy as np
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.kinds.base import Shape
 from kldrift.drift.references.reference import FeatureReference
-from kldrift.kernels.bin_table import STRUCTURAL_CELLS
-from kldrift.records.kinds import KINDS
+from kldrift.records.kinds import KINDS, STRUCTURAL_CELLS
 from kldrift.records.specs import FeatureSpec, ReferenceInline
 
 

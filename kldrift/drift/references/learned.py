@@ -3,6 +3,7 @@
 import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,8 @@ from kldrift.records.types import FloatArray, IntArray
 
 Column = FloatArray | npt.NDArray[np.int32]
 
+_NO_ROWS: IntArray = np.empty(0, dtype=np.int64)
+
 
 class Learning:
     """The first rows of a stream, kept until the references they make can be counted.
@@ -31,6 +34,7 @@ class Learning:
     def __init__(self, rows: Mapping[int, int]) -> None:
         self._wanted = dict(rows)
         self._kept: dict[int, list[Column]] = {index: [] for index in rows}
+        self._invalid: dict[int, list[IntArray]] = {index: [] for index in rows}  # rows of each batch
         self._n_stored = 0  # batches per column
         self.n_rows = 0
 
@@ -39,27 +43,29 @@ class Learning:
         """Number of rows until the next column is complete; 0 if one is complete now."""
         return min(self._wanted.values()) - self.n_rows
 
-    def add(self, columns: Sequence[Column], n_rows: int) -> None:
+    def add(self, batch: SampleBatch) -> None:
         """Keep the rows of a batch, at most `rows_until_complete`."""
+        invalid = dict(batch.invalid)
         for index, kept in self._kept.items():
-            kept.append(columns[index].copy())
-        self.n_rows += n_rows
+            kept.append(batch.columns[index].copy())
+            self._invalid[index].append(invalid.get(index, _NO_ROWS))
+        self.n_rows += batch.n_rows
 
-    def take_complete(self) -> dict[int, Column]:
-        """Remove the columns that have all of their rows and return them by index."""
+    def take_complete(self) -> dict[int, tuple[Column, IntArray]]:
+        """Remove the columns that have all of their rows; return them, and the rows of invalid values, by index."""
         complete = [index for index, wanted in self._wanted.items() if wanted <= self.n_rows]
         for index in complete:
             del self._wanted[index]
-        return {index: _joined_columns(self._kept.pop(index)) for index in complete}
+        return {index: _joined_batches(self._kept.pop(index), self._invalid.pop(index)) for index in complete}
 
     def changes(self) -> dict[str, bytes | None]:
         """Return what was kept since `stored`: batches of each column, and the number of rows."""
         found: dict[str, bytes | None] = {}
         for index, kept in self._kept.items():
             for i in range(self._n_stored, len(kept)):
-                array = io.BytesIO()
-                np.save(array, kept[i], allow_pickle=False)
-                found[f"{index}/{i:08}"] = array.getvalue()
+                found[f"{index}/{i:08}"] = _array_bytes(kept[i])
+                if (rows := self._invalid[index][i]).size:
+                    found[f"invalid/{index}/{i:08}"] = _array_bytes(rows)
         if found:
             found["rows"] = str(self.n_rows).encode()
         return found
@@ -81,11 +87,13 @@ class Learning:
             an entry is damaged
         """
         for index in learned:
-            del self._wanted[index], self._kept[index]
+            del self._wanted[index], self._kept[index], self._invalid[index]
         self.n_rows = int(entries.get("rows", b"0"))
         for index, kept in self._kept.items():
-            for _, value in sorted(below(str(index), entries).items()):
-                kept.append(np.load(io.BytesIO(value), allow_pickle=False))
+            rows = below(f"invalid/{index}", entries)
+            for batch, value in sorted(below(str(index), entries).items()):
+                kept.append(_array(value))
+                self._invalid[index].append(_array(rows[batch]) if batch in rows else _NO_ROWS)
         self.stored()
 
     @property
@@ -94,8 +102,21 @@ class Learning:
         return not self._wanted
 
 
-def _joined_columns(parts: Sequence[Column]) -> Column:
-    return np.concatenate([np.asarray(part) for part in parts])
+def _joined_batches(parts: Sequence[Column], invalid: Sequence[IntArray]) -> tuple[Column, IntArray]:
+    """Join the parts of a column, and the rows of its invalid values, which are numbered within each part."""
+    starts = np.cumsum([0, *(len(part) for part in parts[:-1])])
+    rows = [own + start for own, start in zip(invalid, starts, strict=True)]
+    return np.concatenate([np.asarray(part) for part in parts]), np.concatenate(rows)
+
+
+def _array_bytes(array: Column | IntArray) -> bytes:
+    out = io.BytesIO()
+    np.save(out, array, allow_pickle=False)
+    return out.getvalue()
+
+
+def _array(stored: bytes) -> Any:
+    return np.load(io.BytesIO(stored), allow_pickle=False)
 
 
 def to_learn(spec: FeatureSpec, rows: int, offset_ms: int = 0) -> FeatureReference:
@@ -114,9 +135,19 @@ def to_learn(spec: FeatureSpec, rows: int, offset_ms: int = 0) -> FeatureReferen
 
 
 def learned_reference(
-    spec: FeatureSpec, awaited: FeatureReference, column: Column, vocabulary: Vocabulary | None, now_ms: int
+    spec: FeatureSpec,
+    awaited: FeatureReference,
+    learned: tuple[Column, IntArray],
+    vocabulary: Vocabulary | None,
+    now_ms: int,
 ) -> FeatureReference:
-    """Return the reference that the rows make, or one that supports no verdict where they make none."""
+    """Return the reference that the rows make, or one that supports no verdict where they make none.
+
+    Parameters
+    ----------
+    learned : the column, and the rows of its invalid values
+    """
+    column, invalid = learned
     source = awaited.source
     data: FloatArray | CategoricalColumn
     if vocabulary is None:
@@ -127,7 +158,7 @@ def learned_reference(
             flaw = f"more than {vocabulary.limit:,} different values among {source}: is it an identifier? remove it"
             return replace(awaited, learn=0, flaw=flaw)
     try:
-        (made,) = build_references([spec], [data], now_ms, source)
+        (made,) = build_references([spec], [data], now_ms, source, [invalid])
     except ReferenceProblem as problem:
         return replace(awaited, learn=0, flaw=str(problem))
     return replace(made, offset_ms=awaited.offset_ms)

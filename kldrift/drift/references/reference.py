@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from kldrift.drift.kinds.base import Shape
 from kldrift.drift.references.overdispersion import Overdispersion
 from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts, smooth_probabilities
-from kldrift.records.kinds import Kind
+from kldrift.records.kinds import INVALID, Kind
 from kldrift.records.specs import Smoothing
 from kldrift.records.types import FloatArray, IntArray
 
@@ -85,6 +85,8 @@ class FeatureReference:
     def reference_hash(self) -> str:
         """Identity of the bins and of what live values are compared with."""
         counts = None if self.counts is None else self.counts.tolist()
+        if counts is not None and counts[INVALID] == 0:  # as it was before there was a cell for invalid values
+            del counts[INVALID]
         known = None if self.probabilities is None else [float(p).hex() for p in self.probabilities]
         return _hash([self.bins_hash, counts, known, *self.shape.estimated()])
 

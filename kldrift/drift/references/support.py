@@ -4,7 +4,7 @@ import numpy as np
 
 from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.references.reference import PANES, FeatureReference
-from kldrift.kernels.bin_table import STRUCTURAL_CELLS
+from kldrift.records.kinds import STRUCTURAL_CELLS
 
 
 def problem_of(reference: FeatureReference) -> str | None:

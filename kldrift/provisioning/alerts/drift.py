@@ -141,9 +141,8 @@ and
   {of("kldrift_window_samples")} >= 100""",
         "warning",
         f"{{{{ $labels.monitor }}}}: {OF_FEATURE} is missing more often than in its reference",
-        f"Over {{{{ $labels.window }}}}, the share of missing values (absent, null or of the wrong type) of"
-        f" {OF_FEATURE} exceeds that of the reference by {{{{ $value | humanizePercentage }}}} of all rows. If"
-        " kldrift_values_invalid_total is rising, values have the wrong type; if not, the field is absent or null.",
+        f"Over {{{{ $labels.window }}}}, the share of missing values (absent or null) of {OF_FEATURE} exceeds that of"
+        " the reference by {{ $value | humanizePercentage }} of all rows.",
         fires=Case("20 percent against 2", series("0.2"), window, "18%"),
         silent=Case("5 percent against 2", series("0.05"), window),
         for_ms=5 * MINUTE,

@@ -162,9 +162,10 @@ WINDOWS_SIDE_BY_SIDE = section(
 DATA_QUALITY = section(
     "Data quality",
     lines(
-        "Missing, unseen, out of range",
+        "Missing, invalid, unseen, out of range",
         "If these move with the divergence, the cause is the data, not the world.",
         Query(f"max by (window) (kldrift_missing_ratio{{{WHOLE}}})", "missing {{window}}"),
+        Query(f"max by (window) (kldrift_invalid_ratio{{{WHOLE}}})", "invalid {{window}}"),
         Query(f"max by (window) (kldrift_unseen_ratio{{{WHOLE}}})", "unseen {{window}}", "categorical"),
         Query(f"max by (window) (kldrift_out_of_range_ratio{{{WHOLE}}})", "out of range {{window}}", "numeric"),
         Query(f"max(kldrift_reference_missing_ratio{{{MATCHERS}}})", "missing in the reference"),
@@ -173,7 +174,7 @@ DATA_QUALITY = section(
     ),
     lines(
         "Values of the wrong type",
-        "These values count as missing.",
+        "These values count as invalid.",
         Query(
             f"sum by (instance) (rate(kldrift_values_invalid_total{{{MATCHERS}}}[$__rate_interval]))", "{{instance}}"
         ),

@@ -91,6 +91,7 @@ FEATURES = section(
             Query(by_feature("kldrift_kl_noise_floor_nats"), "noise floor"),
             Query(by_feature("kldrift_window_samples"), "samples"),
             Query(by_feature("kldrift_missing_ratio"), "missing"),
+            Query(by_feature("kldrift_invalid_ratio"), "invalid"),
             Query(by_feature("kldrift_unseen_ratio"), "unseen", "categorical"),
             Query(by_feature("kldrift_out_of_range_ratio"), "out of range", "numeric"),
         ),
@@ -98,7 +99,7 @@ FEATURES = section(
         width=24,
         height=11,
         units=dict.fromkeys(("lower bound", "KL", "upper bound", "noise floor"), NATS)
-        | dict.fromkeys(("missing", "unseen", "out of range"), "percentunit"),
+        | dict.fromkeys(("missing", "invalid", "unseen", "out of range"), "percentunit"),
         sorted_by="bound / tolerance",
         steps=TIMES_TOLERANCE,
         link=("The feature", FEATURE_UID, ("monitor", "feature")),
@@ -135,16 +136,23 @@ DATA_QUALITY = section(
     of_features(
         "Missing",
         "kldrift_missing_ratio",
-        "Values that are absent, null or of the wrong type.",
+        "Values that are absent or null.",
         unit="percentunit",
-        width=8,
+        width=6,
+    ),
+    of_features(
+        "Invalid",
+        "kldrift_invalid_ratio",
+        "Values of the wrong type, such as text where a number is expected.",
+        unit="percentunit",
+        width=6,
     ),
     of_features(
         "Unseen",
         "kldrift_unseen_ratio",
         "Categories that do not occur in the reference.",
         unit="percentunit",
-        width=8,
+        width=6,
         needs="categorical",
     ),
     of_features(
@@ -152,7 +160,7 @@ DATA_QUALITY = section(
         "kldrift_out_of_range_ratio",
         "Values below or above the range of the reference.",
         unit="percentunit",
-        width=8,
+        width=6,
         needs="numeric",
     ),
     lines(
@@ -164,7 +172,7 @@ DATA_QUALITY = section(
     ),
     lines(
         "Values of the wrong type, the ten most frequent",
-        "These values count as missing.",
+        "These values count as invalid.",
         Query(f"topk(10, sum by (feature) (rate({INVALID}[$__rate_interval])))", "{{feature}}"),
         unit="cps",
     ),
