@@ -45,9 +45,10 @@ DRIFT = ("monitor", "counting", "segments", "judging", "references", "kinds", "r
 
 #: single modules that a part may import besides: pure functions of what stands in a snapshot
 BESIDES = {
-    "web": {"kldrift.drift.judging.states"},
+    "web": {"kldrift.drift.judging.sensitivity", "kldrift.drift.judging.states"},
     "pages": {
         "kldrift.drift.judging.explanation",
+        "kldrift.drift.judging.sensitivity",
         "kldrift.drift.judging.states",
         "kldrift.offline.backtest.outcome",
     },

@@ -97,15 +97,21 @@ def init(
 
 
 @app.command(rich_help_panel=START)
-def check(config: ConfigOption) -> None:
-    """Validate a configuration and its references without starting; print what would be monitored.
+def check(
+    config: ConfigOption,
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.0, help="Rows per second of each monitor: also print the smallest drift of each window."),
+    ] = None,
+) -> None:
+    """Validate a configuration and its references without starting; print what would be monitored, and how well.
 
     All problems are reported at once, each with its line. Exit codes: 0 valid, 2 invalid.
     """
     from kldrift.cli.check import check_command
 
     with exit_codes():
-        check_command(config)
+        check_command(config, rate)
 
 
 @app.command(rich_help_panel=START)

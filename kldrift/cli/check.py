@@ -1,7 +1,7 @@
 """``kldrift check``."""
 
 from collections.abc import Sequence
-from math import isinf, isnan
+from math import inf, isinf, isnan
 from pathlib import Path
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from kldrift.cli.tables import console
 from kldrift.config.load import load_config
 from kldrift.daemon.entry import check_entry
 from kldrift.drift.counting.windows import SLICES, pane_ms, ring_slices
+from kldrift.drift.judging.sensitivity import SmallestDrift, smallest_at
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.observing import now_ms
@@ -25,9 +26,20 @@ from kldrift.records.texts import listed
 #: Maximum number of names in a line; the rest is only counted.
 NAMED = 10
 
+_ABOUT_SMALLEST = (
+    "warns from, critical from: the smallest drift that is certain to exceed the tolerance, in nats and as a shift of"
+    " the mean in standard deviations (σ), in a window of any size"
+)
+_ABOUT_RATE = "; --rate ROWS_PER_SECOND shows each window"
 
-def check_command(path: Path) -> None:
-    """Print the resolved plan: sources, features, bins, memory, series."""
+
+def check_command(path: Path, rate: float | None = None) -> None:
+    """Print the resolved plan: sources, features, bins, the smallest drifts that show, memory, series.
+
+    Parameters
+    ----------
+    rate : rows per second of each monitor
+    """
     config = load_config(path)
     err = Console(stderr=True)
     let_in, warnings = check_entry(config.server)
@@ -44,7 +56,9 @@ def check_command(path: Path) -> None:
         feeds = [m.name for m in config.monitors if source.name in m.sources]
         out.print(f"source {source.name} feeds {', '.join(feeds) or 'nothing'}", highlight=False, markup=False)
     for monitor in monitors:
-        _print_plan(monitor, out)
+        _print_plan(monitor, rate, out)
+    if monitors:
+        out.print(_ABOUT_SMALLEST + ("" if rate else _ABOUT_RATE), highlight=False, soft_wrap=True)
     for line in _support(monitors):
         out.print(line, highlight=False, markup=False, soft_wrap=True)
     series = sum(map(n_series, monitors))
@@ -53,6 +67,7 @@ def check_command(path: Path) -> None:
             f"{series:,} series are more than the {MAX_SERIES:,} that a scrape carries: some will be left out,"
             " segments first; monitor fewer features, segments, windows or divergences"
         )
+    warnings += _without_alarm(monitors)
     for warning in warnings:
         out.print(f"warning: {warning}", style="yellow", markup=False, soft_wrap=True)
     out.print(
@@ -131,7 +146,59 @@ def _support(monitors: Sequence[Monitor]) -> list[str]:
     return lines
 
 
-def _print_plan(monitor: Monitor, out: Console) -> None:
+def _without_alarm(monitors: Sequence[Monitor]) -> list[str]:
+    """Warn of the references that can show no drift with certainty, or none as small as the critical tolerance."""
+    never: list[str] = []
+    late: list[str] = []
+    for monitor in monitors:
+        for info in monitor.features:
+            smallest = smallest_at(info, inf, monitor.spec.confidence, len(monitor.spec.windows))
+            if smallest is None:
+                continue
+            name = f"{monitor.spec.name}.{info.name}"
+            warns, _ = smallest
+            if isinf(warns.nats):
+                never.append(name)
+            elif warns.nats > info.critical:
+                late.append(f"{name} (from {warns.nats:.2g} nats on)")
+    found = []
+    if never:
+        found.append(
+            f"{_counted(len(never), 'feature')} cannot alarm: {listed(never, NAMED)}. However large a window, no shift"
+            " of the values is certain, because the rows of the reference depend on each other; use a longer reference"
+        )
+    if late:
+        found.append(
+            f"{_counted(len(late), 'feature')} cannot show a drift as small as the critical tolerance, however large a"
+            f" window: {listed(late, NAMED)}; use a longer reference"
+        )
+    return found
+
+
+def _smallest(spec: MonitorSpec, info: FeatureInfo, rate: float | None) -> tuple[str, str]:
+    """Say from which drift on a feature warns and is critical: in any window, and in each at this rate."""
+    windows = [("", inf)]
+    if rate:
+        windows = [("any ", inf), *((f"{w.name} ", rate * w.duration_ms / 1000) for w in spec.windows)]
+    warns: list[str] = []
+    critical: list[str] = []
+    for name, rows in windows:
+        smallest = smallest_at(info, rows, spec.confidence, len(spec.windows))
+        if smallest is not None:
+            warns.append(name + _drift(smallest[0]))
+            critical.append(name + _drift(smallest[1]))
+        elif not isinf(rows) and info.problem is None and info.spread is not None:
+            warns.append(f"{name}undecided: {rows:,.0f} rows")
+    return "\n".join(warns), "\n".join(critical)
+
+
+def _drift(drift: SmallestDrift) -> str:
+    if isinf(drift.nats):
+        return "never"
+    return f"{drift.nats:.2g}" if isnan(drift.sigma) else f"{drift.nats:.2g} ({drift.sigma:.2g} σ)"
+
+
+def _print_plan(monitor: Monitor, rate: float | None, out: Console) -> None:
     spec = monitor.spec
     table = Table(title=Text(_title(spec)), title_justify="left")
     for heading in ("feature", "kind"):
@@ -139,10 +206,11 @@ def _print_plan(monitor: Monitor, out: Console) -> None:
     table.add_column("bins", justify="right")
     table.add_column("reference", overflow="fold")
     table.add_column("rows", justify="right")
-    for heading in ("bins hash", "warning", "critical", "note"):
+    for heading in ("bins hash", "warning", "warns from", "critical", "critical from", "note"):
         table.add_column(heading, overflow="fold")
     for feature, info in zip(spec.features, monitor.features, strict=True):
         learned = _is_learned(spec, feature)
+        warns, critical = ("", "") if learned else _smallest(spec, info, rate)
         table.add_row(
             Text(info.name),
             info.kind,
@@ -151,7 +219,9 @@ def _print_plan(monitor: Monitor, out: Console) -> None:
             _rows(info, learned),
             info.bins_hash,
             f"{info.warning:g}",
+            Text(warns),
             f"{info.critical:g}",
+            Text(critical),
             Text("; ".join([info.problem] if info.problem is not None else info.limits), style="yellow"),
         )
     out.print(table)

@@ -11,6 +11,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.arguments import array_type, input_array, input_type, require_array, tuple_type
 from kldrift.kernels.noncentral import last_crossing, log10_upper_tail, normal_score
 from kldrift.kernels.series import cut_series, log_ratio
+from kldrift.records.kinds import MIN_DEGREES_OF_FREEDOM
 from kldrift.records.types import FloatArray, IntArray
 
 #: Columns of the output, by name and by number.
@@ -30,10 +31,6 @@ LOWER, UPPER, NOISE_FLOOR, EFFECTIVE_SAMPLES, LOG10_P_WARNING, LOG10_P_CRITICAL,
 )
 #: One thread bounds fewer series than this in less time than it takes to wake the others.
 PARALLEL_FROM_SERIES = 200
-#: Below this, Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
-#: (z = 4.5). From 0.1 to 0.4 it still wavers, at scores below 2.4. More degrees of freedom err on the cautious side of
-#: the lower bound; dispersions only get this low where a rare cell carries all of the drift.
-MIN_DEGREES_OF_FREEDOM = 0.1
 _MAX_WILLIAMS = 1.5
 #: A divergence below this is nothing but rounding.
 _ROUNDING = 1e-14

@@ -12,7 +12,7 @@ from kldrift.drift.judging.states import State, series_state
 from kldrift.pages.cells import cells_of
 from kldrift.pages.charts import histogram, legend, timeline
 from kldrift.pages.ranking import FeatureRow, rank
-from kldrift.pages.reading import explanation_of, reading
+from kldrift.pages.reading import Sensitivity, explanation_of, reading, sensitivity
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot, Track
 
 #: Time that a timeline may show, by the name in the query.
@@ -21,13 +21,16 @@ SPANS: Mapping[str, int] = {"15m": 900_000, "3h": 3 * 3_600_000, "24h": 86_400_0
 
 @dataclass(frozen=True, slots=True)
 class WindowPanel:
-    """One window of the feature: its state, the reading of it, and its histogram (empty where there are no cells)."""
+    """One window of the feature: its state, the reading of it, its histogram (empty where there are no cells), and what
+    it can show.
+    """
 
     name: str
     state: State
     reading: str
     explanation: Explanation | None
     histogram: Markup
+    sensitivity: Sensitivity
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +109,7 @@ def _panel(monitor: MonitorSnapshot, f: int, w: int) -> WindowPanel:
         reading=reading(monitor, f, w, explanation),
         explanation=explanation,
         histogram=drawn,
+        sensitivity=sensitivity(monitor, f, w),
     )
 
 

@@ -1,8 +1,11 @@
 """A series in words: its state, the reason for it, and what changed."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from kldrift.drift.judging.explanation import Explanation, explain
+from kldrift.drift.judging.sensitivity import SmallestDrift, smallest_at, smallest_in_window
 from kldrift.drift.judging.states import series_state
 from kldrift.pages.charts.drawing import number, numbers
 from kldrift.records.kinds import KINDS, MISSING, SAMPLES_PER_BIN, STRUCTURAL_CELLS
@@ -119,6 +122,25 @@ def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
     if present < round(needed):
         return f"{present:,} samples so far, and a verdict needs {needed:,.0f}"
     return f"the reference has {rows:,.0f} rows, and a verdict needs {needed:,.0f}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """The smallest drifts, warning and critical, that a window can show with its samples, and any window could."""
+
+    window: tuple[SmallestDrift, SmallestDrift] | None
+    any_window: tuple[SmallestDrift, SmallestDrift] | None
+
+    @property
+    def never(self) -> bool:
+        """Whether no window can alarm, whatever comes."""
+        return self.any_window is not None and bool(np.isinf(self.any_window[0].nats))
+
+
+def sensitivity(monitor: MonitorSnapshot, f: int, w: int) -> Sensitivity:
+    """Return the smallest drifts that a series can show."""
+    at_all = smallest_at(monitor.features[f], np.inf, monitor.confidence, len(monitor.windows))
+    return Sensitivity(smallest_in_window(monitor, f, w), at_all)
 
 
 def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:

@@ -84,5 +84,10 @@ KINDS: Mapping[Kind, KindTraits] = {
 #: Minimum number of samples for each bin that counts, for a window to be judged (drift/README.md, section 4.7).
 SAMPLES_PER_BIN = 10
 
+#: Below this, Sankaran's approximation breaks down: at 0.01 degrees of freedom it calls a statistic of 0 significant
+#: (z = 4.5). From 0.1 to 0.4 it still wavers, at scores below 2.4. More degrees of freedom err on the cautious side of
+#: the lower bound; dispersions only get this low where a rare cell carries all of the drift.
+MIN_DEGREES_OF_FREEDOM = 0.1
+
 #: Kinds whose reference the configuration gives.
 WITH_REFERENCE = tuple(kind for kind, traits in KINDS.items() if traits.references)

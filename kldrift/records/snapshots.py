@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -32,6 +33,37 @@ class AddResult:
     learned: tuple[str, ...] = ()
 
 
+def z_quantile(confidence: float, n_windows: int) -> float:
+    """Return the normal score of the bounds: that of a feature's confidence, shared by its windows."""
+    return NormalDist().inv_cdf(1 - (1 - confidence) / n_windows)
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How much the samples of a reference vary; the bounds on its windows follow from that.
+
+    Parameters
+    ----------
+    block_samples, phi, lambda_ratio : (L,) float64, overdispersion phi of blocks of that many samples, increasing, and
+        lambda / phi
+    counted : (n_cells,) bool, the cells that count in every window; None for vectors
+    dof, concentration : of vectors, degrees of freedom, and the number of dimensions that move as one
+    """
+
+    block_samples: FloatArray
+    phi: FloatArray
+    lambda_ratio: FloatArray
+    counted: npt.NDArray[np.bool_] | None = None
+    dof: float = 0.0
+    concentration: float = 1.0
+
+    def at(self, n: FloatArray | float) -> tuple[FloatArray, FloatArray]:
+        """Return phi and lambda / phi for windows of `n` samples, any shape: those of the size nearest in log n."""
+        middles = np.sqrt(self.block_samples[:-1] * self.block_samples[1:])
+        nearest = np.searchsorted(middles, n, side="right")
+        return self.phi[nearest], self.lambda_ratio[nearest]
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureInfo:
     """The identity of a feature's bins and reference, for labels, the API and pages.
@@ -49,6 +81,8 @@ class FeatureInfo:
     parameters : (name, value) pairs of a parametric reference, given or fitted
     value_range : the smallest and largest value of the reference, for a numeric feature; None where they are unknown
     limits : what the reference cannot show, one sentence each, without its full stop
+    spread : None where nothing is known of it
+    offset_ms : each window is compared with itself this long before; 0 for a reference that stays
     """
 
     name: str
@@ -69,6 +103,8 @@ class FeatureInfo:
     parameters: tuple[tuple[str, float], ...] = ()
     value_range: tuple[float, float] | None = None
     limits: tuple[str, ...] = ()
+    spread: Spread | None = None
+    offset_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from kldrift.drift.judging.sensitivity import SmallestDrift
 from kldrift.drift.judging.states import readiness
-from kldrift.pages.reading import explanation_of, reading
+from kldrift.pages.reading import explanation_of, reading, sensitivity
 from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot, Track
 from kldrift.records.types import FloatArray
@@ -94,7 +95,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
     own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
     samples, ready = int(monitor.samples[w, f]), bool(monitor.ready[w, f])
     per_dimension, within = monitor.per_dimension.get(f), monitor.within_segments
-    explanation = explanation_of(monitor, f, w)
+    explanation, shows = explanation_of(monitor, f, w), sensitivity(monitor, f, w)
     return {
         "monitor": monitor.name,
         "segment": monitor.segment,
@@ -127,6 +128,10 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "unseen_ratio": finite(monitor.unseen_ratio[w, f]),
         "out_of_range_ratio": finite(monitor.out_of_range_ratio[w, f]),
         "thresholds": {"warning": info.warning, "critical": info.critical},
+        "smallest_drift": {
+            "window": _drifts(shows.window),
+            "any_window": _drifts(shows.any_window),
+        },
         "edges": None if info.edges is None else finite(info.edges),
         "reference_range": None if info.value_range is None else finite(np.array(info.value_range)),
         "categories": info.categories,
@@ -142,6 +147,14 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "bins_hash": info.bins_hash,
         "smoothing": monitor.smoothing,
     }
+
+
+def _drifts(drifts: tuple[SmallestDrift, SmallestDrift] | None) -> dict[str, dict[str, Any]] | None:
+    """Return the smallest drifts, warning and critical; "+Inf" where nothing can alarm."""
+    if drifts is None:
+        return None
+    found = [{"nats": finite(np.float64(x.nats)), "sigma": finite(np.float64(x.sigma))} for x in drifts]
+    return dict(zip(("warning", "critical"), found, strict=True))
 
 
 def history_json(track: Track) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kldrift.assembly.monitors import build_monitors
@@ -70,6 +71,54 @@ def test_a_reference_that_supports_no_verdict_is_noted_and_counted(
     assert "\n1 of 4 references learned from the stream, undecided until then: m.later\n" in out
     assert "pending" in out
     assert "\nok: 1 monitor, 4 features, " in out
+
+
+def data(tmp_path: Path, name: str, values: np.ndarray) -> str:
+    path = tmp_path / f"{name}.csv"
+    path.write_text(f"{name}\n" + "".join(f"{value}\n" for value in values.tolist()))
+    return f"{name}: {{kind: numeric, reference: {{data: {path}}}}}"
+
+
+def cells(out: str, feature: str) -> list[list[str]]:
+    """The cells of a feature's row, each with its lines."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines() if line.startswith("│")]
+    start = next(i for i, row in enumerate(rows) if row[0] == feature)
+    end = next((i for i in range(start + 1, len(rows)) if rows[i][0]), len(rows))
+    return [[line for line in column if line] for column in zip(*rows[start:end], strict=True)]
+
+
+def test_the_smallest_drift_that_each_reference_can_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    x = data(tmp_path, "x", rng.normal(size=10_000))
+    monitor = f"{{windows: [5m, 1h], features: {{{x}, coin: {COIN}}}}}"
+    out = checked(tmp_path, capsys, f"monitors: {{m: {monitor}}}")
+    _, _, _, _, rows, _, warning, warns, critical, is_critical, _ = cells(out, "x")
+    assert (rows, warning, critical) == (["10,000"], ["0.01"], ["0.1"])
+    assert " ".join(warns) == "0.017 (0.19 σ)"
+    assert " ".join(is_critical) == "0.12 (0.49 σ)"
+    assert " ".join(cells(out, "coin")[7]) == "0.01"
+    assert "in a window of any size; --rate ROWS_PER_SECOND shows each window" in out
+    assert "warning:" not in out
+
+
+def test_at_a_rate_the_smallest_drift_of_each_window(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "kldrift.yaml"
+    x = data(tmp_path, "x", np.random.default_rng(0).normal(size=10_000))
+    path.write_text(f"monitors: {{m: {{windows: [1m, 5m, 1h], features: {{{x}}}}}}}")
+    check_command(path, rate=2)
+    warns = " ".join(cells(capsys.readouterr().out, "x")[7])
+    assert warns == "any 0.017 (0.19 σ) 1m undecided: 120 rows 5m 0.056 (0.34 σ) 1h 0.022 (0.21 σ)"
+
+
+def test_references_that_cannot_alarm_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    features = [data(tmp_path, "s", np.sort(rng.normal(size=5_000))), data(tmp_path, "few", rng.normal(size=170))]
+    out = checked(tmp_path, capsys, f"monitors: {{m: {{windows: [5m], features: {{{', '.join(features)}}}}}}}")
+    assert cells(out, "s")[7] == cells(out, "s")[9] == ["never"]
+    warnings = [line for line in out.splitlines() if line.startswith("warning: ")]
+    assert warnings[0].startswith("warning: 1 feature cannot alarm: m.s. However large a window, no shift")
+    assert warnings[1].startswith("warning: 1 feature cannot show a drift as small as the critical tolerance")
+    assert "m.few (from 0.1" in warnings[1]
 
 
 def size(tmp_path: Path, monitor: str) -> tuple[int, int]:

@@ -186,7 +186,7 @@ def test_overdispersion_is_looked_up_at_the_nearest_block_size() -> None:
         np.array([2.0, 5.0]),
         np.array([1, 3.0]),
     )
-    phi, ratio = reference.overdispersion_at(np.array([[1.0, 141.0], [142.0, 1e9]]))
+    phi, ratio = reference.spread.at(np.array([[1.0, 141.0], [142.0, 1e9]]))
     assert (phi.tolist(), ratio.tolist()) == ([[2, 2], [5, 5]], [[1, 1], [3, 3]])
 
 
@@ -343,7 +343,7 @@ def test_the_kl_is_the_closed_form_without_its_null_bias(covariance: Covariance,
         plug_in = plain_kl(
             values.mean(axis=0), np.diag(np.diagonal(live)), reference.mean, np.diag(reference.covariance)
         )
-    phi = reference.overdispersion_at(np.array([500.0]))[0]
+    phi = reference.spread.at(np.array([500.0]))[0]
     effective = 1 / (phi / 500 + reference.phi.max() / 9000)
     assert degrees_of_freedom(4, covariance) == dof
     np.testing.assert_allclose(got["plug_in"], plug_in, rtol=1e-10)

@@ -161,6 +161,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "unseen_ratio": 0.1,
         "out_of_range_ratio": 0.1,
         "thresholds": {"warning": 0.01, "critical": 0.1},
+        "smallest_drift": {"window": None, "any_window": None},
         "edges": ["-Inf", 0.5, "+Inf"],
         "reference_range": [0.25, "+Inf"],
         "limits": ["only infinite values count"],

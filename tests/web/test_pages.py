@@ -8,9 +8,9 @@ from urllib.parse import parse_qs, quote, urlsplit
 import numpy as np
 import pytest
 
-from kldrift.records.snapshots import Track
+from kldrift.records.snapshots import Spread, Track
 from tests.export.snapshots import feature, monitor
-from tests.web.fakes import NOW_MS, FakeReaders, Service, course, segmented_loans
+from tests.web.fakes import AGE, NOW_MS, FakeReaders, Service, course, loans, segmented_loans
 from tests.web.html_pages import HTML, Page, page
 
 SCRIPT = "<script>alert(1)</script>"
@@ -249,6 +249,35 @@ def test_a_feature_has_a_histogram_of_each_window_with_samples() -> None:
     assert "age, 5m: shares of the live data and of the reference" in labels
     assert "KL divergence of age over 5m in the last 3h" in labels
     assert service.readers.tracked[-1] == (None, [0], [0], 3 * 3_600_000)
+
+
+def of_reference(phi: float) -> FakeReaders:
+    """1,000 samples of `age` against a reference of 2,000 rows whose blocks spread phi times as much as they should."""
+    spread = Spread(np.ones(1), np.full(1, phi), np.ones(1), np.array([True, True, False, False, True, False]))
+    age = replace(AGE, spread=spread, reference_rows=2_000.0)
+    whole = loans()
+    counts = whole.counts.copy()
+    counts[0, :6] = [400, 500, 0, 0, 100, 0]
+    rows = np.full(whole.reference_rows.shape, 2_000.0)
+    return FakeReaders(monitor=replace(whole, features=(age, *whole.features[1:]), counts=counts, reference_rows=rows))
+
+
+def test_a_feature_shows_the_smallest_drift_that_it_can_show() -> None:
+    service = Service(readers=of_reference(1.0))
+    text = page(service, "/monitors/loans/feature?name=age").text
+    answer = service.get("/api/v1/monitors/loans/features/age?window=5m").json()["smallest_drift"]
+    now, ever = (answer[name]["warning"] for name in ("window", "any_window"))
+    assert 0.01 < ever["nats"] < now["nats"] < 0.1
+    assert f"smallest drift that warns {now['nats']:.4f} –" in text
+    assert f"smallest drift it can show {ever['nats']:.4f} nats ({ever['sigma']:.2g} σ) to warn" in text
+    assert "cannot alarm" not in text
+
+
+def test_a_feature_that_cannot_alarm_says_so() -> None:
+    service = Service(readers=of_reference(1_000.0))
+    assert "This feature cannot alarm" in page(service, "/monitors/loans/feature?name=age").text
+    answer = service.get("/api/v1/monitors/loans/features/age?window=5m").json()["smallest_drift"]
+    assert answer["any_window"]["critical"] == {"nats": "+Inf", "sigma": "+Inf"}
 
 
 @pytest.mark.parametrize(("span", "ms"), [("15m", 900_000), ("24h", 86_400_000), ("7d", 604_800_000)])

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
@@ -11,7 +10,7 @@ from kldrift.drift.judging.other_estimators import estimate
 from kldrift.drift.judging.verdicts import verdicts
 from kldrift.drift.references.measured import measure_reference
 from kldrift.drift.references.open_ends import OpenEnds
-from kldrift.drift.references.overdispersion import OverdispersionTable
+from kldrift.drift.references.overdispersion import Overdispersion, OverdispersionTable
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.references.support import problem_of
 from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts
@@ -28,7 +27,7 @@ from kldrift.records.kinds import (
     STRUCTURAL_CELLS,
     UNDERFLOW,
 )
-from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
+from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot, Spread, z_quantile
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
 
@@ -90,11 +89,12 @@ class Evaluation:
         rows = np.array([reference.rows for reference in references])
         self._static = _Compared(q[np.newaxis], _always_counted(held, self.offsets)[np.newaxis], rows[np.newaxis])
         self._reference_counts = np.concatenate([_as_counts(reference) for reference in references])
-        self._overdispersion = OverdispersionTable([measure_reference(reference) for reference in references])
+        measured = [measure_reference(reference) for reference in references]
+        self._overdispersion = OverdispersionTable(measured)
         self._open_ends = OpenEnds([reference.shape for reference in references])
         self._thresholds = np.array([(feature.warning, feature.critical) for feature in spec.features])
         self._alpha = 1 - spec.confidence
-        self._z_quantile = NormalDist().inv_cdf(1 - self._alpha / len(spec.windows))
+        self._z_quantile = z_quantile(spec.confidence, len(spec.windows))
         self._previous = [(f, reference.offset_ms) for f, reference in enumerate(references) if reference.offset_ms]
         self._moving = np.array([reference.offset_ms > 0 for reference in references])
         self._vectors = {f: made for f, r in enumerate(references) if (made := r.shape.moments) is not None}
@@ -107,12 +107,17 @@ class Evaluation:
         is_open = np.array([reference.shape.open_ended for reference in references])
         self._has_unseen = (outside == "unseen_ratio") & ~is_open
         self.features = tuple(
-            self._feature_info(f, reference, q[self.offsets[f] : self.offsets[f + 1]])
+            self._feature_info(f, reference, q[self.offsets[f] : self.offsets[f + 1]], measured[f])
             for f, reference in enumerate(references)
         )
         self._usable = np.array([info.problem is None for info in self.features])
 
-    def _feature_info(self, f: int, reference: FeatureReference, q: FloatArray) -> FeatureInfo:
+    def _feature_info(
+        self, f: int, reference: FeatureReference, q: FloatArray, measured: Overdispersion
+    ) -> FeatureInfo:
+        moments = reference.shape.moments
+        counted = self._static.always_counted[0, self.offsets[f] : self.offsets[f + 1]]
+        of_counts = Spread(measured.block_samples, measured.phi, measured.lambda_ / measured.phi, counted)
         return FeatureInfo(
             name=reference.name,
             kind=reference.kind,
@@ -132,6 +137,8 @@ class Evaluation:
             parameters=reference.parameters,
             value_range=reference.shape.value_range,
             limits=reference.shape.limits,
+            spread=of_counts if moments is None else moments.spread,
+            offset_ms=reference.offset_ms,
         )
 
     def evaluate(self, totals: WindowTotals, at_ms: int, segment: str | None = None) -> Evaluated:

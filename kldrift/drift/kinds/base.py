@@ -15,6 +15,7 @@ from kldrift.kernels.bin_table import CategoryBins, NumericBins
 from kldrift.kernels.moments import Moments
 from kldrift.records.kinds import Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
+from kldrift.records.snapshots import Spread
 from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import CodeArray, FloatArray, IntArray
 
@@ -166,6 +167,11 @@ class MomentShape(Protocol):
     @property
     def full(self) -> bool:
         """Whether the products of deviations are kept as well as their squares."""
+        ...
+
+    @property
+    def spread(self) -> Spread | None:
+        """How the samples of the reference vary; None where it is not known."""
         ...
 
     def rows(self, values: FloatArray) -> FloatArray:

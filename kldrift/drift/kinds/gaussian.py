@@ -13,6 +13,7 @@ from kldrift.drift.normal_kl import (
 )
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.moments import Moments, add_moments, merge_moments, zero_moments
+from kldrift.records.snapshots import Spread
 from kldrift.records.types import Covariance, FloatArray
 
 #: Consecutive panes on which the overdispersion of a reference is measured, and the minimum number of blocks of a size.
@@ -111,11 +112,16 @@ class GaussianReference:
         """Degrees of freedom of a comparison with it."""
         return degrees_of_freedom(self.dimensions, self.kind)
 
-    def overdispersion_at(self, n: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Return phi and lambda / phi for windows of `n` samples, any shape: those of the size nearest in log n."""
-        middles = np.sqrt(self.block_samples[:-1] * self.block_samples[1:])
-        nearest = np.searchsorted(middles, n, side="right")
-        return self.phi[nearest], self.lambda_ratio[nearest]
+    @property
+    def spread(self) -> Spread:
+        """How the samples vary, as bounds need it."""
+        return Spread(
+            self.block_samples,
+            self.phi,
+            self.lambda_ratio,
+            dof=float(self.degrees_of_freedom),
+            concentration=self.concentration,
+        )
 
     def digest(self) -> str:
         """Return the identity of everything a window is compared with."""

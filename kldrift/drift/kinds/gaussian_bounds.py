@@ -62,7 +62,7 @@ def bound_gaussian(
         kl, live_part, reference_part = _compare(mean - reference.mean, covariance, reference)
         kl = np.where(np.isnan(kl), np.inf, kl)
         independent = 1 / (1 / samples + 1 / reference.rows)
-        phi, lambda_ratio = reference.overdispersion_at(samples)
+        phi, lambda_ratio = reference.spread.at(samples)
         effective = np.where(samples > 0, 1 / (phi / samples + reference.phi.max() / reference.rows), 0.0)
         matched = (live_part / samples + reference_part / reference.rows) * independent / (2 * kl)
         least = reference.concentration

@@ -15,6 +15,7 @@ from kldrift.kernels.bin_table import CategoryBins
 from kldrift.kernels.moments import Moments
 from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
+from kldrift.records.snapshots import Spread
 from kldrift.records.specs import FeatureSpec
 from kldrift.records.types import CodeArray, Covariance, FloatArray, IntArray
 
@@ -141,6 +142,13 @@ class Vector:
     @property
     def size(self) -> int:
         return self.dimensions
+
+    @property
+    def spread(self) -> Spread | None:
+        found = self.gaussian
+        if found is None:
+            return None
+        return found.spread
 
     def rows(self, values: FloatArray) -> FloatArray:
         return values
