@@ -23,6 +23,7 @@ from kldrift.records.specs import (
     ReferencePrevious,
     ReferenceSpec,
 )
+from kldrift.records.texts import listed
 from kldrift.records.types import FloatArray
 
 Notice = Callable[[str], None]
@@ -79,12 +80,12 @@ def reference_from_data(
 ) -> tuple[tuple[FeatureReference, ...], ReferenceColumns]:
     """Count the references of features in a data file; return them with the data that were counted."""
     table = read_columns(path, [_column(feature) for feature in features])
-    n_invalid = sum(rows.size for rows in table.invalid)
-    if n_invalid or table.n_rejected:
-        notice(
-            f"reference {path.name}: {table.n_rejected} rows could not be read and were skipped,"
-            f" {n_invalid} values of the wrong type were counted as invalid"
-        )
+    if table.n_rejected:
+        notice(f"reference {path.name}: {table.n_rejected:,} rows could not be read, left out")
+    wrong = {feature.name: rows.size for feature, rows in zip(features, table.invalid, strict=True) if rows.size}
+    if wrong:
+        named = listed(f"{name} ({n:,})" for name, n in wrong.items())
+        notice(f"reference {path.name}: values of the wrong type, counted as invalid: {named}")
     references = build_references(features, table.columns, created_ms, _source(path, table.sha256), table.invalid)
     for reference in references:
         if reference.shape.categories == ():

@@ -26,7 +26,7 @@ STYLES = {
 PLAIN_WIDTH = 150
 
 #: Columns to drop in a narrow terminal, once all divergences other than KL are dropped.
-LEFT_OUT_FIRST = ("noise\nfloor", "missing", "upper\nbound", "new or\noutside", "lower\nbound")
+LEFT_OUT_FIRST = ("noise\nfloor", "invalid", "missing", "upper\nbound", "new or\noutside", "lower\nbound")
 
 #: Names of features longer than this are folded before any column is dropped.
 FOLDED_WIDTH = 24
@@ -69,7 +69,7 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     """Return the cells of the table by heading."""
     columns: dict[str, list[Text]] = {"feature": [], "window": [], "n": []}
     columns |= {HEADINGS[name]: [] for name in monitor.exported}
-    columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": []}
+    columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": [], "invalid": []}
     columns |= {"new or\noutside": [], "state": []}
     kl = np.nan_to_num(monitor.divergences[:, :, KL], nan=-1.0)
     order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
@@ -86,11 +86,14 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
             _nats(monitor.upper[window, feature]),
             _nats(monitor.noise_floor[window, feature]),
             _share(monitor.missing_ratio[window, feature]),
+            _share(monitor.invalid_ratio[window, feature]),
             "" if outside is None else _share(outside),
             word,
         )
         for heading, cell in zip(columns, cells, strict=True):
             columns[heading].append(Text(cell, style=STYLES[word] if heading == "state" else ""))
+    if not np.nansum(monitor.invalid_ratio):
+        del columns["invalid"]
     return columns
 
 

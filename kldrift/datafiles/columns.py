@@ -11,8 +11,9 @@ from kldrift.records.kinds import Kind
 from kldrift.wire.columns import numbers_from_texts
 from kldrift.wire.rows import category_text, kind_of, parse
 
-#: Share of a column's values that may be something else before it no longer counts as numbers.
-NOT_NUMBERS: Final = 0.05
+#: Share of a column's values that may be something else before it is no longer a column of numbers (or of text, where
+#: they are lists and objects). They are invalid, in a reference and in the live data alike.
+MAX_INVALID: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Column:
     ----------
     values : of one type, null where missing or invalid
     cells : in a format whose cells are text, the cells as they are in the file; otherwise None
-    n_invalid : values that are not numbers, in a column of numbers
+    n_invalid : values that are not numbers in a column of numbers, or lists and objects in one of text
     fault : why no feature can be made of the column
     """
 
@@ -96,7 +97,7 @@ def typed_column(series: pl.Series) -> Column:
 
 
 def text_column(cells: pl.Series, names: Sequence[str]) -> Column:
-    """Make a column of text cells: of numbers where nearly all of them are numbers."""
+    """Make a column of text cells: of numbers where at least half of them are numbers."""
     twice = re.fullmatch(r"(?s)(.*)_duplicated_[0-9]+", cells.name)
     if twice is not None and twice[1] in names:  # the first of them keeps its name, and is what a live row would have
         return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, is used more than once")
@@ -105,7 +106,7 @@ def text_column(cells: pl.Series, names: Sequence[str]) -> Column:
     cells = cells.set(cells.str.strip_chars(" \t") == "", None)
     there = len(cells) - cells.null_count()
     numbers, bad = numbers_from_texts(cells)
-    if there and len(bad) <= NOT_NUMBERS * there and not _has_padded_codes(cells):
+    if there and len(bad) <= MAX_INVALID * there and not _has_padded_codes(cells):
         return Column(cells.name, pl.Series(cells.name, numbers).fill_nan(None), cells, len(bad))
     return Column(cells.name, cells, cells)
 
@@ -116,7 +117,7 @@ def _has_padded_codes(cells: pl.Series) -> bool:
 
 
 def json_column(name: str, values: Sequence[Any]) -> Column:
-    """Make a column of JSON values: of numbers where nearly all are numbers, of text where every value has a text."""
+    """Make a column of JSON values: of numbers where at least half of them are, else of text where at least half is."""
     types = set(map(type, values)) - {type(None)}
     if not types:
         return Column(name, _none(name, values))
@@ -128,14 +129,16 @@ def json_column(name: str, values: Sequence[Any]) -> Column:
             floats = [None if v is None else [None if item is None else float(item) for item in v] for v in values]
             return Column(name, pl.Series(name, floats, dtype=pl.List(pl.Float64)))
         return Column(name, _none(name, values), fault="a list of something other than numbers")
-    if types & {list, dict}:
+    there = sum(value is not None for value in values)
+    numbers = [value if type(value) in (int, float) else None for value in values]
+    bad = there - sum(value is not None for value in numbers)
+    if bad <= MAX_INVALID * there:
+        return Column(name, _series(name, numbers, {int, float}), n_invalid=bad)
+    bad = sum(isinstance(value, list | dict) for value in values)
+    if bad > MAX_INVALID * there:
         found = sorted({kind_of(value) for value in values if value is not None})
         return Column(name, _none(name, values), fault=f"nested or mixed: {', '.join(found)}; make fields of its parts")
-    bad = sum(isinstance(value, str | bool) for value in values)
-    if bad <= NOT_NUMBERS * sum(value is not None for value in values):
-        numbers = [value if type(value) in (int, float) else None for value in values]
-        return Column(name, _series(name, numbers, {int, float}), n_invalid=bad)
-    return Column(name, _series(name, [category_text(value) for value in values], {str}))
+    return Column(name, _series(name, [category_text(value) for value in values], {str}), n_invalid=bad)
 
 
 def _none(name: str, values: Sequence[Any]) -> pl.Series:

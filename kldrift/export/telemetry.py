@@ -124,7 +124,7 @@ class Telemetry(SourceEvents, ServerEvents):
             self._log.repeated(
                 ("invalid", monitor),
                 logging.WARNING,
-                "values of the wrong type were not counted",
+                "values of the wrong type count as invalid",
                 {
                     "monitor": monitor,
                     "source": source,

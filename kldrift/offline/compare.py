@@ -40,7 +40,7 @@ class Comparison:
     reference, live : the files
     rows : rows of the live file that were counted
     left_out : why a column was not compared, by its name
-    notes : what else was left out (rows and values), and what is odd about the files
+    notes : what else was left out (rows), values that count as invalid, and what is odd about the files
     """
 
     monitor: MonitorSnapshot
@@ -215,4 +215,4 @@ def _report(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int],
     wrong = {name: n for name, n in invalid.items() if n}
     if wrong:
         named = listed(f"{name} ({n:,})" for name, n in wrong.items())
-        notice(f"live data {path.name}: values of the wrong type, left out: {named}")
+        notice(f"live data {path.name}: values of the wrong type, counted as invalid: {named}")

@@ -26,6 +26,7 @@ class MonitorPage:
     state, q : the filter: only features in this state, and with this text in their name; empty for all
     counted : number of features in each state, whatever the filter
     rows : the features that pass the filter, with their sparklines
+    any_invalid : whether any of them has values of the wrong type
     n_features : of the monitor
     track_ms : time that the sparklines cover
     """
@@ -39,6 +40,7 @@ class MonitorPage:
     states: Sequence[State]
     counted: Mapping[State, int]
     rows: Sequence[tuple[FeatureRow, Markup]]
+    any_invalid: bool
     n_features: int
     track_ms: int
     segments: Sequence[SegmentRow]
@@ -78,6 +80,7 @@ def monitor_page(
         states=STATES,
         counted=counted([row.state for row in rows]),
         rows=list(zip(shown, sparks, strict=True)),
+        any_invalid=any(row.invalid > 0 for row in shown),
         n_features=len(rows),
         track_ms=int(track.at_ms[-1] - track.at_ms[0]) if track.at_ms.size else 0,
         segments=segment_rows(monitor),

@@ -39,6 +39,7 @@ class FeatureRow:
     lower: float
     upper: float
     missing: float
+    invalid: float
     outside: float
     warning: float
     problem: str | None
@@ -94,6 +95,7 @@ def _row(monitor: MonitorSnapshot, f: int, w: int, word: State, since: Mapping[s
         float(monitor.lower[w, f]),
         float(monitor.upper[w, f]),
         float(monitor.missing_ratio[w, f]),
+        float(monitor.invalid_ratio[w, f]),
         float("nan") if outside is None else outside,
         info.warning,
         info.problem,

@@ -143,7 +143,7 @@ def test_notes_tell_what_to_think_of(folder: Path) -> None:
     for words in (
         "note: not in the data, so counted as missing, as the daemon would: country",
         "note: rows left out: 1 without a readable event time",
-        "note: values of the wrong type, left out: amount (300)",
+        "note: values of the wrong type, counted as invalid: amount (300)",
         "go backwards): they were sorted",
         "note: shorter than a step of 2h: window 1h",
         "too short to tell 1/month",

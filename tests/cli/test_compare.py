@@ -280,7 +280,7 @@ def test_rows_and_values_that_cannot_be_read_are_counted_and_told(reference: Pat
     assert found.rows == 3 * N_ROWS + 2
     assert found.notes == (
         "live data live.ndjson: 1 row could not be read, left out: 1 malformed",
-        "live data live.ndjson: values of the wrong type, left out: amount (2)",
+        "live data live.ndjson: values of the wrong type, counted as invalid: amount (2)",
     )
 
 
@@ -362,7 +362,7 @@ def test_kinds_follow_from_values(tmp_path: Path) -> None:
     assert found == {
         "number": ("numeric", "numbers"),
         "text": ("categorical", "text"),
-        "mixed": ("categorical", "text"),
+        "mixed": ("numeric", "numbers"),
         "list": ("vector", "lists of 2 numbers"),
         "object": (None, "nested or mixed: an object; make fields of its parts"),
         "flag": ("categorical", "booleans"),

@@ -1,5 +1,6 @@
 """What a column is taken for, on tables made by hand."""
 
+import json
 from datetime import date, datetime, timedelta
 from pathlib import Path
 
@@ -96,10 +97,38 @@ def test_true_in_csv_is_said_to_be_another_category_than_true_in_json(tmp_path: 
 
 def test_some_cells_that_are_no_numbers_do_not_make_text_of_a_column(tmp_path: Path) -> None:
     values = [f"{x:.6f}" for x in RNG.normal(size=N)]
-    values[::50] = ["n/a"] * len(values[::50])
+    values[::50] = ["#REF!"] * len(values[::50])
     guess = guessed(tmp_path, values, kind="csv")
     assert guess.kind == "numeric"
-    assert "2 % are not numbers and count as missing" in guess.why
+    assert guess.why.endswith("; 2 % invalid (values that are not numbers)")
+
+
+@pytest.mark.parametrize("kind", ["csv", "ndjson"])
+def test_a_column_of_numbers_is_one_in_which_at_least_half_are_numbers(tmp_path: Path, kind: str) -> None:
+    numbers = RNG.normal(size=N).round(6).tolist()
+    for n_text, expected in ((N // 2, "numeric"), (N // 2 + 1, "categorical")):
+        values: list[object] = list(numbers)
+        values[:n_text] = [f"text {i % 30}" for i in range(n_text)]
+        if kind == "csv":
+            path = tmp_path / "t.csv"
+            pl.DataFrame({"x": [str(value) for value in values], "beside": range(N)}).write_csv(path)
+        else:
+            path = tmp_path / "t.ndjson"
+            path.write_text("\n".join(json.dumps({"x": value}) for value in values))
+        (column, *_) = read_sample(path).columns
+        assert (column.holds.kind, column.n_invalid) == (expected, n_text if expected == "numeric" else 0)
+
+
+def test_lists_among_numbers_or_texts_are_invalid_and_do_not_cost_the_column(tmp_path: Path) -> None:
+    path = tmp_path / "t.ndjson"
+    rows = [{"x": i / 7 if i % 10 else [1], "c": "ab"[i % 2] if i % 10 else {"k": 1}, "v": [i] if i % 3 else {}}
+            for i in range(N)]  # fmt: skip
+    path.write_text("\n".join(map(json.dumps, rows)))
+    x, c, v = read_sample(path).columns
+    assert (x.holds.kind, x.n_invalid) == ("numeric", N // 10)
+    assert (c.holds.kind, c.n_invalid) == ("categorical", N // 10)
+    assert v.holds.words == "nested or mixed: a list, an object; make fields of its parts"
+    assert guess_feature(c, 1.0).why.endswith("; 10 % invalid (values that are lists or objects)")
 
 
 @pytest.mark.parametrize(

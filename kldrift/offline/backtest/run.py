@@ -210,7 +210,9 @@ def _notes(spec: MonitorSpec, history: History, played: Replay, absent: Sequence
         notes.append(f"rows left out: {told}")
     wrong = {info.name: n for info, n in zip(played.features, played.invalid.tolist(), strict=True) if n}
     if wrong:
-        notes.append(f"values of the wrong type, left out: {listed(f'{name} ({n:,})' for name, n in wrong.items())}")
+        notes.append(
+            f"values of the wrong type, counted as invalid: {listed(f'{name} ({n:,})' for name, n in wrong.items())}"
+        )
     if history.backwards:
         notes.append(f"the rows were not in order of time ({history.backwards:,} go backwards): they were sorted")
     longer = [w.name for w in spec.windows if w.duration_ms > history.last_ms - history.first_ms + played.every_ms]

@@ -13,7 +13,7 @@ from kldrift.config.document import quoted, shortened
 from kldrift.datafiles.columns import Column, list_in
 from kldrift.drift.binning import MIN_CELL_COUNT, QUANTILES, discrete_edges, too_coarse
 from kldrift.drift.kinds.categorical import MAX_FOLDED
-from kldrift.records.kinds import SAMPLES_PER_BIN, Kind
+from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN, Kind
 from kldrift.records.specs import MAX_CATEGORIES, Bins, FeatureSpec
 from kldrift.records.types import FloatArray
 from kldrift.wire.columns import vectors_from_texts
@@ -116,18 +116,18 @@ def _feature(
     column: Column, kind: Kind, why: str, needed: int, bins: Bins = QUANTILE_BINS, dimensions: int = 0
 ) -> Guess:
     feature = FeatureSpec(column.name, kind, bins, dimensions=dimensions)
-    return Guess(column.name, feature, _with_missing(column, why), needed)
+    return Guess(column.name, feature, _with_absent(column, why, kind), needed)
 
 
-def _with_missing(column: Column, why: str) -> str:
-    """Add the shares of values that are missing or of another kind to the reason."""
+def _with_absent(column: Column, why: str, kind: Kind) -> str:
+    """Add the shares of values that are missing or of the wrong type to the reason."""
     n, invalid = len(column.values), column.n_invalid
     missing = column.values.null_count() - invalid
     parts = [why]
     if missing:
         parts.append(f"{_percent(missing / n)} missing")
     if invalid:
-        parts.append(f"{_percent(invalid / n)} are not numbers and count as missing")
+        parts.append(f"{_percent(invalid / n)} invalid ({KINDS[kind].invalid})")
     return "; ".join(parts)
 
 
