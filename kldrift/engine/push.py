@@ -29,6 +29,9 @@ GATHER_BYTES = 4 << 20
 #: Bytes decoded within a turn of the event loop: some 50 one-row posts, a millisecond.
 INLINE_BYTES = 64_000
 
+#: Larger bodies have a line of their own, so that the others do not wait until they are decoded.
+LARGE_BYTES = 256_000
+
 #: Maximum number of errors listed in an answer.
 MAX_ERRORS = 10
 
@@ -44,11 +47,72 @@ class _Waiting:
     key: tuple[str, bytes] | None = None
 
 
+class _Line:
+    """Bodies that wait to be decoded, by target, and the thread that decodes them.
+
+    Parameters
+    ----------
+    take : decodes and counts bodies of one target, of some bytes together
+    """
+
+    def __init__(self, name: str, take: Callable[[Target, list[_Waiting], int], None]) -> None:
+        self._take = take
+        self._waiting: OrderedDict[Target, list[_Waiting]] = OrderedDict()
+        self._changed = threading.Condition()
+        self._stopped = False
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        #: Bytes that wait or are being decoded.
+        self.n_bytes = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits; something may be being decoded."""
+        return not self._waiting
+
+    def start(self) -> None:
+        """Start decoding."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Decode what waits, and end."""
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def put(self, target: Target, waiting: list[_Waiting], size: int) -> None:
+        """Add bodies at the end of the line."""
+        with self._changed:
+            self._waiting.setdefault(target, []).extend(waiting)
+            self.n_bytes += size
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._waiting and not self._stopped:
+                    self._changed.wait()
+                if not self._waiting:
+                    return
+                target, waiting = self._waiting.popitem(last=False)
+                taken, size = 1, len(waiting[0].body)
+                while taken < len(waiting) and size < GATHER_BYTES:
+                    size += len(waiting[taken].body)
+                    taken += 1
+                if taken < len(waiting):  # the rest goes to the back of the line
+                    self._waiting[target] = waiting[taken:]
+                    del waiting[taken:]
+            self._take(target, waiting, size)
+            with self._changed:
+                self.n_bytes -= size
+
+
 class PushIntake:
     """Bodies pushed over HTTP; implements the web layer's ingest port.
 
     Bodies that arrive in one turn of the event loop are gathered. A few rows are decoded and counted right there; more
-    go to a thread, which gathers what arrives while it is busy.
+    go to a thread, which gathers what arrives while it is busy, and large bodies to another.
 
     Parameters
     ----------
@@ -71,23 +135,20 @@ class PushIntake:
         self._keys = Keys(engine.store, clock_ms)
         self._turn: dict[Target, list[_Waiting]] = {}
         self._turn_bytes = 0
-        self._waiting: OrderedDict[Target, list[_Waiting]] = OrderedDict()
-        self._waiting_bytes = 0
-        self._changed = threading.Condition()
+        self._small = _Line("push-intake", self._take_from_line)
+        self._large = _Line("push-intake-large", self._take_from_line)
         self._stopped = False
-        self._thread = threading.Thread(target=self._run, name="push-intake", daemon=True)
 
     def start(self) -> None:
-        """Start the decoding thread."""
-        self._thread.start()
+        """Start the decoding threads."""
+        self._small.start()
+        self._large.start()
 
     def stop(self) -> None:
         """Decode what is waiting, and accept no more."""
-        with self._changed:
-            self._stopped = True
-            self._changed.notify()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._stopped = True
+        self._small.stop()
+        self._large.stop()
 
     def monitors(self) -> Collection[str]:
         """Names of the monitors that samples can be sent to."""
@@ -118,7 +179,7 @@ class PushIntake:
         """
         # What sources have queued does not count: they fill the queue whenever they are behind, and posts wait in line
         # with them.
-        pending = self._turn_bytes + self._waiting_bytes + self._engine.queue.answerable_bytes
+        pending = self._turn_bytes + self._small.n_bytes + self._large.n_bytes + self._engine.queue.answerable_bytes
         if self._stopped:
             raise Busy("the daemon is stopping; send the samples again once it is back")
         if self._engine.cannot_store:
@@ -142,33 +203,20 @@ class PushIntake:
     def _end_turn(self) -> None:
         turn, self._turn, self._turn_bytes = self._turn, {}, 0
         for target, waiting in turn.items():
-            size = sum(len(item.body) for item in waiting)
-            if size <= INLINE_BYTES and not self._waiting and not self._engine.queue.awaited:
-                self._take(target, waiting, size, here=True)
+            small = [item for item in waiting if len(item.body) <= LARGE_BYTES]
+            size = sum(len(item.body) for item in small)
+            if len(small) < len(waiting):
+                large = [item for item in waiting if len(item.body) > LARGE_BYTES]
+                self._large.put(target, large, sum(len(item.body) for item in large))
+            if not small:
                 continue
-            with self._changed:
-                self._waiting.setdefault(target, []).extend(waiting)
-                self._waiting_bytes += size
-                self._changed.notify()
+            if size <= INLINE_BYTES and self._small.is_empty and not self._engine.queue.awaited:
+                self._take(target, small, size, here=True)
+            else:
+                self._small.put(target, small, size)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting and not self._stopped:
-                    self._changed.wait()
-                if not self._waiting:
-                    return
-                target, waiting = self._waiting.popitem(last=False)
-                taken, size = 1, len(waiting[0].body)
-                while taken < len(waiting) and size < GATHER_BYTES:
-                    size += len(waiting[taken].body)
-                    taken += 1
-                if taken < len(waiting):  # the rest goes to the back of the line
-                    self._waiting[target] = waiting[taken:]
-                    del waiting[taken:]
-            self._take(target, waiting, size, here=False)
-            with self._changed:
-                self._waiting_bytes -= size
+    def _take_from_line(self, target: Target, waiting: list[_Waiting], size: int) -> None:
+        self._take(target, waiting, size, here=False)
 
     def _take(self, target: Target, waiting: list[_Waiting], size: int, here: bool) -> None:
         """Decode bodies and count them, `here` if the engine is idle; every body is answered, whatever happens."""

@@ -13,6 +13,7 @@ from kldrift.kernels.parsing import json_rows
 from kldrift.kernels.parsing.output import ROWS
 from kldrift.records.samples import Counts
 from kldrift.wire import json_scan
+from kldrift.wire.json_columns import Columns, find_columns
 from kldrift.wire.json_lines import SLICE_BYTES, take_out_of_list
 from kldrift.wire.plan import Plan
 from kldrift.wire.rows import (
@@ -61,15 +62,15 @@ def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinT
     gathered = _Rows(plan)
     room = plan.max_rows
     for i, body in enumerate(bodies):
-        value = _scan(body, plan, bins, gathered, tables) or _slice(body) or _parse(body)
+        value = _scan(body, plan, bins, gathered, tables) or _slice(body, plan) or _parse(body)
         lengths: dict[str, int] = {}
         fault = None
         if isinstance(value, str):
             fault, n_rows = value, 0
         elif isinstance(value, _Scanned | _Sliced):
             n_rows = value.n_rows
-        elif isinstance(value, dict) and _is_columns(value, plan):
-            lengths = {name: len(values) for name, values in value.items()}
+        elif isinstance(value, Columns) or (isinstance(value, dict) and _is_columns(value, plan)):
+            lengths = value.lengths if isinstance(value, Columns) else {name: len(v) for name, v in value.items()}
             n_rows = min(lengths.values())
             fault = None if len(set(lengths.values())) == 1 else _ragged(lengths)
         else:
@@ -85,6 +86,9 @@ def decode(bodies: Sequence[bytes], plan: Plan, _header: bytes = b"", bins: BinT
         if isinstance(value, _Scanned | _Sliced):
             tables += gathered.take()
             tables.append(value.table(plan))
+        elif isinstance(value, Columns):
+            tables += gathered.take()
+            tables.append(value.table(n_rows, plan))
         elif lengths and isinstance(value, dict):
             tables += gathered.take()
             tables.append(_table_from_columns(value, n_rows, plan))
@@ -153,12 +157,15 @@ class _Sliced:
         return self.taken_out.put_back(concatenate(tables, plan)).table
 
 
-def _slice(body: bytes) -> _Sliced | None:
-    """Cut a large list into slices; None if the body is small, or is no list."""
+def _slice(body: bytes, plan: Plan) -> _Sliced | Columns | None:
+    """Cut a large list, or large columns, into slices; None if the body is small, or neither."""
     if len(body) <= SLICE_BYTES or not json_rows.is_ready():
         return None
     begin = json_scan.begin_of_list(body, _begin(body))
-    taken_out = None if begin is None else take_out_of_list(body, begin)
+    if begin is None:
+        brace = json_scan.begin_of_object(body, _begin(body))
+        return None if brace is None else find_columns(body, brace, plan)
+    taken_out = take_out_of_list(body, begin)
     return None if taken_out is None else _Sliced(taken_out)
 
 

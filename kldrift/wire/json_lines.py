@@ -16,7 +16,7 @@ from kldrift.wire.taken_out import TakenOut, lines_joined
 MALFORMED: Final = "malformed"
 NOT_AN_OBJECT: Final = "not_an_object"
 
-#: Rows of a list that are parsed at once: a value takes up to fifty times the memory of its text.
+#: Bytes of a list that are parsed at once: a value takes up to fifty times the memory of its text.
 SLICE_BYTES: Final = 1 << 19
 
 _REASONS: Final = {json_lines.MALFORMED: MALFORMED, json_lines.OTHER: NOT_AN_OBJECT}
@@ -82,7 +82,7 @@ def take_out_of_list(body: bytes, begin: int) -> TakenOut | None:
     others, rows = np.flatnonzero(kinds == json_lines.OTHER), np.flatnonzero(kinds == json_lines.OBJECT)
     details = {i: _fault(body[starts[i] : stops[i]]) for i in others[:MAX_ERRORS].tolist()}
     return TakenOut(
-        bodies=list(_slices(body, starts[rows].tolist(), stops[rows].tolist())),
+        bodies=list(slices(body, starts, stops, rows)),
         records=rows,
         counts=[len(kinds)],
         rejected={NOT_AN_OBJECT: others} if others.size else {},
@@ -90,10 +90,22 @@ def take_out_of_list(body: bytes, begin: int) -> TakenOut | None:
     )
 
 
-def _slices(body: bytes, starts: Sequence[int], stops: Sequence[int]) -> Iterator[bytes]:
-    """Yield lists of consecutive rows, of at most `SLICE_BYTES` or one row each."""
+def slices(body: bytes, starts: IntArray, stops: IntArray, elements: IntArray) -> Iterator[bytes]:
+    """Yield lists of some elements of a list, one after another: of at most `SLICE_BYTES`, or of one element.
+
+    Parameters
+    ----------
+    starts, stops : where every element of the body starts and stops
+    elements : the numbers of those to take, ascending
+    """
+    ends = stops[elements]
     first = 0
-    for i in range(len(starts)):
-        if i + 1 == len(starts) or stops[i + 1] - starts[first] > SLICE_BYTES:
-            yield b"[" + b",".join([body[starts[k] : stops[k]] for k in range(first, i + 1)]) + b"]"
-            first = i + 1
+    while first < elements.size:
+        begin = starts[elements[first]]
+        last = max(first, int(np.searchsorted(ends, begin + SLICE_BYTES, side="right")) - 1)
+        taken = elements[first : last + 1]
+        if taken[-1] - taken[0] + 1 == taken.size:  # with the commas between them
+            yield b"[" + body[begin : stops[taken[-1]]] + b"]"
+        else:
+            yield b"[" + b",".join([body[starts[i] : stops[i]] for i in taken.tolist()]) + b"]"
+        first = last + 1

@@ -28,6 +28,7 @@ _PADDING: Final = b"\n" * json_rows.PADDING
 _WINDOW_BYTES: Final = 1 << 19
 _END: Final = b"\0" * json_rows.PADDING
 _BEGIN: Final = re.compile(rb"[ \t\r\n]*\[")
+_BEGIN_OBJECT: Final = re.compile(rb"[ \t\r\n]*\{")
 _BLANKS: Final = b" \t\r\n"
 
 
@@ -90,6 +91,17 @@ def begin_of_list(body: bytes, begin: int) -> int | None:
     begin : where JSON begins in the body
     """
     found = _BEGIN.match(body, begin)
+    return None if found is None else found.end()
+
+
+def begin_of_object(body: bytes, begin: int) -> int | None:
+    """Return the position after the brace that opens an object; None if the body is not one.
+
+    Parameters
+    ----------
+    begin : where JSON begins in the body
+    """
+    found = _BEGIN_OBJECT.match(body, begin)
     return None if found is None else found.end()
 
 

@@ -104,7 +104,7 @@ def concatenate(tables: Sequence[Table], plan: Plan) -> Table:
         return tables[0]
     if not tables:
         return empty_table(plan)
-    columns = [np.concatenate(parts) for parts in zip(*(table.columns for table in tables), strict=True)]
+    columns = [join_columns(parts) for parts in zip(*(table.columns for table in tables), strict=True)]
     times = [table.event_ms for table in tables if table.event_ms is not None]
     invalid: dict[int, list[Invalid]] = {}
     rejected: dict[str, list[IntArray]] = {}
@@ -122,13 +122,20 @@ def concatenate(tables: Sequence[Table], plan: Plan) -> Table:
         n_records,
         columns,
         np.concatenate(times) if times else None,
-        [_join_invalid(items) for _, items in sorted(invalid.items())],
+        [join_invalid(items) for _, items in sorted(invalid.items())],
         {reason: np.concatenate(parts) for reason, parts in rejected.items()},
         details,
     )
 
 
-def _join_invalid(items: list[Invalid]) -> Invalid:
+def join_columns(parts: Sequence[Column]) -> Column:
+    """Join parts of one column."""
+    joined: Column = np.concatenate(parts)  # type: ignore[assignment]  # of one type
+    return joined
+
+
+def join_invalid(items: list[Invalid]) -> Invalid:
+    """Join what is invalid in one column, numbered as in the whole of it."""
     if len(items) == 1:
         return items[0]
     got: list[str] = []

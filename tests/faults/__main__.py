@@ -11,6 +11,7 @@ from tests.faults import (
     kafka_chaos,
     kafka_kills,
     soak,
+    worst_bodies,
 )
 
 if __name__ == "__main__":
@@ -23,6 +24,7 @@ if __name__ == "__main__":
         disk_errors,
         connections,
         bombs,
+        worst_bodies,
         fuzz,
         soak,
     ):

@@ -1,8 +1,8 @@
-"""Connections and bombs, cut short; `python -m tests.faults.connections` and `… .bombs` run them in full."""
+"""Connections, bombs and the worst bodies, cut short; `python -m tests.faults.bombs` and so on run them in full."""
 
 from pathlib import Path
 
-from tests.faults import bombs, connections
+from tests.faults import bombs, connections, worst_bodies
 
 
 def test_bad_connections_are_ended_on_time_while_good_clients_post(tmp_path: Path) -> None:
@@ -13,3 +13,7 @@ def test_bad_connections_are_ended_on_time_while_good_clients_post(tmp_path: Pat
 
 def test_bombs_are_413_and_do_not_unfold(tmp_path: Path) -> None:
     assert len(bombs.run(1_000_000_000, 1, tmp_path)) == len(bombs.BOMBS)
+
+
+def test_the_worst_bodies_are_answered_within_the_memory_of_the_unit(tmp_path: Path) -> None:
+    assert worst_bodies.run(worst_bodies.MIB, 1, tmp_path).keys() == worst_bodies.BODIES.keys()

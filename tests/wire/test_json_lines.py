@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from kldrift.kernels import compilation
 from kldrift.kernels.parsing import json_lines
 from kldrift.kernels.parsing.json_syntax import MAX_DEPTH
-from kldrift.records.samples import BatchSchema
+from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.wire import json as json_bodies
 from kldrift.wire import json_scan, ndjson
+from kldrift.wire.json_columns import Columns
 from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, parse_row, take_out
 from kldrift.wire.plan import plan_for
 from kldrift.wire.rows import parse
@@ -179,3 +180,42 @@ def test_large_lists_are_parsed_in_slices(schema: BatchSchema, share: float, mon
     monkeypatch.setattr(json_scan, "read_list", lambda *_: None)
     assert_same(finish(json_bodies.decode([body], plan), plan), expected)
     assert max(sizes, default=0) <= 5_002
+
+
+# --- columns --------------------------------------------------------------------------------------------
+
+_COLUMNS = [
+    b'{"x": [1, 2.5, null, "a", [], true], "c": ["red", 7, null, {}, "\\u00e4", false]}',
+    b' { "x" : [ 1 , 2 ] , "\\u0063" : [ "red" , "b" ] , "other" : [ [1, [2]], {} ] } ',
+    b'{"x": [1], "x": [2], "ts": ["2026-01-02T03:04:05Z"]}',
+    b'{"x": [], "c": []}',
+    b'{"ts": ["2026-01-02T03:04:05Z", null, "soon"], "y": [1, 2, 3]}',
+    b'{"x": [1, 2], "c": ["red"]}',
+    b'{"x": [1, 2], "c": 1}',
+    b'{"other": [1, 2]}',
+    b'{"x": [1, 2}',
+    b'{"x": [1, 2]} {}',
+    b"{}",
+    b'{"v": [1, 2, 3]}',
+    b'{"v": [[1, 2, 3], [4, 5, 6]], "x": [1, 2]}',
+    b'{"x": [' + b"[" * 70 + b"]" * 70 + b"]}",
+]
+
+
+_VECTORS = BatchSchema((*SCHEMA.features, FeatureSchema("v", "vector", dimensions=3)))
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, TIMED, NUMBERED, _VECTORS])
+@pytest.mark.parametrize("slice_bytes", [1, 7, 1000])
+def test_large_columns_are_parsed_in_slices(
+    schema: BatchSchema, slice_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_for(schema)
+    expected = [finish(json_bodies.decode([body], plan), plan) for body in _COLUMNS]
+    monkeypatch.setattr(json_bodies, "SLICE_BYTES", 1)
+    monkeypatch.setattr("kldrift.wire.json_lines.SLICE_BYTES", slice_bytes)
+    monkeypatch.setattr(json_scan, "read_list", lambda *_: None)
+    for body, of_whole in zip(_COLUMNS, expected, strict=True):
+        assert_same(finish(json_bodies.decode([body], plan), plan), of_whole)
+    found = [json_bodies._slice(body, plan) for body in _COLUMNS]
+    assert sum(isinstance(item, Columns) for item in found) >= 5

@@ -11,7 +11,15 @@ from numba import types
 from kldrift.kernels import compilation
 from kldrift.kernels.arguments import array_type, input_type
 from kldrift.kernels.parsing.json_rows import PADDING, count_byte
-from kldrift.kernels.parsing.json_syntax import IN_LINE, IN_LIST, MAX_DEPTH, next_line, skip_blanks, skip_value
+from kldrift.kernels.parsing.json_syntax import (
+    IN_LINE,
+    IN_LIST,
+    MAX_DEPTH,
+    next_line,
+    skip_blanks,
+    skip_key,
+    skip_value,
+)
 from kldrift.kernels.words import Bytes, byte_at, piece
 from kldrift.records.types import IntArray
 
@@ -103,3 +111,43 @@ def sort_elements(body: bytes, begin: int) -> tuple[IntArray, IntArray, npt.NDAr
         kinds = np.empty(most, dtype=np.uint8)
         n = _sort_elements(data, begin, len(body), starts, stops, kinds)
     return None if n < 0 else (starts[:n], stops[:n], kinds[:n])
+
+
+@compilation.kernel(input_type(np.uint8), types.int64, types.int64, array_type(np.int64))
+def _find_members(data: Bytes, at: int, stop: int, places: IntArray) -> int:
+    n_members = 0
+    at = skip_blanks(data, at, IN_LIST)
+    mark = 44
+    if byte_at(data, at) == 125:
+        mark = 125
+        at += 1
+    while mark == 44:
+        if 3 * n_members + 3 > places.size:
+            return -1
+        key = skip_blanks(data, at, IN_LIST)
+        value = skip_key(data, key, IN_LIST)
+        end = skip_value(data, value, IN_LIST) if value >= 0 else -1
+        if end < 0 or end > stop:
+            return -1
+        places[3 * n_members], places[3 * n_members + 1], places[3 * n_members + 2] = key, value, end
+        n_members += 1
+        at = skip_blanks(data, end, IN_LIST)
+        mark = byte_at(data, at)
+        at += 1
+    return n_members if mark == 125 and skip_blanks(data, at, IN_LIST) == stop else -1
+
+
+def find_members(body: bytes, begin: int, most: int) -> IntArray | None:
+    """Return (n, 3) where the key of each member of an object starts, and where its value starts and stops.
+
+    None if it is no object, nested too deeply to tell, or has too many members.
+
+    Parameters
+    ----------
+    begin : the position after the brace that opens the object
+    most : members that it may have
+    """
+    places = np.empty(3 * most, dtype=np.int64)
+    with compilation.ieee():
+        n = _find_members(np.frombuffer(body + b"\0" * PADDING, dtype=np.uint8), begin, len(body), places)
+    return None if n < 0 else places[: 3 * n].reshape(n, 3)

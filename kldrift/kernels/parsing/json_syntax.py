@@ -209,7 +209,7 @@ def not_finite_length(data: Bytes, at: int) -> int:
 
 
 @piece
-def _skip_key(data: Bytes, at: int, blanks: int) -> int:
+def skip_key(data: Bytes, at: int, blanks: int) -> int:
     """Skip a key, its colon and blanks, up to the value; -1 if there is none."""
     if byte_at(data, at) != 34:
         return -1
@@ -235,7 +235,7 @@ def skip_value(data: Bytes, at: int, blanks: int) -> int:
                 if depth > MAX_DEPTH:
                     return -1
                 if byte == 123:
-                    at = _skip_key(data, at, blanks)
+                    at = skip_key(data, at, blanks)
                     if at < 0:
                         return -1
                 continue
@@ -260,7 +260,7 @@ def skip_value(data: Bytes, at: int, blanks: int) -> int:
             if byte == 44:
                 at = skip_blanks(data, at, blanks)
                 if inside:
-                    at = _skip_key(data, at, blanks)
+                    at = skip_key(data, at, blanks)
                     if at < 0:
                         return -1
                 more = True
