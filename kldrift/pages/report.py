@@ -11,7 +11,7 @@ from kldrift.drift.judging.states import State
 from kldrift.pages.cells import cells_of
 from kldrift.pages.charts import histogram, legend, thumbnail
 from kldrift.pages.ranking import FeatureRow, counted, rank
-from kldrift.pages.reading import explanation_of, reading
+from kldrift.pages.reading import Sensitivity, explanation_of, reading, sensitivity
 from kldrift.pages.templating import render, report_css
 from kldrift.records.divergences import DIVERGENCES, OTHER_DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot
@@ -28,6 +28,7 @@ class _Section:
     thumbnail: Markup
     chart: Markup
     reading: str
+    sensitivity: Sensitivity
     figures: Sequence[tuple[str, float]]
     is_open: bool
 
@@ -121,6 +122,7 @@ def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:
         small,
         drawn,
         reading(monitor, f, 0, explanation_of(monitor, f, 0)),
+        sensitivity(monitor, f, 0),
         [(name, value) for name, value in figures if not math.isnan(value)],
         place < OPEN_SECTIONS and row.state in ("critical", "warning"),
     )

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from kldrift.drift.judging.sensitivity import smallest_in_window
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
 from kldrift.pages.cells import cells_of
@@ -86,6 +87,17 @@ def test_what_drifts_comes_first_and_is_open_and_every_link_leads_somewhere() ->
     text = " ".join(found.words)
     assert "1 of 3 features drifts: 1 critical." in text
     assert "above the tolerance of 0.1." in text
+
+
+def test_each_feature_says_from_which_drift_on_it_would_have_warned() -> None:
+    """With 2,000 rows against 2,000; with a row, nothing."""
+    monitor = compared(1)
+    shown = smallest_in_window(monitor, 0, 0)
+    assert shown is not None
+    assert 0.03 < shown[0].nats < 0.05
+    text = " ".join(Elements(report(monitor)).words)
+    assert f"smallest drift that warns {shown[0].nats:.4f}" in text
+    assert "smallest drift" not in report(compared(1, n_rows=1))
 
 
 def test_names_of_features_and_files_are_escaped() -> None:
