@@ -158,17 +158,23 @@ def compare(
     monitor: Annotated[str | None, typer.Option("--monitor", "-m", help="Which of its monitors to use.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a self-contained report with plots; - for stdout.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of the table.")] = False,
-    fail_on: Annotated[FailOn | None, typer.Option(help="Exit with 3 if any feature drifts this much.")] = None,
+    fail_on: Annotated[
+        FailOn | None, typer.Option(help="Exit with 3 if any feature drifts this much, or a column is gone.")
+    ] = None,
+    ignore: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave this column out, such as a label that live data lacks. Can be repeated."),
+    ] = None,
 ) -> None:
     """Compare two files: how far the second has drifted from the first, feature by feature.
 
     Without a configuration, every column that both files have is compared; its values decide whether it holds numbers,
-    categories or vectors.
+    categories or vectors. A column of the reference that is gone or of another type is critical.
     """
     from kldrift.cli.compare import compare_command
 
     with exit_codes():
-        compare_command(reference, live, config, monitor, html, as_json, fail_on)
+        compare_command(reference, live, config, monitor, html, as_json, fail_on, ignore or [])
 
 
 @app.command(rich_help_panel=LOOK)

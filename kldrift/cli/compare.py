@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,18 @@ from rich.text import Text
 
 from kldrift import __version__
 from kldrift.cli.output import STDOUT, messages, write_whole
-from kldrift.cli.tables import drift_table, reference_lines, verdict_line
+from kldrift.cli.tables import drift_table, feature_lines, verdict_line
 from kldrift.config.load import load_config
+from kldrift.drift.judging.states import feature_states
 from kldrift.errors import ConfigError
 from kldrift.offline.compare import Comparison, compare_files
-from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
-from kldrift.records.types import Severity
+from kldrift.records.types import SEVERITIES, Severity
 
 #: Exit code if something drifts and `--fail-on` is given.
 DRIFT = 3
 
-#: Left-out columns that a terminal shows; the rest are counted.
+#: Changed or left-out columns that a terminal shows; the rest are counted.
 SHOWN = 20
 
 
@@ -35,13 +36,14 @@ def compare_command(
     html: Path | None,
     as_json: bool,
     fail_on: Severity | None,
+    ignored: Sequence[str],
 ) -> None:
     """Compare, report in the requested ways, and fail if requested."""
     refuse_two_outputs(html, as_json)
     given = _given(config, monitor)
     err = Console(stderr=True)
     with err.status(f"comparing {live.name} with {reference.name}"):  # shows on a terminal only
-        comparison = compare_files(reference, live, given, now_ms=time.time_ns() // 1_000_000)
+        comparison = compare_files(reference, live, given, now_ms=time.time_ns() // 1_000_000, ignored=ignored)
     if html is not None:
         write_report(html, _report(comparison))
     if as_json:
@@ -49,7 +51,7 @@ def compare_command(
     else:
         _print(comparison, messages(html))
         print_report_path(html)
-    if fail_on is not None and drifts(comparison.monitor, fail_on):
+    if fail_on is not None and comparison.drifts(fail_on):
         raise typer.Exit(DRIFT)
 
 
@@ -73,11 +75,6 @@ def pick_monitor(specs: Sequence[MonitorSpec], monitor: str | None, config: Path
     return found
 
 
-def drifts(monitor: MonitorSnapshot, severity: Severity) -> bool:
-    """Return whether any feature drifts with this severity or a worse one."""
-    return bool((monitor.detected[:, 0 if severity == "warning" else 1 :] == 1).any())
-
-
 def comparison_json(comparison: Comparison) -> dict[str, Any]:
     """Return everything as JSON, with the monitor and features in the shapes of the HTTP API."""
     from kldrift.web.drift_json import feature_json, monitor_json
@@ -87,7 +84,9 @@ def comparison_json(comparison: Comparison) -> dict[str, Any]:
         "reference": _shown(str(comparison.reference)),
         "live": _shown(str(comparison.live)),
         "rows": comparison.rows,
-        "drift": {"warning": drifts(monitor, "warning"), "critical": drifts(monitor, "critical")},
+        "drift": {"warning": comparison.drifts("warning"), "critical": comparison.drifts("critical")},
+        "changed": {name: asdict(change) for name, change in comparison.changed.items()},
+        "verdicts": dict(zip((info.name for info in monitor.features), feature_states(monitor), strict=True)),
         "left_out": dict(comparison.left_out),
         "notes": comparison.notes,
         "monitor": monitor_json(monitor),
@@ -101,14 +100,24 @@ def _print(comparison: Comparison, out: Console) -> None:
     rows = f"{comparison.rows:,} row{'' if comparison.rows == 1 else 's'}"
     live, reference = _shown(comparison.live.name), _shown(comparison.reference.name)
     table.title = Text(f"{live} ({rows}) against {reference}: divergence in nats")
+    changed = [f"  {name}: {change.why} ({change.severity})" for name, change in comparison.changed.items()]
+    if changed:
+        _print_lines(["changed columns:", *_first(changed)], out)
     out.print(table)
-    lines = [verdict_line(monitor)]
-    lines += reference_lines(monitor)
+    by_severity = {word: [n for n, c in comparison.changed.items() if c.severity == word] for word in SEVERITIES}
+    lines = [verdict_line(monitor, by_severity), *feature_lines(monitor)]
     left_out = [f"  {name}: {why}" for name, why in comparison.left_out.items()]
     if left_out:
-        lines += ["not compared:", *left_out[:SHOWN]]
-        lines += [f"  and {len(left_out) - SHOWN:,} more columns"] if len(left_out) > SHOWN else []
-    for line in [*lines, *comparison.notes]:
+        lines += ["not compared:", *_first(left_out)]
+    _print_lines([*lines, *comparison.notes], out)
+
+
+def _first(lines: list[str]) -> list[str]:
+    return lines[:SHOWN] + ([f"  and {len(lines) - SHOWN:,} more columns"] if len(lines) > SHOWN else [])
+
+
+def _print_lines(lines: list[str], out: Console) -> None:
+    for line in lines:
         out.print(Text(_shown(line)), soft_wrap=True)
 
 
@@ -125,6 +134,7 @@ def _report(comparison: Comparison) -> str:
         _shown(comparison.reference.name),
         _shown(comparison.live.name),
         comparison.rows,
+        {name: (change.severity, change.why) for name, change in comparison.changed.items()},
         comparison.left_out,
         comparison.notes,
         __version__,

@@ -1,6 +1,7 @@
 """Tables in the terminal."""
 
 import sys
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from rich.console import Console
@@ -9,10 +10,11 @@ from rich.text import Text
 
 from kldrift.drift.judging.states import series_state
 from kldrift.export.exposition import value_labels
+from kldrift.pages.reading import undecided_lines
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
 from kldrift.records.texts import listed
-from kldrift.records.types import FloatArray
+from kldrift.records.types import FloatArray, IntArray, Severity
 
 STYLES = {
     "critical": "bold red",
@@ -31,8 +33,10 @@ LEFT_OUT_FIRST = ("noise\nfloor", "invalid", "missing", "upper\nbound", "new or\
 #: Names of features longer than this are folded before any column is dropped.
 FOLDED_WIDTH = 24
 
-#: Maximum number of segments in a table; the rest is only counted.
+#: Maximum number of segments or undecided features that are listed; the rest is only counted.
 SHOWN = 50
+
+NOTHING_CHANGED: Mapping[Severity, Sequence[str]] = {}
 
 HEADINGS = {divergence.name: divergence.heading for divergence in KNOWN_DIVERGENCES}
 
@@ -45,6 +49,7 @@ def console() -> Console:
 def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
     """Return the series of a monitor, one row per feature and window, largest divergence first.
 
+    Series without a verdict (undecided, empty) stand below those with one.
     If `width` is too small, columns are dropped, the least important first, so that no figure is ever truncated.
     """
     columns = _columns(monitor)
@@ -72,7 +77,8 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": [], "invalid": []}
     columns |= {"new or\noutside": [], "state": []}
     kl = np.nan_to_num(monitor.divergences[:, :, KL], nan=-1.0)
-    order = np.dstack(np.unravel_index(np.argsort(-kl, axis=None, kind="stable"), kl.shape))[0]
+    rank = np.lexsort((-kl.ravel(), ~monitor.ready.ravel()))  # a stable sort: by verdict or none, then by KL
+    order = np.dstack(np.unravel_index(rank, kl.shape))[0]
     for window, feature in order.tolist():
         word = series_state(monitor, window, feature)
         values = [monitor.divergences[window, feature, DIVERGENCES.index(name)] for name in monitor.exported]
@@ -106,28 +112,34 @@ def _width(column: tuple[str, list[Text]]) -> int:
     return max(width, *map(len, heading.split("\n"))) + 3
 
 
-def verdict_line(monitor: MonitorSnapshot) -> str:
-    """Summarize the verdicts: which features drift, by lower bound, and how many are undecided."""
+def verdict_line(monitor: MonitorSnapshot, changed: Mapping[Severity, Sequence[str]] = NOTHING_CHANGED) -> str:
+    """Summarize the verdicts: which features drift, by lower bound, and how many are undecided.
+
+    Parameters
+    ----------
+    changed : columns that drift without a divergence, since they are gone or of another type; named first
+    """
     order = np.argsort(-_largest(monitor.lower), kind="stable")
     warning, critical = monitor.detected[order].T
-    found = {"critical": order[critical == 1], "warning": order[(warning == 1) & (critical != 1)]}
-    parts = [
-        f"{word}: {listed(monitor.features[i].name for i in features)}"
-        for word, features in found.items()
-        if features.size
-    ]
+    found: dict[Severity, IntArray] = {
+        "critical": order[critical == 1],
+        "warning": order[(warning == 1) & (critical != 1)],
+    }
+    names = {word: [*changed.get(word, []), *(monitor.features[i].name for i in found[word])] for word in found}
+    parts = [f"{word}: {listed(of_severity)}" for word, of_severity in names.items() if of_severity]
     n_undecided = int(np.isnan(warning).sum())
-    if not parts and n_undecided < warning.size:
+    if not parts and (n_undecided < warning.size or not warning.size):
         parts.append("no drift")
     if n_undecided:
         parts.append(f"{n_undecided:,} undecided")
     return f"verdict (false discovery rate {100 * (1 - monitor.confidence):.4g} %): {'; '.join(parts)}"
 
 
-def reference_lines(monitor: MonitorSnapshot) -> list[str]:
-    """Say which references support no verdict, and what others cannot show."""
-    lines = [f"  {info.name}: undecided: {info.problem}" for info in monitor.features if info.problem is not None]
-    return lines + [f"  {info.name}: {limit}" for info in monitor.features for limit in info.limits]
+def feature_lines(monitor: MonitorSnapshot) -> list[str]:
+    """Say why features have no verdict, of the first `SHOWN` of them, and what the references of others cannot show."""
+    lines = [f"  {line}" for line in undecided_lines(monitor)]
+    more = [f"  and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    return lines[:SHOWN] + more + [f"  {info.name}: {limit}" for info in monitor.features for limit in info.limits]
 
 
 def segment_table(monitor: MonitorSnapshot) -> Table:
@@ -178,7 +190,7 @@ def print_snapshot(snapshot: DriftSnapshot, to: Console) -> None:
     for monitor in snapshot.monitors:
         to.print(drift_table(monitor, to.width))
         lines = [verdict_line(monitor)]
-        lines += reference_lines(monitor)
+        lines += feature_lines(monitor)
         if monitor.segments:
             _print_lines(lines, to)
             to.print(segment_table(monitor))

@@ -11,16 +11,16 @@ import polars as pl
 from kldrift.datafiles.columns import Column, json_column, text_column, typed_column
 from kldrift.datafiles.opening import check_header, line_chunks, reading
 from kldrift.errors import DataFileProblem
-from kldrift.records.formats import FORMATS, Format
+from kldrift.records.formats import FORMATS, Format, format_of
 from kldrift.records.types import IntArray
 from kldrift.wire import TABLES
-from kldrift.wire.ndjson import parse_lines
+from kldrift.wire.ndjson import Lines, parse_lines
 
 #: Rows looked at: at most `MAX_ROWS`, in wide files as many as have `MAX_VALUES` values, but at least `MIN_ROWS`.
 MAX_ROWS, MAX_VALUES, MIN_ROWS = 100_000, 4_000_000, 1_000
 #: Number of stretches looked at in a file with more rows: what is constant at its beginning may vary later.
 STRETCHES = 32
-#: Rows looked at where the beginning of a file is enough.
+#: Rows looked at where names and types are all that is wanted.
 HEAD_ROWS = 10_000
 #: From this many rows on, stretches are read as row ranges where the format has them. Each range costs the decoding of
 #: what is before it in its row group: in a million rows, all 32 take three times as long as one pass.
@@ -66,19 +66,32 @@ def read_sample(path: Path, max_rows: int = MAX_ROWS) -> Sample:
     return _read(path, max_rows, STRETCHES)
 
 
-def read_head(path: Path) -> Sample:
-    """Read the first rows of a file, which says what its columns hold.
+def read_live_sample(path: Path) -> Sample:
+    """Read rows of a file that is read once more as live data: what its columns hold.
+
+    They are from all over the file where rows say what columns there are and what they hold; the first ones do where
+    the file itself says it.
 
     Raises
     ------
     DataFileProblem
         it has no rows, or cannot be read
     """
-    return _read(path, HEAD_ROWS, stretches=1)
+    return _read(path, HEAD_ROWS, STRETCHES if _is_stream(path) else 1, lenient=True)
+
+
+def names_every_column(path: Path) -> bool:
+    """Return whether a file names its columns, so that none can come up late."""
+    return format_of(path) in TABLES
+
+
+def _is_stream(path: Path) -> bool:
+    data_format = format_of(path)
+    return data_format is not None and FORMATS[data_format].is_stream
 
 
 def column_names(path: Path, data_format: Format | None = None) -> list[str]:
-    """Return the columns of a file: those of its header, or the fields of its first rows.
+    """Return the columns of a file: those of its header, or the fields of rows from all over it.
 
     Parameters
     ----------
@@ -91,17 +104,20 @@ def column_names(path: Path, data_format: Format | None = None) -> list[str]:
     """
     with reading(path, data_format) as found:
         if found not in TABLES:
-            return _fields(parse_lines([b"\n".join(_picked_lines(path, found, HEAD_ROWS, _ALL))]).rows)
+            _, parsed = _parsed_stretches(path, found, HEAD_ROWS)
+            return _fields(parsed.rows)
         names = TABLES[found].scan(path, lenient=True).collect_schema().names()
         if FORMATS[found].header:
             check_header(path, names)
         return names
 
 
-def _read(path: Path, max_rows: int, stretches: int) -> Sample:
+def _read(path: Path, max_rows: int, stretches: int, *, lenient: bool = False) -> Sample:
     with reading(path) as data_format:
-        read = _read_table if data_format in TABLES else _read_lines
-        sample = read(path, data_format, max_rows, stretches)
+        if data_format in TABLES:
+            sample = _read_table(path, data_format, max_rows, stretches, lenient=lenient)
+        else:
+            sample = _read_lines(path, data_format, max_rows)
     if sample.n_rows == 0 or sample.n_looked == 0:
         raise DataFileProblem(f"{path}: expected rows of data, got none; give a file with some thousand rows")
     return sample
@@ -119,8 +135,8 @@ def _stretches(n_rows: int, limit: int, stretches: int) -> tuple[int, int]:
 # --- tables: Parquet and CSV ------------------------------------------------------------------------
 
 
-def _read_table(path: Path, data_format: Format, max_rows: int, stretches: int) -> Sample:
-    info, scan = FORMATS[data_format], TABLES[data_format].scan(path, lenient=stretches == 1)
+def _read_table(path: Path, data_format: Format, max_rows: int, stretches: int, *, lenient: bool) -> Sample:
+    info, scan = FORMATS[data_format], TABLES[data_format].scan(path, lenient=lenient)
     names = scan.collect_schema().names()
     notes = check_header(path, names) if info.header else []
     if len(names) > MAX_COLUMNS:
@@ -158,14 +174,8 @@ def _picked_rows(scan: pl.LazyFrame, n_rows: int, period: int, length: int, *, b
 # --- lines: NDJSON ----------------------------------------------------------------------------------
 
 
-def _read_lines(path: Path, data_format: Format, max_rows: int, stretches: int) -> Sample:
-    head = parse_lines([next(_picked_lines(path, data_format, 1, _ALL), b"")]).rows
-    limit = _row_limit(len(head[0]) if head else 1, max_rows)
-    n_lines, period, length = limit, _ALL, limit
-    if stretches > 1:
-        n_lines = sum(len(starts) for _, starts, _ in _lines(path, data_format))
-        period, length = _stretches(n_lines, limit, stretches)
-    parsed = parse_lines([b"\n".join(_picked_lines(path, data_format, length, period))])
+def _read_lines(path: Path, data_format: Format, max_rows: int) -> Sample:
+    n_lines, parsed = _parsed_stretches(path, data_format, max_rows)
     n_malformed = sum(len(records) for records in parsed.rejected.values())
     if n_malformed and not parsed.rows:
         detail = next(iter(parsed.details.values()))
@@ -177,8 +187,16 @@ def _read_lines(path: Path, data_format: Format, max_rows: int, stretches: int) 
     columns = tuple(json_column(name, [row.get(name) for row in parsed.rows]) for name in names[:MAX_COLUMNS])
     first = dict(parsed.rows[0]) if parsed.rows else {}
     n_looked = len(parsed.rows)
-    n_rows = n_lines if stretches > 1 else n_looked
-    return Sample(path, data_format, n_rows, n_looked, columns, first, n_malformed, notes)
+    return Sample(path, data_format, n_lines, n_looked, columns, first, n_malformed, notes)
+
+
+def _parsed_stretches(path: Path, data_format: Format, max_rows: int) -> tuple[int, Lines]:
+    """Return the number of lines that are not blank, and some of them from all over the file, parsed."""
+    head = parse_lines([next(_picked_lines(path, data_format, 1, _ALL), b"")]).rows
+    limit = _row_limit(len(head[0]) if head else 1, max_rows)
+    n_lines = sum(len(starts) for _, starts, _ in _lines(path, data_format))
+    period, length = _stretches(n_lines, limit, STRETCHES)
+    return n_lines, parse_lines([b"\n".join(_picked_lines(path, data_format, length, period))])
 
 
 def _fields(rows: Sequence[dict[str, Any]]) -> list[str]:

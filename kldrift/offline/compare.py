@@ -1,33 +1,51 @@
 """Compare two files: a reference, and live data in a single window, counted and evaluated as in the daemon."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from kldrift.assembly.references import reference_from_data
-from kldrift.datafiles.columns import NOTHING
 from kldrift.datafiles.pieces import pieces
-from kldrift.datafiles.sample import Sample, column_names, read_head, read_sample
+from kldrift.datafiles.sample import column_names, names_every_column, read_live_sample, read_sample
+from kldrift.drift.judging.constants import lower_bound
+from kldrift.drift.judging.states import feature_states, severity
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import DataFileProblem, ReferenceProblem
 from kldrift.kernels.compilation import thread_count, warm_up
-from kldrift.offline.init.kinds import guess_feature
-from kldrift.records.kinds import KINDS
+from kldrift.offline.matching import Constant, Matched, is_of_one, match_columns, match_features
 from kldrift.records.samples import MAX_CHUNK_NUMBERS
-from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.records.texts import listed
+from kldrift.records.types import Severity
 
 #: The only window; all rows arrive at the same instant, so it holds all of them whatever its length.
 WINDOW = WindowSpec("all", 3_600_000)
 
 #: Features per thread when references are counted: one group is sorted while the next is read.
 FEATURES_AT_A_TIME = 25
+
+#: Columns whose reason an error gives where nothing can be compared.
+REASONS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What became of a column of the reference that can be said without a divergence.
+
+    Parameters
+    ----------
+    why : in words, to follow its name
+    """
+
+    severity: Severity
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +57,8 @@ class Comparison:
     monitor : the divergences, in one window
     reference, live : the files
     rows : rows of the live file that were counted
-    left_out : why a column was not compared, by its name
+    changed : columns of the reference that are gone, of another type, or constant no more, by name: schema drift
+    left_out : why another column was not compared, by its name
     notes : what else was left out (rows), values that count as invalid, and what is odd about the files
     """
 
@@ -47,11 +66,25 @@ class Comparison:
     reference: Path
     live: Path
     rows: int
+    changed: Mapping[str, Change]
     left_out: Mapping[str, str]
     notes: tuple[str, ...]
 
+    def drifts(self, severity: Severity) -> bool:
+        """Return whether any feature or column drifts with this severity or a worse one."""
+        worst = {"critical", severity}
+        states = feature_states(self.monitor)
+        return any(state in worst for state in states) or any(c.severity in worst for c in self.changed.values())
 
-def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None, *, now_ms: int) -> Comparison:
+
+def compare_files(
+    reference: Path,
+    live: Path,
+    given: MonitorSpec | None = None,
+    *,
+    now_ms: int,
+    ignored: Collection[str] = (),
+) -> Comparison:
     """Compute the divergence of the data in one file from those in another.
 
     Parameters
@@ -60,6 +93,7 @@ def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None,
     given : the features, bins, tolerances and settings of a monitor; None: every column that both files have, with the
         kinds and bins that `init` would give them
     now_ms : the time of the comparison
+    ignored : names of columns to leave out of everything, such as a label that only the reference has
 
     Raises
     ------
@@ -67,77 +101,97 @@ def compare_files(reference: Path, live: Path, given: MonitorSpec | None = None,
         a file cannot be read or has no rows, or the two have nothing in common that could be compared
     """
     notes: list[str] = []
-    if given is None:
-        samples = (read_sample(reference), read_head(live))
-        picked, left_out = _pick(*samples, notes.append)
-        there = [[f"{column.name} ({column.holds.words})" for column in sample.columns] for sample in samples]
-    else:
-        there = [column_names(reference), column_names(live)]
-        picked, left_out = _pick_given(there[0], there[1], given)
-    if not picked:
+    matched, there = _match(reference, live, given, ignored, notes.append)
+    if not matched.features:
+        of_both = {name: why for name, why in (matched.changed | matched.left_out).items() if not is_of_one(why)}
         raise ReferenceProblem(
             f"expected columns that can be compared, found none: {reference} has {listed(there[0])};"
             f" {live} has {listed(there[1])}"
             + ("" if given is None else f"; the monitor has {listed(f.name for f in given.features)}")
+            + "".join(f"\n{name}: {why}" for name, why in islice(of_both.items(), REASONS))
         )
     warm_up()
-    references, problems = _references(reference, picked, now_ms, notes.append, strict=given is not None)
-    left_out |= problems
+    references, problems = _references(reference, matched.features, now_ms, notes.append, strict=given is not None)
     if not references:
         raise ReferenceProblem("\n".join(f"{reference}: {name}: {why}" for name, why in problems.items()))
-    features = tuple(feature for feature in picked if feature.name not in problems)
+    features = tuple(feature for feature in matched.features if feature.name not in problems)
     monitor = Monitor(_spec(given, features), references)
     rows = _count(live, monitor, now_ms, notes.append)
-    return Comparison(monitor.evaluate(now_ms), reference, live, rows, left_out, tuple(notes))
+    snapshot, changed, same = _judged(monitor.evaluate(now_ms), matched)
+    left_out = {name: why for name, why in (matched.left_out | problems | same).items() if name not in changed}
+    return Comparison(snapshot, reference, live, rows, changed, left_out, tuple(notes))
 
 
 # --- which columns ---------------------------------------------------------------------------------
 
 
-def _pick(reference: Sample, live: Sample, notice: Callable[[str], None]) -> tuple[list[FeatureSpec], dict[str, str]]:
-    """Return the features to compare, as `init` would watch them, and why each other column is left out."""
-    for which, sample in (("reference", reference), ("live data", live)):
+def _match(
+    reference: Path,
+    live: Path,
+    given: MonitorSpec | None,
+    ignored: Collection[str],
+    notice: Callable[[str], None],
+) -> tuple[Matched, list[list[str]]]:
+    """Decide what to compare; also describe the columns of both files."""
+    if given is not None:
+        given = replace(given, features=tuple(f for f in given.features if f.name not in ignored))
+        names = [column_names(reference), column_names(live)]
+        return match_features(names[0], names[1], given, every_name=names_every_column(live)), names
+    samples = [
+        replace(sample, columns=tuple(column for column in sample.columns if column.name not in ignored))
+        for sample in (read_sample(reference), read_live_sample(live))
+    ]
+    for which, sample in zip(("reference", "live data"), samples, strict=True):
         for note in sample.notes:
             notice(f"{which} {sample.path.name}: {note}")
-    ours, theirs = ({column.name: column for column in sample.columns} for sample in (reference, live))
-    scale = reference.n_rows / reference.n_looked
-    picked: list[FeatureSpec] = []
-    left_out: dict[str, str] = {}
-    for name in dict.fromkeys([*ours, *theirs]):
-        if name not in ours or name not in theirs:
-            left_out[name] = f"only in the {'reference' if name in ours else 'live data'}"
-            continue
-        a, b = ours[name].holds, theirs[name].holds
-        if a == NOTHING:
-            left_out[name] = "no values in the reference"
-            continue
-        # Live values that are all missing are a drift like any other.
-        one = a if b == NOTHING else b
-        if a.kind is None or (a.kind, a.dimensions) != (one.kind, one.dimensions):
-            left_out[name] = a.words if a == b else f"{a.words} in the reference, {b.words} in the live data"
-            continue
-        # What `init` would not watch, such as a constant or an identifier, is compared all the same.
-        guess = guess_feature(ours[name], scale, theirs[name])
-        picked.append(guess.feature or FeatureSpec(name, a.kind, dimensions=a.dimensions))
-    return picked, left_out
+    there = [[f"{column.name} ({column.holds.words})" for column in sample.columns] for sample in samples]
+    return match_columns(samples[0], samples[1], every_name=names_every_column(live)), there
 
 
-def _pick_given(
-    reference: Sequence[str], live: Sequence[str], given: MonitorSpec
-) -> tuple[list[FeatureSpec], dict[str, str]]:
-    """Return the features of the monitor, whatever the columns hold: a value of another type counts as invalid."""
-    left_out = {}
-    picked = []
-    for feature in given.features:
-        missing = [which for which, names in (("reference", reference), ("live data", live))
-                   if feature.name not in names]  # fmt: skip
-        if against := KINDS[feature.kind].always_against:
-            left_out[feature.name] = f"a {feature.kind} is compared with {against}, not with a file"
-        elif missing:
-            left_out[feature.name] = f"not in the {' nor in the '.join(missing)}"
+def _judged(monitor: MonitorSnapshot, matched: Matched) -> tuple[MonitorSnapshot, dict[str, Change], dict[str, str]]:
+    """Take features out whose divergence says nothing: fields that never came, and constants.
+
+    Returns
+    -------
+    monitor : without them
+    changed : columns that drift by what they are
+    same : why a constant was left out, where it is the same in the live data
+    """
+    changed = {name: Change("critical", why) for name, why in matched.changed.items()}
+    same: dict[str, str] = {}
+    kept = []
+    for f, info in enumerate(monitor.features):
+        if info.name in matched.unseen and monitor.missing_ratio[0, f] == 1:
+            changed[info.name] = Change("critical", matched.unseen[info.name])
+        elif info.name not in matched.constants or not _is_constant(info):
+            kept.append(f)
         else:
-            picked.append(replace(feature, reference=None))
-    return picked, left_out
+            severity_of, why = _constant(monitor, f, matched.constants[info.name])
+            if severity_of is None:
+                same[info.name] = why
+            else:
+                changed[info.name] = Change(severity_of, why)
+    return monitor.of_features(kept), changed, same
+
+
+def _is_constant(info: FeatureInfo) -> bool:
+    """Return whether all of the reference, and not only the rows looked at, has one value."""
+    return info.reference_counts is not None and np.count_nonzero(info.reference_counts) == 1
+
+
+def _constant(monitor: MonitorSnapshot, f: int, constant: Constant) -> tuple[Severity | None, str]:
+    """Judge a feature that never varies in the reference, by the share of live values that are others."""
+    info = monitor.features[f]
+    assert info.reference_counts is not None
+    live = monitor.counts[0, monitor.offsets[f] : monitor.offsets[f + 1]]
+    n, m = int(live.sum()), int(info.reference_counts.sum())
+    others = n - int(live[np.argmax(info.reference_counts)])
+    if others == 0:
+        return None, constant.why
+    lower = lower_bound(others, n, m, monitor.confidence)
+    such_as = f", such as {listed(constant.others)}" if constant.others else ""
+    why = f"{constant.why} in the reference, but {others:,} of {n:,} live values differ{such_as}"
+    return severity(lower, info.warning, info.critical), why
 
 
 def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> MonitorSpec:

@@ -24,7 +24,7 @@ class FeatureRow:
     Parameters
     ----------
     index : in the monitor
-    state : the verdict over all windows, or for a single window the tolerance that its lower bound exceeds
+    state : the verdict over all windows, or the state of a single window (`series_state`)
     window : the one with the largest lower bound, or with the largest divergence where none is decided
     since_ms : start of the uninterrupted verdict of drift; None without one
     """

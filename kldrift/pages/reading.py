@@ -6,7 +6,7 @@ import numpy as np
 
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.sensitivity import SmallestDrift, smallest_at, smallest_in_window
-from kldrift.drift.judging.states import series_state
+from kldrift.drift.judging.states import bound_severity, series_state
 from kldrift.pages.charts.drawing import number, numbers
 from kldrift.records.kinds import KINDS, MISSING, SAMPLES_PER_BIN, STRUCTURAL_CELLS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
@@ -39,17 +39,24 @@ def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation |
         return "No samples in this window yet."
     if state == "undecided":
         return f"Undecided: {why_undecided(monitor, f, w)}."
-    if state == "quiet":
+    exceeded = bound_severity(monitor, w, f)
+    if exceeded is None:
         if upper > info.warning:
             return (
                 f"No certain drift: KL is between {_figure(lower)} and {_figure(upper)} nats, and a warning takes a"
                 f" lower bound above {info.warning:g}."
             )
         return f"No drift: KL is at most {_figure(upper)} nats, within the tolerance of {info.warning:g}."
-    tolerance = getattr(info, state)
-    text = f"{state.capitalize()}: KL is at least {_figure(lower)} nats, above the tolerance of {tolerance:g}."
-    if monitor.detected[f, 1 if state == "critical" else 0] == 0:
+    word = "No confirmed drift" if state == "quiet" else state.capitalize()
+    tolerance = getattr(info, exceeded if state == "quiet" else state)
+    text = f"{word}: KL is at least {_figure(lower)} nats, above the tolerance of {tolerance:g}."
+    if state == "quiet":
         text += " It may be chance: the verdict over all features does not confirm it."
+    elif state != exceeded:
+        text += (
+            f" It is also above the {exceeded} tolerance of {getattr(info, exceeded):g}, but that may be chance: the"
+            " verdict over all features does not confirm it."
+        )
     return text if explanation is None else text + _what_changed(monitor, f, w, explanation)
 
 
@@ -103,6 +110,13 @@ def _figure(value: float) -> str:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.2g} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
+
+
+def undecided_lines(monitor: MonitorSnapshot) -> list[str]:
+    """Name each feature that no window decides, with the reason in the window that holds most of its samples."""
+    most = monitor.samples.argmax(axis=0).tolist()
+    without = np.flatnonzero(~monitor.ready.any(axis=0)).tolist()
+    return [f"{monitor.features[f].name}: undecided: {why_undecided(monitor, f, most[f])}" for f in without]
 
 
 def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:

@@ -15,6 +15,7 @@ from kldrift.pages.reading import Sensitivity, explanation_of, reading, sensitiv
 from kldrift.pages.templating import render, report_css
 from kldrift.records.divergences import DIVERGENCES, OTHER_DIVERGENCES
 from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.records.types import SEVERITIES, Severity
 
 #: Number of drifting features whose sections are open at first.
 OPEN_SECTIONS = 5
@@ -48,6 +49,7 @@ class ComparisonReport:
     verdict: str
     sections: Sequence[_Section]
     legend: Markup
+    changed: Mapping[str, tuple[Severity, str]]
     left_out: Mapping[str, str]
     notes: Sequence[str]
     version: str
@@ -58,6 +60,7 @@ def comparison_report(
     reference: str,
     live: str,
     rows: int,
+    changed: Mapping[str, tuple[Severity, str]],
     left_out: Mapping[str, str],
     notes: Sequence[str],
     version: str,
@@ -69,6 +72,7 @@ def comparison_report(
     monitor : the divergences, in a single window
     reference, live : names of the files
     rows : of the live file
+    changed : columns that drift without a divergence, by name, with the severity and the reason
     left_out : columns that were not compared, by name, with the reason
     notes : what else was left out
     version : of kldrift
@@ -82,9 +86,10 @@ def comparison_report(
         live=live,
         rows=rows,
         counts=counted(states),
-        verdict=verdict(states),
+        verdict=verdict(states, [severity for severity, _ in changed.values()]),
         sections=[_section(monitor, row, place) for place, row in enumerate(ranked)],
         legend=legend(),
+        changed=changed,
         left_out=left_out,
         notes=notes,
         version=version,
@@ -92,18 +97,33 @@ def comparison_report(
     return render(report, css=report_css())
 
 
-def verdict(states: Sequence[str]) -> str:
-    """Say in a sentence how many features drift."""
-    n, critical, warning = len(states), states.count("critical"), states.count("warning")
+def verdict(states: Sequence[str], changed: Sequence[Severity] = ()) -> str:
+    """Say in a sentence or two how many features drift, and before them how many columns changed.
+
+    Parameters
+    ----------
+    changed : the severity of each column that drifts without a divergence
+    """
+    text = _verdict_on_features(states)
+    if not changed:
+        return text
+    columns = "1 column" if len(changed) == 1 else f"{len(changed):,} columns"
+    return f"{columns} changed: {_counted(changed)}. {text if states else ''}".rstrip()
+
+
+def _verdict_on_features(states: Sequence[str]) -> str:
+    n, drifting = len(states), states.count("critical") + states.count("warning")
     features = "1 feature" if n == 1 else f"{n:,} features"
-    if critical + warning == 0:
-        undecided = states.count("undecided") + states.count("empty")
-        if undecided == n:
-            return f"Undecided: there is too little data to judge {features if n == 1 else f'any of {features}'}."
-        return f"No drift in {features}" + (f", {undecided:,} of them undecided." if undecided else ".")
-    parts = [f"{count:,} {word}" for count, word in ((critical, "critical"), (warning, "warning")) if count]
-    drifting = critical + warning
-    return f"{drifting:,} of {features} {'drifts' if drifting == 1 else 'drift'}: {', '.join(parts)}."
+    if drifting:
+        return f"{drifting:,} of {features} {'drifts' if drifting == 1 else 'drift'}: {_counted(states)}."
+    undecided = states.count("undecided") + states.count("empty")
+    if undecided == n > 0:
+        return f"Undecided: there is too little data to judge {features if n == 1 else f'any of {features}'}."
+    return f"No drift in {features}" + (f", {undecided:,} of them undecided." if undecided else ".")
+
+
+def _counted(states: Sequence[str]) -> str:
+    return ", ".join(f"{states.count(word):,} {word}" for word in SEVERITIES if word in states)
 
 
 def _section(monitor: MonitorSnapshot, row: FeatureRow, place: int) -> _Section:

@@ -1,8 +1,9 @@
 """From counts to divergences: what readers see."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -107,6 +108,10 @@ class FeatureInfo:
     offset_ms: int = 0
 
 
+#: Arrays of a `MonitorSnapshot` with a column for each cell; other (W, F, …) arrays have one for each feature.
+_OF_CELLS = ("counts", "reference_probabilities")
+
+
 @dataclass(frozen=True, slots=True)
 class MonitorSnapshot:
     """The divergences of one monitor at one instant. Arrays are read-only.
@@ -171,6 +176,24 @@ class MonitorSnapshot:
     segment_mix: FloatArray = field(default_factory=lambda: np.empty(0))
     within_segments: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     per_dimension: Mapping[int, FloatArray] = field(default_factory=dict)
+
+    def of_features(self, kept: Sequence[int]) -> "MonitorSnapshot":
+        """Return the snapshot without the other features. It must have no segments."""
+        if self.segments or self.segment_mix.size:
+            raise ValueError("expected a snapshot without segments")
+        cells = [np.arange(self.offsets[f], self.offsets[f + 1]) for f in kept]
+        of_cells = np.concatenate([np.empty(0, dtype=np.int64), *cells])
+        changes: dict[str, Any] = {
+            "features": tuple(self.features[f] for f in kept),
+            "offsets": np.cumsum([0, *map(len, cells)]),
+            "detected": self.detected[list(kept)],
+            "per_dimension": {i: self.per_dimension[f] for i, f in enumerate(kept) if f in self.per_dimension},
+        }
+        for each in fields(self):
+            values = getattr(self, each.name)
+            if isinstance(values, np.ndarray) and values.ndim >= 2 and each.name not in (*changes, "within_segments"):
+                changes[each.name] = values[:, of_cells if each.name in _OF_CELLS else list(kept)]
+        return replace(self, **changes)
 
     def outside_ratio(self, w: int, f: int) -> float | None:
         """Share of a feature's values in a window that lie outside its cells; None where its kind has no such values.

@@ -1,6 +1,6 @@
 """Types and names shared by all records."""
 
-from typing import Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,8 @@ CodeArray = npt.NDArray[np.int32]
 
 TimeUnit = Literal["iso8601", "s", "ms", "us", "ns"]
 Severity = Literal["warning", "critical"]
+#: The worst first.
+SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning")
 Covariance = Literal["diagonal", "full"]
 Family = Literal[
     "normal", "lognormal", "exponential", "gamma", "beta", "uniform", "poisson", "bernoulli", "categorical"

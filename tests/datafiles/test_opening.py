@@ -10,14 +10,14 @@ import pytest
 from kldrift.datafiles.opening import check_header
 from kldrift.datafiles.pieces import pieces
 from kldrift.datafiles.reference import read_columns
-from kldrift.datafiles.sample import column_names, read_head, read_sample
+from kldrift.datafiles.sample import column_names, read_live_sample, read_sample
 from kldrift.errors import DataFileProblem
 from kldrift.records.samples import BatchSchema, FeatureSchema
 
 SCHEMA = BatchSchema((FeatureSchema("x", "numeric"),))
 READERS: list[Callable[[Path], object]] = [
     read_sample,
-    read_head,
+    read_live_sample,
     column_names,
     lambda path: read_columns(path, [("x", "numeric")]),
     lambda path: list(pieces(path, SCHEMA, rows_at_a_time=10)),
@@ -96,4 +96,4 @@ def test_blank_lines_are_not_rows(tmp_path: Path, ending: str) -> None:
     path.write_bytes(((ending or "\n").join(f'{{"x": {i}}}' for i in range(4000)) + ending).encode())
     sample = read_sample(path, max_rows=320)
     assert (sample.n_rows, sample.n_looked) == (4000, 320)
-    assert read_head(path).n_rows == 4000
+    assert read_live_sample(path).n_rows == 4000

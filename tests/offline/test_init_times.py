@@ -8,7 +8,7 @@ import pytest
 
 from kldrift.config.values import MIN_WINDOW_MS, SLICES, milliseconds
 from kldrift.datafiles.sample import Column
-from kldrift.offline.init.times import LADDER, choose_lateness, choose_windows, time_columns
+from kldrift.offline.init.times import LADDER, choose_lateness, choose_windows, is_calendar_date, time_columns
 
 START = 1_700_000_000
 N = 1000
@@ -45,11 +45,34 @@ def test_iso_texts_and_datetimes_are_times(text: str) -> None:
         ("code", ["2024-1"] * N),
         ("ts", [None] * N),
         (" ", [datetime(2024, 1, 1)] * N),  # a name that the configuration refuses
-        ("closed_at", [datetime(2024, 1, 1), None] * (N // 2)),  # half of the rows would be rejected
     ],
 )
 def test_what_is_no_time(name: str, values: object) -> None:
     assert time_columns([column(name, values)]) == []
+
+
+def test_a_time_that_half_of_the_rows_lack_is_a_time_but_not_that_of_the_row() -> None:
+    times = time_columns(
+        [column("ts", [datetime(2024, 1, 1), None] * (N // 2)), column("seen", [datetime(2024, 1, 1)] * N)]
+    )
+    assert [(time.name, time.of_every_row) for time in times] == [("seen", True), ("ts", False)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "expected"),
+    [
+        ("day", [20240130 + i % 2 for i in range(N)], False),  # two such numbers may be chance
+        ("date", [20240130 + i % 2 for i in range(N)], True),
+        ("x", [20240101 + i % 31 for i in range(N)], True),
+        ("x", [20240101.0 + i % 31 for i in range(N)], True),
+        ("x", [None if i % 2 else 20240101 + i % 31 for i in range(N)], True),
+        ("date", [20240101 + i % 32 for i in range(N)], False),  # there is no 32 January
+        ("date", [20240101.5 + i % 31 for i in range(N)], False),
+        ("date", [101 + i % 31 for i in range(N)], False),
+    ],
+)
+def test_whole_numbers_that_are_all_dates_are_dates(name: str, values: object, *, expected: bool) -> None:
+    assert is_calendar_date(column(name, values)) is expected
 
 
 def test_the_likeliest_event_time_comes_first() -> None:

@@ -37,7 +37,8 @@ def compared(
 
 
 def report(monitor: MonitorSnapshot, **given: object) -> str:
-    defaults = {"reference": "ref.csv", "live": "live.csv", "rows": 2000, "left_out": {}, "notes": (), "version": "1"}
+    defaults = {"reference": "ref.csv", "live": "live.csv", "rows": 2000, "changed": {}, "left_out": {}, "notes": (),
+                "version": "1"}  # fmt: skip
     return comparison_report(monitor, **(defaults | given))  # type: ignore[arg-type]
 
 

@@ -15,6 +15,10 @@ from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
 from tests.web.fakes import AGE, FakeReaders, Service, loans, segmented_loans, snapshot
 
+NOT_CRITICAL = (
+    " It is also above the critical tolerance of 0.1, but that may be chance: the verdict over all features does not"
+    " confirm it."
+)
 CHANCE = " It may be chance: the verdict over all features does not confirm it."
 
 CITY = "home%2Fcity%2C%20%C3%BC%20100%25"
@@ -255,7 +259,11 @@ def series(detected=(1.0, 0.0), **changes):
         (series(lower=0.02), "Warning: KL is at least 0.02 nats, above the tolerance of 0.01."),
         (
             series(lower=0.2),
-            f"Critical: KL is at least 0.2 nats, above the tolerance of 0.1.{CHANCE}",
+            f"Warning: KL is at least 0.2 nats, above the tolerance of 0.01.{NOT_CRITICAL}",
+        ),
+        (
+            series(lower=0.2, detected=(0, 0)),
+            f"No confirmed drift: KL is at least 0.2 nats, above the tolerance of 0.1.{CHANCE}",
         ),
         (series(lower=math.inf, detected=(1, 1)), "Critical: KL is at least ∞ nats, above the tolerance of 0.1."),
         (

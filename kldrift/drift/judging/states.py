@@ -35,13 +35,28 @@ def readiness(samples: int, ready: bool) -> Readiness:
     return "ready" if ready else "undecided"
 
 
+def bound_severity(monitor: MonitorSnapshot, w: int, f: int) -> Severity | None:
+    """Return the most severe tolerance that the lower bound of one window of a feature exceeds, confirmed or not."""
+    if not monitor.ready[w, f]:
+        return None
+    info = monitor.features[f]
+    return severity(float(monitor.lower[w, f]), info.warning, info.critical)
+
+
 def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
-    """Return the state of one window of a feature, by the lower bound of its divergence."""
+    """Return the state of one window of a feature.
+
+    It is the most severe tolerance that the lower bound exceeds and that the verdict over all features confirms, so
+    that a row never says more than the verdict does.
+    """
     word = readiness(int(monitor.samples[w, f]), bool(monitor.ready[w, f]))
     if word != "ready":
         return word
-    info = monitor.features[f]
-    return severity(float(monitor.lower[w, f]), info.warning, info.critical) or "quiet"
+    exceeded = bound_severity(monitor, w, f)
+    warning, critical = monitor.detected[f] == 1
+    if exceeded == "critical" and critical:
+        return "critical"
+    return "warning" if exceeded is not None and warning else "quiet"
 
 
 def feature_states(monitor: MonitorSnapshot) -> list[State]:

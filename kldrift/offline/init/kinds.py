@@ -47,12 +47,14 @@ class Guess:
     feature : None where the column is not worth watching
     why : the reason, in one line
     needed : samples that a window must hold for a verdict
+    constant : the feature that shows any other value than the only one; None where the column is not constant
     """
 
     name: str
     feature: FeatureSpec | None
     why: str
     needed: int = 0
+    constant: FeatureSpec | None = None
 
     @property
     def kind(self) -> Kind | None:
@@ -112,6 +114,12 @@ def _left_out(column: Column, why: str) -> Guess:
     return Guess(column.name, None, why)
 
 
+def _constant(column: Column, kind: Kind, value: str) -> Guess:
+    # a vector without any variance has no divergence
+    feature = None if kind == "vector" else FeatureSpec(column.name, kind)
+    return Guess(column.name, None, f"constant: always {value}", constant=feature)
+
+
 def _feature(
     column: Column, kind: Kind, why: str, needed: int, bins: Bins = QUANTILE_BINS, dimensions: int = 0
 ) -> Guess:
@@ -142,6 +150,8 @@ def named(name: str) -> str:
 
 def shown(value: object) -> str:
     """Write a value in a comment."""
+    if isinstance(value, bool):
+        return str(value).lower()
     if isinstance(value, float):
         return f"{value:.6g}" if value != int(value) or abs(value) >= 1e15 else f"{int(value)}"
     text = shortened(str(value))[:40]
@@ -156,7 +166,7 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
     counts = present.value_counts(sort=True, name="n")
     distinct = counts.height
     if distinct == 1 and not missing:
-        return _left_out(column, f"constant: always {shown(present[0])}")
+        return _constant(column, "categorical", shown(present[0]))
     if distinct == n and n > 1:
         return _left_out(column, f"each of its {n:,} values comes once: an identifier, or free text")
     frequent = counts.filter(pl.col("n") * scale >= MIN_CELL_COUNT).head(MAX_CATEGORIES)
@@ -188,7 +198,7 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
 
 def _booleans(column: Column, present: pl.Series) -> Guess:
     if present.n_unique() == 1 and not column.values.null_count():
-        return _left_out(column, f"constant: always {str(present[0]).lower()}")
+        return _constant(column, "categorical", shown(present[0]))
     return _feature(column, "categorical", "true and false", 2 * SAMPLES_PER_BIN)
 
 
@@ -210,7 +220,7 @@ def _numbers(column: Column, present: pl.Series, scale: float, live: Column | No
             return _feature(
                 column, "numeric", f"always {shown(float(finite[0]))} where there is a value", 2 * SAMPLES_PER_BIN
             )
-        return _left_out(column, f"constant: always {shown(float(finite[0]))}")
+        return _constant(column, "numeric", shown(float(finite[0])))
     if levels == numbers.size and whole and levels > FEW_LEVELS:
         if bool((np.diff(numbers) > 0).all()):
             return _left_out(column, "whole numbers that only grow, each once: numbers of rows, or identifiers")
@@ -291,7 +301,7 @@ def _text_vectors(column: Column, present: pl.Series) -> Guess:
 
 def _vector(column: Column, dimensions: int, constant: bool) -> Guess:
     if constant:
-        return _left_out(column, "constant: always the same vector")
+        return _constant(column, "vector", "the same vector")
     if not 1 <= dimensions <= MAX_DIMENSIONS:
         return _left_out(column, f"lists of {dimensions:,} numbers; a vector may have 1 to {MAX_DIMENSIONS}")
     why = f"lists of {dimensions} numbers: by their mean and variances"

@@ -5,11 +5,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import polars as pl
 
-from kldrift.datafiles.columns import Column
 from kldrift.datafiles.sample import Sample
-from kldrift.offline.init.kinds import FEW_LEVELS, Guess, guess_feature, named
+from kldrift.offline.init.columns import guess_columns
+from kldrift.offline.init.kinds import Guess, named
 from kldrift.offline.init.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
 from kldrift.records.kinds import Kind
 
@@ -17,8 +16,6 @@ from kldrift.records.kinds import Kind
 CountSeries = Callable[[Mapping[Kind, int], int, Sequence[str]], int]
 
 DEFAULT_WINDOWS = ["5m", "1h", "24h"]
-#: Rank correlation with the row number from which numbers are a clock or a counter.
-CLOCK_CORRELATION = 0.98
 #: A reference with fewer rows supports no verdict.
 FEW_ROWS = 1000
 
@@ -62,15 +59,19 @@ def make_plan(
     """
     live = [column for column in sample.columns if live_names is None or column.name in live_names]
     times = time_columns(sample.columns)
-    time = next((time for time in times if live_names is None or time.name in live_names), None)
+    time = next((t for t in times if t.of_every_row and (live_names is None or t.name in live_names)), None)
     rate_of = time or (times[0] if times else None)
-    guesses = _guesses(sample, live, times)
+    watchable = {column.name for column in live}
+    guesses = [
+        guess if guess.name in watchable else Guess(guess.name, None, "the live rows have no such field")
+        for guess in guess_columns(sample, times).values()
+    ]
     needed = max((guess.needed for guess in guesses if guess.kind is not None), default=0)
     windows, windows_why = list(DEFAULT_WINDOWS), "the rate of rows is unknown: there is no time in the data"
     if rate_of is not None and rate_of.span_ms > 0:
         windows, windows_why = choose_windows(sample.n_rows, rate_of.span_ms, needed)
     timestamp, timestamp_why, lateness = _event_time(sample, time, windows)
-    if time is None and times:
+    if time is None and times and times[0].of_every_row:
         timestamp_why = "the live rows have no field that holds a time: they count when they arrive"
     plan = Plan(
         sample,
@@ -93,38 +94,6 @@ def _notes(sample: Sample) -> tuple[str, ...]:
     if sample.n_rows < FEW_ROWS:
         notes.append(f"{sample.n_rows:,} rows are few for a reference: it may support no verdict on some features")
     return tuple(notes)
-
-
-def _guesses(sample: Sample, live: Sequence[Column], times: Sequence[TimeColumn]) -> list[Guess]:
-    scale = sample.n_rows / sample.n_looked
-    by_time = {time.name for time in times}
-    in_order = bool(times) and choose_lateness(times[0].ms, times[0].span_ms // 100) is not None
-    watchable = {column.name for column in live}
-    guesses = []
-    for column in sample.columns:
-        if column.name not in watchable:
-            guesses.append(Guess(column.name, None, "the live rows have no such field"))
-        elif times and column.name == times[0].name:
-            guesses.append(Guess(column.name, None, "the time of a row, not part of its content"))
-        elif column.name in by_time:
-            guesses.append(
-                Guess(column.name, None, "a time, which only moves on; derive an age or an hour of the day from it")
-            )
-        else:
-            guess = guess_feature(column, scale)
-            if in_order and guess.kind == "numeric" and _is_clock(column.values):
-                guess = Guess(column.name, None, "it moves on with time, as a clock or a counter does")
-            guesses.append(guess)
-    return guesses
-
-
-def _is_clock(values: pl.Series) -> bool:
-    """Return whether the ranks of many levels follow the order of the rows (Spearman's correlation)."""
-    present = values.drop_nulls()
-    if present.len() < 100 or present.n_unique() <= FEW_LEVELS:
-        return False
-    ranks = present.cast(pl.Float64).rank().to_numpy()
-    return bool(abs(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1]) >= CLOCK_CORRELATION)
 
 
 def _event_time(

@@ -13,7 +13,7 @@ from kldrift.records.types import IntArray, TimeUnit
 from kldrift.wire.columns import typed_times
 from kldrift.wire.timestamps import time_from_text, times_from_numbers, times_from_texts
 
-#: Share of a column that must be readable as times.
+#: Share of the values of a column that must be readable as times, and of the rows that must have an event time.
 READABLE = 0.99
 #: Numbers are times if they are between these years.
 _FROM_MS, _TO_MS = 631_152_000_000, 4_102_444_800_000  # 1990 to 2100
@@ -22,6 +22,8 @@ _BEST_NAMES = re.compile(r"(?i)^(ts|time|timestamp|datetime|date_?time|event_?ti
 _TIME_NAMES = re.compile(
     r"(?i)(^|[_ .-])(ts|time|timestamp|date|datetime|at|on|epoch)($|[_ .-])|(?<=[a-z])(Time|At|Date)$"
 )
+#: Without the name of a time, this many different numbers must be dates; one in 27 of that size is one by chance.
+_FEW_DATES = 5
 #: Number of texts tried before all of them are read.
 _TRIED = 20
 _SECOND, _MINUTE, _HOUR, _DAY = 1000, 60_000, 3_600_000, 86_400_000
@@ -43,7 +45,7 @@ class TimeColumn:
     Parameters
     ----------
     ms : (n,) int64 of the rows that have one, in the order of the file
-    n_unreadable : rows without one one one
+    n_unreadable : rows without one
     """
 
     name: str
@@ -52,16 +54,27 @@ class TimeColumn:
     n_unreadable: int
 
     @property
+    def of_every_row(self) -> bool:
+        """Whether nearly every row has one, so that it can be the event time."""
+        return len(self.ms) >= READABLE * (len(self.ms) + self.n_unreadable)
+
+    @property
     def span_ms(self) -> int:
         """Length from the first to the last instant."""
         return int(self.ms.max() - self.ms.min())
 
 
 def time_columns(columns: Sequence[Column]) -> list[TimeColumn]:
-    """Find the columns of times, the likeliest event time first: by name, then by being in order, then by position."""
+    """Find the columns of times, the likeliest event time first.
+
+    Those that nearly every row has come first; then by name, by being in order, and by position.
+    """
     usable = [column for column in columns if column.fault is None and column.name.strip() and "\0" not in column.name]
     found = [time for column in usable if (time := _time_of(column)) is not None]
-    return sorted(found, key=lambda time: (_by_name(time.name), not bool((np.diff(time.ms) >= 0).all())))
+    return sorted(
+        found,
+        key=lambda time: (not time.of_every_row, _by_name(time.name), not bool((np.diff(time.ms) >= 0).all())),
+    )
 
 
 def _by_name(name: str) -> int:
@@ -87,10 +100,23 @@ def _time_of(column: Column) -> TimeColumn | None:
 
 def _readable(column: Column, unit: TimeUnit, ms: IntArray) -> TimeColumn | None:
     kept = ms[ms >= 0]
-    n_rows = len(column.values)
-    if len(kept) < READABLE * n_rows:
+    if len(kept) < READABLE * len(ms):
         return None
-    return TimeColumn(column.name, unit, kept, n_rows - len(kept))
+    return TimeColumn(column.name, unit, kept, len(column.values) - len(kept))
+
+
+def is_calendar_date(column: Column) -> bool:
+    """Return whether a column holds whole numbers that are all dates written as YYYYMMDD, such as 20240131."""
+    if column.fault is not None or not column.values.dtype.is_numeric():
+        return False
+    levels = column.values.drop_nulls().unique()
+    numbers = np.asarray(levels.cast(pl.Float64).to_numpy(), dtype=np.float64)
+    if numbers.size < (1 if _by_name(column.name) < 2 else _FEW_DATES):
+        return False
+    if not bool(((numbers >= 1900_01_01) & (numbers <= 2100_12_31) & (numbers == np.rint(numbers))).all()):
+        return False
+    dates = levels.cast(pl.Int64).cast(pl.String).str.to_date("%Y%m%d", strict=False)
+    return dates.null_count() == 0
 
 
 def _numeric_time(column: Column, present: pl.Series) -> TimeColumn | None:
