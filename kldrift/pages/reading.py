@@ -29,6 +29,9 @@ SPECIAL_CELLS = {
     "invalid": "of the wrong type",
 }
 
+#: Minimum share of values out of range that a reading mentions.
+OUT_OF_RANGE_SHOWN = 0.01
+
 
 def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation | None) -> str:
     """Say in a sentence or two which state a series is in, why, and what changed."""
@@ -76,8 +79,18 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
     share = 100 * getattr(explanation, part) / explanation.kl
     return (
         f" {share:.0f} % of the divergence comes from {parts[part]}. The biggest contributor is {label}:"
-        f" {_percent(live)} of rows now, {_percent(reference)} in the reference."
+        f" {_percent(live)} of rows now, {_percent(reference)} in the reference." + _out_of_range(monitor, f, w)
     )
+
+
+def _out_of_range(monitor: MonitorSnapshot, f: int, w: int) -> str:
+    """Say how many values the outermost bins hold that lie beyond the reference's own range, if that is much."""
+    info, ratio = monitor.features[f], float(monitor.out_of_range_ratio[w, f])
+    open_ends = info.edges is not None and np.isinf(info.edges[[0, -1]]).any()
+    if not open_ends or info.value_range is None or not ratio >= OUT_OF_RANGE_SHOWN:
+        return ""
+    low, high = (_grouped(text) for text in numbers(info.value_range))
+    return f" {_percent(ratio)} of rows lie outside the range of the reference, {low} to {high}."
 
 
 def cell_label(info: FeatureInfo, cell: int) -> str:

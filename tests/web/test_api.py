@@ -144,7 +144,8 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "at_ms": 7,
         "state": "ready",
         "reading": "Warning: KL is at least 0.031 nats, above the tolerance of 0.01. 100 % of the divergence comes from"
-        " a change of shape. The biggest contributor is values below 0.5: 20 % of rows now, 40 % in the reference.",
+        " a change of shape. The biggest contributor is values below 0.5: 20 % of rows now, 40 % in the reference."
+        " 10 % of rows lie outside the range of the reference, 0.25 to ∞.",
         "samples": 10,
         "ready": True,
         "problem": None,
@@ -303,6 +304,7 @@ def test_the_reading_of_a_drift_says_what_changed(counts: list[int], changed: tu
     assert text.endswith(
         f"0.01. {share} of the divergence comes from {part}. The biggest contributor is {cell}:"
         f" {now} of rows now, {before} in the reference."
+        " 10 % of rows lie outside the range of the reference, 0.25 to ∞."
     )
 
 
