@@ -118,7 +118,8 @@ def _family(reference: FeatureReference, folder: Path) -> ReferenceFamily:
     assert reference.family is not None and family is not None  # noqa: PT018 # `checks` saw to it
     if reference.fit is not None:
         return ReferenceFamily(reference.family, fit=folder / reference.fit)
-    return ReferenceFamily(reference.family, tuple((key, getattr(reference, key)) for key in family.required))
+    parameters = tuple((key, getattr(reference, key)) for key in family.required)
+    return ReferenceFamily(reference.family, parameters, missing=reference.missing)
 
 
 def _inline(reference: FeatureReference) -> ReferenceInline:
@@ -129,4 +130,5 @@ def _inline(reference: FeatureReference) -> ReferenceInline:
         categories=tuple(given) if isinstance(given, dict) else None,
         counts=None if counts is None else tuple(cells(counts)),
         probabilities=None if probabilities is None else tuple(cells(probabilities)),
+        missing=reference.missing,
     )

@@ -40,21 +40,21 @@ MONITOR_REFERENCES = (
 )
 FEATURE_REFERENCES = (
     *MONITOR_REFERENCES,
-    Choice("counts", ("counts",), ("edges",)),
-    Choice("probabilities", ("probabilities",), ("edges",)),
+    Choice("counts", ("counts",), ("edges", "missing")),
+    Choice("probabilities", ("probabilities",), ("edges", "missing")),
 )
 
 #: Chosen by the key `family`, another kind of feature reference: with given parameters, or fitted to a file.
 FAMILIES = (
-    Choice("normal", ("mean", "std")),
-    Choice("lognormal", ("mean", "sigma")),
-    Choice("exponential", ("scale",)),
-    Choice("gamma", ("shape", "scale")),
-    Choice("beta", ("a", "b")),
-    Choice("uniform", ("low", "high")),
-    Choice("poisson", ("rate",)),
-    Choice("bernoulli", ("p",)),
-    Choice("categorical", ("probabilities",)),
+    Choice("normal", ("mean", "std"), ("missing",)),
+    Choice("lognormal", ("mean", "sigma"), ("missing",)),
+    Choice("exponential", ("scale",), ("missing",)),
+    Choice("gamma", ("shape", "scale"), ("missing",)),
+    Choice("beta", ("a", "b"), ("missing",)),
+    Choice("uniform", ("low", "high"), ("missing",)),
+    Choice("poisson", ("rate",), ("missing",)),
+    Choice("bernoulli", ("p",), ("missing",)),
+    Choice("categorical", ("probabilities",), ("missing",)),
 )
 FITTED_FAMILIES = tuple(Choice(family.name, ("fit",)) for family in FAMILIES)
 

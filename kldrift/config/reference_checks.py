@@ -119,7 +119,7 @@ def _family(path: Path, reference: dict[str, Any], kind: Any) -> Iterable[Proble
     elif "fit" in reference:
         yield from _strangers(path, reference, {"family", "fit"}, "fit")
     else:
-        yield from _strangers(path, reference, {"family", *family.required}, f"family: {family.name}")
+        yield from _strangers(path, reference, {"family", *family.required, *family.optional}, f"family: {family.name}")
         yield from _parameters(path, reference, family)
         if family.name == "categorical" and "probabilities" in reference:
             yield from _inline(path, reference, "probabilities", kind)

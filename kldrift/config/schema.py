@@ -155,7 +155,8 @@ class MonitorReference(Mapped):
 
     model_config = ConfigDict(json_schema_extra=json_schema_of(MONITOR_REFERENCES))
     elsewhere: ClassVar[Mapping[str, tuple[str, str]]] = dict.fromkeys(
-        ("edges", "counts", "family", "fit", *(key for family in FAMILIES for key in family.required)), _OF_A_FEATURE
+        ("edges", "counts", "missing", "family", "fit", *(key for family in FAMILIES for key in family.required)),
+        _OF_A_FEATURE,
     )
     data: Text | None = Field(default=None, description="a Parquet, CSV or NDJSON file, relative to this file")
     file: Text | None = Field(default=None, description="a file from `kldrift reference build`, relative to this file")
@@ -197,6 +198,11 @@ class FeatureReference(MonitorReference):
     )
     probabilities: Annotated[dict[str, Share] | list[Share], _cells(Share), Probabilities] | None = Field(
         default=None, description="known exactly: probabilities by category, or one per bin; they sum to 1"
+    )
+    missing: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None,
+        description="share of rows without a value, beside counts, probabilities or the parameters of a family; without"
+        " it, missing and invalid values are not part of the divergence",
     )
     family: Annotated[Family, *one_of([family.name for family in FAMILIES], "families")] | None = Field(
         default=None,

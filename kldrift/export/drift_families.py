@@ -142,8 +142,10 @@ def _created_seconds(feature: FeatureInfo) -> float:
 
 
 def _reference_missing(feature: FeatureInfo) -> float:
-    """Return the share of missing values in the reference."""
+    """Return the share of missing values in the reference; NaN where it says nothing about them."""
     counts = feature.reference_counts
+    if np.isnan(feature.reference_probabilities[MISSING:]).any():
+        return np.nan
     if counts is None:
         probabilities = feature.reference_probabilities
         return float(probabilities[MISSING]) if probabilities.size else np.nan
@@ -273,7 +275,10 @@ DRIFT_FAMILIES = (
         scope="reference",
     ),
     DriftFamily(
-        _gauge("kldrift_reference_missing_ratio", "Share of missing values in the reference."),
+        _gauge(
+            "kldrift_reference_missing_ratio",
+            "Share of missing values in the reference, where it says how many there are.",
+        ),
         "feature",
         _of_features(_reference_missing),
         18,

@@ -16,12 +16,13 @@ def cells_of(monitor: MonitorSnapshot, f: int, w: int) -> list[Cell]:
     if explanation is None:
         return []
     info, own = monitor.features[f], slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
-    live = monitor.counts[w, own] / max(1, int(monitor.counts[w, own].sum()))
+    q = monitor.reference_probabilities[w, own]
+    compared = ~np.isnan(q)
+    live = monitor.counts[w, own] / max(1, int(monitor.counts[w, own][compared].sum()))
     # Draw the reference's own shares where it has counts; the divergence is of these, smoothed.
     counts = info.reference_counts
     moving = float(monitor.reference_rows[w, f]) != info.reference_rows
     known = counts is not None and counts.sum() > 0 and not moving
-    q = monitor.reference_probabilities[w, own]
     reference = counts / counts.sum() if known and counts is not None else q
     n_own = len(info.cells) - STRUCTURAL_CELLS
     edges = info.edges
@@ -29,8 +30,8 @@ def cells_of(monitor: MonitorSnapshot, f: int, w: int) -> list[Cell]:
     cells = []
     rows = float(monitor.reference_rows[w, f])
     for i, name in enumerate(info.cells):
-        if i >= n_own and live[i] == 0 and reference[i] <= 1 / rows:
-            continue  # empty on both sides; the reference's share comes from smoothing alone
+        if not compared[i] or (i >= n_own and live[i] == 0 and reference[i] <= 1 / rows):
+            continue  # not part of the divergence, or empty on both sides: that share comes from smoothing alone
         left, right = (float(edges[i]), float(edges[i + 1])) if edges is not None and i < n_own else (None, None)
         cells.append(
             Cell(

@@ -72,7 +72,7 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
     if not explanation.kl > 0:
         return ""
     counts = monitor.counts[w, own_cells]
-    live = counts[largest] / counts.sum()
+    live = counts[largest] / _judged_samples(monitor, f, w)
     reference = float(monitor.reference_probabilities[w, own_cells][largest])
     parts = {**_PARTS, "invalid": KINDS[info.kind].invalid}
     part = max(parts, key=lambda name: float(getattr(explanation, name)))
@@ -171,9 +171,12 @@ def sensitivity(monitor: MonitorSnapshot, f: int, w: int) -> Sensitivity:
 
 
 def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:
-    """Count the samples behind a verdict: missing and invalid values are cells like any other, but not of vectors."""
-    counts: IntArray = monitor.counts[w, monitor.offsets[f] : monitor.offsets[f + 1]]
-    return int(counts.sum() if KINDS[monitor.features[f].kind].histogram else counts[:MISSING].sum())
+    """Count the samples behind a verdict: those in cells that are part of the divergence; of vectors, the present."""
+    own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
+    counts: IntArray = monitor.counts[w, own_cells]
+    if not KINDS[monitor.features[f].kind].histogram:
+        return int(counts[:MISSING].sum())
+    return int(counts[~np.isnan(monitor.reference_probabilities[w, own_cells])].sum())
 
 
 def explanation_of(monitor: MonitorSnapshot, f: int, w: int) -> Explanation | None:

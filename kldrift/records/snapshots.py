@@ -75,7 +75,8 @@ class FeatureInfo:
     categories : the categories with a cell of their own, for a categorical feature, else None
     cells : names of the feature's cells, in order; a vector is ``present``, ``missing`` or ``invalid``
     reference_counts : (n_cells,) int64; None if the reference is known exactly
-    reference_probabilities : (n_cells,) float64, smoothed: the q of every divergence
+    reference_probabilities : (n_cells,) float64, smoothed: the q of every divergence; NaN in cells that are not part of
+        it, because the reference says nothing about them
     reference_rows : m, ``inf`` if known exactly
     problem : why this reference cannot support a verdict, else None
     reference_text : readable description of where the reference comes from
@@ -130,7 +131,7 @@ class MonitorSnapshot:
     dispersion : (W, F) float64, the divisor of the statistic before it was compared with its distribution
     detected : (F, 2) float64, the verdict at the warning and critical tolerances over all windows: 1 drift, 0 no drift,
         NaN undecided
-    reference_probabilities : (W, C) float64, the q that each window was compared with
+    reference_probabilities : (W, C) float64, the q that each window was compared with; NaN in cells that were left out
     reference_rows : (W, F) float64, m of each window's reference, ``inf`` if known exactly
     ready : (W, F) bool, whether n is large enough and the reference is usable
     missing_ratio, invalid_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined

@@ -48,13 +48,15 @@ class ReferenceInline:
     """A reference for one feature, written in the configuration.
 
     It has exactly one of `counts` (a sample: m is their sum) and `probabilities` (known exactly: m is infinite). A
-    numeric feature has `edges` (one more than cells), a categorical one `categories` (one per cell).
+    numeric feature has `edges` (one more than cells), a categorical one `categories` (one per cell). `missing` is the
+    share of rows without a value; None: unknown, so missing and invalid values are not part of the divergence.
     """
 
     edges: tuple[float, ...] | None = None
     categories: tuple[str, ...] | None = None
     counts: tuple[int, ...] | None = None
     probabilities: tuple[float, ...] | None = None
+    missing: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +67,13 @@ class ReferenceFamily:
     ----------
     parameters : (name, value) pairs; empty if fitted
     fit : a data file; None if the parameters are given
+    missing : beside given parameters, that of `ReferenceInline`
     """
 
     family: Family
     parameters: tuple[tuple[str, float], ...] = ()
     fit: Path | None = None
+    missing: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

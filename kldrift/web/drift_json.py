@@ -136,6 +136,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "reference_range": None if info.value_range is None else finite(np.array(info.value_range)),
         "categories": info.categories,
         "cells": info.cells,
+        "left_out": [name for name, q in zip(info.cells, info.reference_probabilities, strict=True) if np.isnan(q)],
         "live_counts": monitor.counts[w, own_cells].tolist(),
         "reference": info.reference_text,
         "parameters": {name: finite(np.float64(value)) for name, value in info.parameters},
@@ -164,9 +165,13 @@ def history_json(track: Track) -> dict[str, Any]:
 
 
 def counts_csv(monitor: MonitorSnapshot, f: int, w: int) -> str:
-    """Return the cells of one series: name, live count, reference count (empty if known exactly), smoothed q."""
+    """Return the cells of one series: name, live count, reference count (empty if known exactly), smoothed q.
+
+    The last is empty in cells that are not part of the divergence.
+    """
     info, own = monitor.features[f], slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
-    live, q = monitor.counts[w, own].tolist(), monitor.reference_probabilities[w, own].tolist()
+    live = monitor.counts[w, own].tolist()
+    q = ["" if np.isnan(p) else p for p in monitor.reference_probabilities[w, own].tolist()]
     reference = [""] * len(live) if info.reference_counts is None else info.reference_counts.tolist()
     out = io.StringIO()
     writer = csv.writer(out)

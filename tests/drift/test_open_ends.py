@@ -270,7 +270,7 @@ def test_panes_of_a_reference_hold_no_more_and_no_less_than_its_rows() -> None:
 
 def test_declared_bins_without_an_end_hold_what_is_infinite() -> None:
     spec = FeatureSpec("x", "numeric")
-    given = ReferenceInline(edges=(-np.inf, 0.5, np.inf), probabilities=(0.5, 0.5))
+    given = ReferenceInline(edges=(-np.inf, 0.5, np.inf), probabilities=(0.5, 0.5), missing=0.0)
     found = against(inline_reference(spec, given, 0), [0.1, 0.9, 7.0, np.inf])
     assert found.counts[0].tolist() == [1, 3, 0, 0, 0, 0]
     assert found.out_of_range_ratio[0, 0] == 0.25

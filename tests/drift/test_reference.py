@@ -65,7 +65,7 @@ def test_a_reference_of_countless_categories_keeps_a_bounded_number_of_names() -
 
 def test_smoothing_is_the_textbooks() -> None:
     given = inline_reference(
-        FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), counts=(90, 10)), 0
+        FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), counts=(90, 10), missing=0.0), 0
     )
     assert given.smoothed(Smoothing()).tolist() == pytest.approx([90.5 / 103, 10.5 / 103, *[0.5 / 103] * 4])
     assert given.smoothed(Smoothing("none", 0, 0)).tolist() == [0.9, 0.1, 0, 0, 0, 0]
@@ -76,7 +76,9 @@ def test_smoothing_is_the_textbooks() -> None:
 
 def test_a_known_distribution_is_infinitely_long_and_never_makes_an_infinite_divergence() -> None:
     known = inline_reference(
-        FeatureSpec("c", "categorical"), ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5)), 0
+        FeatureSpec("c", "categorical"),
+        ReferenceInline(categories=("a", "b"), probabilities=(0.5, 0.5), missing=0.0),
+        0,
     )
     assert known.rows == np.inf
     assert known.smoothed(Smoothing("none", 0, 0)).tolist() == [0.5, 0.5, 0, 0, 0, 0]

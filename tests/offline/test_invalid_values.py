@@ -1,4 +1,4 @@
-"""Values of the wrong type are treated alike in a reference and in live rows, whatever the format."""
+"""Invalid and missing values count alike in a reference and in live rows, whatever the format."""
 
 import io
 import json
@@ -15,8 +15,11 @@ from kldrift.assembly.monitors import build_monitors
 from kldrift.config.load import parse_config
 from kldrift.drift.judging.states import feature_states
 from kldrift.drift.monitor import Monitor
+from kldrift.export.drift_metrics import render_drift
 from kldrift.offline.compare import Comparison, compare_files
-from kldrift.records.snapshots import MonitorSnapshot
+from kldrift.pages.cells import cells_of
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
+from kldrift.web.drift_json import counts_csv, feature_json
 from kldrift.wire import decode
 
 NOW = 1_700_000_000_000
@@ -145,6 +148,65 @@ def test_it_makes_no_difference_where_the_reference_comes_from(tmp_path: Path, s
     assert found.divergences[0, 0, 0] < 0.005
     without = put(monitor, suffix, numbers(3, 0.0) * 3)
     assert feature_states(without) != ["quiet"]
+
+
+# --- written references ----------------------------------------------------------------------------
+
+COIN = "probabilities: {heads: 0.5, tails: 0.5}"
+NUMBER = "edges: [0, 1, 2], counts: [5000, 5000]"
+
+
+@pytest.mark.parametrize("live_format", ["csv", "ndjson", "json", "columns", "arrow"])
+@pytest.mark.parametrize(
+    ("kind", "reference", "texts"),
+    [
+        ("categorical", COIN, ["heads", "tails"]),
+        ("categorical", "family: bernoulli, p: 0.5", ["true", "false"]),
+        ("numeric", NUMBER, [0.5, 1.5]),
+        ("numeric", "family: bernoulli, p: 0.5", [0, 1]),
+    ],
+)
+@pytest.mark.parametrize("missing", ["", ", missing: 0.1"])
+def test_nulls_beside_values_that_fit_a_written_reference_are_no_drift(
+    tmp_path: Path, live_format: str, kind: str, reference: str, texts: list[Any], missing: str
+) -> None:
+    values = texts * 4_500 + [None] * 1_000
+    monitor = built(tmp_path, f"{{kind: {kind}, reference: {{{reference}{missing}}}}}")
+    if live_format == "csv":
+        payload = pl.DataFrame({"x": values, "beside": 1}).write_csv().encode()
+    elif live_format == "arrow":
+        out = io.BytesIO()
+        pl.DataFrame({"x": values}).write_ipc_stream(out)
+        payload = out.getvalue()
+    else:
+        payload = body(live_format, values)
+    kind_of_body = "json" if live_format == "columns" else live_format
+    monitor.add(decode(kind_of_body, [payload], monitor.schema, bins=monitor.bins).batch, "s", NOW)
+    found = monitor.evaluate(NOW)
+    assert found.missing_ratio[0, 0] == 0.1
+    assert found.divergences[0, 0, 0] < 1e-3
+    assert feature_states(found) == ["quiet"]
+    assert np.isnan(found.reference_probabilities[0, -2:]).all() == (not missing)
+
+
+def test_the_api_says_what_was_left_out_and_the_divergence_follows_from_the_rest(tmp_path: Path) -> None:
+    monitor = built(tmp_path, f"{{kind: categorical, reference: {{{COIN}}}}}")
+    found = put(monitor, "ndjson", ["heads"] * 600 + ["tails"] * 300 + [None] * 60 + [[1]] * 40)
+    told = feature_json(found, 0, 0)
+    assert told["left_out"] == ["missing", "invalid"]
+    assert told["live_counts"] == [600, 300, 0, 0, 60, 40]
+    assert told["reference_probabilities"][-2:] == [None, None]
+    assert (told["missing_ratio"], told["invalid_ratio"], told["samples"]) == (0.06, 0.04, 1_000)
+    compared = [(x, q) for x, q in zip(told["live_counts"], told["reference_probabilities"], strict=True) if q]
+    live, q = (np.array(values) for values in zip(*compared, strict=True))
+    assert rel_entr(live / live.sum(), q).sum() == pytest.approx(told["divergences"]["kl"], rel=1e-12)
+    assert told["explanation"]["kl"] == pytest.approx(told["divergences"]["kl"], rel=1e-12)
+    assert counts_csv(found, 0, 0).splitlines()[-2:] == ["missing,60,,", "invalid,40,,"]
+    drawn = [cell.name for cell in cells_of(found, 0, 0)]
+    assert drawn[:2] == ["heads", "tails"]
+    assert not {"missing", "of the wrong type"} & set(drawn)
+    assert cells_of(found, 0, 0)[0].live == pytest.approx(2 / 3)
+    assert b"kldrift_reference_missing_ratio{" not in render_drift(DriftSnapshot(NOW, (found,))).body
 
 
 # --- compare ---------------------------------------------------------------------------------------

@@ -172,6 +172,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "limits": ["only infinite values count"],
         "categories": None,
         "cells": ["[-inf, 0.5)", "[0.5, inf)", "underflow", "overflow", "missing", "invalid"],
+        "left_out": [],
         "live_counts": [2, 7, 0, 0, 1, 0],
         "reference": "loans.parquet",
         "parameters": {"mean": 0.25, "std": "+Inf"},

@@ -87,6 +87,11 @@ class Evaluation:
         q = np.concatenate([reference.smoothed(spec.smoothing) for reference in references])
         held = np.concatenate([_held(reference) for reference in references])
         rows = np.array([reference.rows for reference in references])
+        #: The cells that divergences are computed from: all, but for what a reference says nothing about.
+        compared = ~np.isnan(q)
+        self._cells: slice | IntArray = slice(None) if compared.all() else np.flatnonzero(compared)
+        self._ends: IntArray = np.concatenate([[0], np.cumsum(compared)])[self.offsets].astype(np.int64)
+        self._left_out = ~compared
         self._static = _Compared(q[np.newaxis], _always_counted(held, self.offsets)[np.newaxis], rows[np.newaxis])
         self._reference_counts = np.concatenate([_as_counts(reference) for reference in references])
         measured = [measure_reference(reference) for reference in references]
@@ -136,7 +141,7 @@ class Evaluation:
             reference_text=reference.source,
             parameters=reference.parameters,
             value_range=reference.shape.value_range,
-            limits=reference.shape.limits,
+            limits=(*reference.shape.limits, *_limits(reference)),
             spread=of_counts if moments is None else moments.spread,
             offset_ms=reference.offset_ms,
         )
@@ -150,10 +155,10 @@ class Evaluation:
         out = np.empty((len(counts), len(self.features), len(BOUNDS)))
         divergences = self._divergences(counts, compared)
         samples = np.add.reduceat(counts, self.offsets[:-1], axis=1)
-        self._bound(counts, samples, compared, out)
+        present = np.add.reduceat(counts[:, self._cells], self._ends[:-1], axis=1)
+        self._bound(counts, present, compared, out)
         bounds = {name: out[:, :, i].copy() for i, name in enumerate(BOUNDS)}
         needed = np.where(self._needed > 0, self._needed, SAMPLES_PER_BIN * bounds["n_bins"])
-        present = samples.copy()
         nothing = self._blank | (compared.rows == 0)
         divergences[np.broadcast_to(nothing, samples.shape)] = np.nan
         per_dimension: dict[int, FloatArray] = {}
@@ -248,8 +253,9 @@ class Evaluation:
         smoothing = self._spec.smoothing
         out = np.empty((len(counts), len(self.features), N_DIVERGENCES))
         for windows, row in _alike(compared, len(counts)):
-            q = np.ascontiguousarray(compared.q[row])
-            compare_counts(counts[windows], q, self.offsets, smoothing.pseudocount, smoothing.epsilon, out[windows])
+            q = np.ascontiguousarray(compared.q[row, self._cells])
+            live = np.ascontiguousarray(counts[windows, self._cells])
+            compare_counts(live, q, self._ends, smoothing.pseudocount, smoothing.epsilon, out[windows])
         return out
 
     def _estimates(self, counts: IntArray, totals: WindowTotals) -> FloatArray:
@@ -258,17 +264,18 @@ class Evaluation:
         for f, offset_ms in self._previous:
             cells = slice(self.offsets[f], self.offsets[f + 1])
             reference[:, cells] = totals.earlier[offset_ms][:, cells]
-        return estimate(self._spec.estimator, counts, reference, self.offsets, self._has_range)
+        live = np.where(self._left_out, 0, counts)
+        return estimate(self._spec.estimator, live, reference, self.offsets, self._has_range)
 
     def _bound(self, counts: IntArray, samples: IntArray, compared: _Compared, out: FloatArray) -> None:
         """Put the bounds of every series in `out`."""
         phi, lambda_ratio = self._overdispersion.at(samples)
         for windows, row in _alike(compared, len(counts)):
             bound_counts(
-                counts[windows],
-                np.ascontiguousarray(compared.q[row]),
-                np.ascontiguousarray(compared.always_counted[row]),
-                self.offsets,
+                np.ascontiguousarray(counts[windows, self._cells]),
+                np.ascontiguousarray(compared.q[row, self._cells]),
+                np.ascontiguousarray(compared.always_counted[row, self._cells]),
+                self._ends,
                 np.ascontiguousarray(compared.rows[row]),
                 np.ascontiguousarray(phi[windows]),
                 self._overdispersion.phi_max,
@@ -277,6 +284,13 @@ class Evaluation:
                 self._thresholds,
                 out[windows],
             )
+
+
+def _limits(reference: FeatureReference) -> tuple[str, ...]:
+    if reference.knows_missing or reference.shape.moments is not None:
+        return ()
+    known = "`missing` beside the reference says what share of the rows to expect"
+    return (f"missing and invalid values are not part of the divergence: {known}",)
 
 
 def _alike(compared: _Compared, n_windows: int) -> list[tuple[slice, int]]:

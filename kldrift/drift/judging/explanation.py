@@ -70,7 +70,7 @@ def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
     Parameters
     ----------
     counts : (B,) int64, the live counts of a numeric or categorical feature, cells in the order of `FeatureInfo.cells`
-    q : (B,) float64, the probabilities they are compared with
+    q : (B,) float64, the probabilities they are compared with; NaN in cells that are not, which contribute nothing
 
     Raises
     ------
@@ -85,8 +85,10 @@ def explain(counts: IntArray, q: FloatArray, kind: Kind) -> Explanation:
         raise KldriftError(f"expected a numeric or categorical feature, got a {kind}; only counts have contributions")
     if counts.shape != q.shape or counts.ndim != 1:
         raise KldriftError(f"expected counts and probabilities of the same cells, got {counts.shape} and {q.shape}")
+    compared = np.isfinite(q)
+    counts, q = np.where(compared, counts, 0), np.where(compared, q, 0.0)
     n = int(counts.sum())
-    if n == 0 or not np.isfinite(q).all():
+    if n == 0 or not compared.any():
         nothing = np.full(counts.size, np.nan)
         return Explanation(np.nan, np.nan, np.nan, np.nan, np.nan, nothing, nothing)
     p = counts / n

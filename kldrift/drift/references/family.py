@@ -47,11 +47,11 @@ def family_reference(
 ) -> FeatureReference:
     """Return the reference of a feature from a parametric family.
 
-    With given parameters it is known exactly. A fitted one has the probabilities of the family, scaled to the share of
-    the data that is present and finite (missing and invalid values and infinities keep their shares), and in addition
-    the counts of the data in the same bins, which show how many rows there were and how they spread. A categorical
-    distribution fits the shares in the data, and a normal distribution of vectors their mean and covariance; in both
-    cases the result is the reference built from data.
+    With given parameters it is known exactly, and knows how many values are missing only where that is given. A fitted
+    one has the probabilities of the family, scaled to the share of the data that is present and finite (missing and
+    invalid values and infinities keep their shares), and in addition the counts of the data in the same bins, which
+    show how many rows there were and how they spread. A categorical distribution fits the shares in the data, and a
+    normal distribution of vectors their mean and covariance; in both cases the result is the reference built from data.
 
     Parameters
     ----------
@@ -70,10 +70,9 @@ def family_reference(
     if column is None:
         parameters = check_parameters(given.family, given.parameters)
         if shape.moments is not None:
-            return known_vectors(
-                spec.name, shape.moments.known(**dict(parameters)), created_ms, given.family, parameters
-            )
-        return _reference(spec, given.family, parameters, None, created_ms, source)
+            known = shape.moments.known(**dict(parameters))
+            return known_vectors(spec.name, known, created_ms, given.family, parameters, given.missing)
+        return _reference(spec, given, parameters, None, created_ms, source)
     if given.family == "categorical" or shape.moments is not None:  # the likeliest member is what the data show
         try:
             (built,) = build_references([spec], [column], created_ms, source, None if invalid is None else [invalid])
@@ -113,7 +112,7 @@ def _fitted(
 ) -> FeatureReference:
     values = zeros_and_ones(column) if isinstance(column, CategoricalColumn) else column
     parameters = fit_parameters(given.family, values[np.isfinite(values)])
-    made = _reference(spec, given.family, parameters, values, created_ms, source, invalid.size)
+    made = _reference(spec, given, parameters, values, created_ms, source, invalid.size)
     codes: Any = np.ascontiguousarray(values, dtype=np.float64)
     if made.shape.categories is not None:
         codes = np.where(np.isnan(values), made.shape.schema(spec.name).missing_code, 1 - values).astype(np.int32)
@@ -123,7 +122,7 @@ def _fitted(
 
 def _reference(
     spec: FeatureSpec,
-    family: str,
+    given: ReferenceFamily,
     parameters: tuple[tuple[str, float], ...],
     values: FloatArray | None,
     created_ms: int,
@@ -138,13 +137,15 @@ def _reference(
             p = parameters[0][1]
             cells = np.array([p, 1 - p, 0.0, 0.0])
         else:
-            member = member_of(family, parameters)
-            edges = _edges(spec.bins, family, member, values)
+            member = member_of(given.family, parameters)
+            edges = _edges(spec.bins, given.family, member, values)
             cells = _cell_probabilities(member, edges)
             _check_resolution(member, edges)
             shape = Numeric(edges, member.support)
-        absent = np.zeros(2)  # missing and invalid
-        if values is not None:
+        absent = np.array([given.missing or 0.0, 0.0])  # missing and invalid
+        if values is None:
+            cells *= 1 - absent.sum()
+        else:
             absent[:] = np.array([np.count_nonzero(np.isnan(values)) - n_invalid, n_invalid]) / values.size
             infinite = np.array([np.mean(values == -np.inf), np.mean(values == np.inf)])
             cells *= 1 - absent.sum() - infinite.sum()
@@ -158,6 +159,7 @@ def _reference(
         created_ms=created_ms,
         source=source,
         parameters=parameters,
+        knows_missing=values is not None or given.missing is not None,
     )
 
 

@@ -4,10 +4,12 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from kldrift.drift.kinds.base import Shape
 from kldrift.drift.references.overdispersion import Overdispersion
 from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts, smooth_probabilities
-from kldrift.records.kinds import INVALID, Kind
+from kldrift.records.kinds import INVALID, MISSING, Kind
 from kldrift.records.specs import Smoothing
 from kldrift.records.types import FloatArray, IntArray
 
@@ -34,6 +36,8 @@ class FeatureReference:
     offset_ms : the live window is compared with itself this long before; the counts here only give the bins, and how
         much more than independent samples they spread
     parameters : of a parametric family; (name, value) pairs
+    knows_missing : whether it says how many values are missing or invalid; where it does not, these two cells, which
+        are empty here, are not part of the divergence
     """
 
     name: str
@@ -47,6 +51,7 @@ class FeatureReference:
     learn: int = 0
     offset_ms: int = 0
     parameters: tuple[tuple[str, float], ...] = ()
+    knows_missing: bool = True
     counts: IntArray | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -68,13 +73,16 @@ class FeatureReference:
         return float("inf") if self.counts is None else float(self.counts.sum())
 
     def smoothed(self, smoothing: Smoothing) -> FloatArray:
-        """The q of every divergence, (n_cells,)."""
+        """The q of every divergence, (n_cells,); NaN in cells that are not part of it."""
+        compared = slice(None) if self.knows_missing else slice(None, MISSING)
+        q = np.full(len(self.cells), np.nan)
         if self.probabilities is not None:
-            return smooth_probabilities(
-                self.probabilities, smoothing, KNOWN_SAMPLE if self.panes is None else self.rows
-            )
-        assert self.counts is not None
-        return smooth_counts(self.counts, smoothing)
+            sample = KNOWN_SAMPLE if self.panes is None else self.rows
+            q[compared] = smooth_probabilities(self.probabilities[compared], smoothing, sample)
+        else:
+            assert self.counts is not None
+            q[compared] = smooth_counts(self.counts[compared], smoothing)
+        return q
 
     @property
     def bins_hash(self) -> str:
@@ -88,7 +96,8 @@ class FeatureReference:
         if counts is not None and counts[INVALID] == 0:  # as it was before there was a cell for invalid values
             del counts[INVALID]
         known = None if self.probabilities is None else [float(p).hex() for p in self.probabilities]
-        return _hash([self.bins_hash, counts, known, *self.shape.estimated()])
+        unknown = [] if self.knows_missing else ["missing"]
+        return _hash([self.bins_hash, counts, known, *self.shape.estimated(), *unknown])
 
 
 def _hash(value: object) -> str:
