@@ -7,6 +7,7 @@ from typing import Any
 from kldrift.config.choices import FAMILIES, FEATURE_REFERENCES, MONITOR_REFERENCES, Choice, chosen
 from kldrift.config.document import Path, Problem, is_number, mapping, sequence
 from kldrift.config.values import DEFAULT_WINDOWS, MIN_WINDOW_MS, SLICES, milliseconds
+from kldrift.records.categories import canonical
 from kldrift.records.kinds import KINDS, KindTraits
 from kldrift.records.texts import duration_text
 
@@ -150,6 +151,7 @@ def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Itera
             yield Problem((*path, "edges"), f"no edges with a {kind} feature", "remove the key")
         if isinstance(cells, list):
             yield Problem((*path, key), f"a mapping of categories to {key}", "write {category: value, …}")
+        yield from _spelled_twice((*path, key), mapping(cells))
     else:
         if isinstance(cells, dict):
             yield Problem((*path, key), f"a list of {key}, one per bin", "write [value, …], with edges")
@@ -161,6 +163,14 @@ def _inline(path: Path, reference: dict[str, Any], key: str, kind: Any) -> Itera
                 f"{len(edges) - 1} {key}, one for each bin between the {len(edges)} edges",
                 f"there are {len(cells)}; add or remove some",
             )
+
+
+def _spelled_twice(path: Path, cells: dict[str, Any]) -> Iterable[Problem]:
+    first: dict[str, str] = {}
+    for text in cells:
+        other = first.setdefault(canonical(text), text)
+        if other != text:
+            yield Problem((*path, text), "each category once", f"{text} is another spelling of {other}; add them up")
 
 
 def _offset(path: Path, reference: dict[str, Any], monitor: dict[str, Any]) -> Iterable[Problem]:

@@ -7,9 +7,10 @@ from typing import Any, Final
 
 import polars as pl
 
+from kldrift.records.categories import category_text
 from kldrift.records.kinds import Kind
 from kldrift.wire.columns import numbers_from_texts
-from kldrift.wire.rows import category_text, kind_of, parse
+from kldrift.wire.rows import kind_of, parse
 
 #: Share of a column's values that may be something else before it is no longer a column of numbers (or of text, where
 #: they are lists and objects). They are invalid, in a reference and in the live data alike.
@@ -93,6 +94,8 @@ def list_in(cells: pl.Series) -> list[Any]:
 
 def typed_column(series: pl.Series) -> Column:
     """Make a column of values that have a type in the file."""
+    if series.dtype == pl.String:
+        series = series.set(series == "", None)
     return Column(series.name, series.fill_nan(None) if series.dtype.is_float() else series)
 
 
@@ -119,6 +122,9 @@ def _has_padded_codes(cells: pl.Series) -> bool:
 def json_column(name: str, values: Sequence[Any]) -> Column:
     """Make a column of JSON values: of numbers where at least half of them are, else of text where at least half is."""
     types = set(map(type, values)) - {type(None)}
+    if str in types:
+        values = [None if value == "" else value for value in values]
+        types = set(map(type, values)) - {type(None)}
     if not types:
         return Column(name, _none(name, values))
     if types <= {int, float} or types == {bool} or types == {str}:

@@ -12,12 +12,13 @@ import polars as pl
 from kldrift.datafiles.opening import check_header, reading
 from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 from kldrift.errors import DataFileProblem, ReferenceProblem
+from kldrift.records.categories import canonical
 from kldrift.records.formats import FORMATS, Format
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire import TABLES, columns
-from kldrift.wire.plan import Vector
+from kldrift.wire.plan import EMPTY, Vector
 
 _EXPECTED: Final[dict[ColumnKind, str]] = {
     "numeric": "numbers",
@@ -56,13 +57,14 @@ class ReferenceColumns:
     n_rejected: int = 0
 
 
-def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
+def read_columns(path: Path, features: Sequence[Feature], missing_texts: frozenset[str] = EMPTY) -> ReferenceColumns:
     """Read the columns of some features from a data file.
 
     Parameters
     ----------
     path : Parquet, CSV or NDJSON, the last two also compressed
     features : names and kinds, for a vector also its dimensions; several may be read from one column
+    missing_texts : what stands for a missing value
 
     Raises
     ------
@@ -76,9 +78,9 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         n_rejected = 0
         if data_format in TABLES:
-            raw = _read_table(path, data_format, schemas)
+            raw = _read_table(path, data_format, schemas, missing_texts)
         else:
-            raw, n_rejected = read_ndjson_columns(path, data_format, schemas)
+            raw, n_rejected = read_ndjson_columns(path, data_format, schemas, missing_texts)
     n_rows = len(raw[0].values) if raw else 0
     if n_rows == 0:
         raise DataFileProblem(f"{path}: expected rows of data, got none ({n_rejected} unreadable lines)")
@@ -92,7 +94,7 @@ def read_columns(path: Path, features: Sequence[Feature]) -> ReferenceColumns:
         raise ReferenceProblem("\n".join(problems))
     return ReferenceColumns(
         n_rows,
-        tuple(_finished(column.values) for column in raw),
+        tuple(_finished(column.values, missing_texts) for column in raw),
         sha256,
         tuple(column.invalid for column in raw),
         n_rejected,
@@ -106,7 +108,9 @@ def _schema(feature: Feature) -> FeatureSchema:
     return FeatureSchema(feature[0], feature[1], dimensions=dimensions)
 
 
-def _read_table(path: Path, data_format: Format, features: Sequence[FeatureSchema]) -> list[RawColumn]:
+def _read_table(
+    path: Path, data_format: Format, features: Sequence[FeatureSchema], missing_texts: frozenset[str]
+) -> list[RawColumn]:
     scan = TABLES[data_format].scan(path)
     there = scan.collect_schema().names()
     if FORMATS[data_format].header:
@@ -116,32 +120,36 @@ def _read_table(path: Path, data_format: Format, features: Sequence[FeatureSchem
     if missing:
         raise missing_columns(path, missing, there)
     frame = scan.select(names).collect()
-    return [_raw(frame.get_column(feature.name), feature, FORMATS[data_format].header) for feature in features]
+    is_text = FORMATS[data_format].header
+    return [_raw(frame.get_column(feature.name), feature, is_text, missing_texts) for feature in features]
 
 
-def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool) -> RawColumn:
+def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool, missing_texts: frozenset[str]) -> RawColumn:
     if feature.kind == "vector":
         vector = Vector(0, feature.name, feature.dimensions)
         read = columns.vectors_from_texts if is_text else columns.typed_vectors
-        return raw_vectors(*read(series, vector))
+        return raw_vectors(*read(series, vector, missing_texts))
     if feature.kind == "categorical":
         texts, bad = columns.typed_texts(series)
-        if is_text and (texts == "").any():
-            texts = texts.set(texts == "", None)
         return RawColumn(texts, bad, str(series.dtype))
-    numbers, bad = columns.numbers_from_texts(series) if is_text else columns.typed_numbers(series)
+    parse = columns.numbers_from_texts if is_text else columns.typed_numbers
+    numbers, bad = parse(series, missing_texts)
     example = f" such as {str(series[int(bad[0])])[:40]!r}" if len(bad) else ""
     made = pl.Series(numbers, dtype=pl.Float64).fill_nan(None)
     return RawColumn(made, bad, ("text" if is_text else str(series.dtype)) + example)
 
 
-def _finished(values: pl.Series | FloatArray) -> FloatArray | CategoricalColumn:
+def _finished(values: pl.Series | FloatArray, missing_texts: frozenset[str]) -> FloatArray | CategoricalColumn:
     if not isinstance(values, pl.Series):
         return values
-    return _categorical(values) if values.dtype == pl.String else columns.floats(values)
+    return _categorical(values, missing_texts) if values.dtype == pl.String else columns.floats(values)
 
 
-def _categorical(texts: pl.Series) -> CategoricalColumn:
-    distinct = texts.drop_nulls().unique().sort()
-    codes = texts.cast(pl.Enum(distinct)).to_physical().cast(pl.Int32).fill_null(-1)
-    return CategoricalColumn(tuple(distinct.to_list()), np.ascontiguousarray(codes.to_numpy()))
+def _categorical(texts: pl.Series, missing_texts: frozenset[str]) -> CategoricalColumn:
+    distinct = texts.drop_nulls().unique()
+    found = texts.cast(pl.Enum(distinct)).to_physical().cast(pl.Int64).fill_null(-1).to_numpy()
+    names = [None if text in missing_texts else canonical(text) for text in distinct.to_list()]
+    values = sorted({name for name in names if name is not None})
+    codes = {name: code for code, name in enumerate(values)}
+    code_of = np.array([*(-1 if name is None else codes[name] for name in names), -1], dtype=np.int32)
+    return CategoricalColumn(tuple(values), code_of[found])

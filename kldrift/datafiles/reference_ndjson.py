@@ -13,13 +13,14 @@ import polars as pl
 from kldrift.datafiles.opening import line_chunks
 from kldrift.datafiles.sample import column_names
 from kldrift.errors import DataFileProblem, ReferenceProblem
+from kldrift.records.categories import category_text
 from kldrift.records.formats import Format
 from kldrift.records.samples import FeatureSchema
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.columns import typed_vectors
 from kldrift.wire.ndjson import Lines, parse_lines
 from kldrift.wire.plan import Vector, looks_converted, polars_type
-from kldrift.wire.rows import category_text, kind_of, numeric_column, vector_column
+from kldrift.wire.rows import kind_of, numeric_column, vector_column
 from kldrift.wire.tables import Invalid
 
 
@@ -67,7 +68,7 @@ def missing_columns(path: Path, missing: Sequence[str], there: Sequence[str]) ->
 
 
 def read_ndjson_columns(
-    path: Path, data_format: Format, features: Sequence[FeatureSchema]
+    path: Path, data_format: Format, features: Sequence[FeatureSchema], missing_texts: frozenset[str]
 ) -> tuple[list[RawColumn], int]:
     """Read the columns of a file, and count its lines that are not objects.
 
@@ -78,7 +79,7 @@ def read_ndjson_columns(
     for chunk in _payloads(path, data_format):
         bulk = _read_bulk(chunk, features)
         if bulk is None:
-            bulk, n_bad = _read_rowwise(chunk, features)
+            bulk, n_bad = _read_rowwise(chunk, features, missing_texts)
             n_rejected += n_bad
         parts.append(bulk)
     if not parts:
@@ -130,19 +131,21 @@ def _bulk_column(series: pl.Series, feature: FeatureSchema) -> RawColumn:
     return raw_vectors(*typed_vectors(series.rechunk(), Vector(0, feature.name, feature.dimensions)))
 
 
-def _read_rowwise(chunk: bytes, features: Sequence[FeatureSchema]) -> tuple[list[RawColumn], int]:
+def _read_rowwise(
+    chunk: bytes, features: Sequence[FeatureSchema], missing_texts: frozenset[str]
+) -> tuple[list[RawColumn], int]:
     parsed = parse_lines([chunk])
-    out = [_rowwise_column(parsed, feature) for feature in features]
+    out = [_rowwise_column(parsed, feature, missing_texts) for feature in features]
     return out, sum(len(np.unique(records)) for records in parsed.rejected.values())
 
 
-def _rowwise_column(parsed: Lines, feature: FeatureSchema) -> RawColumn:
+def _rowwise_column(parsed: Lines, feature: FeatureSchema, missing_texts: frozenset[str]) -> RawColumn:
     name = feature.name
     values = [row.get(name) for row in parsed.rows]
     if feature.kind == "vector":
-        return raw_vectors(*vector_column(values, Vector(0, name, feature.dimensions)))
+        return raw_vectors(*vector_column(values, Vector(0, name, feature.dimensions), missing_texts))
     if feature.kind == "numeric":
-        numbers, bad = numeric_column(values, 0)
+        numbers, bad = numeric_column(values, 0, missing_texts)
         series = pl.Series(name, numbers, dtype=pl.Float64).fill_nan(None)
         return RawColumn(series) if bad is None else RawColumn(series, bad.rows, first_got(bad))
     values = parsed.exact_integers(values, name)

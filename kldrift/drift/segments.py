@@ -15,6 +15,7 @@ from kldrift.drift.kinds.base import Column, Values
 from kldrift.drift.references.data import count_panes
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.kernels.bin_table import CategoryBins
+from kldrift.records.categories import canonical
 from kldrift.records.samples import CategoricalColumn, Vocabulary
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
@@ -196,7 +197,7 @@ class Segments:
     ) -> Evaluation:
         made = self._evaluations.get(slot)
         if made is None:
-            own = self._known.references.get(name)
+            own = self._known.references.get(canonical(name))
             made = general
             if own is not None:
                 # a reference that moves with the stream or is learned from it is the same for all segments

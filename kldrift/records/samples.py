@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.records.categories import canonical
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import CodeArray, IntArray
@@ -16,7 +17,7 @@ from kldrift.records.types import CodeArray, IntArray
 class Vocabulary:
     """Texts and their codes in order of appearance, for categories that are not known in advance.
 
-    Decoders in several threads add to it. A code never changes once assigned.
+    Decoders in several threads add to it. A code never changes once assigned. A text is found in any spelling.
 
     Parameters
     ----------
@@ -26,12 +27,15 @@ class Vocabulary:
 
     def __init__(self, limit: int, texts: Sequence[str] = ()) -> None:
         self.limit = limit
-        self._codes = {text: code for code, text in enumerate(texts[:limit])}
         self._texts = list(texts[:limit])
+        self._codes: dict[str, int] = {}
+        for code, text in enumerate(self._texts):  # stored ones may have another spelling
+            self._codes.setdefault(canonical(text), code)
         self._lock = threading.Lock()
 
     def code(self, text: str) -> int:
         """Return the code of a text, assigning one if the text is new and there is room; else `limit`."""
+        text = canonical(text)
         code = self._codes.get(text)
         if code is not None:
             return code
@@ -43,7 +47,7 @@ class Vocabulary:
 
     def find(self, text: str) -> int | None:
         """Return the code of a text, or None if it has none."""
-        return self._codes.get(text)
+        return self._codes.get(canonical(text))
 
     def __len__(self) -> int:
         return len(self._texts)
@@ -60,8 +64,8 @@ class FeatureSchema:
 
     A numeric column is (n_rows,) float64, NaN where missing. A categorical column is (n_rows,) int32: the index into
     `categories`, `unseen_code` for a value that is not among them, `missing_code` for missing. With a `vocabulary`
-    instead of categories, codes are those of the vocabulary. A category is its text; numbers are written without a
-    trailing ``.0`` (1 and 1.0 are ``"1"``), booleans are ``"true"`` and ``"false"``.
+    instead of categories, codes are those of the vocabulary. A category is its text, in the spelling that
+    `kldrift.records.categories` defines.
     A vector column is (n_rows, dimensions) float64, C-contiguous; all NaN where a vector is missing or invalid (not a
     list, the wrong length, or an element that is not a finite number). There is no column of kind ``posterior``: it is
     read as a vector.

@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from kldrift.errors import DecodeError
 from kldrift.kernels.bin_table import BinTable
+from kldrift.records.categories import category_text
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.ipc import Values, read_stream, stream_fields
 from kldrift.wire.ipc_schema import ArrowType
-from kldrift.wire.plan import Category, Plan, Vector
-from kldrift.wire.rows import category_text
+from kldrift.wire.plan import Category, Plan, Vector, is_unicode
+from kldrift.wire.rows import BLANK
 from kldrift.wire.tables import NO_TIME, Column, Decoding, Invalid, Table, concatenate, missing_column
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 from kldrift.wire.vectors import invalid_lists, vectors_from_flat
@@ -79,7 +80,7 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
             columns[index] = _floats(column)
         else:
             columns[index] = missing_column(plan, index, n_rows)
-            _add_invalid(invalid, index, column)
+            _add_invalid(invalid, index, column, plan)
     for category in plan.categorical:
         column = values.get(category.feature.name)
         if column is None:
@@ -88,7 +89,7 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
             columns[category.index] = _codes(column, category)
         else:
             columns[category.index] = missing_column(plan, category.index, n_rows)
-            _add_invalid(invalid, category.index, column)
+            _add_invalid(invalid, category.index, column, plan)
     for vector in plan.vectors:
         column = values.get(vector.name)
         if column is None:
@@ -100,13 +101,18 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
         else:
             columns[vector.index] = missing_column(plan, vector.index, n_rows)
             if column.type.name != "null":
-                _add_invalid(invalid, vector.index, column)
+                _add_invalid(invalid, vector.index, column, plan)
     invalid.sort(key=lambda item: item.feature)
     return Table(n_rows, columns, _times(n_rows, values, plan), invalid)
 
 
-def _add_invalid(invalid: list[Invalid], index: int, column: Values) -> None:
-    rows = np.arange(column.n) if column.valid is None else np.flatnonzero(column.valid)
+def _add_invalid(invalid: list[Invalid], index: int, column: Values, plan: Plan) -> None:
+    there = np.ones(column.n, dtype=np.bool_) if column.valid is None else column.valid
+    if column.texts:
+        missing = {text.encode() for text in plan.missing_texts if is_unicode(text)}
+        has_text = np.array([text.strip(BLANK.encode()) not in missing for text in column.texts], dtype=np.bool_)
+        there = there & (has_text if column.index is None else has_text[column.index])
+    rows = np.flatnonzero(there)
     if len(rows):
         invalid.append(Invalid(index, rows, f"a value of Arrow type {column.type.name}"))
 
@@ -178,8 +184,8 @@ def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
         texts = [texts[place] for place in used.tolist()]
     if category.may_learn:
         category.learn(_in_order_of_rows(texts, places, column.valid))
-    get, unseen = category.known.byte_codes.get, feature.unseen_code
-    codes = np.array([get(text, unseen) for text in texts], dtype=np.int32)
+    code_of = category.known.byte_codes
+    codes = np.array([code_of[text] for text in texts], dtype=np.int32)
     if places is not None:
         codes = codes[places]
     return codes if column.valid is None else np.where(column.valid, codes, np.int32(feature.missing_code))

@@ -3,10 +3,11 @@
 import numpy as np
 import polars as pl
 
+from kldrift.records.categories import OTHER_SPELLING, category_text
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import CodeArray, FloatArray, IntArray
-from kldrift.wire.plan import Category, Plan, Vector
-from kldrift.wire.rows import category_text, parse, vector_column
+from kldrift.wire.plan import EMPTY, Category, Known, Plan, Vector
+from kldrift.wire.rows import BLANK, parse, vector_column
 from kldrift.wire.tables import NO_TIME, Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 from kldrift.wire.vectors import invalid_lists, vectors_from_flat
@@ -29,18 +30,30 @@ def codes(texts: pl.Series, category: Category) -> CodeArray:
 
 def known_codes(texts: pl.Series, category: Category) -> tuple[CodeArray, pl.Series]:
     """Return the codes of a String series, and its values that are not among the categories, in order."""
-    feature = category.feature
-    known = texts.cast(category.known.enum, strict=False).to_physical()
+    feature, known = category.feature, category.known
+    found = texts.cast(known.enum, strict=False).to_physical().cast(pl.Int32)
     n_missing = texts.null_count()
-    if known.null_count() == n_missing:
-        column = known.cast(pl.Int32)
-        if n_missing:
-            column = column.fill_null(feature.missing_code)
+    if found.null_count() == n_missing:
+        column = found.fill_null(feature.missing_code) if n_missing else found
         return np.ascontiguousarray(column.to_numpy()), texts.clear()
-    out = known.cast(pl.Int32).fill_null(feature.unseen_code).to_numpy()
-    if n_missing:
-        out = np.where(texts.is_null().to_numpy(), np.int32(feature.missing_code), out)
-    return np.ascontiguousarray(out), texts.filter(known.is_null() & texts.is_not_null())
+    is_other = found.is_null() & texts.is_not_null() if n_missing else found.is_null()
+    out = found.fill_null(feature.missing_code).to_numpy(writable=True)
+    others = texts.filter(is_other)
+    spelled = _spelled_otherwise(others, known)
+    if spelled is None:
+        out[is_other.to_numpy()] = feature.unseen_code
+        return out, others
+    out[is_other.to_numpy()] = spelled.fill_null(feature.unseen_code).to_numpy()
+    return out, others.filter(spelled.is_null())
+
+
+def _spelled_otherwise(texts: pl.Series, known: Known) -> pl.Series | None:
+    """Return the codes of texts that are none of the categories as they are spelled, null where none has it."""
+    candidates = texts.filter(texts.is_in(known.others.implode()) | texts.str.contains(OTHER_SPELLING)).unique()
+    codes = {text: code for text in candidates.to_list() if (code := known.codes[text]) != known.codes.other}
+    if not codes:
+        return None
+    return texts.replace_strict(list(codes), list(codes.values()), default=None, return_dtype=pl.Int32)
 
 
 def learned_codes(texts: pl.Series, category: Category, unseen: pl.Series) -> CodeArray:
@@ -50,24 +63,37 @@ def learned_codes(texts: pl.Series, category: Category, unseen: pl.Series) -> Co
     return column
 
 
-def numbers_from_texts(cells: pl.Series) -> tuple[FloatArray, IntArray]:
-    """Parse text cells as numbers (null or blank: missing); also return the rows that hold something else."""
+def numbers_from_texts(cells: pl.Series, missing_texts: frozenset[str] = EMPTY) -> tuple[FloatArray, IntArray]:
+    """Parse text cells as numbers (null, or a text for it: missing); also return the rows that hold something else."""
     numbers = cells.cast(pl.Float64, strict=False)  # nothing to do where they are numbers already
     bad = np.empty(0, dtype=np.int64)
     if numbers.null_count() > cells.null_count():
-        cells = cells.str.strip_chars(" \t")
+        cells = cells.str.strip_chars(BLANK)
         numbers = cells.cast(pl.Float64, strict=False)
-        bad = np.flatnonzero((numbers.is_null() & (cells != "").fill_null(value=False)).to_numpy())
+        bad = np.flatnonzero((numbers.is_null() & ~_stand_for_missing(cells, missing_texts)).to_numpy())
     return floats(numbers), bad
 
 
-def typed_numbers(series: pl.Series) -> tuple[FloatArray, IntArray]:
+def _stand_for_missing(texts: pl.Series, missing_texts: frozenset[str]) -> pl.Series:
+    """Return where texts are null, or stand for a missing value."""
+    return texts.is_in(pl.Series(sorted(missing_texts), dtype=pl.String).implode()).fill_null(value=True)
+
+
+def typed_numbers(series: pl.Series, missing_texts: frozenset[str] = EMPTY) -> tuple[FloatArray, IntArray]:
     """Return the numbers of a typed series, and the rows whose values have another type."""
     none = np.empty(0, dtype=np.int64)
     dtype = series.dtype
     if dtype.is_float() or dtype.is_integer() or dtype.is_decimal() or dtype == pl.Null:
         return floats(series.cast(pl.Float64)), none
-    return np.full(len(series), np.nan), np.flatnonzero(series.is_not_null().to_numpy())
+    return np.full(len(series), np.nan), _present(series, missing_texts)
+
+
+def _present(series: pl.Series, missing_texts: frozenset[str]) -> IntArray:
+    """Return the rows with a value."""
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
+        texts = series.cast(pl.String).str.strip_chars(BLANK)
+        return np.flatnonzero((~_stand_for_missing(texts, missing_texts)).to_numpy())
+    return np.flatnonzero(series.is_not_null().to_numpy())
 
 
 def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
@@ -89,13 +115,15 @@ def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
     return pl.Series(series.name, [None] * len(series), dtype=pl.String), rows
 
 
-def typed_vectors(series: pl.Series, vector: Vector) -> tuple[FloatArray, Invalid | None]:
+def typed_vectors(
+    series: pl.Series, vector: Vector, missing_texts: frozenset[str] = EMPTY
+) -> tuple[FloatArray, Invalid | None]:
     """Return the vectors of a List or Array series of numbers: a view of its memory if every row holds one."""
     size = vector.dimensions
     lists = series.arr.to_list() if isinstance(series.dtype, pl.Array) else series
     inner = lists.dtype.inner if isinstance(lists.dtype, pl.List) else None
     if not isinstance(inner, pl.DataType) or not (inner.is_numeric() or inner == pl.Null):
-        bad = np.flatnonzero(series.is_not_null().to_numpy())
+        bad = _present(series, missing_texts)
         column = np.full((len(series), size), np.nan)
         return column, Invalid(vector.index, bad, f"a value of type {series.dtype}") if len(bad) else None
     lengths = lists.list.len().cast(pl.Int64).fill_null(-1).to_numpy()
@@ -106,14 +134,16 @@ def typed_vectors(series: pl.Series, vector: Vector) -> tuple[FloatArray, Invali
     return column, invalid_lists(lengths, there, vector)
 
 
-def vectors_from_texts(cells: pl.Series, vector: Vector) -> tuple[FloatArray, Invalid | None]:
-    """Parse text cells as vectors, each a JSON list (null or blank: missing)."""
-    return vector_column([_json_list(cell) for cell in cells.to_list()], vector)
+def vectors_from_texts(
+    cells: pl.Series, vector: Vector, missing_texts: frozenset[str] = EMPTY
+) -> tuple[FloatArray, Invalid | None]:
+    """Parse text cells as vectors, each a JSON list (null, or a text for it: missing)."""
+    return vector_column([_json_list(cell) for cell in cells.to_list()], vector, missing_texts)
 
 
 def _json_list(cell: str | None) -> list[object] | str | None:
     """Return the list in a cell, or the cell if it does not hold one."""
-    if cell is None or not cell.strip(" \t"):
+    if cell is None or not cell.strip(BLANK):
         return None
     try:
         value = parse(cell.encode())
@@ -149,7 +179,7 @@ def table_from_frame(frame: pl.DataFrame, plan: Plan) -> Table:
     for index, name in plan.numeric:
         if name in frame.columns:
             series = frame.get_column(name)
-            columns[index], bad = typed_numbers(series)
+            columns[index], bad = typed_numbers(series, plan.missing_texts)
             if len(bad):
                 invalid.append(Invalid(index, bad, f"a value of type {series.dtype}"))
     for category in plan.categorical:
@@ -162,7 +192,7 @@ def table_from_frame(frame: pl.DataFrame, plan: Plan) -> Table:
                 invalid.append(Invalid(category.index, bad, f"a value of type {series.dtype}"))
     for vector in plan.vectors:
         if vector.name in frame.columns:
-            columns[vector.index], fault = typed_vectors(frame.get_column(vector.name), vector)
+            columns[vector.index], fault = typed_vectors(frame.get_column(vector.name), vector, plan.missing_texts)
             if fault is not None:
                 invalid.append(fault)
     event_ms = None

@@ -276,18 +276,15 @@ def _table_from_cells(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> T
             out[index] = missing_column(plan, index, n_rows)
     for index, name in plan.numeric:
         if name in cells:
-            out[index], bad = columns.numbers_from_texts(cells[name])
+            out[index], bad = columns.numbers_from_texts(cells[name], plan.missing_texts)
             if len(bad):
                 invalid.append(Invalid(index, bad, "text that is no number"))
     for category in plan.categorical:
         if category.feature.name in cells:
-            texts = cells[category.feature.name]
-            if (texts == "").any():
-                texts = texts.set(texts == "", None)
-            out[category.index] = columns.codes(texts, category)
+            out[category.index] = columns.codes(cells[category.feature.name], category)
     for vector in plan.vectors:
         if vector.name in cells:
-            out[vector.index], fault = columns.vectors_from_texts(cells[vector.name], vector)
+            out[vector.index], fault = columns.vectors_from_texts(cells[vector.name], vector, plan.missing_texts)
             if fault is not None:
                 invalid.append(fault)
     invalid.sort(key=lambda item: item.feature)
@@ -303,7 +300,7 @@ def _times(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> IntArray | N
     texts = cells[spec.field]
     if spec.unit == "iso8601":
         return times_from_texts(texts.to_list())
-    return times_from_numbers(columns.numbers_from_texts(texts)[0], spec.unit)
+    return times_from_numbers(columns.numbers_from_texts(texts, plan.missing_texts)[0], spec.unit)
 
 
 # --- record by record -----------------------------------------------------------------------------

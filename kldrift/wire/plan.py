@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
+from kldrift.records.categories import CategoryCodes, canonical
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.records.specs import TimestampSpec
@@ -12,6 +13,8 @@ from kldrift.records.specs import TimestampSpec
 #: Largest batch, whatever the body claims: rows of ``{}`` or a column of nulls cost the sender almost nothing, and the
 #: receiver eight bytes a number.
 MAX_BATCH_BYTES = 3 << 29
+#: The text that is a missing value in every format.
+EMPTY = frozenset({""})
 
 
 class Known:
@@ -20,26 +23,44 @@ class Known:
     Parameters
     ----------
     texts : the categories, in order of their codes
-    missing_code : the code of None
+    feature : what has them
+    missing_texts : what stands for a missing value
 
     Attributes
     ----------
-    codes : code of every category and of None (missing)
-    byte_codes : the same by the UTF-8 bytes of the category
+    codes : code of every text in any spelling, and of None (missing)
+    byte_codes : the same by the UTF-8 bytes of the text
+    others : the texts in `codes` that are not in `enum`
     enum : the categories as a polars type; its physical codes are ours
     converted : codes of the categories that look like what polars makes of a list, an object or a lone surrogate
     """
 
-    def __init__(self, texts: tuple[str, ...], missing_code: int) -> None:
+    def __init__(self, texts: tuple[str, ...], feature: FeatureSchema, missing_texts: Iterable[str]) -> None:
         self.texts = texts
-        self.codes: dict[str | None, int] = {text: code for code, text in enumerate(texts)}
-        self.byte_codes: dict[bytes | None, int] = {
-            text.encode("utf-8", "surrogatepass"): code for code, text in enumerate(texts)
-        }
-        self.codes[None] = self.byte_codes[None] = missing_code
+        self.codes = CategoryCodes(
+            texts, feature.unseen_code, feature.missing_code, missing_texts, grows=feature.vocabulary is not None
+        )
+        self.byte_codes = _ByteCodes(self.codes)
+        known = set(texts)
+        self.others = pl.Series(
+            [text for text in self.codes if text is not None and text not in known], dtype=pl.String
+        )
         # polars has no lone surrogates; a placeholder keeps the position of such a text
         self.enum = pl.Enum([text if is_unicode(text) else f"\x00no Unicode {i}" for i, text in enumerate(texts)])
         self.converted = [code for code, text in enumerate(texts) if looks_converted(text)]
+
+
+class _ByteCodes(dict[bytes | None, int]):
+    """Codes by the UTF-8 bytes of texts, in every spelling."""
+
+    def __init__(self, codes: CategoryCodes) -> None:
+        super().__init__(
+            (None if text is None else text.encode("utf-8", "surrogatepass"), code) for text, code in codes.items()
+        )
+        self._codes = codes
+
+    def __missing__(self, text: bytes) -> int:
+        return self._codes[text.decode()] if text.isascii() else self._codes.other
 
 
 class Category:
@@ -48,12 +69,14 @@ class Category:
     Parameters
     ----------
     index : position in the schema
+    missing_texts : what stands for a missing value
     """
 
-    def __init__(self, index: int, feature: FeatureSchema) -> None:
+    def __init__(self, index: int, feature: FeatureSchema, missing_texts: frozenset[str]) -> None:
         self.index = index
         self.feature = feature
-        self._known = Known(feature.categories, feature.missing_code)
+        self._missing_texts = missing_texts
+        self._known = Known(feature.categories, feature, missing_texts)
 
     @property
     def known(self) -> Known:
@@ -61,7 +84,7 @@ class Category:
         known = self._known
         vocabulary = self.feature.vocabulary
         if vocabulary is not None and len(texts := vocabulary.texts) != len(known.texts):
-            known = self._known = Known(texts, self.feature.missing_code)
+            known = self._known = Known(texts, self.feature, self._missing_texts)
         return known
 
     @property
@@ -80,9 +103,9 @@ class Category:
             return
         codes = self.known.codes
         for text in texts:
-            if text in codes or text is None or not is_unicode(text):
+            if text is None or text in codes or (name := canonical(text)) in codes or not is_unicode(name):
                 continue
-            if vocabulary.code(text) >= vocabulary.limit:
+            if vocabulary.code(name) >= vocabulary.limit:
                 return  # full: nothing can be added from now on
 
 
@@ -106,6 +129,7 @@ class Plan:
     bulk : whether `ndjson` can say it all. Not when one field is wanted as two types, nor when a category looks like
         what polars makes of a list, an object or a lone surrogate, which could then not be told apart.
     scan : whether the kernel that reads rows supports every field: no vectors, and no field read as two kinds
+    missing_texts : what stands for a missing value
     row_bytes : memory that a row of a batch takes
     """
 
@@ -116,6 +140,7 @@ class Plan:
     ndjson: dict[str, pl.DataType]
     bulk: bool
     scan: bool
+    missing_texts: frozenset[str]
     row_bytes: int
 
     @property
@@ -155,9 +180,9 @@ def polars_type(kind: ColumnKind) -> pl.DataType:
             return pl.List(pl.Float64())
 
 
-def _make_plan(schema: BatchSchema) -> Plan:
+def _make_plan(schema: BatchSchema, missing_texts: frozenset[str]) -> Plan:
     numeric = tuple((i, f.name) for i, f in enumerate(schema.features) if f.kind == "numeric")
-    categorical = tuple(Category(i, f) for i, f in enumerate(schema.features) if f.kind == "categorical")
+    categorical = tuple(Category(i, f, missing_texts) for i, f in enumerate(schema.features) if f.kind == "categorical")
     vectors = tuple(Vector(i, f.name, f.dimensions) for i, f in enumerate(schema.features) if f.kind == "vector")
     fields = [(feature.name, polars_type(feature.kind)) for feature in schema.features]
     if schema.timestamp is not None:
@@ -168,7 +193,8 @@ def _make_plan(schema: BatchSchema) -> Plan:
     bulk = bulk and not any(category.known.converted for category in categorical if category.feature.vocabulary is None)
     scan = not vectors and _is_one_kind_each(numeric, categorical, schema.timestamp)
     row_bytes = 8 * (len(numeric) + sum(vector.dimensions for vector in vectors) + (schema.timestamp is not None))
-    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, scan, row_bytes + 4 * len(categorical))
+    row_bytes += 4 * len(categorical)
+    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, scan, missing_texts, row_bytes)
 
 
 def _is_one_kind_each(
@@ -184,19 +210,24 @@ def _is_one_kind_each(
     return len(set(numbers)) == len(numbers) and others.isdisjoint(numbers)
 
 
-_PLANS: dict[int, Plan] = {}
+_PLANS: dict[tuple[int, frozenset[str]], Plan] = {}
 _MAX_PLANS = 64
 
 
-def plan_for(schema: BatchSchema) -> Plan:
+def plan_for(schema: BatchSchema, missing_texts: frozenset[str] = EMPTY) -> Plan:
     """Return the plan of a schema, made at its first use.
 
     Found by identity: hashing a schema of a thousand features costs more than decoding a row of it. A plan holds its
     schema, so that an identity stays taken while it is remembered.
+
+    Parameters
+    ----------
+    missing_texts : what stands for a missing value; the empty text always does
     """
-    plan = _PLANS.get(id(schema))
+    key = id(schema), missing_texts
+    plan = _PLANS.get(key)
     if plan is None:
         if len(_PLANS) >= _MAX_PLANS:
             _PLANS.clear()
-        plan = _PLANS[id(schema)] = _make_plan(schema)
+        plan = _PLANS[key] = _make_plan(schema, missing_texts | EMPTY)
     return plan

@@ -5,7 +5,6 @@ It defines what a value means; the bulk decoders are fast ways to the same colum
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal
 from itertools import chain, compress
 from operator import itemgetter
 from typing import Any, Final
@@ -13,9 +12,10 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
+from kldrift.records.categories import category_text
 from kldrift.records.samples import FeatureSchema
 from kldrift.records.types import CodeArray, FloatArray, IntArray
-from kldrift.wire.plan import Category, Plan, Vector
+from kldrift.wire.plan import EMPTY, Category, Plan, Vector
 from kldrift.wire.tables import Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_values
 from kldrift.wire.vectors import NOT_FINITE, vectors_from_flat, wrong_length
@@ -35,6 +35,9 @@ _NAMES: Final[Mapping[type, str]] = {
     type(None): "null",
 }
 
+#: What may stand around a number, and around a text in place of one.
+BLANK: Final = " \t"
+
 #: Python refuses longer ones (they would take quadratic time); they are infinite as float64 anyway.
 _MAX_INTEGER_DIGITS: Final = 4000
 
@@ -42,24 +45,6 @@ _MAX_INTEGER_DIGITS: Final = 4000
 def kind_of(value: object) -> str:
     """Describe a JSON value in a message."""
     return _NAMES.get(type(value), "something else")
-
-
-def category_text(value: object) -> str | None:
-    """Return the text of a categorical value; None where it is missing.
-
-    Numbers are written in decimal notation without a trailing ``.0``, as polars writes them.
-    """
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, float):
-        if value != value:
-            return None
-        if value in (np.inf, -np.inf):
-            return "inf" if value > 0 else "-inf"
-        return format(Decimal(repr(value)), "f").removesuffix(".0")
-    if isinstance(value, int):
-        return str(value)
-    return value if isinstance(value, str) else None
 
 
 def table_from_rows(
@@ -84,7 +69,7 @@ def table_from_rows(
         if bad is not None:
             invalid.append(bad)
     for vector in plan.vectors:
-        columns[vector.index], bad = vector_column([row.get(vector.name) for row in rows], vector)
+        columns[vector.index], bad = vector_column([row.get(vector.name) for row in rows], vector, plan.missing_texts)
         if bad is not None:
             invalid.append(bad)
     event_ms: IntArray | None = None
@@ -114,13 +99,20 @@ def _fill_numeric(columns: list[Column], invalid: list[Invalid], rows: Sequence[
                 columns[index] = column
             return
     for at, (index, _) in enumerate(plan.numeric):
-        columns[index], bad = numeric_column([values[at] for values in tuples], index)
+        columns[index], bad = numeric_column([values[at] for values in tuples], index, plan.missing_texts)
         if bad is not None:
             invalid.append(bad)
 
 
-def numeric_column(values: Sequence[object], index: int) -> tuple[FloatArray, Invalid | None]:
-    """Make a column of float64, NaN where a value is null or not a number; also return where it is not a number."""
+def is_missing(value: object, missing_texts: frozenset[str]) -> bool:
+    """Return whether a value that should be a number is missing: null, or a text that stands for it."""
+    return value is None or (isinstance(value, str) and value.strip(BLANK) in missing_texts)
+
+
+def numeric_column(
+    values: Sequence[object], index: int, missing_texts: frozenset[str] = EMPTY
+) -> tuple[FloatArray, Invalid | None]:
+    """Make a column of float64, NaN where a value is missing or not a number; also return where it is not a number."""
     types = set(map(type, values))
     if types <= _NUMBERS:
         try:
@@ -136,7 +128,7 @@ def numeric_column(values: Sequence[object], index: int) -> tuple[FloatArray, In
                 column[i] = value
             except OverflowError:
                 column[i] = np.inf if value > 0 else -np.inf  # type: ignore[operator]
-        elif value is not None:
+        elif not is_missing(value, missing_texts):
             rows.append(i)
             got.append(kind_of(value))
     return column, Invalid(index, np.array(rows, dtype=np.int64), got) if rows else None
@@ -153,12 +145,14 @@ def categorical_column(values: Sequence[object], category: Category) -> tuple[Co
             bad = Invalid(category.index, np.array(rows, dtype=np.int64), [kind_of(values[i]) for i in rows])
     if category.may_learn:
         category.learn(dict.fromkeys(texts))
-    get, unseen = category.known.codes.get, category.feature.unseen_code
-    return np.array([get(text, unseen) for text in texts], dtype=np.int32), bad
+    codes = category.known.codes
+    return np.array([codes[text] for text in texts], dtype=np.int32), bad
 
 
-def vector_column(values: Sequence[object], vector: Vector) -> tuple[FloatArray, Invalid | None]:
-    """Make a matrix of float64, a row of NaN where a value is null or not a vector; also return where it is not one.
+def vector_column(
+    values: Sequence[object], vector: Vector, missing_texts: frozenset[str] = EMPTY
+) -> tuple[FloatArray, Invalid | None]:
+    """Make a matrix of float64, a row of NaN where a value is missing or not a vector; also return where it is not one.
 
     A vector is a list of so many finite numbers.
     """
@@ -170,7 +164,7 @@ def vector_column(values: Sequence[object], vector: Vector) -> tuple[FloatArray,
     except OverflowError:  # an integer beyond float64
         numbers, _ = numeric_column(list(chain.from_iterable(lists)), vector.index)
     column, there = vectors_from_flat(numbers, np.array(fits, dtype=np.bool_), size)
-    rows = [i for i in np.flatnonzero(~there).tolist() if values[i] is not None]
+    rows = [i for i in np.flatnonzero(~there).tolist() if not is_missing(values[i], missing_texts)]
     if not rows:
         return column, None
     return column, Invalid(vector.index, np.array(rows, dtype=np.int64), [_no_vector(values[i], size) for i in rows])
@@ -191,10 +185,11 @@ def column_of(values: Sequence[object] | None, n_rows: int, index: int, plan: Pl
         return missing_column(plan, index, n_rows), None
     feature: FeatureSchema = plan.schema.features[index]
     if feature.kind == "numeric":
-        return numeric_column(values, index)
+        return numeric_column(values, index, plan.missing_texts)
     if feature.kind == "categorical":
         return categorical_column(values, next(category for category in plan.categorical if category.index == index))
-    return vector_column(values, next(vector for vector in plan.vectors if vector.index == index))
+    vector = next(vector for vector in plan.vectors if vector.index == index)
+    return vector_column(values, vector, plan.missing_texts)
 
 
 # --- JSON text to values --------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def layout_of(plan: Plan) -> Layout:
         feature = category.feature
         # A text without a code of its own may get one where there is room for more.
         learns = feature.vocabulary is not None and len(state.texts) < feature.vocabulary.limit
-        codes = [(text.encode(), code) for code, text in enumerate(state.texts) if is_unicode(text)]
+        codes = [(text.encode(), code) for text, code in state.codes.items() if text is not None and is_unicode(text)]
         unseen = -1 if learns else feature.unseen_code
         categories.append(Categories(feature.name, codes, unseen, feature.missing_code))
     time = spec.field if spec is not None and spec.unit == "iso8601" else None

@@ -86,7 +86,7 @@ def test_csv_with_text_among_numbers(tmp_path: Path) -> None:
     assert [rows.tolist() for rows in read.invalid] == [[], [1]]
     np.testing.assert_array_equal(read.columns[1], [1, np.nan, 3])
     assert isinstance(read.columns[0], CategoricalColumn)
-    assert read.columns[0].values == ("1.0", "red")
+    assert read.columns[0].values == ("1", "red")
 
 
 def test_ndjson_in_several_chunks(tmp_path: Path) -> None:

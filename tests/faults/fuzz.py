@@ -54,7 +54,7 @@ def schema_of(block: int) -> BatchSchema:
     unit = _UNITS[block % len(_UNITS)]
     features = (
         FeatureSchema("x", "numeric"),
-        FeatureSchema("c", "categorical", ("red", "green", "blue")),
+        FeatureSchema("c", "categorical", ("red", "green", "blue", "1", "0", "true")),
         FeatureSchema("v", "vector", dimensions=3),
         FeatureSchema("y", "numeric"),
         FeatureSchema("s", "categorical", vocabulary=Vocabulary(6)),

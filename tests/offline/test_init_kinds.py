@@ -90,11 +90,6 @@ def test_whole_numbers_written_as_decimals_are_no_codes_in_csv(tmp_path: Path) -
     assert guessed(tmp_path, values, kind="parquet").kind == "categorical"
 
 
-def test_true_in_csv_is_said_to_be_another_category_than_true_in_json(tmp_path: Path) -> None:
-    assert "in JSON send strings" in guessed(tmp_path, ["True", "False"] * (N // 2), kind="csv").why
-    assert guessed(tmp_path, [True, False] * (N // 2), kind="parquet").why == "true and false"
-
-
 def test_some_cells_that_are_no_numbers_do_not_make_text_of_a_column(tmp_path: Path) -> None:
     values = [f"{x:.6f}" for x in RNG.normal(size=N)]
     values[::50] = ["#REF!"] * len(values[::50])

@@ -48,7 +48,7 @@ def test_text_that_is_no_number_costs_itself(cell: str) -> None:
 
 def test_categories_are_text() -> None:
     decoded = decode("csv", [b'x,c\n1,red\n2,1\n3,1.0\n4,\n5,""\n6,"a ""b""\nc"\n7, \n8,blue\n'], SCHEMA)
-    assert column(decoded, 1) == [0, 1, 4, 5, 5, 2, 3, 4]
+    assert column(decoded, 1) == [0, 1, 1, 5, 5, 2, 3, 4]
 
 
 @pytest.mark.parametrize(

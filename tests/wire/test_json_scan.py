@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing import gaps, json_rows
+from kldrift.records.categories import category_text
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, Vocabulary
 from kldrift.records.specs import TimestampSpec
 from kldrift.wire import decode, json_scan, ndjson, targets
 from kldrift.wire.plan import plan_for
-from kldrift.wire.rows import category_text
 from kldrift.wire.tables import finish
 from tests.faults.payloads import SEEDS, changed
 from tests.wire.counting import assert_counted, bins_of

@@ -152,8 +152,8 @@ def test_no_room_at_all() -> None:
 def test_values_that_are_no_strings(way: Way, tmp_path: Path) -> None:
     schema, vocabulary = segmented()
     batch = way([1, "1", 1.0, True, "", [1], {"a": 1}, 1.5, 2**70], schema, tmp_path)
-    assert batch.columns[0].tolist() == [0, 0, 0, 1, 2, 21, 21, 3, 4]
-    assert vocabulary.texts == ("1", "true", "", "1.5", str(2**70))
+    assert batch.columns[0].tolist() == [0, 0, 0, 1, 21, 21, 21, 2, 3]
+    assert vocabulary.texts == ("1", "true", "1.5", str(2**70))
     assert [(feature, rows.tolist()) for feature, rows in batch.invalid] == [(0, [5, 6])]
 
 

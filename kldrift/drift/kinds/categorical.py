@@ -9,6 +9,7 @@ import numpy as np
 from kldrift.drift.binning import CATEGORICAL_FLOW, MIN_CELL_COUNT, categorical_cells
 from kldrift.drift.kinds.base import Column, Values, constant_problem, require_values
 from kldrift.kernels.bin_table import CategoryBins
+from kldrift.records.categories import CategoryCodes
 from kldrift.records.kinds import Kind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema, Vocabulary
 from kldrift.records.specs import FeatureSpec
@@ -97,10 +98,11 @@ class Categorical:
             lookup[:own] = np.arange(own)
             lookup[-2] = unknown
         else:
-            cells = dict.fromkeys(self.folded, own) | {text: cell for cell, text in enumerate(self.categories)}
+            cells = [*range(own), *[own] * len(self.folded), unknown]
+            codes = CategoryCodes((*self.categories, *self.folded), len(cells) - 1, len(cells) - 1)
             lookup = np.full(vocabulary.limit + 2, unknown, dtype=np.int32)
             for code, text in enumerate(vocabulary.texts):
-                lookup[code] = cells.get(text, unknown)
+                lookup[code] = cells[codes[text]]
         lookup[-1] = own + 2
         return CategoryBins(lookup, own + len(CATEGORICAL_FLOW))
 
@@ -113,8 +115,8 @@ class Categorical:
     def values(self, column: Column) -> Values:
         assert isinstance(column, CategoricalColumn)
         schema = self.schema("")
-        codes = {text: code for code, text in enumerate(schema.categories)}
-        recode = [codes.get(text, schema.unseen_code) for text in column.values]
+        codes = CategoryCodes(schema.categories, schema.unseen_code, schema.missing_code)
+        recode = [codes[text] for text in column.values]
         return np.array([*recode, schema.missing_code], dtype=np.int32)[column.codes]
 
     def fitted(self, values: Values) -> tuple[Self, None]:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kldrift.errors import ReferenceProblem
+from kldrift.records.categories import CategoryCodes
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.types import FloatArray
 
@@ -162,15 +163,16 @@ def fit_parameters(family: str, values: FloatArray) -> tuple[tuple[str, float], 
 def zeros_and_ones(column: CategoricalColumn) -> FloatArray:
     """Return the categories true and false as 1 and 0, missing as NaN."""
     counts = np.bincount(column.codes[column.codes >= 0], minlength=len(column.values))
-    other = [i for i, value in enumerate(column.values) if value not in BERNOULLI_CATEGORIES and counts[i]]
+    codes = CategoryCodes(BERNOULLI_CATEGORIES, other=-1, missing=-1)
+    other = [i for i, value in enumerate(column.values) if codes[value] < 0 and counts[i]]
     if other:
         shown = ", ".join(repr(column.values[i]) for i in other[:3])
         raise ReferenceProblem(
             f"expected true and false to fit a bernoulli distribution to, got {int(counts[other].sum()):,} of"
             f" {int(counts.sum()):,} values that are neither: {shown}{', …' if len(other) > 3 else ''};"
-            " use the family categorical, or for 0 and 1 a numeric feature"
+            " use the family categorical"
         )
-    truth = np.array([*(float(value == "true") for value in column.values), np.nan])
+    truth = np.array([*(float(codes[value] == 0) for value in column.values), np.nan])
     return truth[column.codes]
 
 

@@ -21,7 +21,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.arguments import input_type, tuple_type
 from kldrift.kernels.memory import read_input, write_block
 from kldrift.kernels.parsing.decimal import parse_number
-from kldrift.kernels.parsing.fields import FIELDS, Fields, find_text
+from kldrift.kernels.parsing.fields import FIELDS, Fields, find_category
 from kldrift.kernels.parsing.json_syntax import utf8_length
 from kldrift.kernels.parsing.output import (
     BODY,
@@ -160,7 +160,7 @@ def _put_category(fields: Fields, column: int, data: Bytes, at: int, length: int
     while column >= 0:
         code = read_input(fields.columns, 3 * column + 2)
         if length > 0:
-            code = find_text(fields, 1 + column, data, at, length)
+            code = find_category(fields, column, data, at, length)
             if code < 0:
                 code = read_input(fields.columns, 3 * column + 1)
                 if code < 0:

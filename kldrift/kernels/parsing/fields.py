@@ -7,8 +7,8 @@ import numpy as np
 
 from kldrift.kernels.arguments import tuple_type
 from kldrift.kernels.memory import read_input
-from kldrift.kernels.parsing.json_syntax import MULTIPLIER, hash_at, mask_of
-from kldrift.kernels.words import Bytes, Words, piece, word_at
+from kldrift.kernels.parsing.json_syntax import MULTIPLIER, hash_at, mask_of, skip_digits
+from kldrift.kernels.words import Bytes, Words, byte_at, piece, piece_apart, word_at
 from kldrift.records.types import IntArray
 
 _WORD = 0xFFFFFFFFFFFFFFFF
@@ -133,3 +133,29 @@ def find_text(fields: Fields, table: int, data: Bytes, at: int, length: int) -> 
                 value: int = read_input(fields.entries, entry + 3)
                 return value
         slot = (slot + 1) & last
+
+
+@piece_apart
+def _find_whole(fields: Fields, table: int, data: Bytes, at: int, length: int) -> int:
+    """Return the value of the integer that a text such as ``1.00`` stands for, or -1 if there is none.
+
+    The rule is that of `records.categories.canonical`.
+    """
+    point = at + length - 1
+    while point > at and byte_at(data, point) == 48:
+        point -= 1
+    start = at + 1 if byte_at(data, at) == 45 else at
+    if point == at + length - 1 or byte_at(data, point) != 46 or point == start:
+        return -1
+    if skip_digits(data, start) != point or (byte_at(data, start) == 48 and point > start + 1):
+        return -1
+    return find_text(fields, table, data, at, point - at)
+
+
+@piece
+def find_category(fields: Fields, column: int, data: Bytes, at: int, length: int) -> int:
+    """Return the code of a text in the table of a column, however it is spelled, or -1 if it is not there."""
+    code = find_text(fields, 1 + column, data, at, length)
+    if code < 0 and length > 2 and byte_at(data, at + length - 1) == 48:
+        code = _find_whole(fields, 1 + column, data, at, length)
+    return code

@@ -4,7 +4,7 @@ import numpy as np
 
 from kldrift.kernels.memory import read_input
 from kldrift.kernels.parsing.decimal import parse_number
-from kldrift.kernels.parsing.fields import Fields, find_text
+from kldrift.kernels.parsing.fields import Fields, find_category
 from kldrift.kernels.parsing.json_syntax import (
     FOUR_BYTES,
     NULL,
@@ -44,7 +44,7 @@ def read_number(data: Bytes, at: int) -> tuple[int, float]:
 
 @piece
 def _read_integer(data: Bytes, at: int) -> tuple[int, int]:
-    """Return where an integer, possibly followed by ``.0``, ends and how many of its characters are its category text.
+    """Return where an integer, possibly followed by ``.00``, ends and how many of its characters are its category text.
 
     The length is 0 for any other number, for -0, and where a float may not be exact.
     """
@@ -55,6 +55,8 @@ def _read_integer(data: Bytes, at: int) -> tuple[int, int]:
     most = 18
     if byte_at(data, end) == 46 and byte_at(data, end + 1) == 48:
         end += 2
+        while byte_at(data, end) == 48:
+            end += 1
         most = 15
     byte = byte_at(data, end)
     if count == 0 or count > most or byte == 46 or byte | 32 == 101 or 48 <= byte <= 57:
@@ -85,7 +87,7 @@ def read_category(fields: Fields, column: int, data: Bytes, at: int, place: int,
     while column >= 0:
         code = read_input(fields.columns, 3 * column + 2)
         if not missing:
-            code = find_text(fields, 1 + column, data, start, length)
+            code = find_category(fields, column, data, start, length)
             if code < 0:
                 code = read_input(fields.columns, 3 * column + 1)
                 if code < 0 or (byte == 34 and skip_text(data, start) != end):

@@ -190,8 +190,6 @@ def _texts(column: Column, present: pl.Series, scale: float) -> Guess:
         why = f"{distinct} values" + (f": {', '.join(map(shown, sorted(listed)))}" if distinct <= LISTED else "")
         rare = distinct - frequent.height
         why += f", {rare} of them too rare for a cell, so in `other`" if rare else ""
-    if column.cells is not None and {"True", "False"} & set(counts[counts.columns[0]].to_list()):
-        why += "; as text: in JSON send strings, for true is another category than True"
     needed = SAMPLES_PER_BIN * (frequent.height + 1)
     return _feature(column, "categorical", why, needed)
 
@@ -239,7 +237,7 @@ def _numbers(column: Column, present: pl.Series, scale: float, live: Column | No
 
 
 def _few_levels(column: Column, levels: FloatArray, whole: bool, live: Column | None) -> Guess:
-    """Whole numbers are codes, where every format writes them alike; others have edges between the levels."""
+    """Whole numbers are codes, unless they are written as decimals; others have edges between the levels."""
     needed = SAMPLES_PER_BIN * (levels.size + 1)
     listed = ", ".join(shown(level) for level in levels.tolist())
     listed = listed if levels.size <= LISTED else f"{shown(float(levels[0]))} to {shown(float(levels[-1]))}"
@@ -256,7 +254,7 @@ def _few_levels(column: Column, levels: FloatArray, whole: bool, live: Column | 
 
 
 def _are_codes(column: Column) -> bool:
-    """Whether text cells are as JSON would write these numbers: 1, not 1.0, which would be another category."""
+    """Whether text cells are written as codes are: 1, not 1.0, which looks like a quantity."""
     return column.cells is None or bool(column.cells.drop_nulls().str.contains(_CODE).all())
 
 

@@ -1,0 +1,141 @@
+"""The same values in any two formats: no drift between them, by `compare` and by the daemon's own way."""
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from kldrift.assembly.monitors import build_monitor
+from kldrift.datafiles.reference import read_columns
+from kldrift.drift.references.data import build_references
+from kldrift.drift.references.file import dump_references
+from kldrift.offline.compare import compare_files
+from kldrift.records.samples import CategoricalColumn
+from kldrift.records.specs import (
+    FeatureSpec,
+    MonitorSpec,
+    ReferenceData,
+    ReferenceFile,
+    ReferenceInline,
+    ReferenceSpec,
+    WindowSpec,
+)
+from kldrift.wire import decode
+
+WINDOWS = (WindowSpec("1h", 3_600_000),)
+Write = Callable[[Sequence[Any], Path, str], Path]
+
+
+def parquet(values: Sequence[Any], folder: Path, name: str) -> Path:
+    pl.DataFrame({"c": values}, strict=False).write_parquet(folder / f"{name}.parquet")
+    return folder / f"{name}.parquet"
+
+
+def ndjson(values: Sequence[Any], folder: Path, name: str) -> Path:
+    path = folder / f"{name}.ndjson"
+    path.write_text("".join(json.dumps({"c": value}) + "\n" for value in values))
+    return path
+
+
+def plain_csv(values: Sequence[Any], folder: Path, name: str) -> Path:
+    """As Python writes them: True, 1.0."""
+    path = folder / f"{name}.csv"
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerows([("c", "z"), *(("" if value is None else value, 0) for value in values)])
+    return path
+
+
+WRITERS = [parquet, ndjson, plain_csv]
+N = 3000
+#: Of a distribution from itself: what smoothing gives to the cells that are empty.
+SMOOTHING = 2e-3
+INTEGERS = np.random.default_rng(1).choice([1, 2, 3], N).tolist()
+#: The same values in several types.
+SAME: dict[str, list[list[Any]]] = {
+    "integers": [INTEGERS, [float(i) for i in INTEGERS], [str(i) for i in INTEGERS], [f"{i}.00" for i in INTEGERS]],
+    "booleans": [
+        [i == 1 for i in INTEGERS], [str(i == 1) for i in INTEGERS], [str(i == 1).lower() for i in INTEGERS],
+        [str(i == 1).upper() for i in INTEGERS], [int(i == 1) for i in INTEGERS], [float(i == 1) for i in INTEGERS],
+    ],
+    "missing": [["" if i == 1 else str(i) for i in INTEGERS], [None if i == 1 else float(i) for i in INTEGERS]],
+}  # fmt: skip
+
+
+def kl_of(reference: ReferenceSpec, live: Path) -> float:
+    """Return the divergence of the rows of a file, decoded as bodies are."""
+    spec = MonitorSpec("m", (FeatureSpec("c", "categorical", reference=reference),), WINDOWS)
+    monitor = build_monitor(spec, 1)
+    format_of = {".csv": "csv", ".ndjson": "ndjson"}[live.suffix]
+    decoded = decode(format_of, [live.read_bytes()], monitor.schema, bins=monitor.bins)  # type: ignore[arg-type]
+    monitor.add(decoded.batch, "", 1_000_000)
+    return float(monitor.evaluate(1_000_000).divergences[0, 0, 0])
+
+
+@pytest.mark.parametrize("what", SAME)
+@pytest.mark.parametrize("write_live", WRITERS)
+@pytest.mark.parametrize("write_reference", WRITERS)
+def test_compare(what: str, write_reference: Write, write_live: Write, tmp_path: Path) -> None:
+    given = MonitorSpec("m", (FeatureSpec("c", "categorical"),), WINDOWS)
+    for values in SAME[what]:
+        reference = write_reference(values, tmp_path, "reference")
+        for others in SAME[what]:
+            monitor = compare_files(reference, write_live(others, tmp_path, "live"), given, now_ms=1).monitor
+            assert monitor.divergences[0, 0, 0] < SMOOTHING, (values[:3], others[:3])
+            assert monitor.unseen_ratio[0, 0] == 0
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_daemon(what: str, tmp_path: Path) -> None:
+    for values in SAME[what]:
+        reference = ReferenceData(parquet(values, tmp_path, "reference"))
+        for others in SAME[what]:
+            for write in (ndjson, plain_csv):
+                assert kl_of(reference, write(others, tmp_path, "live")) < SMOOTHING, (values[:3], others[:3])
+
+
+@pytest.mark.parametrize(
+    ("values", "column"),
+    [
+        (["1.0", "1", "2.00", "-0.0", "1.10", "007", None, "True", "TRUE", "false"],
+         CategoricalColumn(("0", "007", "1", "1.10", "2", "false", "true"),
+                           np.array([2, 2, 4, 0, 3, 1, -1, 6, 6, 5], dtype=np.int32))),
+        (["", "a", None, " ", "A"],
+         CategoricalColumn((" ", "A", "a"), np.array([-1, 2, -1, 0, 1], dtype=np.int32))),
+    ],
+)  # fmt: skip
+def test_reference_columns(values: list[str | None], column: CategoricalColumn, tmp_path: Path) -> None:
+    for write in WRITERS:
+        (found,) = read_columns(write(values, tmp_path, "reference"), [("c", "categorical")]).columns
+        assert isinstance(found, CategoricalColumn)
+        assert found.values == column.values, write
+        np.testing.assert_array_equal(found.codes, column.codes)
+
+
+@pytest.mark.parametrize(
+    ("texts", "values"),
+    [
+        (("1.0", "2.0", "3.0"), INTEGERS),
+        (("True", "False"), [i == 1 for i in INTEGERS]),
+        (("true", "false"), [int(i == 1) for i in INTEGERS]),
+        (("1", "0"), [i == 1 for i in INTEGERS]),
+    ],
+)
+def test_what_was_written_or_stored_in_another_spelling(
+    texts: tuple[str, ...], values: list[Any], tmp_path: Path
+) -> None:
+    numbers = dict(zip(texts, (1, 2, 3) if len(texts) == 3 else (True, False), strict=True))
+    counts = tuple(sum(value == number for value in values) for number in numbers.values())
+    written = ReferenceInline(categories=texts, counts=counts)
+    column = CategoricalColumn(texts, np.repeat(np.arange(len(texts), dtype=np.int32), counts))
+    stored = tmp_path / "reference.json"
+    stored.write_text(dump_references(build_references([FeatureSpec("c", "categorical")], [column], 1, "old")))
+    for write in (ndjson, plain_csv):
+        live = write(values, tmp_path, "live")
+        assert kl_of(written, live) < SMOOTHING
+        assert kl_of(ReferenceFile(stored), live) < SMOOTHING
