@@ -17,7 +17,7 @@ from kldrift.drift.references.reference import FeatureReference
 from kldrift.engine.observing import now_ms
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.compilation import warm_up
-from kldrift.records.kinds import MISSING, STRUCTURAL_CELLS, WITH_REFERENCE
+from kldrift.records.kinds import INVALID, MISSING, STRUCTURAL_CELLS, WITH_REFERENCE
 from kldrift.records.specs import FeatureSpec, ReferenceFamily, ReferenceInline, ReferenceLearn, ReferencePrevious
 
 #: Features read at a time, so that the progress bar moves and a wide file is never in memory as a whole.
@@ -78,17 +78,18 @@ def show_command(path: Path, feature: str | None) -> None:
     out = console()
     if feature is None:
         table = Table(title=f"{path.name}: {references[0].source}" if references else path.name, title_justify="left")
-        for heading in ("feature", "kind", "bins", "rows", "missing", "bins hash", "reference hash"):
-            table.add_column(heading, justify="right" if heading in ("bins", "rows", "missing") else "left")
+        for heading in ("feature", "kind", "bins", "rows", "missing", "invalid", "bins hash", "reference hash"):
+            table.add_column(heading, justify="right" if heading in ("bins", "rows", "missing", "invalid") else "left")
         for reference in references:
             assert reference.counts is not None
-            missing = reference.counts[MISSING] / reference.rows
+            missing, invalid = reference.counts[[MISSING, INVALID]] / reference.rows
             table.add_row(
                 Text(reference.name),
                 reference.kind,
                 str(len(reference.cells) - STRUCTURAL_CELLS),
                 f"{reference.rows:,.0f}",
                 f"{missing:.2%}",
+                f"{invalid:.2%}",
                 reference.bins_hash,
                 reference.reference_hash,
             )

@@ -12,8 +12,8 @@ from kldrift.records.kinds import Kind
 from kldrift.wire.columns import numbers_from_texts
 from kldrift.wire.rows import kind_of, parse
 
-#: Share of a column's values that may be something else before it is no longer a column of numbers (or of text, where
-#: they are lists and objects). They are invalid, in a reference and in the live data alike.
+#: Share of a column's values that may be something else before it is no longer a column of numbers (or of vectors, or
+#: of text, where the others are lists and objects). They are invalid, in a reference and in the live data alike.
 MAX_INVALID: Final = 0.5
 
 
@@ -44,7 +44,8 @@ class Column:
     ----------
     values : of one type, null where missing or invalid
     cells : in a format whose cells are text, the cells as they are in the file; otherwise None
-    n_invalid : values that are not numbers in a column of numbers, or lists and objects in one of text
+    n_invalid : values that are not numbers in a column of numbers, not lists of numbers in one of vectors, or lists and
+        objects in one of text
     fault : why no feature can be made of the column
     """
 
@@ -120,7 +121,7 @@ def _has_padded_codes(cells: pl.Series) -> bool:
 
 
 def json_column(name: str, values: Sequence[Any]) -> Column:
-    """Make a column of JSON values: of numbers where at least half of them are, else of text where at least half is."""
+    """Make a column of JSON values: of numbers, vectors or text, whichever at least half of them are."""
     types = set(map(type, values)) - {type(None)}
     if str in types:
         values = [None if value == "" else value for value in values]
@@ -129,13 +130,14 @@ def json_column(name: str, values: Sequence[Any]) -> Column:
         return Column(name, _none(name, values))
     if types <= {int, float} or types == {bool} or types == {str}:
         return Column(name, _series(name, values, types))
-    if types == {list}:
-        items = {type(item) for value in values if value for item in value}
-        if items <= {int, float, type(None)}:
-            floats = [None if v is None else [None if item is None else float(item) for item in v] for v in values]
-            return Column(name, pl.Series(name, floats, dtype=pl.List(pl.Float64)))
-        return Column(name, _none(name, values), fault="a list of something other than numbers")
     there = sum(value is not None for value in values)
+    if list in types:
+        floats = [_vector(value) for value in values]
+        bad = there - sum(value is not None for value in floats)
+        if bad <= MAX_INVALID * there:
+            return Column(name, pl.Series(name, floats, dtype=pl.List(pl.Float64)), n_invalid=bad)
+        if types == {list}:
+            return Column(name, _none(name, values), fault="a list of something other than numbers")
     numbers = [value if type(value) in (int, float) else None for value in values]
     bad = there - sum(value is not None for value in numbers)
     if bad <= MAX_INVALID * there:
@@ -145,6 +147,13 @@ def json_column(name: str, values: Sequence[Any]) -> Column:
         found = sorted({kind_of(value) for value in values if value is not None})
         return Column(name, _none(name, values), fault=f"nested or mixed: {', '.join(found)}; make fields of its parts")
     return Column(name, _series(name, [category_text(value) for value in values], {str}), n_invalid=bad)
+
+
+def _vector(value: Any) -> list[float | None] | None:
+    """Return a list of numbers and nulls as such; None for anything else."""
+    if not isinstance(value, list) or not set(map(type, value)) <= {int, float, type(None)}:
+        return None
+    return [None if item is None else _float(item) for item in value]
 
 
 def _none(name: str, values: Sequence[Any]) -> pl.Series:

@@ -65,6 +65,9 @@ def test_a_feature_is_undecided_until_it_is_learned_and_others_carry_on() -> Non
     assert np.isnan(early.detected[0]).all()
     assert early.ready.tolist() == [[False, True], [False, True]]
     assert early.features[0].problem == "still learning from the first 1,000 rows of the stream"
+    assert early.features[0].limits == ()
+    # whatever it will know, it knows nothing yet
+    assert np.isnan(early.features[0].reference_probabilities).tolist() == [False] * 3 + [True] * 2
     watched.add(batch(np.arange(100.0), np.full(100, 2.5)), "s", NOW)
     late = watched.evaluate(NOW)
     assert late.samples.tolist() == [[0, 1_000], [0, 1_000]]

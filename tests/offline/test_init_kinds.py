@@ -116,13 +116,15 @@ def test_a_column_of_numbers_is_one_in_which_at_least_half_are_numbers(tmp_path:
 
 def test_lists_among_numbers_or_texts_are_invalid_and_do_not_cost_the_column(tmp_path: Path) -> None:
     path = tmp_path / "t.ndjson"
-    rows = [{"x": i / 7 if i % 10 else [1], "c": "ab"[i % 2] if i % 10 else {"k": 1}, "v": [i] if i % 3 else {}}
-            for i in range(N)]  # fmt: skip
+    rows = [{"x": i / 7 if i % 10 else [1], "c": "ab"[i % 2] if i % 10 else {"k": 1}, "v": [i, 1] if i % 4 else ["a"],
+             "w": [i] if i % 4 else {}, "o": {} if i % 4 else [i]} for i in range(N)]  # fmt: skip
     path.write_text("\n".join(map(json.dumps, rows)))
-    x, c, v = read_sample(path).columns
+    x, c, v, w, o = read_sample(path).columns
     assert (x.holds.kind, x.n_invalid) == ("numeric", N // 10)
     assert (c.holds.kind, c.n_invalid) == ("categorical", N // 10)
-    assert v.holds.words == "nested or mixed: a list, an object; make fields of its parts"
+    assert (v.holds.words, v.n_invalid) == ("lists of 2 numbers", N // 4)
+    assert (w.holds.words, w.n_invalid) == ("lists of 1 numbers", N // 4)
+    assert o.holds.words == "nested or mixed: a list, an object; make fields of its parts"
     assert guess_feature(c, 1.0).why.endswith("; 10 % invalid (values that are lists or objects)")
 
 

@@ -287,7 +287,8 @@ class Evaluation:
 
 
 def _limits(reference: FeatureReference) -> tuple[str, ...]:
-    if reference.knows_missing or reference.shape.moments is not None:
+    written = not (reference.knows_missing or reference.learn or reference.flaw)
+    if not written or reference.shape.moments is not None:
         return ()
     known = "`missing` beside the reference says what share of the rows to expect"
     return (f"missing and invalid values are not part of the divergence: {known}",)

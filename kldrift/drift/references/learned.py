@@ -131,6 +131,7 @@ def to_learn(spec: FeatureSpec, rows: int, offset_ms: int = 0) -> FeatureReferen
         source=f"the first {rows:,} rows of the stream",
         learn=rows,
         offset_ms=offset_ms,
+        knows_missing=False,
     )
 
 
