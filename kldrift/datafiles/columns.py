@@ -47,6 +47,7 @@ class Column:
     n_invalid : values that are not numbers in a column of numbers, not lists of numbers in one of vectors, or lists and
         objects in one of text
     fault : why no feature can be made of the column
+    unread : whether that is since its values could not be read, and not since they are what they are
     """
 
     name: str
@@ -54,6 +55,7 @@ class Column:
     cells: pl.Series | None = None
     n_invalid: int = 0
     fault: str | None = None
+    unread: bool = False
 
     @property
     def holds(self) -> Holding:
@@ -104,9 +106,9 @@ def text_column(cells: pl.Series, names: Sequence[str]) -> Column:
     """Make a column of text cells: of numbers where at least half of them are numbers."""
     twice = re.fullmatch(r"(?s)(.*)_duplicated_[0-9]+", cells.name)
     if twice is not None and twice[1] in names:  # the first of them keeps its name, and is what a live row would have
-        return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, is used more than once")
+        return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, is used more than once", unread=True)
     if '"' in cells.name:  # the name that is read here is not the one that a live row would have
-        return Column(cells.name, cells, cells, fault="its name has quotes in it; rename it")
+        return Column(cells.name, cells, cells, fault="its name has quotes in it; rename it", unread=True)
     cells = cells.set(cells.str.strip_chars(" \t") == "", None)
     there = len(cells) - cells.null_count()
     numbers, bad = numbers_from_texts(cells)

@@ -17,7 +17,7 @@ from kldrift.records.formats import FORMATS, Format
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.types import FloatArray, IntArray
-from kldrift.wire import TABLES, columns
+from kldrift.wire import TABLES, columns, parquet
 from kldrift.wire.plan import EMPTY, Vector
 
 _EXPECTED: Final[dict[ColumnKind, str]] = {
@@ -119,7 +119,9 @@ def _read_table(
     missing = [name for name in names if name not in there]
     if missing:
         raise missing_columns(path, missing, there)
-    frame = scan.select(names).collect()
+    frame, unreadable = parquet.read(scan, names)
+    if unreadable:
+        raise ReferenceProblem("\n".join(f"{path}: {name}: {why}" for name, why in unreadable.items()))
     is_text = FORMATS[data_format].header
     return [_raw(frame.get_column(feature.name), feature, is_text, missing_texts) for feature in features]
 

@@ -15,6 +15,7 @@ from kldrift.records.formats import FORMATS, Format, format_of
 from kldrift.records.types import IntArray
 from kldrift.wire import TABLES
 from kldrift.wire.ndjson import Lines, parse_lines
+from kldrift.wire.parquet import read
 
 #: Rows looked at: at most `MAX_ROWS`, in wide files as many as have `MAX_VALUES` values, but at least `MIN_ROWS`.
 MAX_ROWS, MAX_VALUES, MIN_ROWS = 100_000, 4_000_000, 1_000
@@ -85,6 +86,16 @@ def names_every_column(path: Path) -> bool:
     return format_of(path) in TABLES
 
 
+def unreadable_columns(path: Path, names: Sequence[str]) -> dict[str, str]:
+    """Return why some of these columns of a file cannot be read, although the others can."""
+    with reading(path) as data_format:
+        if FORMATS[data_format].is_stream:
+            return {}
+        scan = TABLES[data_format].scan(path)
+        there = scan.collect_schema().names()
+        return read(scan, [name for name in names if name in there], lambda table: table.head(1).collect())[1]
+
+
 def _is_stream(path: Path) -> bool:
     data_format = format_of(path)
     return data_format is not None and FORMATS[data_format].is_stream
@@ -145,16 +156,23 @@ def _read_table(path: Path, data_format: Format, max_rows: int, stretches: int, 
         scan = scan.select(names)
     limit = _row_limit(len(names), max_rows)
     if stretches == 1:
-        frame = scan.head(limit).collect()
+        frame, unreadable = read(scan, names, lambda table: table.head(limit).collect())
         n_rows = frame.height
     else:
         n_rows = int(scan.select(pl.len()).collect().item())
-        frame = _picked_rows(
-            scan, n_rows, *_stretches(n_rows, limit, stretches), by_range=n_rows > RANGES_FROM and not info.is_stream
+        period, length = _stretches(n_rows, limit, stretches)
+        by_range = n_rows > RANGES_FROM and not info.is_stream
+        frame, unreadable = read(
+            scan, names, lambda table: _picked_rows(table, n_rows, period, length, by_range=by_range)
         )
     first = frame.row(0, named=True) if frame.height else {}
     if not info.header:
-        columns = tuple(map(typed_column, frame.get_columns()))
+        columns = tuple(
+            typed_column(frame.get_column(name))
+            if name not in unreadable
+            else Column(name, pl.Series(name, [None] * frame.height), fault=unreadable[name], unread=True)
+            for name in names
+        )
         return Sample(path, data_format, n_rows, frame.height, columns, first, notes=tuple(notes))
     if any("\0" in cell for cell in first.values() if cell):
         raise DataFileProblem(f"{path}: expected comma separated text, got binary data")

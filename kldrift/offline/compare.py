@@ -11,7 +11,7 @@ import numpy as np
 
 from kldrift.assembly.references import reference_from_data
 from kldrift.datafiles.pieces import pieces
-from kldrift.datafiles.sample import column_names, names_every_column, read_live_sample, read_sample
+from kldrift.datafiles.sample import column_names, names_every_column, read_live_sample, read_sample, unreadable_columns
 from kldrift.drift.judging.constants import lower_bound
 from kldrift.drift.judging.states import feature_states, severity
 from kldrift.drift.monitor import Monitor
@@ -136,7 +136,11 @@ def _match(
     if given is not None:
         given = replace(given, features=tuple(f for f in given.features if f.name not in ignored))
         names = [column_names(reference), column_names(live)]
-        return match_features(names[0], names[1], given, every_name=names_every_column(live)), names
+        wanted = [feature.name for feature in given.features]
+        unreadable = {name: f"in the live data {why}" for name, why in unreadable_columns(live, wanted).items()}
+        unreadable |= unreadable_columns(reference, wanted)
+        every_name = names_every_column(live)
+        return match_features(names[0], names[1], given, every_name=every_name, unreadable=unreadable), names
     samples = [
         replace(sample, columns=tuple(column for column in sample.columns if column.name not in ignored))
         for sample in (read_sample(reference), read_live_sample(live))

@@ -84,15 +84,16 @@ def match_columns(reference: Sample, live: Sample, *, every_name: bool) -> Match
         if column.holds == NOTHING:
             matched.left_out[name] = "no values in the reference"
             continue
+        unread = next((each for each in (column, other) if each is not None and each.unread), None)
+        if unread is not None and unread.fault is not None:
+            matched.left_out[name] = unread.fault if unread is column else f"in the live data {unread.fault}"
+            continue
         if other is None:
             gone = f"{_GONE}{renamed.hint(name)}"
             if every_name or feature is None:
                 matched.changed[name] = gone
                 continue
             matched.unseen[name] = gone
-        elif other.fault is not None and other.cells is not None:
-            matched.left_out[name] = other.fault
-            continue
         elif (change := _change(column, other, name in our_times, name in live_times)) is not None:
             feature = None if name in our_times else _as_text(column, other, scale)
             if feature is None:
@@ -145,13 +146,21 @@ def _as_text(ours: Column, theirs: Column, scale: float) -> FeatureSpec | None:
     return guess_feature(Column(ours.name, texts[0]), scale).feature
 
 
-def match_features(reference: Sequence[str], live: Sequence[str], given: MonitorSpec, *, every_name: bool) -> Matched:
+def match_features(
+    reference: Sequence[str],
+    live: Sequence[str],
+    given: MonitorSpec,
+    *,
+    every_name: bool,
+    unreadable: Mapping[str, str],
+) -> Matched:
     """Match the features of a monitor, whatever the columns hold: a value of another type counts as invalid.
 
     Parameters
     ----------
     reference, live : the columns of the files
     every_name : whether those of the live data are all that it has
+    unreadable : why columns of either file cannot be read
     """
     matched = Matched()
     wanted = {feature.name for feature in given.features}
@@ -160,6 +169,9 @@ def match_features(reference: Sequence[str], live: Sequence[str], given: Monitor
         name = feature.name
         if against := KINDS[feature.kind].always_against:
             matched.left_out[name] = f"a {feature.kind} is compared with {against}, not with a file"
+            continue
+        if name in unreadable:
+            matched.left_out[name] = unreadable[name]
             continue
         if name not in reference:
             matched.left_out[name] = f"not in the reference{'' if name in live else ' nor in the live data'}"

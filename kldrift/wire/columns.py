@@ -1,5 +1,7 @@
 """Polars series to columns."""
 
+from collections.abc import Collection
+
 import numpy as np
 import polars as pl
 
@@ -168,14 +170,22 @@ def typed_times(series: pl.Series, spec: TimestampSpec) -> IntArray:
     return np.full(len(series), NO_TIME, dtype=np.int64)
 
 
-def table_from_frame(frame: pl.DataFrame, plan: Plan) -> Table:
-    """Decode the columns of a typed frame; a feature without a column is missing throughout."""
+def table_from_frame(frame: pl.DataFrame, plan: Plan, unreadable: Collection[str] = ()) -> Table:
+    """Decode the columns of a typed frame.
+
+    Parameters
+    ----------
+    unreadable : columns whose values are of a type that cannot be read: invalid throughout; a feature whose column is
+        not in the frame either is missing throughout
+    """
     n_rows = frame.height
     columns: list[Column] = [np.empty(0)] * plan.n_features
     invalid: list[Invalid] = []
     for index, feature in enumerate(plan.schema.features):
         if feature.name not in frame.columns:
             columns[index] = missing_column(plan, index, n_rows)
+            if feature.name in unreadable:
+                invalid.append(Invalid(index, np.arange(n_rows), "a value of a type that cannot be read"))
     for index, name in plan.numeric:
         if name in frame.columns:
             series = frame.get_column(name)
