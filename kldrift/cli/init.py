@@ -7,6 +7,7 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -206,4 +207,6 @@ def _row(plan: Plan) -> str | None:
 
 
 def _json(value: object) -> object:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
     return float(value) if hasattr(value, "__float__") else str(value)

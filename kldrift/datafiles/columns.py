@@ -9,7 +9,7 @@ import polars as pl
 
 from kldrift.records.categories import category_text
 from kldrift.records.kinds import Kind
-from kldrift.wire.columns import numbers_from_texts
+from kldrift.wire.columns import numbers_from_texts, seconds
 from kldrift.wire.rows import kind_of, parse
 
 #: Share of a column's values that may be something else before it is no longer a column of numbers (or of vectors, or
@@ -96,7 +96,9 @@ def list_in(cells: pl.Series) -> list[Any]:
 
 
 def typed_column(series: pl.Series) -> Column:
-    """Make a column of values that have a type in the file."""
+    """Make a column of values that have a type in the file; durations are numbers of seconds."""
+    if series.dtype == pl.Duration:
+        series = seconds(series)
     if series.dtype == pl.String:
         series = series.set(series == "", None)
     return Column(series.name, series.fill_nan(None) if series.dtype.is_float() else series)

@@ -13,6 +13,7 @@ from kldrift.datafiles.sample import Sample
 from kldrift.offline.init.columns import guess_columns
 from kldrift.offline.init.kinds import guess_feature, shown
 from kldrift.offline.init.times import time_columns
+from kldrift.records.categories import canonical
 from kldrift.records.kinds import KINDS
 from kldrift.records.specs import FeatureSpec, MonitorSpec
 
@@ -23,6 +24,7 @@ _SAME_DISTRIBUTION = 0.05
 _FEW_VALUES = 500
 #: Values of a column that are looked at for that, and columns on either side.
 _MOST_VALUES, _MOST_COLUMNS = 5_000, 50
+_BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
 #: Values of a constant's live data that are named.
 EXAMPLES = 3
 _TIMES = Holding(None, "times")
@@ -95,7 +97,7 @@ def match_columns(reference: Sample, live: Sample, *, every_name: bool) -> Match
                 continue
             matched.unseen[name] = gone
         elif (change := _change(column, other, name in our_times, name in live_times)) is not None:
-            feature = None if name in our_times else _as_text(column, other, scale)
+            feature = None if name in our_times else _as_flags(column, other) or _as_text(column, other, scale)
             if feature is None:
                 matched.changed[name] = change
                 continue
@@ -133,6 +135,22 @@ def _others(ours: Column, theirs: Column) -> tuple[str, ...]:
     counts = theirs.values.drop_nulls().value_counts(sort=True, name="n")
     texts = dict.fromkeys(map(shown, counts[counts.columns[0]].head(EXAMPLES + 1).to_list()))
     return tuple(text for text in texts if text not in known)[:EXAMPLES]
+
+
+def _as_flags(ours: Column, theirs: Column) -> FeatureSpec | None:
+    """Return the feature of a column that is booleans in one file, and 0 and 1 in the other."""
+    for booleans, numbers in ((ours, theirs), (theirs, ours)):
+        if numbers.holds.kind == "numeric" and not numbers.n_invalid and _are_booleans(booleans):
+            digits = numbers.values.drop_nulls().cast(pl.Float64).unique().to_list()
+            return FeatureSpec(ours.name, "categorical") if set(digits) <= {0, 1} else None
+    return None
+
+
+def _are_booleans(column: Column) -> bool:
+    if column.values.dtype != pl.String:
+        return column.values.dtype == pl.Boolean
+    texts = column.values.drop_nulls().unique().head(len(_BOOLEANS) + 1)
+    return set(map(canonical, texts.to_list())) <= {"true", "false"}
 
 
 def _as_text(ours: Column, theirs: Column, scale: float) -> FeatureSpec | None:

@@ -76,7 +76,7 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
         column = values.get(name)
         if column is None:
             continue
-        if column.type.is_number or column.type.name == "null":
+        if column.type.is_number or column.type.name in ("null", "duration"):
             columns[index] = _floats(column)
         else:
             columns[index] = missing_column(plan, index, n_rows)
@@ -118,12 +118,14 @@ def _add_invalid(invalid: list[Invalid], index: int, column: Values, plan: Plan)
 
 
 def _floats(column: Values) -> npt.NDArray[np.float64]:
-    """Return values as float64, NaN where null; a view of the body for float64 without nulls."""
+    """Return values as float64, NaN where null: durations in seconds, float64 without nulls as a view of the body."""
     numbers = column.numbers
     if numbers is None:
         return np.full(column.n, np.nan)
     if column.type.name == "decimal":
         floats = _decimals(numbers, column.type)
+    elif column.type.name == "duration":
+        floats = numbers.astype(np.float64) / round(1000 / column.type.ms_per_unit)
     elif column.type.dtype in ("<f2", "<f4"):
         with np.errstate(invalid="ignore"):  # a signalling NaN
             floats = numbers.astype(np.float64)
@@ -234,7 +236,7 @@ def _times(n_rows: int, values: dict[str, Values], plan: Plan) -> IntArray | Non
     column = values.get(spec.field)
     if column is None:
         return np.full(n_rows, NO_TIME, dtype=np.int64)
-    if column.type.ms_per_unit:
+    if column.type.is_time:
         ms = _floats(column)
         per_unit = column.type.ms_per_unit
         return times_from_numbers(ms * per_unit if per_unit >= 1 else ms / round(1 / per_unit), "ms")

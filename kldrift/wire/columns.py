@@ -15,6 +15,8 @@ from kldrift.wire.timestamps import times_from_numbers, times_from_texts
 from kldrift.wire.vectors import invalid_lists, vectors_from_flat
 
 _MS_PER_DAY = 86_400_000
+#: Units of a duration in a second.
+_PER_SECOND = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 def floats(series: pl.Series) -> FloatArray:
@@ -82,12 +84,22 @@ def _stand_for_missing(texts: pl.Series, missing_texts: frozenset[str]) -> pl.Se
 
 
 def typed_numbers(series: pl.Series, missing_texts: frozenset[str] = EMPTY) -> tuple[FloatArray, IntArray]:
-    """Return the numbers of a typed series, and the rows whose values have another type."""
+    """Return the numbers of a typed series, and the rows whose values have another type. Durations are in seconds."""
     none = np.empty(0, dtype=np.int64)
+    if series.dtype == pl.Duration:
+        series = seconds(series)
     dtype = series.dtype
     if dtype.is_float() or dtype.is_integer() or dtype.is_decimal() or dtype == pl.Null:
         return floats(series.cast(pl.Float64)), none
     return np.full(len(series), np.nan), _present(series, missing_texts)
+
+
+def seconds(series: pl.Series) -> pl.Series:
+    """Return durations as Float64 seconds."""
+    assert isinstance(series.dtype, pl.Duration)
+    # not by polars, which multiplies by 0.001: 30.588 would be 30.587999999999997
+    numbers = floats(series.to_physical().cast(pl.Float64)) / _PER_SECOND[series.dtype.time_unit]
+    return pl.Series(series.name, numbers).fill_nan(None)
 
 
 def _present(series: pl.Series, missing_texts: frozenset[str]) -> IntArray:

@@ -28,8 +28,8 @@ _TYPES: Final = (
 class ArrowType:
     """A type: its name, the numpy type of its fixed-size values if it has one, and its unit or scale.
 
-    `unit` is the number of units in a millisecond for dates and timestamps (as a fraction: numerator, denominator
-    of milliseconds a unit), `scale` the decimal places, `size` the elements of a list of fixed size.
+    `ms_per_unit` is that of dates, timestamps and durations, `scale` the decimal places, `size` the elements of a list
+    of fixed size.
     """
 
     name: str
@@ -42,6 +42,11 @@ class ArrowType:
     def is_number(self) -> bool:
         """Whether its values are numbers."""
         return self.dtype is not None and self.name in ("int", "float", "decimal")
+
+    @property
+    def is_time(self) -> bool:
+        """Whether its values are instants."""
+        return self.name in ("date", "timestamp")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +132,9 @@ def _type(name: str, detail: FlatTable | None) -> ArrowType:
         return ArrowType(name, dtype, scale=detail.number(1, "<i"))
     if name == "date":
         return ArrowType(name, "<i4", 86_400_000.0) if detail.number(0, "<h", 1) == 0 else ArrowType(name, "<i8", 1.0)
-    if name == "timestamp":
-        return ArrowType(name, "<i8", {0: 1e3, 1: 1.0, 2: 1e-3, 3: 1e-6}[detail.number(0, "<h")])
+    if name in ("timestamp", "duration"):
+        default = 0 if name == "timestamp" else 1
+        return ArrowType(name, "<i8", {0: 1e3, 1: 1.0, 2: 1e-3, 3: 1e-6}[detail.number(0, "<h", default)])
     if name == "fixed_list":
         return ArrowType(name, size=detail.number(0, "<i"))
     return ArrowType(name)

@@ -296,3 +296,18 @@ def test_rows_without_a_verdict_stand_below_with_their_reason(tmp_path: Path) ->
     rows = [line.split("│")[1].strip() for line in text.splitlines() if line.startswith("│")]
     assert rows == ["x", "v"]
     assert "v: undecided: 300 samples so far, and a verdict needs" in text
+
+
+@pytest.mark.parametrize("live", ["live.csv", "live.ndjson", "live.parquet"])
+@pytest.mark.parametrize("swapped", [False, True])
+def test_booleans_and_0_and_1_are_the_same(live: str, tmp_path: Path, *, swapped: bool) -> None:
+    flags = [np.random.default_rng(seed).random(N) < 0.3 for seed in (0, 1)]
+    one, other = (flags[0], flags[1].astype(int)) if not swapped else (flags[0].astype(int), flags[1])
+    reference = write(columns(on=one), tmp_path / "reference.parquet")
+    found = compare_files(reference, write(columns(1, on=other), tmp_path / live), now_ms=NOW_MS)
+    assert names(found) == ["amount", "country", "on"]
+    assert found.monitor.divergences[0, 2, 0] < 0.005
+    assert found.monitor.samples[0, 2] == N
+    assert not found.changed
+    counts = write(columns(1, on=np.arange(N) % 7), tmp_path / live)
+    assert "on" in compare_files(reference, counts, now_ms=NOW_MS).changed or swapped
