@@ -5,8 +5,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from kldrift.assembly.references import Notice, origin_of, reference_from_data, references_from_file, single_reference
-from kldrift.datafiles.reference import read_columns
+from kldrift.assembly.references import (
+    Notice,
+    origin_of,
+    read_in_order,
+    reference_from_data,
+    references_from_file,
+    single_reference,
+)
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segmentation, segment_references
@@ -58,13 +64,13 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
             by_origin.setdefault(origin, []).append(feature)
             continue
         try:
-            found[feature.name] = single_reference(feature, given, created_ms)
+            found[feature.name] = single_reference(feature, given, created_ms, spec.timestamp)
         except ReferenceProblem as problem:
             problems.append(f"{feature.name}: {problem}")
     for origin, features in by_origin.items():
         try:
             if isinstance(origin, ReferenceData):
-                made, table = reference_from_data(origin.path, features, created_ms, notice)
+                made, table = reference_from_data(origin.path, features, created_ms, notice, spec.timestamp)
                 if origin == origin_of(spec.reference):
                     counted = zip(table.columns, table.invalid, strict=True)
                     data = dict(zip((feature.name for feature in features), counted, strict=True))
@@ -97,7 +103,7 @@ def _segmentation(
     if not data or not isinstance(origin, ReferenceData):
         return Segmentation()
     try:
-        by = read_columns(origin.path, [(spec.segments.by, "categorical")]).columns[0]
+        by = read_in_order(origin.path, [(spec.segments.by, "categorical")], spec.timestamp)[0].columns[0]
     except ReferenceProblem:
         notice(
             f"monitors.{spec.name}: the reference {origin.path.name} does not say which segment ({spec.segments.by})"

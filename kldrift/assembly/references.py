@@ -1,9 +1,12 @@
 """Build the reference of each feature from what the configuration says it is made of."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from kldrift.datafiles.reference import ReferenceColumns, read_columns
+import numpy as np
+
+from kldrift.datafiles.reference import Feature, ReferenceColumns, read_columns, read_times
 from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.kinds import SHAPES
 from kldrift.drift.references.data import build_references
@@ -22,6 +25,7 @@ from kldrift.records.specs import (
     ReferenceLearn,
     ReferencePrevious,
     ReferenceSpec,
+    TimestampSpec,
 )
 from kldrift.records.texts import listed
 from kldrift.records.types import FloatArray
@@ -34,8 +38,14 @@ def origin_of(given: ReferenceSpec | None) -> ReferenceSpec | None:
     return given.bins if isinstance(given, ReferencePrevious) else given
 
 
-def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_ms: int) -> FeatureReference:
+def single_reference(
+    feature: FeatureSpec, given: ReferenceSpec | None, created_ms: int, timestamp: TimestampSpec | None = None
+) -> FeatureReference:
     """Build a reference that does not come from a file shared by several features.
+
+    Parameters
+    ----------
+    timestamp : as for `reference_from_data`
 
     Raises
     ------
@@ -51,18 +61,21 @@ def single_reference(feature: FeatureSpec, given: ReferenceSpec | None, created_
     if isinstance(given, ReferencePrevious):
         return to_learn(feature, given.learn)
     if isinstance(given, ReferenceFamily):
-        return _family_reference(feature, given, created_ms)
+        return _family_reference(feature, given, created_ms, timestamp)
     raise ReferenceProblem("expected a reference, got none; give the monitor or the feature one")
 
 
-def _family_reference(feature: FeatureSpec, given: ReferenceFamily, created_ms: int) -> FeatureReference:
+def _family_reference(
+    feature: FeatureSpec, given: ReferenceFamily, created_ms: int, timestamp: TimestampSpec | None
+) -> FeatureReference:
     column: FloatArray | CategoricalColumn | None = None
     invalid = None
+    by_time = False
     source: str = given.family
     if given.fit is not None:
-        table = read_columns(given.fit, [_column(feature)])
+        table, by_time = read_in_order(given.fit, [_column(feature)], timestamp)
         column, invalid, source = table.columns[0], table.invalid[0], _source(given.fit, table.sha256)
-    return family_reference(feature, given, column, created_ms, source, invalid)
+    return replace(family_reference(feature, given, column, created_ms, source, invalid), by_time=by_time)
 
 
 def _column(feature: FeatureSpec) -> tuple[str, ColumnKind, int]:
@@ -75,18 +88,37 @@ def _source(path: Path, sha256: str) -> str:
     return f"{path.name} sha256:{sha256[:16]}"
 
 
+def read_in_order(
+    path: Path, features: Sequence[Feature], timestamp: TimestampSpec | None
+) -> tuple[ReferenceColumns, bool]:
+    """Read the columns of some features, in the order of a field where the file has it; and whether they are."""
+    table = read_columns(path, features)
+    times = None if timestamp is None else read_times(path, timestamp)
+    return (table, False) if times is None else (table.in_order(np.argsort(times, kind="stable")), True)
+
+
 def reference_from_data(
-    path: Path, features: Sequence[FeatureSpec], created_ms: int, notice: Notice = lambda _: None
+    path: Path,
+    features: Sequence[FeatureSpec],
+    created_ms: int,
+    notice: Notice = lambda _: None,
+    timestamp: TimestampSpec | None = None,
 ) -> tuple[tuple[FeatureReference, ...], ReferenceColumns]:
-    """Count the references of features in a data file; return them with the data that were counted."""
-    table = read_columns(path, [_column(feature) for feature in features])
+    """Count the references of features in a data file; return them with the data that were counted.
+
+    Parameters
+    ----------
+    timestamp : the rows are put in the order of this field, where the file has it
+    """
+    table, by_time = read_in_order(path, [_column(feature) for feature in features], timestamp)
     if table.n_rejected:
         notice(f"reference {path.name}: {table.n_rejected:,} rows could not be read, left out")
     wrong = {feature.name: rows.size for feature, rows in zip(features, table.invalid, strict=True) if rows.size}
     if wrong:
         named = listed(f"{name} ({n:,})" for name, n in wrong.items())
         notice(f"reference {path.name}: values of the wrong type, counted as invalid: {named}")
-    references = build_references(features, table.columns, created_ms, _source(path, table.sha256), table.invalid)
+    source = _source(path, table.sha256)
+    references = build_references(features, table.columns, created_ms, source, table.invalid, by_time=by_time)
     for reference in references:
         if reference.shape.categories == ():
             notice(

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from kldrift.records.categories import canonical
 from kldrift.records.formats import FORMATS, Format
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
+from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire import TABLES, columns, parquet
 from kldrift.wire.plan import EMPTY, Vector
@@ -55,6 +56,19 @@ class ReferenceColumns:
     sha256: str
     invalid: tuple[IntArray, ...]
     n_rejected: int = 0
+
+    def in_order(self, order: IntArray) -> "ReferenceColumns":
+        """Return the rows in another order; `order` (n_rows,) has the number of the row that comes first, and so on."""
+        place = np.empty_like(order)
+        place[order] = np.arange(order.size)
+        return replace(
+            self,
+            columns=tuple(
+                replace(column, codes=column.codes[order]) if isinstance(column, CategoricalColumn) else column[order]
+                for column in self.columns
+            ),
+            invalid=tuple(np.sort(place[rows]) for rows in self.invalid),
+        )
 
 
 def read_columns(path: Path, features: Sequence[Feature], missing_texts: frozenset[str] = EMPTY) -> ReferenceColumns:
@@ -99,6 +113,29 @@ def read_columns(path: Path, features: Sequence[Feature], missing_texts: frozens
         tuple(column.invalid for column in raw),
         n_rejected,
     )
+
+
+def read_times(path: Path, spec: TimestampSpec) -> IntArray | None:
+    """Read the time of each row, (n_rows,) in ms since 1970, -1 where it has none; None if the file has no such field.
+
+    The rows are those of `read_columns`.
+    """
+    with reading(path) as data_format:
+        if data_format not in TABLES:
+            kind: ColumnKind = "categorical" if spec.unit == "iso8601" else "numeric"
+            try:
+                (raw,), _ = read_ndjson_columns(path, data_format, [FeatureSchema(spec.field, kind)], frozenset())
+            except ReferenceProblem:
+                return None
+            assert isinstance(raw.values, pl.Series)
+            return columns.typed_times(raw.values, spec)
+        scan = TABLES[data_format].scan(path)
+        if spec.field not in scan.collect_schema().names():
+            return None
+        series = scan.select(spec.field).collect().get_column(spec.field)
+    if FORMATS[data_format].header and spec.unit != "iso8601":
+        series = pl.Series(columns.numbers_from_texts(series)[0])
+    return columns.typed_times(series, spec)
 
 
 def _schema(feature: Feature) -> FeatureSchema:

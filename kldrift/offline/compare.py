@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from kldrift.kernels.compilation import thread_count, warm_up
 from kldrift.offline.matching import Constant, Matched, is_of_one, match_columns, match_features
 from kldrift.records.samples import MAX_CHUNK_NUMBERS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
-from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
+from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
 from kldrift.records.texts import listed
 from kldrift.records.types import Severity
 
@@ -46,6 +47,9 @@ class Change:
 
     severity: Severity
     why: str
+
+
+ReadReferences = Callable[[Sequence[FeatureSpec]], Sequence[FeatureReference]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +115,9 @@ def compare_files(
             + "".join(f"\n{name}: {why}" for name, why in islice(of_both.items(), REASONS))
         )
     warm_up()
-    references, problems = _references(reference, matched.features, now_ms, notes.append, strict=given is not None)
+    timestamp = None if given is None else given.timestamp
+    read = partial(_read_reference, reference, timestamp, now_ms, notes.append)
+    references, problems = _references(reference, matched.features, read, strict=given is not None)
     if not references:
         raise ReferenceProblem("\n".join(f"{reference}: {name}: {why}" for name, why in problems.items()))
     features = tuple(feature for feature in matched.features if feature.name not in problems)
@@ -208,27 +214,39 @@ def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> Monit
 # --- the reference ---------------------------------------------------------------------------------
 
 
+def _read_reference(
+    path: Path,
+    timestamp: TimestampSpec | None,
+    now_ms: int,
+    notice: Callable[[str], None],
+    features: Sequence[FeatureSpec],
+) -> list[FeatureReference]:
+    """Count the references of some features. Without a time, the order of a file says nothing: rows are independent."""
+    made, _ = reference_from_data(path, features, now_ms, notice, timestamp)
+    return list(made) if all(one.by_time for one in made) else [reference.of_independent_rows() for reference in made]
+
+
 def _references(
-    path: Path, features: Sequence[FeatureSpec], now_ms: int, notice: Callable[[str], None], *, strict: bool
+    path: Path, features: Sequence[FeatureSpec], read: ReadReferences, *, strict: bool
 ) -> tuple[list[FeatureReference], dict[str, str]]:
     """Make the references of the features that can have one, in order, and say why the others cannot."""
     groups = [features[i : i + FEATURES_AT_A_TIME] for i in range(0, len(features), FEATURES_AT_A_TIME)]
     references: list[FeatureReference] = []
     problems: dict[str, str] = {}
     with ThreadPoolExecutor(max(1, thread_count())) as pool:
-        for made, missing in pool.map(lambda group: _group(path, group, now_ms, notice, strict=strict), groups):
+        for made, missing in pool.map(lambda group: _group(path, group, read, strict=strict), groups):
             references += made
             problems |= missing
     return references, problems
 
 
 def _group(
-    path: Path, features: Sequence[FeatureSpec], now_ms: int, notice: Callable[[str], None], *, strict: bool
+    path: Path, features: Sequence[FeatureSpec], read: ReadReferences, *, strict: bool
 ) -> tuple[Sequence[FeatureReference], dict[str, str]]:
     problems: dict[str, str] = {}
     while left := [feature for feature in features if feature.name not in problems]:
         try:
-            return reference_from_data(path, left, now_ms, notice)[0], problems
+            return read(left), problems
         except ReferenceProblem as problem:
             # One line for each feature; a line without one is about the file.
             of_features = {

@@ -128,7 +128,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             "x": np.where(country == "US", rng.normal(0, 1, 2_000), rng.normal(5, 1, 2_000)),
             "country": country,
-            "rows": np.arange(2_000.0),
+            "rows": rng.permutation(2_000).astype(float),
             "constant": np.ones(2_000),
             "z": rng.normal(size=(2_000, 3)).tolist(),
         }

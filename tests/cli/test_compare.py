@@ -149,8 +149,11 @@ def test_with_a_monitor_the_figures_are_those_of_the_daemon(reference: Path, tmp
     assert failures == []
     assert rows == found.rows == N_ROWS
     assert [info.bins_hash for info in found.monitor.features] == [info.bins_hash for info in daemon.features]
-    for name in ("counts", "divergences", "lower", "upper", "log10_p_value", "noise_floor", "detected"):
+    for name in ("counts", "divergences", "detected"):
         np.testing.assert_array_equal(getattr(found.monitor, name), getattr(daemon, name), err_msg=name)
+    # without times, the daemon allows for what the order of the reference shows; `compare` takes rows as independent
+    assert (found.monitor.lower >= daemon.lower).all()
+    assert (found.monitor.upper <= daemon.upper).all()
 
 
 def test_a_file_does_not_drift_from_itself(reference: Path) -> None:

@@ -55,7 +55,7 @@ def test_what_is_learned_is_the_reference_of_the_first_rows_and_the_rest_is_coun
 
 
 def test_a_feature_is_undecided_until_it_is_learned_and_others_carry_on() -> None:
-    (known,) = reference((edges_spec("known"), np.repeat([0.5, 1.5, 2.5], 100)))
+    (known,) = reference((edges_spec("known"), np.tile([0.5, 1.5, 2.5], 100)))
     watched = learner(X, known=known)
     live = np.tile([0.5, 1.5, 1.5], 300)
     watched.add(batch(np.zeros(900), live), "s", NOW)

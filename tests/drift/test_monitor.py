@@ -124,7 +124,8 @@ def test_an_invalid_value_has_a_cell_of_its_own() -> None:
 
 
 def test_readiness_takes_ten_samples_per_bin_and_a_usable_reference() -> None:
-    for reference, enough in [(UNIFORM, True), (UNIFORM[::15], False)]:
+    mixed = np.random.default_rng(0).permutation(UNIFORM)  # sorted, it supports no verdict either
+    for reference, enough in [(mixed, True), (UNIFORM[::15], False)]:
         watched = monitor((edges_spec(), reference))
         for n, ready in [(29, False), (1, enough)]:
             watched.add(batch(np.full(n, 0.5)), "s", NOW)

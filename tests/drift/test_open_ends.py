@@ -215,6 +215,7 @@ def test_a_range_is_learned_and_kept_for_an_earlier_window(made: Callable[[], Mo
 @pytest.mark.parametrize(("step", "usable"), [(1, False), (2, False), (10**4, True)])
 def test_a_range_in_which_float64_is_too_coarse_supports_no_verdict(step: int, usable: bool) -> None:
     values = np.array([2**60 + step * i for i in range(1_000)], dtype=np.int64).astype(np.float64)
+    values = np.random.default_rng(0).permutation(values)
     watched = Monitor(MonitorSpec("m", (NUMBER,), WINDOWS), [to_learn(NUMBER, 1_000)])
     watched.add(SampleBatch(1_000, (values,)), "s", NOW)
     (filed,) = load_references(dump_references([of_data(values)]), "r.json")

@@ -131,7 +131,7 @@ def test_a_distribution_known_exactly_shows_every_drift_above_the_tolerance() ->
 def test_a_reference_whose_rows_depend_on_each_other_without_end_cannot_alarm() -> None:
     """Sorted rows, taken for time: a window of N(3, 1) has a KL of 3.7 nats and a lower bound of 0."""
     rng = np.random.default_rng(2)
-    reference = built(np.sort(rng.normal(size=5_000)))
+    reference = replace(built(np.sort(rng.normal(size=5_000))), by_time=True)
     evaluated = evaluation(reference)
     assert smallest(evaluated.features[0], math.inf) == (CANNOT_ALARM, CANNOT_ALARM)
     (panes,) = count_panes([reference.shape], [rng.normal(3, 1, 100_000)])

@@ -137,7 +137,7 @@ class Evaluation:
             reference_hash=reference.reference_hash,
             warning=self._spec.features[f].warning,
             critical=self._spec.features[f].critical,
-            problem=problem_of(reference),
+            problem=problem_of(reference, self._spec.features[f].critical),
             reference_text=reference.source,
             parameters=reference.parameters,
             value_range=reference.shape.value_range,

@@ -22,6 +22,8 @@ def build_references(
     created_ms: int,
     source: str,
     invalid: Sequence[IntArray] | None = None,
+    *,
+    by_time: bool = False,
 ) -> tuple[FeatureReference, ...]:
     """Build references from data: cells from the values, counts in 64 consecutive panes.
 
@@ -29,6 +31,7 @@ def build_references(
     ----------
     specs, columns : one each per feature; a numeric column is float64 with NaN for missing
     created_ms, source : stored with the reference
+    by_time : whether the rows are known to be in the order of time
     invalid : the rows of each column whose value is of the wrong type, and missing there; None: there are none
 
     Raises
@@ -62,6 +65,7 @@ def build_references(
             created_ms=created_ms,
             source=source,
             flaw=flaw,
+            by_time=by_time,
         )
         for spec, shape, feature_panes, flaw in zip(specs, shapes, panes, flaws, strict=True)
     )

@@ -46,6 +46,7 @@ def dump_references(references: Sequence[FeatureReference]) -> str:
             "bins_hash": reference.bins_hash,
             "reference_hash": reference.reference_hash,
         }
+        head |= {"by_time": True} if reference.by_time else {}
         head |= reference.shape.to_json()
         if reference.shape.moments is None:
             measured = measure_reference(reference)
@@ -109,6 +110,7 @@ def _feature(item: Mapping[str, Any], version: int) -> FeatureReference:
         panes=panes,
         created_ms=round(datetime.fromisoformat(item["created"]).timestamp() * 1000),
         source=item["source"],
+        by_time=bool(item.get("by_time", False)),
     )
     # files made before overdispersion was stored have none: it is measured again
     if reference.shape.moments is None and "overdispersion" in item:

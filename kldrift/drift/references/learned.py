@@ -159,7 +159,7 @@ def learned_reference(
             flaw = f"more than {vocabulary.limit:,} different values among {source}: is it an identifier? remove it"
             return replace(awaited, learn=0, flaw=flaw)
     try:
-        (made,) = build_references([spec], [data], now_ms, source, [invalid])
+        (made,) = build_references([spec], [data], now_ms, source, [invalid], by_time=True)
     except ReferenceProblem as problem:
         return replace(awaited, learn=0, flaw=str(problem))
     return replace(made, offset_ms=awaited.offset_ms)

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
@@ -38,6 +39,7 @@ class FeatureReference:
     parameters : of a parametric family; (name, value) pairs
     knows_missing : whether it says how many values are missing or invalid; where it does not, these two cells, which
         are empty here, are not part of the divergence
+    by_time : the panes are known to be in the order of time, and not just in that of a file
     """
 
     name: str
@@ -52,6 +54,7 @@ class FeatureReference:
     offset_ms: int = 0
     parameters: tuple[tuple[str, float], ...] = ()
     knows_missing: bool = True
+    by_time: bool = False
     counts: IntArray | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,6 +86,10 @@ class FeatureReference:
             assert self.counts is not None
             q[compared] = smooth_counts(self.counts[compared], smoothing)
         return q
+
+    def of_independent_rows(self) -> Self:
+        """Return the reference without the order of its rows: they spread as independent samples do."""
+        return self if self.panes is None else replace(self, panes=self.panes.sum(axis=0, keepdims=True))
 
     @property
     def bins_hash(self) -> str:

@@ -4,11 +4,17 @@ import numpy as np
 
 from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.references.reference import PANES, FeatureReference
+from kldrift.drift.references.stretches import lasting_difference
 from kldrift.records.kinds import STRUCTURAL_CELLS
 
 
-def problem_of(reference: FeatureReference) -> str | None:
-    """Return why a reference supports no verdict; None if it does."""
+def problem_of(reference: FeatureReference, tolerance: float) -> str | None:
+    """Return why a reference supports no verdict; None if it does.
+
+    Parameters
+    ----------
+    tolerance : the divergence that is critical, in nats
+    """
     if reference.flaw is not None:
         return reference.flaw
     if reference.learn:
@@ -18,7 +24,8 @@ def problem_of(reference: FeatureReference) -> str | None:
     cells = reference.probabilities if reference.counts is None else reference.counts
     assert cells is not None
     # where no cell holds anything, the number of rows is the problem
-    return (reference.shape.problem(cells) if np.any(cells > 0) else None) or _of_rows(reference)
+    own = reference.shape.problem(cells) if np.any(cells > 0) else None
+    return own or _of_rows(reference) or _of_order(reference, tolerance)
 
 
 def _of_rows(reference: FeatureReference) -> str | None:
@@ -34,3 +41,16 @@ def _of_rows(reference: FeatureReference) -> str | None:
             f" a verdict needs at least {needed}: use a longer reference, or fewer bins"
         )
     return None
+
+
+def _of_order(reference: FeatureReference, tolerance: float) -> str | None:
+    if reference.panes is None or reference.by_time:
+        return None
+    difference = lasting_difference(reference.panes)
+    if not difference > tolerance:
+        return None
+    return (
+        f"stretches of the reference differ by {difference:.2g} nats, more than the tolerance of {tolerance:g}: its"
+        " rows may be sorted, or joined from different parts; give the monitor a timestamp that the reference has as"
+        " well, or shuffle the reference if its rows are independent"
+    )
