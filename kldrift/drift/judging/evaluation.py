@@ -155,7 +155,9 @@ class Evaluation:
         out = np.empty((len(counts), len(self.features), len(BOUNDS)))
         divergences = self._divergences(counts, compared)
         samples = np.add.reduceat(counts, self.offsets[:-1], axis=1)
-        present = np.add.reduceat(counts[:, self._cells], self._ends[:-1], axis=1)
+        present = samples.copy()
+        if isinstance(self._cells, np.ndarray):
+            present = np.add.reduceat(counts[:, self._cells], self._ends[:-1], axis=1)
         self._bound(counts, present, compared, out)
         bounds = {name: out[:, :, i].copy() for i, name in enumerate(BOUNDS)}
         needed = np.where(self._needed > 0, self._needed, SAMPLES_PER_BIN * bounds["n_bins"])
