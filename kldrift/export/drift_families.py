@@ -9,7 +9,7 @@ import numpy as np
 
 from kldrift.export.exposition import Family
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES, Divergence
-from kldrift.records.kinds import KINDS, MISSING, Kind, Outside
+from kldrift.records.kinds import INVALID, KINDS, MISSING, Kind, Outside
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
 from kldrift.records.types import FloatArray, IntArray
@@ -143,14 +143,22 @@ def _created_seconds(feature: FeatureInfo) -> float:
 
 def _reference_missing(feature: FeatureInfo) -> float:
     """Return the share of missing values in the reference; NaN where it says nothing about them."""
-    counts = feature.reference_counts
-    if np.isnan(feature.reference_probabilities[MISSING:]).any():
-        return np.nan
+    unknown = bool(np.isnan(feature.reference_probabilities[MISSING:]).any())
+    return np.nan if unknown else _reference_share(feature, MISSING)
+
+
+def _reference_invalid(feature: FeatureInfo) -> float:
+    """Return the share of invalid values in the reference; 0 where it says nothing about them."""
+    return _reference_share(feature, INVALID)
+
+
+def _reference_share(feature: FeatureInfo, cell: int) -> float:
+    """Return the share of the reference in a cell; of counts as they are, otherwise of what they were smoothed to."""
+    counts, probabilities = feature.reference_counts, feature.reference_probabilities
     if counts is None:
-        probabilities = feature.reference_probabilities
-        return float(probabilities[MISSING]) if probabilities.size else np.nan
+        return float(np.nan_to_num(probabilities[cell])) if probabilities.size else np.nan
     rows = int(counts.sum())
-    return int(counts[MISSING]) / rows if rows else np.nan
+    return int(counts[cell]) / rows if rows else np.nan
 
 
 def _dimensions(monitor: MonitorSnapshot) -> FloatArray:
@@ -226,7 +234,7 @@ DRIFT_FAMILIES = (
         _gauge("kldrift_missing_ratio", "Share of missing values in the window."),
         "window",
         lambda m: m.missing_ratio,
-        17,
+        18,
     ),
     DriftFamily(
         _gauge("kldrift_invalid_ratio", "Share of values of the wrong type in the window."),
@@ -261,7 +269,7 @@ DRIFT_FAMILIES = (
         _gauge("kldrift_reference_created_timestamp_seconds", "When the reference was created."),
         "feature",
         _of_features(_created_seconds),
-        19,
+        20,
         scope="reference",
     ),
     DriftFamily(
@@ -281,14 +289,24 @@ DRIFT_FAMILIES = (
         ),
         "feature",
         _of_features(_reference_missing),
-        18,
+        19,
+        scope="reference",
+    ),
+    DriftFamily(
+        _gauge(
+            "kldrift_reference_invalid_ratio",
+            "Share of values of the wrong type in the reference, 0 where it does not say.",
+        ),
+        "feature",
+        _of_features(_reference_invalid),
+        17,
         scope="reference",
     ),
     DriftFamily(
         _gauge("kldrift_reference_usable", "1 if the reference can support a verdict, else 0."),
         "feature",
         lambda m: np.array([f.problem is None for f in m.features], dtype=np.int64),
-        20,
+        21,
         scope="reference",
     ),
     DriftFamily(

@@ -178,6 +178,7 @@ def test_every_value_is_read_back_exactly(openmetrics: bool) -> None:
         assert series.pop(key("kldrift_reference_created_timestamp_seconds", **labels)) == 1_700_000_000.123
         assert series.pop(key("kldrift_reference_rows", **labels)) == 10
         assert series.pop(key("kldrift_reference_missing_ratio", **labels)) == 0.5
+        assert series.pop(key("kldrift_reference_invalid_ratio", **labels)) == 0.2
     assert series.pop(key("kldrift_last_evaluation_timestamp_seconds", monitor="loans")) == 1_750_000_000.5
     assert not series
 

@@ -206,7 +206,9 @@ def test_the_api_says_what_was_left_out_and_the_divergence_follows_from_the_rest
     assert drawn[:2] == ["heads", "tails"]
     assert not {"missing", "of the wrong type"} & set(drawn)
     assert cells_of(found, 0, 0)[0].live == pytest.approx(2 / 3)
-    assert b"kldrift_reference_missing_ratio{" not in render_drift(DriftSnapshot(NOW, (found,))).body
+    exported = render_drift(DriftSnapshot(NOW, (found,))).body
+    assert b"kldrift_reference_missing_ratio{" not in exported
+    assert b'kldrift_reference_invalid_ratio{monitor="m",feature="x"} 0.0' in exported  # so that an alert can compare
 
 
 # --- compare ---------------------------------------------------------------------------------------

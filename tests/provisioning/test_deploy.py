@@ -34,6 +34,7 @@ ALERTS = {
     "KldriftConfigReloadFailed",
     "KldriftSeriesLimitHit",
     "KldriftMissingRatioHigh",
+    "KldriftInvalidRatioHigh",
     "KldriftReferenceUnusable",
     "KldriftStateNotWritten",
     "KldriftStateDamaged",
@@ -197,13 +198,15 @@ def test_the_runbook_tells_what_is_left_out_in_that_order() -> None:
         "unseen": "kldrift_unseen_ratio",
         "reference info": "kldrift_reference_info",
         "invalid": "kldrift_invalid_ratio",
-        "missing (live": "kldrift_missing_ratio",
-        "reference)": "kldrift_reference_missing_ratio",
+        "invalid in the reference": "kldrift_reference_invalid_ratio",
+        "missing": "kldrift_missing_ratio",
+        "missing in the reference": "kldrift_reference_missing_ratio",
         "reference age": "kldrift_reference_created_timestamp_seconds",
         "whether it is usable": "kldrift_reference_usable",
     }
     text = " ".join((PROMETHEUS / "README.md").read_text().split())
     [told] = re.findall(r"Left out first, in this order: (.*?);", text)
+    told = re.sub(r"(\w+) \(live, reference\)", r"\1, \1 in the reference", told)
     ranked = sorted((f for f in DRIFT_FAMILIES if f.rank is not None), key=lambda f: f.rank)
     dimensions, segments, *families = told.split(", ")
     assert segments == "the segments (smallest first)"

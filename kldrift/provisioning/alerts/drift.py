@@ -20,7 +20,12 @@ def drift_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
     ]
     if watched is None or any(len(monitor.features) >= 3 for monitor in watched.monitors):
         alerts.append(_many_features(hold_ms, keep_ms, watched, options))
-    return [*alerts, _missing_ratio(watched, options), _reference_unusable(watched, options)]
+    return [
+        *alerts,
+        _missing_ratio(watched, options),
+        _invalid_ratio(watched, options),
+        _reference_unusable(watched, options),
+    ]
 
 
 def example(watched: Watched | None, options: RuleOptions) -> dict[str, str]:
@@ -119,30 +124,55 @@ def _many_features(hold_ms: int, keep_ms: int, watched: Watched | None, options:
 
 
 def _missing_ratio(watched: Watched | None, options: RuleOptions) -> Alert:
+    return _above_reference(
+        "missing",
+        "KldriftMissingRatioHigh",
+        f"{OF_FEATURE} is missing more often than in its reference",
+        f"missing values (absent or null) of {OF_FEATURE}",
+        watched,
+        options,
+    )
+
+
+def _invalid_ratio(watched: Watched | None, options: RuleOptions) -> Alert:
+    return _above_reference(
+        "invalid",
+        "KldriftInvalidRatioHigh",
+        f"{OF_FEATURE} is of the wrong type more often than in its reference",
+        f"values of the wrong type (text where a number is expected) of {OF_FEATURE}",
+        watched,
+        options,
+    )
+
+
+def _above_reference(
+    share: str, name: str, summary: str, values: str, watched: Watched | None, options: RuleOptions
+) -> Alert:
+    """Return the alert on a share of the rows that exceeds that of the reference by a tenth."""
     of = options.selector
     window = example(watched, options)
 
     def series(ratio: str) -> tuple[tuple[str, Mapping[str, str], str], ...]:
         return (
-            ("kldrift_missing_ratio", window, ratio),
-            ("kldrift_reference_missing_ratio", without(window, "window"), "0.02"),
+            (f"kldrift_{share}_ratio", window, ratio),
+            (f"kldrift_reference_{share}_ratio", without(window, "window"), "0.02"),
             ("kldrift_window_samples", window, "1000"),
         )
 
     return Alert(
-        "KldriftMissingRatioHigh",
+        name,
         f"""\
-    {of("kldrift_missing_ratio")}
+    {of(f"kldrift_{share}_ratio")}
   - on (job, instance, monitor, feature) group_left ()
-    {of("kldrift_reference_missing_ratio")}
+    {of(f"kldrift_reference_{share}_ratio")}
 >
   0.1
 and
   {of("kldrift_window_samples")} >= 100""",
         "warning",
-        f"{{{{ $labels.monitor }}}}: {OF_FEATURE} is missing more often than in its reference",
-        f"Over {{{{ $labels.window }}}}, the share of missing values (absent or null) of {OF_FEATURE} exceeds that of"
-        " the reference by {{ $value | humanizePercentage }} of all rows.",
+        f"{{{{ $labels.monitor }}}}: {summary}",
+        f"Over {{{{ $labels.window }}}}, the share of {values} exceeds that of the reference by"
+        " {{ $value | humanizePercentage }} of all rows.",
         fires=Case("20 percent against 2", series("0.2"), window, "18%"),
         silent=Case("5 percent against 2", series("0.05"), window),
         for_ms=5 * MINUTE,

@@ -169,8 +169,9 @@ DATA_QUALITY = section(
         Query(f"max by (window) (kldrift_unseen_ratio{{{WHOLE}}})", "unseen {{window}}", "categorical"),
         Query(f"max by (window) (kldrift_out_of_range_ratio{{{WHOLE}}})", "out of range {{window}}", "numeric"),
         Query(f"max(kldrift_reference_missing_ratio{{{MATCHERS}}})", "missing in the reference"),
+        Query(f"max(kldrift_reference_invalid_ratio{{{MATCHERS}}})", "invalid in the reference"),
         unit="percentunit",
-        dashed={"missing in the reference": "text"},
+        dashed={"missing in the reference": "text", "invalid in the reference": "text"},
     ),
     lines(
         "Values of the wrong type",
