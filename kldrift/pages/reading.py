@@ -8,9 +8,8 @@ from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.sensitivity import SmallestDrift, smallest_at, smallest_in_window
 from kldrift.drift.judging.states import bound_severity, series_state
 from kldrift.pages.charts.drawing import number, numbers
-from kldrift.records.kinds import KINDS, MISSING, SAMPLES_PER_BIN, STRUCTURAL_CELLS
+from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN, STRUCTURAL_CELLS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
-from kldrift.records.types import IntArray
 
 #: What the parts of a divergence come from; those in *invalid* depend on the kind of feature.
 _PARTS = {
@@ -72,7 +71,7 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
     if not explanation.kl > 0:
         return ""
     counts = monitor.counts[w, own_cells]
-    live = counts[largest] / _judged_samples(monitor, f, w)
+    live = counts[largest] / monitor.judged_samples(w, f)
     reference = float(monitor.reference_probabilities[w, own_cells][largest])
     parts = {**_PARTS, "invalid": KINDS[info.kind].invalid}
     part = max(parts, key=lambda name: float(getattr(explanation, name)))
@@ -143,7 +142,7 @@ def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
         return "there is nothing to compare this window with yet"
     # The noise floor is (B - 1) / 2N.
     needed = SAMPLES_PER_BIN * (1 + 2 * monitor.effective_samples[w, f] * monitor.noise_floor[w, f])
-    present = _judged_samples(monitor, f, w)
+    present = monitor.judged_samples(w, f)
     if not np.isfinite(needed):
         return f"{present:,} samples are too few"
     if present < round(needed):
@@ -168,15 +167,6 @@ def sensitivity(monitor: MonitorSnapshot, f: int, w: int) -> Sensitivity:
     """Return the smallest drifts that a series can show."""
     at_all = smallest_at(monitor.features[f], np.inf, monitor.confidence, len(monitor.windows))
     return Sensitivity(smallest_in_window(monitor, f, w), at_all)
-
-
-def _judged_samples(monitor: MonitorSnapshot, f: int, w: int) -> int:
-    """Count the samples behind a verdict: those in cells that are part of the divergence; of vectors, the present."""
-    own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
-    counts: IntArray = monitor.counts[w, own_cells]
-    if not KINDS[monitor.features[f].kind].histogram:
-        return int(counts[:MISSING].sum())
-    return int(counts[~np.isnan(monitor.reference_probabilities[w, own_cells])].sum())
 
 
 def explanation_of(monitor: MonitorSnapshot, f: int, w: int) -> Explanation | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kldrift.records.kinds import KINDS, Kind
+from kldrift.records.kinds import KINDS, MISSING, Kind
 from kldrift.records.specs import CONFIDENCE
 from kldrift.records.types import Estimator, Float32Array, FloatArray, IntArray
 
@@ -195,6 +195,14 @@ class MonitorSnapshot:
             if isinstance(values, np.ndarray) and values.ndim >= 2 and each.name not in (*changes, "within_segments"):
                 changes[each.name] = values[:, of_cells if each.name in _OF_CELLS else list(kept)]
         return replace(self, **changes)
+
+    def judged_samples(self, w: int, f: int) -> int:
+        """Count the samples behind a verdict: those in cells that the divergence compares; of vectors, the present."""
+        own_cells = slice(int(self.offsets[f]), int(self.offsets[f + 1]))
+        counts: IntArray = self.counts[w, own_cells]
+        if not KINDS[self.features[f].kind].histogram:
+            return int(counts[:MISSING].sum())
+        return int(counts[~np.isnan(self.reference_probabilities[w, own_cells])].sum())
 
     def outside_ratio(self, w: int, f: int) -> float | None:
         """Share of a feature's values in a window that lie outside its cells; None where its kind has no such values.

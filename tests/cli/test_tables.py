@@ -168,3 +168,10 @@ def test_a_segment_value_from_the_input_cannot_write_to_the_terminal() -> None:
 
 def test_without_segments_there_is_no_table_of_them() -> None:
     assert "segment" not in printed(150)
+
+
+def test_values_of_the_wrong_type_have_a_column_where_there_are_any() -> None:
+    assert "invalid" not in printed(150, invalid_ratio=np.array([[0.0, NAN], [0.0, 0.0]]))
+    text = printed(150, invalid_ratio=np.array([[0.0, NAN], [0.1212, 0.0]]))
+    assert "invalid" in text
+    assert "12.12%" in text

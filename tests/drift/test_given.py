@@ -7,6 +7,7 @@ import pytest
 from scipy.special import rel_entr
 
 from kldrift.drift.judging.explanation import explain
+from kldrift.drift.judging.sensitivity import smallest_in_window
 from kldrift.drift.judging.states import feature_states
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.family import family_reference
@@ -125,6 +126,14 @@ def test_a_shift_of_the_values_is_found_whatever_is_missing() -> None:
 def test_missing_values_do_not_make_a_window_ready(heads: int, ready: bool) -> None:
     found = against(coin(), heads, 10, 0, 500)
     assert found.ready.tolist() == [[ready]]
+
+
+def test_missing_values_do_not_make_a_smaller_drift_visible() -> None:
+    found, without = (against(coin(), 200, 200, 0, n) for n in (5_000, 0))
+    assert (found.judged_samples(0, 0), found.samples[0, 0]) == (400, 5_400)
+    assert smallest_in_window(found, 0, 0) == smallest_in_window(without, 0, 0) is not None
+    known = against(coin(0.1), 200, 200, 0, 5_000)
+    assert known.judged_samples(0, 0) == 5_400
 
 
 def test_a_window_of_nothing_but_missing_values_is_undecided() -> None:

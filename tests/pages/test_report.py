@@ -1,6 +1,7 @@
 """The report of a comparison: whole in one file, right, escaped, and small."""
 
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -147,3 +148,11 @@ def test_the_cells_are_those_of_the_divergence() -> None:
     assert edges is not None
     assert [cell.right for cell in cells] == edges[1:].tolist()
     assert cells_of(compared(n_rows=0), 0, 0) == []
+
+
+def test_values_of_the_wrong_type_have_a_column_where_there_are_any() -> None:
+    found = compared()
+    assert '<th scope="col" class="number wide">invalid</th>' not in report(found)
+    some = replace(found, invalid_ratio=np.array([[0.125, 0.0]]))
+    assert '<th scope="col" class="number wide">invalid</th>' in report(some)
+    assert "12.5 %" in report(some)

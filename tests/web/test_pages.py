@@ -238,6 +238,18 @@ def test_a_monitor_of_1000_features_weighs_at_most_500_kb() -> None:
 # --- the feature page -------------------------------------------------------------------------------
 
 
+def test_values_of_the_wrong_type_are_shown_where_there_are_any() -> None:
+    for ratio, there in ((0.125, True), (0.0, False)):
+        whole = loans(invalid_ratio=np.array([[ratio, 0.0, 0.0], [np.nan] * 3]))
+        service = Service(readers=FakeReaders(monitor=whole))
+        text = page(service, "/monitors/loans").text
+        assert ("invalid" in text) is there
+        assert ("12.5 %" in text) is there
+        text = page(service, "/monitors/loans/feature?name=age").text
+        assert ("of the wrong type 12.5 %" in text) is there
+        assert "values of the wrong type 0" in text  # what they contribute
+
+
 def test_a_feature_has_a_histogram_of_each_window_with_samples() -> None:
     service = Service(readers=FakeReaders(tracks=course(5)))
     found = page(service, "/monitors/loans/feature?name=age")

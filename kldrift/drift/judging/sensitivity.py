@@ -56,10 +56,8 @@ def smallest_at(
 
 def smallest_in_window(monitor: MonitorSnapshot, f: int, w: int) -> tuple[SmallestDrift, SmallestDrift] | None:
     """Return the smallest drifts that a window can show with the samples that it holds; None where that is unknown."""
-    info, counts = monitor.features[f], monitor.counts[w, monitor.offsets[f] : monitor.offsets[f + 1]]
-    rows = int(counts.sum() if KINDS[info.kind].histogram else counts[0])
     z = z_quantile(monitor.confidence, len(monitor.windows))
-    return smallest_drifts(info, rows, float(monitor.reference_rows[w, f]), z)
+    return smallest_drifts(monitor.features[f], monitor.judged_samples(w, f), float(monitor.reference_rows[w, f]), z)
 
 
 def smallest_drifts(
