@@ -13,6 +13,7 @@ from kldrift.assembly.references import (
     references_from_file,
     single_reference,
 )
+from kldrift.datafiles.reference import Feature
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.segments import Segmentation, segment_references
@@ -64,13 +65,15 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
             by_origin.setdefault(origin, []).append(feature)
             continue
         try:
-            found[feature.name] = single_reference(feature, given, created_ms, spec.timestamp)
+            found[feature.name] = single_reference(feature, given, created_ms, spec.timestamp, spec.missing_texts)
         except ReferenceProblem as problem:
             problems.append(f"{feature.name}: {problem}")
     for origin, features in by_origin.items():
         try:
             if isinstance(origin, ReferenceData):
-                made, table = reference_from_data(origin.path, features, created_ms, notice, spec.timestamp)
+                made, table = reference_from_data(
+                    origin.path, features, created_ms, notice, spec.timestamp, spec.missing_texts
+                )
                 if origin == origin_of(spec.reference):
                     counted = zip(table.columns, table.invalid, strict=True)
                     data = dict(zip((feature.name for feature in features), counted, strict=True))
@@ -103,7 +106,8 @@ def _segmentation(
     if not data or not isinstance(origin, ReferenceData):
         return Segmentation()
     try:
-        by = read_in_order(origin.path, [(spec.segments.by, "categorical")], spec.timestamp)[0].columns[0]
+        segments: list[Feature] = [(spec.segments.by, "categorical")]
+        by = read_in_order(origin.path, segments, spec.timestamp, spec.missing_texts)[0].columns[0]
     except ReferenceProblem:
         notice(
             f"monitors.{spec.name}: the reference {origin.path.name} does not say which segment ({spec.segments.by})"

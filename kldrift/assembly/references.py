@@ -39,13 +39,17 @@ def origin_of(given: ReferenceSpec | None) -> ReferenceSpec | None:
 
 
 def single_reference(
-    feature: FeatureSpec, given: ReferenceSpec | None, created_ms: int, timestamp: TimestampSpec | None = None
+    feature: FeatureSpec,
+    given: ReferenceSpec | None,
+    created_ms: int,
+    timestamp: TimestampSpec | None = None,
+    missing_values: frozenset[str] | None = None,
 ) -> FeatureReference:
     """Build a reference that does not come from a file shared by several features.
 
     Parameters
     ----------
-    timestamp : as for `reference_from_data`
+    timestamp, missing_values : as for `reference_from_data`
 
     Raises
     ------
@@ -61,19 +65,23 @@ def single_reference(
     if isinstance(given, ReferencePrevious):
         return to_learn(feature, given.learn)
     if isinstance(given, ReferenceFamily):
-        return _family_reference(feature, given, created_ms, timestamp)
+        return _family_reference(feature, given, created_ms, timestamp, missing_values)
     raise ReferenceProblem("expected a reference, got none; give the monitor or the feature one")
 
 
 def _family_reference(
-    feature: FeatureSpec, given: ReferenceFamily, created_ms: int, timestamp: TimestampSpec | None
+    feature: FeatureSpec,
+    given: ReferenceFamily,
+    created_ms: int,
+    timestamp: TimestampSpec | None,
+    missing_values: frozenset[str] | None,
 ) -> FeatureReference:
     column: FloatArray | CategoricalColumn | None = None
     invalid = None
     by_time = False
     source: str = given.family
     if given.fit is not None:
-        table, by_time = read_in_order(given.fit, [_column(feature)], timestamp)
+        table, by_time = read_in_order(given.fit, [_column(feature)], timestamp, missing_values)
         column, invalid, source = table.columns[0], table.invalid[0], _source(given.fit, table.sha256)
     return replace(family_reference(feature, given, column, created_ms, source, invalid), by_time=by_time)
 
@@ -89,10 +97,13 @@ def _source(path: Path, sha256: str) -> str:
 
 
 def read_in_order(
-    path: Path, features: Sequence[Feature], timestamp: TimestampSpec | None
+    path: Path,
+    features: Sequence[Feature],
+    timestamp: TimestampSpec | None,
+    missing_values: frozenset[str] | None = None,
 ) -> tuple[ReferenceColumns, bool]:
     """Read the columns of some features, in the order of a field where the file has it; and whether they are."""
-    table = read_columns(path, features)
+    table = read_columns(path, features, missing_values)
     times = None if timestamp is None else read_times(path, timestamp)
     return (table, False) if times is None else (table.in_order(np.argsort(times, kind="stable")), True)
 
@@ -103,14 +114,17 @@ def reference_from_data(
     created_ms: int,
     notice: Notice = lambda _: None,
     timestamp: TimestampSpec | None = None,
+    missing_values: frozenset[str] | None = None,
 ) -> tuple[tuple[FeatureReference, ...], ReferenceColumns]:
     """Count the references of features in a data file; return them with the data that were counted.
 
     Parameters
     ----------
     timestamp : the rows are put in the order of this field, where the file has it
+    missing_values : texts that stand for a missing value; None for those of the format
     """
-    table, by_time = read_in_order(path, [_column(feature) for feature in features], timestamp)
+    columns = [_column(feature) for feature in features]
+    table, by_time = read_in_order(path, columns, timestamp, missing_values)
     if table.n_rejected:
         notice(f"reference {path.name}: {table.n_rejected:,} rows could not be read, left out")
     wrong = {feature.name: rows.size for feature, rows in zip(features, table.invalid, strict=True) if rows.size}

@@ -49,7 +49,9 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
         for start in range(0, len(features), FEATURES_AT_A_TIME):
             some = features[start : start + FEATURES_AT_A_TIME]
             progress.update(task, at=some[0].name)
-            built += reference_from_data(data, some, created_ms, timestamp=spec.timestamp)[0]
+            built += reference_from_data(
+                data, some, created_ms, timestamp=spec.timestamp, missing_values=spec.missing_texts
+            )[0]
             progress.advance(task, len(some))
     write_whole(output, dump_references(built), "reference")
     n = len(built)

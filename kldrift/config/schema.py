@@ -31,6 +31,7 @@ from kldrift.config.values import (
     FeatureName,
     Finite,
     Listen,
+    MissingValues,
     Name,
     Positive,
     Probabilities,
@@ -339,6 +340,11 @@ class Monitor(Mapped):
         description="sliding windows over which divergences are computed: [5m, 1h, 24h]",
     )
     reference: MonitorReference | None = Field(default=None, description="what live samples are compared with")
+    missing_values: MissingValues | None = Field(
+        default=None,
+        description="texts that stand for a missing value, in the reference and in live rows; by default NA, null and "
+        "other common ones in CSV, none elsewhere; the empty text always does",
+    )
     segments: Segments | None = Field(default=None, description="also monitor the rows of each value of a field")
     smoothing: Annotated[Literal["jeffreys", "laplace", "none"] | Epsilon, WrapValidator(_smoothing)] = Field(
         default="jeffreys", description="how empty cells of the reference get a probability"

@@ -15,6 +15,7 @@ from kldrift.config.mapped import Mapped
 from kldrift.config.values import (
     FeatureName,
     Finite,
+    MissingValues,
     Positive,
     Probabilities,
     Share,
@@ -39,6 +40,9 @@ from kldrift.records.sources import (
     SyntheticSourceConfig,
 )
 from kldrift.records.texts import either
+
+#: What the key `missing_values` of a source says.
+MISSING_VALUES_OF_SOURCE = "texts that stand for a missing value in its rows, in place of the monitor's missing_values"
 
 _TOPIC = "[A-Za-z0-9._-]{1,249}"
 
@@ -75,6 +79,7 @@ class FileSource(Mapped):
         default=None, description=f"{either(formats_from('file'))}; by default what the name of the file says"
     )
     follow: bool = Field(default=False, description="wait for more lines and files instead of reading to the end once")
+    missing_values: MissingValues | None = Field(default=None, description=MISSING_VALUES_OF_SOURCE)
 
     def record(self, name: str, folder: Path) -> FileSourceConfig:
         """Return the record; relative paths start at `folder`."""
@@ -82,7 +87,13 @@ class FileSource(Mapped):
         assert file_format is not None  # `checks` saw to it
         # a [ in the folder's own name is not a wildcard
         pattern = str(Path(glob.escape(str(folder))) / self.path)
-        return FileSourceConfig(name=name, path=pattern, format=file_format, follow=self.follow)
+        return FileSourceConfig(
+            name=name,
+            path=pattern,
+            format=file_format,
+            follow=self.follow,
+            missing_values=None if self.missing_values is None else tuple(self.missing_values),
+        )
 
 
 class StdinSource(Mapped):
@@ -92,10 +103,11 @@ class StdinSource(Mapped):
     format: Annotated[Format, *_one_format("stdin")] = Field(
         default="ndjson", description=either(formats_from("stdin"))
     )
+    missing_values: MissingValues | None = Field(default=None, description=MISSING_VALUES_OF_SOURCE)
 
     def record(self, name: str, folder: Path) -> StdinSourceConfig:  # noqa: ARG002 - it has no paths
         """Return the record."""
-        return StdinSourceConfig(name=name, format=self.format)
+        return StdinSourceConfig(name, self.format, None if self.missing_values is None else tuple(self.missing_values))
 
 
 class Security(Mapped):
@@ -149,6 +161,7 @@ class KafkaSource(Mapped):
         default="earliest", description="where to start in a partition without a stored position: earliest or latest"
     )
     security: Security | None = Field(default=None, description="TLS and SASL; plaintext if absent")
+    missing_values: MissingValues | None = Field(default=None, description=MISSING_VALUES_OF_SOURCE)
 
     def record(self, name: str, folder: Path) -> KafkaSourceConfig:
         """Return the record; relative paths start at `folder`."""
@@ -161,6 +174,7 @@ class KafkaSource(Mapped):
             start=self.start,
             member=self.member,
             security=None if self.security is None else self.security.record(folder),
+            missing_values=None if self.missing_values is None else tuple(self.missing_values),
         )
 
 

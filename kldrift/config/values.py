@@ -12,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from kldrift.config.document import nearest
 from kldrift.config.records import Address
+from kldrift.records.categories import category_text
 from kldrift.records.specs import WindowSpec
 from kldrift.records.texts import UNIT_MS, either
 
@@ -237,6 +238,14 @@ def _text(value: Any) -> str:
     raise wanted("text", remedy)
 
 
+def _missing_value(value: Any) -> str:
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int | float) and not isinstance(value, bool) and (text := category_text(value)) is not None:
+        return text
+    raise wanted("a text that stands for a missing value", "write it in quotes; the empty text always does")
+
+
 def by_shape(choices: Mapping[type, Callable[[Any], Any]], expected: str, remedy: str) -> Callable[[Any], Any]:
     """Validate by the type of the value if a key allows several; errors of a union cannot be placed."""
 
@@ -278,5 +287,12 @@ Edges = Annotated[list[float], AfterValidator(_edges), Field(json_schema_extra={
 Range = Annotated[list[float], AfterValidator(_range), Field(json_schema_extra={"minItems": 2, "maxItems": 2})]
 Quantiles = Annotated[list[float], AfterValidator(_quantiles), Field(json_schema_extra={"minItems": 1})]
 Count = Annotated[int, Field(ge=0)]
+MissingValues = list[
+    Annotated[
+        str,
+        PlainValidator(_missing_value),
+        WithJsonSchema({"anyOf": [{"type": "string", "minLength": 1}, {"type": "number"}]}),
+    ]
+]
 Counts = AfterValidator(_counts)
 Probabilities = AfterValidator(_probabilities)

@@ -92,7 +92,9 @@ class Parts:
             on_rebalance=lambda streams: self.telemetry.source_assigned(config.name, streams),
         )
         source = build_source(config, surroundings)
-        pull = PullIntake(source, config.body_format, feeds, self.engine, self.telemetry, self._once)
+        pull = PullIntake(
+            source, config.body_format, feeds, self.engine, self.telemetry, self._once, config.missing_values
+        )
         self.pulls[config.name] = pull
         pull.start()
 

@@ -104,14 +104,15 @@ def typed_column(series: pl.Series) -> Column:
     return Column(series.name, series.fill_nan(None) if series.dtype.is_float() else series)
 
 
-def text_column(cells: pl.Series, names: Sequence[str]) -> Column:
+def text_column(cells: pl.Series, names: Sequence[str], missing_values: frozenset[str] = frozenset()) -> Column:
     """Make a column of text cells: of numbers where at least half of them are numbers."""
     twice = re.fullmatch(r"(?s)(.*)_duplicated_[0-9]+", cells.name)
     if twice is not None and twice[1] in names:  # the first of them keeps its name, and is what a live row would have
         return Column(cells.name, cells, cells, fault=f"its name, {twice[1]}, is used more than once", unread=True)
     if '"' in cells.name:  # the name that is read here is not the one that a live row would have
         return Column(cells.name, cells, cells, fault="its name has quotes in it; rename it", unread=True)
-    cells = cells.set(cells.str.strip_chars(" \t") == "", None)
+    texts = cells.str.strip_chars(" \t")
+    cells = cells.set((texts == "") | texts.is_in(list(missing_values)), None)
     there = len(cells) - cells.null_count()
     numbers, bad = numbers_from_texts(cells)
     if there and len(bad) <= MAX_INVALID * there and not _has_padded_codes(cells):

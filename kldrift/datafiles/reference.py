@@ -13,13 +13,14 @@ from kldrift.datafiles.opening import check_header, reading
 from kldrift.datafiles.reference_ndjson import RawColumn, missing_columns, raw_vectors, read_ndjson_columns
 from kldrift.errors import DataFileProblem, ReferenceProblem
 from kldrift.records.categories import canonical
-from kldrift.records.formats import FORMATS, Format
+from kldrift.records.formats import FORMATS, Format, missing_texts_of
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire import TABLES, columns, parquet
-from kldrift.wire.plan import EMPTY, Vector
+from kldrift.wire.plan import EMPTY, Vector, numbers_among
+from kldrift.wire.tables import without_numbers
 
 _EXPECTED: Final[dict[ColumnKind, str]] = {
     "numeric": "numbers",
@@ -71,14 +72,16 @@ class ReferenceColumns:
         )
 
 
-def read_columns(path: Path, features: Sequence[Feature], missing_texts: frozenset[str] = EMPTY) -> ReferenceColumns:
+def read_columns(
+    path: Path, features: Sequence[Feature], missing_values: frozenset[str] | None = None
+) -> ReferenceColumns:
     """Read the columns of some features from a data file.
 
     Parameters
     ----------
     path : Parquet, CSV or NDJSON, the last two also compressed
     features : names and kinds, for a vector also its dimensions; several may be read from one column
-    missing_texts : what stands for a missing value
+    missing_values : texts that stand for a missing value; None for those of the format
 
     Raises
     ------
@@ -91,10 +94,11 @@ def read_columns(path: Path, features: Sequence[Feature], missing_texts: frozens
         with path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         n_rejected = 0
+        missing = missing_texts_of(data_format, missing_values) | EMPTY
         if data_format in TABLES:
-            raw = _read_table(path, data_format, schemas, missing_texts)
+            raw = _read_table(path, data_format, schemas, missing)
         else:
-            raw, n_rejected = read_ndjson_columns(path, data_format, schemas, missing_texts)
+            raw, n_rejected = read_ndjson_columns(path, data_format, schemas, missing)
     n_rows = len(raw[0].values) if raw else 0
     if n_rows == 0:
         raise DataFileProblem(f"{path}: expected rows of data, got none ({n_rejected} unreadable lines)")
@@ -108,7 +112,7 @@ def read_columns(path: Path, features: Sequence[Feature], missing_texts: frozens
         raise ReferenceProblem("\n".join(problems))
     return ReferenceColumns(
         n_rows,
-        tuple(_finished(column.values, missing_texts) for column in raw),
+        tuple(_finished(column.values, missing) for column in raw),
         sha256,
         tuple(column.invalid for column in raw),
         n_rejected,
@@ -181,7 +185,9 @@ def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool, missing_texts
 def _finished(values: pl.Series | FloatArray, missing_texts: frozenset[str]) -> FloatArray | CategoricalColumn:
     if not isinstance(values, pl.Series):
         return values
-    return _categorical(values, missing_texts) if values.dtype == pl.String else columns.floats(values)
+    if values.dtype == pl.String:
+        return _categorical(values, missing_texts)
+    return without_numbers(columns.floats(values), numbers_among(missing_texts))
 
 
 def _categorical(texts: pl.Series, missing_texts: frozenset[str]) -> CategoricalColumn:

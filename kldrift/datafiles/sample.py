@@ -176,7 +176,7 @@ def _read_table(path: Path, data_format: Format, max_rows: int, stretches: int, 
         return Sample(path, data_format, n_rows, frame.height, columns, first, notes=tuple(notes))
     if any("\0" in cell for cell in first.values() if cell):
         raise DataFileProblem(f"{path}: expected comma separated text, got binary data")
-    columns = tuple(text_column(series, names) for series in frame.get_columns())
+    columns = tuple(text_column(series, names, info.missing_values) for series in frame.get_columns())
     return Sample(path, data_format, n_rows, frame.height, columns, notes=tuple(notes))
 
 

@@ -129,7 +129,7 @@ class Monitor:
         ]
         if self._segments is not None and self.spec.segments is not None:
             columns.append(FeatureSchema(self.spec.segments.by, "categorical", vocabulary=self._segments.vocabulary))
-        return BatchSchema(tuple(columns), self.spec.timestamp)
+        return BatchSchema(tuple(columns), self.spec.timestamp, self.spec.missing_texts)
 
     def _fresh_counts(self, n_lacking: int = 0) -> Counted:
         """Return counts of nothing, in rows that lack so many cells."""

@@ -16,7 +16,7 @@ from kldrift.engine.queue import Work
 from kldrift.errors import Busy, KldriftError, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.records.formats import Format
-from kldrift.records.samples import Chunk, Decoded, RowRange
+from kldrift.records.samples import BatchSchema, Chunk, Decoded, RowRange
 from kldrift.records.types import IntArray
 from kldrift.sources.base import Source
 from kldrift.wire import decode, decode_rows, field_names
@@ -45,6 +45,7 @@ class PullIntake:
     Parameters
     ----------
     source, body_format : where the bytes come from, and their format
+    missing_values : texts that stand for a missing value, instead of those of the monitors
     monitors : names of the monitors it feeds
     once : stop at the first failure instead of retrying
     """
@@ -57,6 +58,7 @@ class PullIntake:
         engine: Engine,
         telemetry: Telemetry,
         once: bool = False,
+        missing_values: tuple[str, ...] | None = None,
     ) -> None:
         self.name = source.name
         self.failure: KldriftError | None = None
@@ -66,6 +68,8 @@ class PullIntake:
         self._engine = engine
         self._telemetry = telemetry
         self._once = once
+        self._missing = None if missing_values is None else frozenset(missing_values)
+        self._schemas: dict[str, tuple[BatchSchema, BatchSchema]] = {}
         self._unknown = UnknownFields(telemetry)
         self._stop = threading.Event()
         # Positions of what was handed over: where to resume after a failure or a stop. The engine's own positions lag
@@ -189,14 +193,25 @@ class PullIntake:
         fed = [monitors[name] for name in self._feeds if name in monitors]
         if isinstance(chunk.payload, RowRange):
             rows = chunk.payload
-            return [(monitor, decode_rows(self._format, rows, monitor.schema)) for monitor in fed]
+            return [(monitor, decode_rows(self._format, rows, self._schema(monitor))) for monitor in fed]
         return [(monitor, self._decode_bytes(chunk, chunk.payload, monitor)) for monitor in fed]
 
     def _decode_bytes(self, chunk: Chunk, payload: bytes, monitor: Monitor) -> Decoded:
         header, times_ms = chunk.header, chunk.times_ms
         if times_ms is None:
-            return decode(self._format, [payload], monitor.schema, header=header, bins=monitor.bins)
-        return _timed(decode(self._format, [payload], monitor.schema, header=header), times_ms)
+            return decode(self._format, [payload], self._schema(monitor), header=header, bins=monitor.bins)
+        return _timed(decode(self._format, [payload], self._schema(monitor), header=header), times_ms)
+
+    def _schema(self, monitor: Monitor) -> BatchSchema:
+        """Return the schema of a monitor with the missing values of the source; one object each, for its plan."""
+        schema = monitor.schema
+        if self._missing is None:
+            return schema
+        own, made = self._schemas.get(monitor.spec.name, (None, schema))
+        if own is not schema:
+            made = replace(schema, missing_values=self._missing)
+            self._schemas[monitor.spec.name] = schema, made
+        return made
 
     def _hand_over(self, chunk: Chunk, parts: list[Part]) -> None:
         size = len(chunk.payload) if isinstance(chunk.payload, bytes) else 0

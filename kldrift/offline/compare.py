@@ -22,7 +22,7 @@ from kldrift.kernels.compilation import thread_count, warm_up
 from kldrift.offline.matching import Constant, Matched, is_of_one, match_columns, match_features
 from kldrift.records.samples import MAX_CHUNK_NUMBERS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
-from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
+from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.records.texts import listed
 from kldrift.records.types import Severity
 
@@ -115,8 +115,7 @@ def compare_files(
             + "".join(f"\n{name}: {why}" for name, why in islice(of_both.items(), REASONS))
         )
     warm_up()
-    timestamp = None if given is None else given.timestamp
-    read = partial(_read_reference, reference, timestamp, now_ms, notes.append)
+    read = partial(_read_reference, reference, given, now_ms, notes.append)
     references, problems = _references(reference, matched.features, read, strict=given is not None)
     if not references:
         raise ReferenceProblem("\n".join(f"{reference}: {name}: {why}" for name, why in problems.items()))
@@ -216,13 +215,14 @@ def _spec(given: MonitorSpec | None, features: tuple[FeatureSpec, ...]) -> Monit
 
 def _read_reference(
     path: Path,
-    timestamp: TimestampSpec | None,
+    given: MonitorSpec | None,
     now_ms: int,
     notice: Callable[[str], None],
     features: Sequence[FeatureSpec],
 ) -> list[FeatureReference]:
     """Count the references of some features. Without a time, the order of a file says nothing: rows are independent."""
-    made, _ = reference_from_data(path, features, now_ms, notice, timestamp)
+    timestamp, missing_values = (None, None) if given is None else (given.timestamp, given.missing_texts)
+    made, _ = reference_from_data(path, features, now_ms, notice, timestamp, missing_values)
     return list(made) if all(one.by_time for one in made) else [reference.of_independent_rows() for reference in made]
 
 

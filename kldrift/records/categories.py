@@ -80,6 +80,7 @@ class CategoryCodes(dict[str | None, int]):
                 self.setdefault(spelling, code)
         for text in missing_texts:
             self.setdefault(text, missing)
+            self.setdefault(canonical(text), missing)
         self[None] = missing
 
     def __missing__(self, text: str) -> int:

@@ -27,6 +27,8 @@ class FormatInfo:
     header : the first record names the columns, and the cells of all others are text
     media_types : what a ``Content-Type`` calls it, the usual one first
     suffixes : what the name of a file ends with, the usual one first
+    missing_values : texts that stand for a missing value unless the configuration says which do; the empty text always
+        does
     """
 
     transports: tuple[Transport, ...]
@@ -34,12 +36,19 @@ class FormatInfo:
     header: bool = False
     media_types: tuple[str, ...] = ()
     suffixes: tuple[str, ...] = ()
+    missing_values: frozenset[str] = frozenset()
 
     @property
     def is_stream(self) -> bool:
         """Whether a file of it is a stream of bytes, which may be compressed."""
         return self.framing == "lines"
 
+
+#: What `pandas.read_csv` takes for a missing value.
+_OF_PANDAS: Final = frozenset({
+    "NA", "N/A", "n/a", "#NA", "#N/A", "#N/A N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "null", "NULL", "None",
+    "1.#IND", "-1.#IND", "1.#QNAN", "-1.#QNAN",
+})  # fmt: skip
 
 FORMATS: Final[Mapping[Format, FormatInfo]] = {
     "ndjson": FormatInfo(
@@ -49,7 +58,14 @@ FORMATS: Final[Mapping[Format, FormatInfo]] = {
         suffixes=(".ndjson", ".jsonl"),
     ),
     "json": FormatInfo(("http", "kafka"), "body", media_types=("application/json",)),
-    "csv": FormatInfo(("http", "file", "stdin"), "lines", header=True, media_types=("text/csv",), suffixes=(".csv",)),
+    "csv": FormatInfo(
+        ("http", "file", "stdin"),
+        "lines",
+        header=True,
+        media_types=("text/csv",),
+        suffixes=(".csv",),
+        missing_values=_OF_PANDAS | {r"\N"},
+    ),
     "parquet": FormatInfo(("file",), "rows", suffixes=(".parquet", ".pq")),
     "arrow": FormatInfo(("http", "kafka"), "body", media_types=("application/vnd.apache.arrow.stream",)),
 }
@@ -96,6 +112,11 @@ def _uncompressed(name: str) -> tuple[str, bool]:
 def formats_from(transport: Transport) -> tuple[Format, ...]:
     """Return the formats that may come from there."""
     return tuple(name for name, info in FORMATS.items() if transport in info.transports)
+
+
+def missing_texts_of(data_format: Format, configured: frozenset[str] | None) -> frozenset[str]:
+    """Return the texts that stand for a missing value: those of the configuration, or else of the format."""
+    return FORMATS[data_format].missing_values if configured is None else configured
 
 
 def why_not_from(transport: Transport) -> dict[str, str]:

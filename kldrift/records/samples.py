@@ -94,10 +94,15 @@ class BatchSchema:
 
     These are its features, followed by the column by which it is segmented, if it is. Two columns may read the same
     field.
+
+    Parameters
+    ----------
+    missing_values : texts that stand for a missing value; None for those of the format
     """
 
     features: tuple[FeatureSchema, ...]
     timestamp: TimestampSpec | None = None
+    missing_values: frozenset[str] | None = None
 
     @property
     def row_numbers(self) -> int:

@@ -10,6 +10,7 @@ trait                     meaning
 `endless`                 False where the source is read to its end once and then stays silent
 `lag_unit`                unit in which the source knows how far behind it is; None where it does not know
 `has_record_times`        whether records carry a time of their own, outside of their fields
+`missing_values`          texts that stand for a missing value; None for those of each monitor
 ========================= =============================================================================================
 """
 
@@ -37,12 +38,14 @@ class FileSourceConfig:
     Parameters
     ----------
     follow : keep reading as files grow and new ones appear; otherwise stop after the last file
+    missing_values : texts that stand for a missing value; None for those of each monitor
     """
 
     name: str
     path: str
     format: Format
     follow: bool = False
+    missing_values: tuple[str, ...] | None = None
 
     type_name: ClassVar = "file"
     has_record_times: ClassVar = False
@@ -69,6 +72,7 @@ class StdinSourceConfig:
 
     name: str
     format: Format
+    missing_values: tuple[str, ...] | None = None
 
     type_name: ClassVar = "stdin"
     endless: ClassVar = False
@@ -116,6 +120,7 @@ class KafkaSourceConfig:
     start: KafkaStart
     member: str | None = None
     security: KafkaSecurity | None = None
+    missing_values: tuple[str, ...] | None = None
 
     type_name: ClassVar = "kafka"
     endless: ClassVar = True
@@ -169,6 +174,7 @@ class SyntheticSourceConfig:
     drifted: Mapping[str, Distribution] = field(default_factory=dict)
 
     type_name: ClassVar = "synthetic"
+    missing_values: ClassVar[None] = None
     body_format: ClassVar[Format] = "ndjson"
     lag_unit: ClassVar[LagUnit | None] = None
     has_record_times: ClassVar = False

@@ -161,6 +161,8 @@ class MonitorSpec:
         of 1 - confidence
     correction : how verdicts account for many features: Benjamini-Hochberg or Benjamini-Yekutieli
     estimator : the tool whose KL estimate is exported as ``kl``; bounds and verdicts always use kldrift's own
+    missing_values : texts that stand for a missing value, in the reference and in live rows; None for those of the
+        format
     """
 
     name: str
@@ -176,3 +178,9 @@ class MonitorSpec:
     estimator: Estimator = "kldrift"
     confidence: float = CONFIDENCE
     correction: Correction = "bh"
+    missing_values: tuple[str, ...] | None = None
+
+    @property
+    def missing_texts(self) -> frozenset[str] | None:
+        """The same as a set."""
+        return None if self.missing_values is None else frozenset(self.missing_values)

@@ -14,7 +14,7 @@ import polars as pl
 
 from kldrift.errors import DecodeError
 from kldrift.kernels.bin_table import BinTable
-from kldrift.records.formats import Format
+from kldrift.records.formats import Format, missing_texts_of
 from kldrift.records.samples import BatchSchema, Decoded, RowRange
 from kldrift.wire import arrow, csv, json, ndjson, parquet
 from kldrift.wire.parquet import READ_ERRORS
@@ -77,13 +77,13 @@ def decode(
     header : the header line of bodies that have none of their own (the later chunks of a CSV file)
     bins : of the schema's columns: rows may be counted in them right away (`SampleBatch.counts`)
     """
-    plan = plan_for(schema)
-    return finish(BODY_FORMATS[body_format].decode(bodies, plan, header, bins), plan)
+    plan = plan_for(schema, missing_texts_of(body_format, schema.missing_values))
+    return finish(BODY_FORMATS[body_format].decode(bodies, plan, header, bins if plan.countable else None), plan)
 
 
 def decode_rows(file_format: Format, rows: RowRange, schema: BatchSchema) -> Decoded:
     """Decode some rows of a file into one batch, as one body."""
-    plan = plan_for(schema)
+    plan = plan_for(schema, missing_texts_of(file_format, schema.missing_values))
     return finish(FILE_FORMATS[file_format].decode(rows, plan), plan)
 
 

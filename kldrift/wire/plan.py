@@ -1,20 +1,24 @@
 """What decoders need to know about a schema, worked out once."""
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
 from kldrift.records.categories import CategoryCodes, canonical
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.records.specs import TimestampSpec
+from kldrift.records.types import FloatArray
 
 #: Largest batch, whatever the body claims: rows of ``{}`` or a column of nulls cost the sender almost nothing, and the
 #: receiver eight bytes a number.
 MAX_BATCH_BYTES = 3 << 29
 #: The text that is a missing value in every format.
 EMPTY = frozenset({""})
+_NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
 class Known:
@@ -130,6 +134,7 @@ class Plan:
         what polars makes of a list, an object or a lone surrogate, which could then not be told apart.
     scan : whether the kernel that reads rows supports every field: no vectors, and no field read as two kinds
     missing_texts : what stands for a missing value
+    missing_numbers : those of them that are numbers
     row_bytes : memory that a row of a batch takes
     """
 
@@ -141,12 +146,18 @@ class Plan:
     bulk: bool
     scan: bool
     missing_texts: frozenset[str]
+    missing_numbers: FloatArray
     row_bytes: int
 
     @property
     def n_features(self) -> int:
         """Number of columns in a batch."""
         return len(self.schema.features)
+
+    @property
+    def countable(self) -> bool:
+        """Whether a number counts as what it is, so that kernels may count it while they read it."""
+        return not self.missing_numbers.size
 
     @property
     def n_numbers(self) -> int:
@@ -157,6 +168,11 @@ class Plan:
     def max_rows(self) -> int:
         """The most rows that a batch of this schema may have."""
         return MAX_BATCH_BYTES // (8 * (self.n_numbers + 1))
+
+
+def numbers_among(texts: Iterable[str]) -> FloatArray:
+    """Return the finite numbers among some texts."""
+    return np.array([float(text) for text in sorted(texts) if _NUMBER.fullmatch(text)])
 
 
 def is_unicode(text: str) -> bool:
@@ -194,7 +210,8 @@ def _make_plan(schema: BatchSchema, missing_texts: frozenset[str]) -> Plan:
     scan = not vectors and _is_one_kind_each(numeric, categorical, schema.timestamp)
     row_bytes = 8 * (len(numeric) + sum(vector.dimensions for vector in vectors) + (schema.timestamp is not None))
     row_bytes += 4 * len(categorical)
-    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, scan, missing_texts, row_bytes)
+    missing_numbers = numbers_among(missing_texts)
+    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, scan, missing_texts, missing_numbers, row_bytes)
 
 
 def _is_one_kind_each(

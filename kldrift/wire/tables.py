@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,7 @@ def join_invalid(items: list[Invalid]) -> Invalid:
 def finish(decoding: Decoding, plan: Plan) -> Decoded:
     """Drop rows without a time, make the batch, and report what became of each body."""
     table = _drop_timeless(decoding.table, plan)
-    columns = tuple(table.columns)
+    columns = tuple(_without_missing_numbers(table.columns, plan))
     event_ms = table.event_ms
     batch = SampleBatch(
         table.n_rows,
@@ -158,6 +159,21 @@ def finish(decoding: Decoding, plan: Plan) -> Decoded:
         table.counts,
     )
     return Decoded(batch, _results(table, decoding, plan))
+
+
+def _without_missing_numbers(columns: Sequence[Column], plan: Plan) -> Sequence[Column]:
+    """Return the columns with NaN in place of the numbers that stand for a missing value."""
+    if plan.countable or not columns:
+        return columns
+    made = list(columns)
+    for index, _ in plan.numeric:
+        made[index] = without_numbers(columns[index], plan.missing_numbers)
+    return made
+
+
+def without_numbers(column: npt.NDArray[Any], numbers: FloatArray) -> FloatArray:
+    """Return a column with NaN in place of some numbers."""
+    return np.where(np.isin(column, numbers), np.nan, column) if numbers.size else column
 
 
 def _drop_timeless(table: Table, plan: Plan) -> Table:

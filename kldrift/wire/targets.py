@@ -75,7 +75,8 @@ def layout_of(plan: Plan) -> Layout:
     time = spec.field if spec is not None and spec.unit == "iso8601" else None
     if len(_LAYOUTS) >= _MAX_LAYOUTS:
         _LAYOUTS.clear()
-    layout = Layout(plan, known, tuple(numbers), make_fields(numbers, categories, time))
+    missing = [text.encode() for text in sorted(plan.missing_texts) if is_unicode(text)]
+    layout = Layout(plan, known, tuple(numbers), make_fields(numbers, categories, time, missing))
     _LAYOUTS[id(plan)] = layout
     return layout
 

@@ -55,6 +55,7 @@ BEYOND_A_SCHEMA = [
     "monitor-source-none",
     "monitor-source-twice",
     "queue-small",
+    "reference-counts-spelling",
     "reference-counts-edges",
     "reference-counts-edges-missing",
     "reference-counts-length",

@@ -81,7 +81,7 @@ def test_ndjson_with_bad_lines_and_values(tmp_path: Path) -> None:
 
 def test_csv_with_text_among_numbers(tmp_path: Path) -> None:
     path = tmp_path / "d.csv"
-    path.write_text("x,c\n1,\nNA,1.0\n 3,red\n")
+    path.write_text("x,c\n1,\n?,1.0\n 3,red\n")
     read = read_columns(path, FEATURES)
     assert [rows.tolist() for rows in read.invalid] == [[], [1]]
     np.testing.assert_array_equal(read.columns[1], [1, np.nan, 3])

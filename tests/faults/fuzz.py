@@ -41,6 +41,7 @@ from tests.wire.counting import assert_counted, bins_of
 BLOCK = 500
 HANGS_SECONDS = 120.0
 _BOM = b"\xef\xbb\xbf"
+MISSING = frozenset({"NA", "unseen", "1"})
 _UNITS = ("iso8601", "ms", "ns", None)
 #: Bodies from this size on are read in bulk, in every other block: as mutants are, and not only large ones.
 _SMALL_BULK_BYTES = 400
@@ -139,7 +140,7 @@ def check_beside(result: BodyResult, alone: BodyResult) -> None:
 
 def check_kernel(body_format: Format, bodies: Sequence[bytes], schema: BatchSchema, same: BatchSchema) -> None:
     """The kernel gives what the general way gives, to the bit; the schemas differ in their vocabularies only."""
-    plan, other = plan_for(schema), plan_for(same)
+    plan, other = plan_for(schema, MISSING), plan_for(same, MISSING)
     found, expected = (
         finish(by_kernel(body_format, bodies, plan), plan),
         finish(generally(body_format, bodies, other), other),

@@ -11,9 +11,12 @@ import polars as pl
 import pytest
 
 from kldrift.assembly.monitors import build_monitor
+from kldrift.config.load import load_config
+from kldrift.daemon.parts import run_once
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.file import dump_references
+from kldrift.export.telemetry import Telemetry
 from kldrift.offline.compare import compare_files
 from kldrift.records.samples import CategoricalColumn
 from kldrift.records.specs import (
@@ -23,6 +26,7 @@ from kldrift.records.specs import (
     ReferenceFile,
     ReferenceInline,
     ReferenceSpec,
+    SegmentSpec,
     WindowSpec,
 )
 from kldrift.wire import decode
@@ -139,3 +143,130 @@ def test_what_was_written_or_stored_in_another_spelling(
         live = write(values, tmp_path, "live")
         assert kl_of(written, live) < SMOOTHING
         assert kl_of(ReferenceFile(stored), live) < SMOOTHING
+
+
+# --- missing values -------------------------------------------------------------------------------
+
+MARKED = [None if i == 1 else i for i in INTEGERS]
+WRITTEN = np.random.default_rng(2).choice(["NA", "N/A", "nan", "null", "None", ""], N).tolist()
+CONFIG = """
+sources:
+  rows: {{type: file, path: {live}{of_source}}}
+monitors:
+  m:
+    sources: [rows]
+    windows: [1h]
+    reference: {{data: {reference}}}{of_monitor}
+    features:
+      c: {{kind: {kind}}}
+"""
+
+
+def marked(text: str | None = None) -> list[Any]:
+    """Return the values with texts in place of missing ones."""
+    return [
+        (written if text is None else text) if value is None else str(value)
+        for value, written in zip(MARKED, WRITTEN, strict=True)
+    ]
+
+
+def run(folder: Path, reference: Path, live: Path, kind: str, of_monitor: str = "", of_source: str = "") -> Any:
+    """Return what the daemon makes of the rows of a file."""
+    (folder / "kldrift.yaml").write_text(
+        CONFIG.format(
+            reference=reference.name,
+            live=live.name,
+            kind=kind,
+            of_monitor=of_monitor and f"\n    missing_values: {of_monitor}",
+            of_source=of_source and f", missing_values: {of_source}",
+        )
+    )
+    snapshot, rows, _, failures = run_once(load_config(folder / "kldrift.yaml"), Telemetry())
+    assert failures == []
+    assert rows == N
+    return snapshot.monitors[0]
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical"])
+def test_markers_in_csv_are_what_null_is_elsewhere(kind: str, tmp_path: Path) -> None:
+    nulls = parquet(MARKED, tmp_path, "nulls")
+    texts = plain_csv(marked(), tmp_path, "texts")
+    assert '"NA"' not in texts.read_text()
+    spec = MonitorSpec("m", (FeatureSpec("c", kind),), WINDOWS)  # type: ignore[arg-type]
+    for reference, live in ((nulls, texts), (texts, nulls), (texts, texts)):
+        for found in (compare_files(reference, live, spec, now_ms=1).monitor, run(tmp_path, reference, live, kind)):
+            assert found.divergences[0, 0, 0] < SMOOTHING
+            assert found.missing_ratio[0, 0] == pytest.approx(INTEGERS.count(1) / N)
+            assert found.invalid_ratio[0, 0] == 0
+    assert compare_files(texts, texts, now_ms=1).monitor.divergences[0, 0, 0] < SMOOTHING
+    assert compare_files(texts, nulls, now_ms=1).monitor.divergences[0, 0, 0] < SMOOTHING
+
+
+@pytest.mark.parametrize("kind", ["numeric", "categorical"])
+@pytest.mark.parametrize("write", WRITERS)
+def test_configured_markers(kind: str, write: Write, tmp_path: Path) -> None:
+    nulls = parquet(MARKED, tmp_path, "nulls")
+    dashes = write(marked("-"), tmp_path, "dashes")
+    for reference, live in ((nulls, dashes), (dashes, nulls), (dashes, dashes)):
+        if write is not plain_csv and kind == "numeric":
+            continue  # the others are texts, not numbers
+        found = run(tmp_path, reference, live, kind, of_monitor='["-"]')
+        assert found.divergences[0, 0, 0] < SMOOTHING
+        assert found.missing_ratio[0, 0] == pytest.approx(INTEGERS.count(1) / N)
+        given = load_config(tmp_path / "kldrift.yaml").monitors[0]
+        assert compare_files(reference, live, given, now_ms=1).monitor.divergences[0, 0, 0] < SMOOTHING
+    if write is plain_csv or kind == "categorical":
+        assert run(tmp_path, nulls, dashes, kind).divergences[0, 0, 0] > 1
+
+
+def test_numbers_that_stand_for_missing_ones(tmp_path: Path) -> None:
+    nulls = parquet(MARKED, tmp_path, "nulls")
+    for write in WRITERS:
+        numbers = write([-999 if value is None else value for value in MARKED], tmp_path, "numbers")
+        for kind in ("numeric", "categorical"):
+            for reference, live in ((nulls, numbers), (numbers, nulls)):
+                found = run(tmp_path, reference, live, kind, of_monitor="[-999]")
+                assert found.divergences[0, 0, 0] < SMOOTHING, (write, kind)
+                assert found.missing_ratio[0, 0] == pytest.approx(INTEGERS.count(1) / N)
+
+
+def test_the_list_of_a_source_is_for_its_rows(tmp_path: Path) -> None:
+    reference = plain_csv(marked("NA"), tmp_path, "reference")
+    for kind in ("numeric", "categorical"):
+        found = run(tmp_path, reference, plain_csv(marked("?"), tmp_path, "live"), kind, of_source='["?"]')
+        assert found.divergences[0, 0, 0] < SMOOTHING
+        assert found.missing_ratio[0, 0] == pytest.approx(INTEGERS.count(1) / N)
+        live = ndjson(marked("?"), tmp_path, "live")
+        if kind == "categorical":
+            assert run(tmp_path, reference, live, kind, "[NA]", '["?"]').divergences[0, 0, 0] < SMOOTHING
+            assert run(tmp_path, reference, live, kind, '["?"]', "[]").unseen_ratio[0, 0] > 0.3
+    parquets = parquet(marked("?"), tmp_path, "live")
+    assert run(tmp_path, reference, parquets, "categorical", "[NA]", '["?"]').divergences[0, 0, 0] < SMOOTHING
+
+
+def test_namibia(tmp_path: Path) -> None:
+    countries = np.random.default_rng(3).choice(["NA", "ZA", "BW"], N).tolist()
+    for write in WRITERS:
+        reference, live = write(countries, tmp_path, "reference"), write(countries, tmp_path, "live")
+        found = run(tmp_path, reference, live, "categorical", of_monitor="[]")
+        assert found.divergences[0, 0, 0] < SMOOTHING
+        assert found.missing_ratio[0, 0] == 0
+    # a category of the reference remains one, whatever the format of live rows
+    found = run(
+        tmp_path, parquet(countries, tmp_path, "reference"), plain_csv(countries, tmp_path, "live"), "categorical"
+    )
+    assert found.divergences[0, 0, 0] < SMOOTHING
+    assert found.missing_ratio[0, 0] == 0
+
+
+def test_a_segment_is_not_a_marker(tmp_path: Path) -> None:
+    rows = [("a", 1), ("NA", 2), ("", 3), ("b", 4)] * 300
+    path = tmp_path / "rows.csv"
+    path.write_text("s,c\n" + "".join(f"{s},{c}\n" for s, c in rows))
+    spec = MonitorSpec(
+        "m", (FeatureSpec("c", "numeric"),), WINDOWS, ReferenceData(path), segments=SegmentSpec("s", limit=5)
+    )
+    monitor = build_monitor(spec, 1)
+    monitor.add(decode("csv", [path.read_bytes()], monitor.schema).batch, "", 1_000_000)
+    segments = {one.segment: int(one.samples[0, 0]) for one in monitor.evaluate(1_000_000).segments}
+    assert segments == {"a": 300, "b": 300, "other": 600}

@@ -9,7 +9,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.parsing import csv_records
 from kldrift.wire import ndjson
 
-BOTH_WAYS = {f"tests.wire.test_{name}" for name in ("csv", "ndjson", "spellings", "vocabularies")}
+BOTH_WAYS = {f"tests.wire.test_{name}" for name in ("csv", "ndjson", "missing_values", "spellings", "vocabularies")}
 
 
 @pytest.fixture(scope="module")

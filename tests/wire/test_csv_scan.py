@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from kldrift.kernels import compilation
 from kldrift.kernels.bin_table import BinTable
 from kldrift.kernels.parsing import csv_records
+from kldrift.records.formats import FORMATS
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, Vocabulary
 from kldrift.records.specs import TimestampSpec
 from kldrift.wire import csv, csv_scan, decode
@@ -29,6 +30,7 @@ SCHEMA = BatchSchema((X, C, Y))
 TIMED = BatchSchema((C, X, AGAIN), TimestampSpec("ts", "iso8601"))
 NUMBERED = BatchSchema((S, Y), TimestampSpec("x", "s"))
 SCHEMAS = [SCHEMA, TIMED, NUMBERED]
+MARKERS = FORMATS["csv"].missing_values
 NAMES = ["ts", "x", "c", "s", "x", "other"]
 
 
@@ -40,7 +42,7 @@ def warm() -> None:
 def by_kernel(
     bodies: Sequence[bytes], schema: BatchSchema, names: Sequence[str] = NAMES, bins: BinTable | None = None
 ) -> Decoded | None:
-    plan = plan_for(schema)
+    plan = plan_for(schema, MARKERS)
 
     def recordwise(data: bytes) -> Table:
         return csv._decode_recordwise(data, names, plan)
@@ -50,7 +52,7 @@ def by_kernel(
 
 
 def by_records(bodies: Sequence[bytes], schema: BatchSchema, names: Sequence[str] = NAMES) -> Decoded:
-    plan = plan_for(schema)
+    plan = plan_for(schema, MARKERS)
     tables = [csv._decode_recordwise(body, names, plan) for body in bodies]
     return finish(Decoding(concatenate(tables, plan), [table.n_records for table in tables]), plan)
 
@@ -102,7 +104,8 @@ CELLS = st.one_of(
         ["", '""', " ", '" "', "1", "-2.5", " 3", "4\t", '" 5 "', "nan", "inf", "x", '"5"', "red", '"a ""b"""',
          '"a,b\nc"', "grün", "ü", "\x00", "-0", "-0.0", "+1", "1.", ".5", "01", "1e5", "1e400", "1" * 30, '"1', 'a"b',
          "a\r", "\r", '"x"y', "2024-02-29T12:34:56Z", '"2024-02-29 12:34:56.5+01:00"', "2024-02-30", "2024-01-01",
-         "1700000000", "null", "'1'", "1.0", '"1.00"', "01.0", "-1.0", "True", "FALSE", "x1.0", "1.10"]
+         "1700000000", "null", "'1'", "1.0", '"1.00"', "01.0", "-1.0", "True", "FALSE", "x1.0", "1.10",
+         *sorted(MARKERS), '" NA\t"', " N/A", "NA x"]
     ),
     st.floats().map(repr),
     st.text(max_size=12),

@@ -55,14 +55,18 @@ def always_scanned(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bool]]:
     assert any(taken)
 
 
+#: What stands for a missing value: some of the texts that the fields below have.
+MARKERS = frozenset({"red", "NA", "unseen"})
+
+
 def by_kernel(bodies: list[bytes], schema: BatchSchema, bins: BinTable | None = None) -> Decoded | None:
-    plan = plan_for(schema)
+    plan = plan_for(schema, MARKERS)
     decoding = json_scan.decode(bodies, plan, ndjson.decode_rowwise, bins)
     return None if decoding is None else finish(decoding, plan)
 
 
 def by_rows(bodies: list[bytes], schema: BatchSchema) -> Decoded:
-    plan = plan_for(schema)
+    plan = plan_for(schema, MARKERS)
     return finish(ndjson.decode_one_by_one(bodies, plan), plan)
 
 
@@ -252,7 +256,7 @@ def test_a_sender_of_many_keys_does_not_harm_those_that_come_later() -> None:
     for body in (many, b"\n".join(plain_rows(100)), many, b"\n".join(plain_rows(100, seed=2))):
         assert by_kernel([body], TWICE) is not None
         assert_agree([body], TWICE)
-    layout = targets.layout_of(plan_for(TWICE))
+    layout = targets.layout_of(plan_for(TWICE, MARKERS))
     assert layout.idle
     assert all(learned.state[gaps.GAPS] < 100 for learned in layout.idle)
 

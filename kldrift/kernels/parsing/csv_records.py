@@ -4,7 +4,8 @@ The place of a cell determines its field, so what to do with each cell is worked
 A number is parsed where its cell starts and has to end where the cell ends; every other cell ends at the next comma,
 which is searched for by words, as in `json_rows`.
 
-Plain records are read here: numbers as JSON writes them, with or without blanks around them, texts, times in the usual
+Plain records are read here: numbers as JSON writes them, with or without blanks around them, what stands for a missing
+one, texts, times in the usual
 form, all of them with or without quotes and with commas and newlines inside; and any cell that is not wanted. A record
 with anything else is left to the general decoder, provided that it is certain to be on one line, which its number of
 quotes tells. Otherwise its end depends on how the general decoder reads it, and everything is given up.
@@ -21,7 +22,7 @@ from kldrift.kernels import compilation
 from kldrift.kernels.arguments import input_type, tuple_type
 from kldrift.kernels.memory import read_input, write_block
 from kldrift.kernels.parsing.decimal import parse_number
-from kldrift.kernels.parsing.fields import FIELDS, Fields, find_category
+from kldrift.kernels.parsing.fields import FIELDS, Fields, find_category, is_missing
 from kldrift.kernels.parsing.json_syntax import utf8_length
 from kldrift.kernels.parsing.output import (
     BODY,
@@ -36,7 +37,7 @@ from kldrift.kernels.parsing.output import (
     put_code,
 )
 from kldrift.kernels.parsing.values import read_instant
-from kldrift.kernels.words import Bytes, byte_at, piece, trailing_zeros, word_at
+from kldrift.kernels.words import Bytes, byte_at, piece, piece_apart, trailing_zeros, word_at
 from kldrift.records.types import IntArray
 
 #: What is done with a cell.
@@ -136,9 +137,19 @@ def _ends_cell(byte: int) -> bool:
     return byte == 44 or byte == 10 or byte == 13
 
 
+@piece_apart
+def _read_missing(fields: Fields, data: Bytes, at: int, stop: int, quoted: bool) -> int:
+    """Return where a cell ends whose text stands for a missing number; -1 if it does not."""
+    end, _ = _text_end(data, at, stop, quoted, True)
+    last = end
+    while last > at and (byte_at(data, last - 1) == 32 or byte_at(data, last - 1) == 9):
+        last -= 1
+    return end if end >= 0 and is_missing(fields, data, at, last - at) else _NOT_PLAIN
+
+
 @piece
-def _read_number(data: Bytes, at: int, quoted: bool) -> tuple[int, float]:
-    """Return where the number of a cell ends, and the number, NaN if the cell is blank; -1 if it is neither."""
+def _read_number(fields: Fields, data: Bytes, at: int, stop: int, quoted: bool) -> tuple[int, float]:
+    """Return where the number of a cell ends, and the number, NaN if it is missing; -1 if it is neither."""
     byte = byte_at(data, at)
     start = at
     if byte <= 44:
@@ -147,9 +158,11 @@ def _read_number(data: Bytes, at: int, quoted: bool) -> tuple[int, float]:
         if byte == 34 if quoted else _ends_cell(byte):
             return start, _NAN
     end, value = parse_number(data, start)
+    if end < 0:
+        return _read_missing(fields, data, start, stop, quoted), _NAN
     if value == 0.0 and byte == 45:  # even an integer
         value = -0.0
-    if end >= 0 and byte_at(data, end) <= 32:
+    if byte_at(data, end) <= 32:
         end = _skip_spaces(data, end)
     return end, value
 
@@ -191,7 +204,7 @@ def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, 
         if quoted:
             at += 1
         if kind == NUMBER:
-            at, value = _read_number(data, at, quoted)
+            at, value = _read_number(fields, data, at, stop, quoted)
             write_block(out.numbers, target * stride + place, value)
         elif kind == TIME:
             ms: int = -1

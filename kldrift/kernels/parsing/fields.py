@@ -20,7 +20,8 @@ class Fields(NamedTuple):
     Parameters
     ----------
     counts : number of numeric fields, and of all fields
-    tables : start and size of the hash tables: the one for names, then one for each categorical column
+    tables : start and size of the hash tables: the one for names, then one for each categorical column, then the one
+        for texts in place of a number that is missing
     entries : the tables; each entry has 4 numbers: hash, length (-1: free), first word, value
     words : the texts of the entries, each padded with zeros to whole words
     columns : (n_columns, 3) for each categorical column: the next one of the same field or -1, and the codes of a text
@@ -58,7 +59,9 @@ def hash_text(text: bytes) -> int:
     return value ^ value >> 32
 
 
-def make_fields(numbers: Sequence[str], categories: Sequence[Categories], time: str | None) -> Fields:
+def make_fields(
+    numbers: Sequence[str], categories: Sequence[Categories], time: str | None, missing: Sequence[bytes] = ()
+) -> Fields:
     """Lay out the fields of a schema for `scan_rows`.
 
     Parameters
@@ -66,13 +69,18 @@ def make_fields(numbers: Sequence[str], categories: Sequence[Categories], time: 
     numbers : numeric fields
     categories : one for each column; several columns may have the same field
     time : the field of a time as text
+    missing : texts that stand for a missing number
     """
     names = [*numbers, *dict.fromkeys(category.field for category in categories), *([] if time is None else [time])]
     words: list[int] = []
     starts: list[int] = []
     entries: list[IntArray] = []
     position = 0
-    for texts in ([(name.encode(), i) for i, name in enumerate(names)], *(c.codes for c in categories)):
+    for texts in (
+        [(name.encode(), i) for i, name in enumerate(names)],
+        *(c.codes for c in categories),
+        [(text, 0) for text in missing],
+    ):
         table = _table(texts, words)
         starts += [position, len(table)]
         entries.append(table)
@@ -159,3 +167,9 @@ def find_category(fields: Fields, column: int, data: Bytes, at: int, length: int
     if code < 0 and length > 2 and byte_at(data, at + length - 1) == 48:
         code = _find_whole(fields, 1 + column, data, at, length)
     return code
+
+
+@piece
+def is_missing(fields: Fields, data: Bytes, at: int, length: int) -> bool:
+    """Return whether a text stands for a number that is missing."""
+    return find_text(fields, fields.tables.size // 2 - 1, data, at, length) >= 0

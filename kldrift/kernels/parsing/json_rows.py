@@ -118,7 +118,7 @@ def _scan_row(
             write_block(learned.seen, field, row + 1)
             left -= 1
             if kind == NUMBER:
-                at, value = read_number(data, at)
+                at, value = read_number(fields, data, at)
                 write_block(out.numbers, field * stride + place, value)
             elif kind == CATEGORY:
                 column = read_input(fields.first_columns, field - n_numbers)

@@ -4,7 +4,7 @@ import numpy as np
 
 from kldrift.kernels.memory import read_input
 from kldrift.kernels.parsing.decimal import parse_number
-from kldrift.kernels.parsing.fields import Fields, find_category
+from kldrift.kernels.parsing.fields import Fields, find_category, is_missing
 from kldrift.kernels.parsing.json_syntax import (
     FOUR_BYTES,
     NULL,
@@ -23,10 +23,13 @@ _END_OF_TIMES = 9_214_646_400_000  # in 2262, the limit everywhere in kldrift
 
 
 @piece_apart
-def _read_no_digits(data: Bytes, at: int) -> tuple[int, float]:
-    """Return where null, NaN or an infinity ends, and its value; -1 if it is none of them."""
+def _read_no_digits(fields: Fields, data: Bytes, at: int) -> tuple[int, float]:
+    """Return where null or a text for it, NaN or an infinity ends, and its value; -1 if it is none of them."""
     if word_at(data, at) & FOUR_BYTES == NULL:
         return at + 4, _NAN
+    if byte_at(data, at) == 34:
+        stop = plain_text_end(data, at + 1)
+        return (stop + 1 if stop >= 0 and is_missing(fields, data, at + 1, stop - at - 1) else -1), _NAN
     negative = byte_at(data, at) == 45
     start = at + 1 if negative else at
     length = not_finite_length(data, start)
@@ -36,10 +39,10 @@ def _read_no_digits(data: Bytes, at: int) -> tuple[int, float]:
 
 
 @piece
-def read_number(data: Bytes, at: int) -> tuple[int, float]:
-    """Return where a number or null ends, and its value, NaN for null; -1 if it is neither."""
+def read_number(fields: Fields, data: Bytes, at: int) -> tuple[int, float]:
+    """Return where a number, null or a text for it ends, and its value, NaN for null; -1 if it is none of them."""
     end, value = parse_number(data, at)
-    return (end, value) if end >= 0 else _read_no_digits(data, at)
+    return (end, value) if end >= 0 else _read_no_digits(fields, data, at)
 
 
 @piece
