@@ -16,8 +16,8 @@ from kldrift.drift.references.given import fixed_reference, inline_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
-from kldrift.records.kinds import WITH_REFERENCE, ColumnKind
-from kldrift.records.samples import CategoricalColumn
+from kldrift.records.kinds import WITH_REFERENCE
+from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.specs import (
     FeatureSpec,
     ReferenceFamily,
@@ -86,10 +86,10 @@ def _family_reference(
     return replace(family_reference(feature, given, column, created_ms, source, invalid), by_time=by_time)
 
 
-def _column(feature: FeatureSpec) -> tuple[str, ColumnKind, int]:
-    """Return what to read of a feature: the name, kind and dimensions of its column."""
+def _column(feature: FeatureSpec) -> FeatureSchema:
+    """Return what to read of a feature; the categories are not known yet."""
     schema = SHAPES[feature.kind].preliminary(feature).schema(feature.name)
-    return schema.name, schema.kind, schema.dimensions
+    return FeatureSchema(schema.name, schema.kind, (), schema.dimensions, None, feature.of, feature.unit or "iso8601")
 
 
 def _source(path: Path, sha256: str) -> str:

@@ -82,11 +82,15 @@ def _feature(name: str, feature: Feature, tolerances: Mapping[str, float], folde
         folder,
         leave=("drift",),
         name=name,
-        bins=Bins() if feature.bins is None else _bins(feature.bins, folder),
+        bins=_default_bins(feature) if feature.bins is None else _bins(feature.bins, folder),
         reference=_reference(feature.reference, folder),
         dimensions=feature.dimensions or 0,
         **{**tolerances, **own},
     )
+
+
+def _default_bins(feature: Feature) -> Bins:
+    return Bins("discrete") if feature.of in ("hour", "weekday") else Bins()
 
 
 def _bins(bins: BinsModel, folder: Path) -> Bins:

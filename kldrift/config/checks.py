@@ -200,6 +200,8 @@ def _feature(path: Path, feature: dict[str, Any]) -> Iterable[Problem]:
                 yield Problem((*path, key), f"the {key} of a {kind.name} feature", "add the key")
     if (kind is None or "bins" in kind.optional) and isinstance(feature.get("bins"), dict):
         yield from _bins((*path, "bins"), feature["bins"])
+    if "unit" in feature and feature.get("of") not in ("hour", "weekday"):
+        yield Problem((*path, "unit"), "a unit only with of: hour or of: weekday", "remove the key")
     if kind is not None and "covariance" in kind.optional and feature.get("covariance") == "full":
         yield from _full_covariance(path, feature)
 

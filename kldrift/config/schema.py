@@ -51,7 +51,7 @@ from kldrift.config.values import (
 from kldrift.records.divergences import DIVERGENCES
 from kldrift.records.kinds import Kind
 from kldrift.records.specs import CONFIDENCE, CRITICAL, MAX_CATEGORIES, WARNING
-from kldrift.records.types import Correction, Covariance, Estimator, Family
+from kldrift.records.types import Aspect, Correction, Covariance, Estimator, Family, TimeUnit
 
 
 class TlsFiles(Mapped):
@@ -296,6 +296,14 @@ class Feature(Mapped):
     )
     per_dimension: bool = Field(
         default=False, description="export the KL of each dimension of a posterior or of a diagonal vector"
+    )
+    of: Annotated[Aspect, *one_of(get_args(Aspect), "aspects")] | None = Field(
+        default=None,
+        description="watch the hour or weekday (0 is Monday) of a time, or the length of a text, instead of the value",
+    )
+    unit: Annotated[TimeUnit, *one_of(get_args(TimeUnit), "units")] | None = Field(
+        default=None,
+        description="the unit of times with `of`: iso8601 (if absent), or s, ms, us or ns for numbers since 1970",
     )
 
 

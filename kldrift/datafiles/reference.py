@@ -20,7 +20,7 @@ from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire import TABLES, columns, parquet
 from kldrift.wire.plan import EMPTY, Vector, numbers_among
-from kldrift.wire.tables import without_numbers
+from kldrift.wire.tables import wanted_for_aspect, without_numbers
 
 _EXPECTED: Final[dict[ColumnKind, str]] = {
     "numeric": "numbers",
@@ -34,8 +34,8 @@ _INSTEAD: Final[dict[ColumnKind, str]] = {
 }
 
 
-#: A name and a kind; for a vector also its dimensions.
-Feature = tuple[str, ColumnKind] | tuple[str, ColumnKind, int]
+#: A name and a kind, for a vector also its dimensions; or everything that there is to know.
+Feature = tuple[str, ColumnKind] | tuple[str, ColumnKind, int] | FeatureSchema
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def read_columns(
     Parameters
     ----------
     path : Parquet, CSV or NDJSON, the last two also compressed
-    features : names and kinds, for a vector also its dimensions; several may be read from one column
+    features : several may be read from one column
     missing_values : texts that stand for a missing value; None for those of the format
 
     Raises
@@ -103,8 +103,8 @@ def read_columns(
     if n_rows == 0:
         raise DataFileProblem(f"{path}: expected rows of data, got none ({n_rejected} unreadable lines)")
     problems = [
-        f"{path}: {feature.name}: expected {_EXPECTED[feature.kind].format(feature.dimensions)}, "
-        f"got {column.got or 'none'}; correct the data or {_INSTEAD[feature.kind]}"
+        f"{path}: {feature.name}: expected {_expected(feature)}, got {column.got or 'none'}; correct the data or"
+        f" {_INSTEAD[feature.kind] if feature.of is None else 'remove `of`'}"
         for feature, column in zip(schemas, raw, strict=True)
         if column.n_missing == n_rows and (column.invalid.size or feature.kind == "vector")
     ]
@@ -112,7 +112,7 @@ def read_columns(
         raise ReferenceProblem("\n".join(problems))
     return ReferenceColumns(
         n_rows,
-        tuple(_finished(column.values, missing) for column in raw),
+        tuple(_finished(column.values, f, missing) for f, column in zip(schemas, raw, strict=True)),
         sha256,
         tuple(column.invalid for column in raw),
         n_rejected,
@@ -142,7 +142,15 @@ def read_times(path: Path, spec: TimestampSpec) -> IntArray | None:
     return columns.typed_times(series, spec)
 
 
+def _expected(feature: FeatureSchema) -> str:
+    if feature.of is not None:
+        return wanted_for_aspect(feature)
+    return _EXPECTED[feature.kind].format(feature.dimensions)
+
+
 def _schema(feature: Feature) -> FeatureSchema:
+    if isinstance(feature, FeatureSchema):
+        return feature
     dimensions = feature[2] if len(feature) == 3 else 0
     if feature[1] == "vector" and dimensions < 1:
         raise ValueError(f"{feature[0]}: expected the dimensions of a vector, got {dimensions}")
@@ -168,6 +176,9 @@ def _read_table(
 
 
 def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool, missing_texts: frozenset[str]) -> RawColumn:
+    if feature.of is not None:
+        numbers, bad = columns.aspects(series, feature, missing_texts, is_text=is_text)
+        return RawColumn(pl.Series(numbers).fill_nan(None), bad, "text" if is_text else str(series.dtype))
     if feature.kind == "vector":
         vector = Vector(0, feature.name, feature.dimensions)
         read = columns.vectors_from_texts if is_text else columns.typed_vectors
@@ -182,12 +193,15 @@ def _raw(series: pl.Series, feature: FeatureSchema, is_text: bool, missing_texts
     return RawColumn(made, bad, ("text" if is_text else str(series.dtype)) + example)
 
 
-def _finished(values: pl.Series | FloatArray, missing_texts: frozenset[str]) -> FloatArray | CategoricalColumn:
+def _finished(
+    values: pl.Series | FloatArray, feature: FeatureSchema, missing_texts: frozenset[str]
+) -> FloatArray | CategoricalColumn:
     if not isinstance(values, pl.Series):
         return values
     if values.dtype == pl.String:
         return _categorical(values, missing_texts)
-    return without_numbers(columns.floats(values), numbers_among(missing_texts))
+    numbers = columns.floats(values)
+    return numbers if feature.of is not None else without_numbers(numbers, numbers_among(missing_texts))
 
 
 def _categorical(texts: pl.Series, missing_texts: frozenset[str]) -> CategoricalColumn:

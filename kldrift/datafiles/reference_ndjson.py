@@ -20,7 +20,7 @@ from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.columns import typed_vectors
 from kldrift.wire.ndjson import Lines, parse_lines
 from kldrift.wire.plan import Vector, looks_converted, polars_type
-from kldrift.wire.rows import kind_of, numeric_column, vector_column
+from kldrift.wire.rows import aspect_column, kind_of, numeric_column, vector_column
 from kldrift.wire.tables import Invalid
 
 
@@ -111,7 +111,7 @@ def _joined(parts: Sequence[pl.Series | FloatArray]) -> pl.Series | FloatArray:
 def _read_bulk(chunk: bytes, features: Sequence[FeatureSchema]) -> list[RawColumn] | None:
     """Read all rows in one call of polars; None unless every one of them is certain to be right."""
     schema = {feature.name: polars_type(feature.kind) for feature in features}
-    if any(schema[feature.name] != polars_type(feature.kind) for feature in features):
+    if any(feature.of or schema[feature.name] != polars_type(feature.kind) for feature in features):
         return None
     try:
         frame = pl.read_ndjson(BytesIO(chunk), schema=schema)
@@ -145,7 +145,10 @@ def _rowwise_column(parsed: Lines, feature: FeatureSchema, missing_texts: frozen
     if feature.kind == "vector":
         return raw_vectors(*vector_column(values, Vector(0, name, feature.dimensions), missing_texts))
     if feature.kind == "numeric":
-        numbers, bad = numeric_column(values, 0, missing_texts)
+        if feature.of is None:
+            numbers, bad = numeric_column(values, 0, missing_texts)
+        else:
+            numbers, bad = aspect_column(values, 0, feature, missing_texts)
         series = pl.Series(name, numbers, dtype=pl.Float64).fill_nan(None)
         return RawColumn(series) if bad is None else RawColumn(series, bad.rows, first_got(bad))
     values = parsed.exact_integers(values, name)

@@ -54,6 +54,7 @@ class Monitor:
                 reference.kind,
                 reference.bins_hash,
                 (feature.bins, feature.max_categories, reference.learn) if reference.learn else None,
+                *([] if feature.of is None else [(feature.of, feature.unit)]),
             )
             for reference, feature in zip(references, spec.features, strict=True)
         )
@@ -123,10 +124,10 @@ class Monitor:
         self._bins = self._filling.table if rows_alike and self._learning.done else None
 
     def _make_schema(self) -> BatchSchema:
-        columns = [
-            reference.shape.schema(reference.name, self._vocabularies.get(f))
-            for f, reference in enumerate(self._references)
-        ]
+        columns = []
+        for f, (reference, feature) in enumerate(zip(self._references, self.spec.features, strict=True)):
+            schema = reference.shape.schema(reference.name, self._vocabularies.get(f))
+            columns.append(replace(schema, of=feature.of, unit=feature.unit or "iso8601"))
         if self._segments is not None and self.spec.segments is not None:
             columns.append(FeatureSchema(self.spec.segments.by, "categorical", vocabulary=self._segments.vocabulary))
         return BatchSchema(tuple(columns), self.spec.timestamp, self.spec.missing_texts)

@@ -51,7 +51,7 @@ KINDS: Mapping[Kind, KindTraits] = {
     "numeric": KindTraits(
         histogram=True,
         invalid="values that are not numbers",
-        optional=("bins", "reference"),
+        optional=("bins", "reference", "of", "unit"),
         outside="out_of_range_ratio",
         references=_OF_HISTOGRAMS,
         families=tuple(family for family in get_args(Family) if family != "categorical"),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from kldrift.records.categories import canonical
 from kldrift.records.kinds import ColumnKind
 from kldrift.records.specs import TimestampSpec
-from kldrift.records.types import CodeArray, IntArray
+from kldrift.records.types import Aspect, CodeArray, IntArray, TimeUnit
 
 
 class Vocabulary:
@@ -69,6 +69,8 @@ class FeatureSchema:
     A vector column is (n_rows, dimensions) float64, C-contiguous; all NaN where a vector is missing or invalid (not a
     list, the wrong length, or an element that is not a finite number). There is no column of kind ``posterior``: it is
     read as a vector.
+    With `of`, a numeric column holds that aspect of the values, such as the hour of a time; `unit` is that of times
+    that are numbers.
     """
 
     name: str
@@ -76,6 +78,8 @@ class FeatureSchema:
     categories: tuple[str, ...] = ()
     dimensions: int = 0
     vocabulary: Vocabulary | None = None
+    of: Aspect | None = None
+    unit: TimeUnit = "iso8601"
 
     @property
     def unseen_code(self) -> int:

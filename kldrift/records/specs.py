@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from kldrift.records.kinds import Kind
-from kldrift.records.types import Correction, Covariance, Estimator, Family, TimeUnit
+from kldrift.records.types import Aspect, Correction, Covariance, Estimator, Family, TimeUnit
 
 #: Defaults of the configuration.
 CONFIDENCE = 0.9999
@@ -101,6 +101,9 @@ class FeatureSpec:
 
     A `vector` has `dimensions` numbers. A `posterior` is the q(z|x) of a variational autoencoder: `dimensions` means,
     then as many logarithms of variances. Its KL from N(0, I) is averaged over the samples and needs no reference.
+
+    With `of`, a numeric feature is that aspect of the field's values; `unit` is that of times that are numbers;
+    None: times are ISO 8601 texts.
     """
 
     name: str
@@ -113,6 +116,8 @@ class FeatureSpec:
     dimensions: int = 0
     covariance: Covariance = "diagonal"
     per_dimension: bool = False
+    of: Aspect | None = None
+    unit: TimeUnit | None = None
 
 
 @dataclass(frozen=True, slots=True)

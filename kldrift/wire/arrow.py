@@ -5,11 +5,13 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 
 from kldrift.errors import DecodeError
 from kldrift.kernels.bin_table import BinTable
 from kldrift.records.categories import category_text
 from kldrift.records.types import FloatArray, IntArray
+from kldrift.wire.columns import aspects
 from kldrift.wire.ipc import Values, read_stream, stream_fields
 from kldrift.wire.ipc_schema import ArrowType
 from kldrift.wire.plan import Category, Plan, Vector, is_unicode
@@ -81,6 +83,13 @@ def _table(n_rows: int, values: dict[str, Values], plan: Plan) -> Table:
         else:
             columns[index] = missing_column(plan, index, n_rows)
             _add_invalid(invalid, index, column, plan)
+    for index, feature in plan.aspects:
+        column = values.get(feature.name)
+        if column is None:
+            continue
+        columns[index], bad = aspects(_series(column), feature, plan.missing_texts)
+        if len(bad):
+            invalid.append(Invalid(index, bad, f"a value of Arrow type {column.type.name}"))
     for category in plan.categorical:
         column = values.get(category.feature.name)
         if column is None:
@@ -115,6 +124,29 @@ def _add_invalid(invalid: list[Invalid], index: int, column: Values, plan: Plan)
     rows = np.flatnonzero(there)
     if len(rows):
         invalid.append(Invalid(index, rows, f"a value of Arrow type {column.type.name}"))
+
+
+def _series(column: Values) -> pl.Series:
+    """Return texts, times and numbers as a series; True for other values, and null where there is none."""
+    if column.texts is not None:
+        texts = [text.decode("utf-8", "replace") for text in column.texts]
+        series = pl.Series(texts if column.index is None else [texts[i] for i in column.index], dtype=pl.String)
+    elif column.type.is_number:
+        series = pl.Series(_floats(column)).fill_nan(None)
+    elif column.type.is_time:
+        ms = _milliseconds(column)
+        series = pl.Series(np.where(np.isnan(ms), 0, np.floor(ms)).astype(np.int64)).cast(pl.Datetime("ms"))
+    else:
+        series = pl.Series([column.type.name != "null"] * column.n).set(
+            pl.Series([column.type.name == "null"] * column.n), None
+        )
+    return series if column.valid is None else series.set(pl.Series(~column.valid), None)
+
+
+def _milliseconds(column: Values) -> FloatArray:
+    """Return times as milliseconds since 1970, NaN where null."""
+    ms, per_unit = _floats(column), column.type.ms_per_unit
+    return ms * per_unit if per_unit >= 1 else ms / round(1 / per_unit)
 
 
 def _floats(column: Values) -> npt.NDArray[np.float64]:
@@ -237,9 +269,7 @@ def _times(n_rows: int, values: dict[str, Values], plan: Plan) -> IntArray | Non
     if column is None:
         return np.full(n_rows, NO_TIME, dtype=np.int64)
     if column.type.is_time:
-        ms = _floats(column)
-        per_unit = column.type.ms_per_unit
-        return times_from_numbers(ms * per_unit if per_unit >= 1 else ms / round(1 / per_unit), "ms")
+        return times_from_numbers(_milliseconds(column), "ms")
     if spec.unit == "iso8601" and column.texts is not None:
         places = range(n_rows) if column.index is None else column.index.tolist()
         valid = [True] * n_rows if column.valid is None else column.valid.tolist()

@@ -6,9 +6,11 @@ import numpy as np
 import polars as pl
 
 from kldrift.records.categories import OTHER_SPELLING, category_text
+from kldrift.records.samples import FeatureSchema
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import CodeArray, FloatArray, IntArray
-from kldrift.wire.plan import EMPTY, Category, Known, Plan, Vector
+from kldrift.wire.aspects import aspect_of
+from kldrift.wire.plan import EMPTY, Category, Known, Plan, Vector, numbers_among
 from kldrift.wire.rows import BLANK, parse, vector_column
 from kldrift.wire.tables import NO_TIME, Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_numbers, times_from_texts
@@ -110,6 +112,32 @@ def _present(series: pl.Series, missing_texts: frozenset[str]) -> IntArray:
     return np.flatnonzero(series.is_not_null().to_numpy())
 
 
+def aspects(
+    series: pl.Series, feature: FeatureSchema, missing_texts: frozenset[str] = EMPTY, *, is_text: bool = False
+) -> tuple[FloatArray, IntArray]:
+    """Return the aspect that a feature is of each value, NaN where there is none, and the rows whose values have none.
+
+    Parameters
+    ----------
+    is_text : the values are cells of text: numbers, too
+    """
+    if series.dtype in (pl.String, pl.Categorical, pl.Enum):
+        texts = series.cast(pl.String)
+        stripped = texts.str.strip_chars(BLANK)
+        present = ~_stand_for_missing(stripped, missing_texts).to_numpy()
+        series = texts if feature.of == "length" else stripped
+        if is_text and feature.of != "length" and feature.unit != "iso8601":
+            series = pl.Series(numbers_from_texts(texts, missing_texts)[0])
+            present &= ~np.isin(series.to_numpy(), numbers_among(missing_texts))
+    else:
+        present = series.is_not_null().to_numpy()
+        if series.dtype.is_numeric():
+            numbers = floats(series.cast(pl.Float64))
+            present &= ~(np.isnan(numbers) | np.isin(numbers, numbers_among(missing_texts)))
+    column = np.where(present, aspect_of(series, feature), np.nan)
+    return column, np.flatnonzero(present & np.isnan(column))
+
+
 def typed_texts(series: pl.Series) -> tuple[pl.Series, IntArray]:
     """Return the category texts of a typed series, null where missing, and the rows whose values have no text."""
     none = np.empty(0, dtype=np.int64)
@@ -202,6 +230,12 @@ def table_from_frame(frame: pl.DataFrame, plan: Plan, unreadable: Collection[str
         if name in frame.columns:
             series = frame.get_column(name)
             columns[index], bad = typed_numbers(series, plan.missing_texts)
+            if len(bad):
+                invalid.append(Invalid(index, bad, f"a value of type {series.dtype}"))
+    for index, feature in plan.aspects:
+        if feature.name in frame.columns:
+            series = frame.get_column(feature.name)
+            columns[index], bad = aspects(series, feature, plan.missing_texts)
             if len(bad):
                 invalid.append(Invalid(index, bad, f"a value of type {series.dtype}"))
     for category in plan.categorical:

@@ -279,6 +279,11 @@ def _table_from_cells(cells: dict[str, pl.Series], n_rows: int, plan: Plan) -> T
             out[index], bad = columns.numbers_from_texts(cells[name], plan.missing_texts)
             if len(bad):
                 invalid.append(Invalid(index, bad, "text that is no number"))
+    for index, feature in plan.aspects:
+        if feature.name in cells:
+            out[index], bad = columns.aspects(cells[feature.name], feature, plan.missing_texts, is_text=True)
+            if len(bad):
+                invalid.append(Invalid(index, bad, "text that is none"))
     for category in plan.categorical:
         if category.feature.name in cells:
             out[category.index] = columns.codes(cells[category.feature.name], category)

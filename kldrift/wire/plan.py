@@ -128,11 +128,14 @@ class Plan:
 
     Parameters
     ----------
-    numeric : (index, name) of the numeric features
+    numeric : (index, name) of the numeric features whose values are numbers
+    aspects : (index, feature) of those that are an aspect of the values
     ndjson : the type that polars reads each field as
-    bulk : whether `ndjson` can say it all. Not when one field is wanted as two types, nor when a category looks like
-        what polars makes of a list, an object or a lone surrogate, which could then not be told apart.
-    scan : whether the kernel that reads rows supports every field: no vectors, and no field read as two kinds
+    bulk : whether `ndjson` can say it all. Not when one field is wanted as two types or as an aspect, nor when a
+        category looks like what polars makes of a list, an object or a lone surrogate, which could then not be told
+        apart.
+    scan : whether the kernel that reads rows supports every field: no vectors or aspects, and no field read as two
+        kinds
     missing_texts : what stands for a missing value
     missing_numbers : those of them that are numbers
     row_bytes : memory that a row of a batch takes
@@ -140,6 +143,7 @@ class Plan:
 
     schema: BatchSchema
     numeric: tuple[tuple[int, str], ...]
+    aspects: tuple[tuple[int, FeatureSchema], ...]
     categorical: tuple[Category, ...]
     vectors: tuple[Vector, ...]
     ndjson: dict[str, pl.DataType]
@@ -197,7 +201,8 @@ def polars_type(kind: ColumnKind) -> pl.DataType:
 
 
 def _make_plan(schema: BatchSchema, missing_texts: frozenset[str]) -> Plan:
-    numeric = tuple((i, f.name) for i, f in enumerate(schema.features) if f.kind == "numeric")
+    numeric = tuple((i, f.name) for i, f in enumerate(schema.features) if f.kind == "numeric" and f.of is None)
+    aspects = tuple((i, f) for i, f in enumerate(schema.features) if f.of is not None)
     categorical = tuple(Category(i, f, missing_texts) for i, f in enumerate(schema.features) if f.kind == "categorical")
     vectors = tuple(Vector(i, f.name, f.dimensions) for i, f in enumerate(schema.features) if f.kind == "vector")
     fields = [(feature.name, polars_type(feature.kind)) for feature in schema.features]
@@ -205,13 +210,17 @@ def _make_plan(schema: BatchSchema, missing_texts: frozenset[str]) -> Plan:
         fields.append((schema.timestamp.field, pl.String() if schema.timestamp.unit == "iso8601" else pl.Float64()))
     ndjson = dict(fields)
     # A vocabulary grows, so its texts are checked in every batch.
-    bulk = len(fields) > 0 and all(ndjson[name] == dtype for name, dtype in fields)
+    bulk = len(fields) > 0 and not aspects and all(ndjson[name] == dtype for name, dtype in fields)
     bulk = bulk and not any(category.known.converted for category in categorical if category.feature.vocabulary is None)
-    scan = not vectors and _is_one_kind_each(numeric, categorical, schema.timestamp)
-    row_bytes = 8 * (len(numeric) + sum(vector.dimensions for vector in vectors) + (schema.timestamp is not None))
+    scan = not vectors and not aspects and _is_one_kind_each(numeric, categorical, schema.timestamp)
+    row_bytes = 8 * (
+        len(numeric) + len(aspects) + sum(vector.dimensions for vector in vectors) + (schema.timestamp is not None)
+    )
     row_bytes += 4 * len(categorical)
     missing_numbers = numbers_among(missing_texts)
-    return Plan(schema, numeric, categorical, vectors, ndjson, bulk, scan, missing_texts, missing_numbers, row_bytes)
+    return Plan(
+        schema, numeric, aspects, categorical, vectors, ndjson, bulk, scan, missing_texts, missing_numbers, row_bytes
+    )
 
 
 def _is_one_kind_each(

@@ -11,11 +11,13 @@ from typing import Any, Final
 
 import numpy as np
 import orjson
+import polars as pl
 
 from kldrift.records.categories import category_text
 from kldrift.records.samples import FeatureSchema
 from kldrift.records.types import CodeArray, FloatArray, IntArray
-from kldrift.wire.plan import EMPTY, Category, Plan, Vector
+from kldrift.wire.aspects import aspect_of
+from kldrift.wire.plan import EMPTY, Category, Plan, Vector, numbers_among
 from kldrift.wire.tables import Column, Invalid, Table, missing_column
 from kldrift.wire.timestamps import times_from_values
 from kldrift.wire.vectors import NOT_FINITE, vectors_from_flat, wrong_length
@@ -60,6 +62,10 @@ def table_from_rows(
     invalid: list[Invalid] = []
     if plan.numeric:
         _fill_numeric(columns, invalid, rows, plan)
+    for index, feature in plan.aspects:
+        columns[index], bad = aspect_column([row.get(feature.name) for row in rows], index, feature, plan.missing_texts)
+        if bad is not None:
+            invalid.append(bad)
     for category in plan.categorical:
         name = category.feature.name
         values = [row.get(name) for row in rows]
@@ -134,6 +140,25 @@ def numeric_column(
     return column, Invalid(index, np.array(rows, dtype=np.int64), got) if rows else None
 
 
+def aspect_column(
+    values: Sequence[object], index: int, feature: FeatureSchema, missing_texts: frozenset[str] = EMPTY
+) -> tuple[FloatArray, Invalid | None]:
+    """Make a column of an aspect of the values, NaN where one is missing or has none; also return where it has none."""
+    missing = np.array([is_missing(value, missing_texts) or value != value for value in values], dtype=np.bool_)
+    if feature.of == "length" or feature.unit == "iso8601":
+        # a lone surrogate is one character, too
+        texts = [value.encode("utf-8", "replace").decode() if isinstance(value, str) else None for value in values]
+        series = pl.Series(texts, dtype=pl.String)
+        column = aspect_of(series if feature.of == "length" else series.str.strip_chars(BLANK), feature)
+    else:
+        numbers, _ = numeric_column(values, index)
+        missing |= np.isin(numbers, numbers_among(missing_texts))
+        column = aspect_of(pl.Series(numbers), feature)
+    column = np.where(missing, np.nan, column)
+    rows = np.flatnonzero(np.isnan(column) & ~missing)
+    return column, Invalid(index, rows, [kind_of(values[i]) for i in rows.tolist()]) if rows.size else None
+
+
 def categorical_column(values: Sequence[object], category: Category) -> tuple[CodeArray, Invalid | None]:
     """Make a column of codes; also return where a value is a list or an object, which is not a category."""
     texts: Sequence[Any] = values
@@ -184,6 +209,8 @@ def column_of(values: Sequence[object] | None, n_rows: int, index: int, plan: Pl
     if values is None:
         return missing_column(plan, index, n_rows), None
     feature: FeatureSchema = plan.schema.features[index]
+    if feature.of is not None:
+        return aspect_column(values, index, feature, plan.missing_texts)
     if feature.kind == "numeric":
         return numeric_column(values, index, plan.missing_texts)
     if feature.kind == "categorical":

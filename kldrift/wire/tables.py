@@ -254,6 +254,8 @@ def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, 
 
 
 def _wanted(feature: FeatureSchema) -> str:
+    if feature.of is not None:
+        return wanted_for_aspect(feature)
     match feature.kind:
         case "numeric":
             return "a number"
@@ -261,6 +263,13 @@ def _wanted(feature: FeatureSchema) -> str:
             return "a string, a number or a boolean"
         case _:
             return f"a list of {feature.dimensions} numbers"
+
+
+def wanted_for_aspect(feature: FeatureSchema) -> str:
+    """Say of what a feature takes an aspect."""
+    if feature.of == "length":
+        return "a text"
+    return "a date or time (ISO 8601)" if feature.unit == "iso8601" else f"a time in {feature.unit} since 1970"
 
 
 def too_many_rows(what: str, plan: Plan) -> str:

@@ -10,13 +10,11 @@ import polars as pl
 
 from kldrift.datafiles.columns import Column
 from kldrift.datafiles.sample import Sample
-from kldrift.offline.init.kinds import FEW_LEVELS, Guess, guess_feature
+from kldrift.offline.init.kinds import A_TIME, FEW_LEVELS, Guess, guess_feature
 from kldrift.offline.init.times import TimeColumn, choose_lateness, is_calendar_date
 
 #: Rank correlation with the row number from which numbers are a clock or a counter.
 CLOCK_CORRELATION = 0.98
-
-_A_TIME = "a time, which only moves on; derive an age or an hour of the day from it"
 
 
 def guess_columns(
@@ -30,7 +28,7 @@ def guess_columns(
     live : the columns of the rows to compare, where they are known
     """
     scale = sample.n_rows / sample.n_looked
-    why = {time.name: _A_TIME for time in times}
+    why = {time.name: A_TIME for time in times}
     in_order = False
     if times and times[0].of_every_row:
         why[times[0].name] = "the time of a row, not part of its content"
@@ -40,7 +38,7 @@ def guess_columns(
         if column.name in why:
             guess = Guess(column.name, None, why[column.name])
         elif is_calendar_date(column):
-            guess = Guess(column.name, None, f"dates written as YYYYMMDD: {_A_TIME}")
+            guess = Guess(column.name, None, f"dates written as YYYYMMDD: {A_TIME}")
         else:
             guess = guess_feature(column, scale, None if live is None else live.get(column.name))
             if in_order and guess.kind == "numeric" and _is_clock(column.values):

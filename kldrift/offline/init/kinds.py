@@ -32,6 +32,8 @@ MAX_NAME_BYTES = 200
 
 QUANTILE_BINS = Bins()
 
+A_TIME = "a time, which only moves on; `of: hour` or `of: weekday` watches when on a day or in a week it is"
+
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}")
 _CODE = r"^(0|-?[1-9][0-9]*)$"
 _ID_NAME = re.compile(r"(?i)(^|[_ .-])(id|uuid|guid|key|index|idx|rowid|row|nr|no)$|(?<=[a-z])(Id|ID|Key|Uuid)$")
@@ -96,7 +98,7 @@ def guess_feature(column: Column, scale: float, live: Column | None = None) -> G
     if isinstance(dtype, pl.List | pl.Array):
         return _lists(column, present)
     if dtype in (pl.Date, pl.Datetime):
-        return _left_out(column, "a time, which only moves on; derive an age or an hour of the day from it")
+        return _left_out(column, A_TIME)
     what = "an object" if dtype == pl.Struct else f"of type {dtype}"
     return _left_out(column, f"{what}, which has no bins; turn it into numbers or categories")
 
