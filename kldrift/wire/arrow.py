@@ -218,8 +218,7 @@ def _codes(column: Values, category: Category) -> npt.NDArray[np.int32]:
         texts = [texts[place] for place in used.tolist()]
     if category.may_learn:
         category.learn(_in_order_of_rows(texts, places, column.valid))
-    code_of = category.known.byte_codes
-    codes = np.array([code_of[text] for text in texts], dtype=np.int32)
+    codes = np.fromiter(map(category.known.byte_codes.__getitem__, texts), np.int32, len(texts))
     if places is not None:
         codes = codes[places]
     return codes if column.valid is None else np.where(column.valid, codes, np.int32(feature.missing_code))

@@ -18,6 +18,8 @@ from kldrift.records.types import FloatArray
 MAX_BATCH_BYTES = 3 << 29
 #: The text that is a missing value in every format.
 EMPTY = frozenset({""})
+#: Texts that are no categories, or are spelled otherwise, whose code is remembered, and the longest of them.
+_REMEMBERED, _REMEMBERED_BYTES = 1000, 100
 _NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
 
 
@@ -55,16 +57,20 @@ class Known:
 
 
 class _ByteCodes(dict[bytes | None, int]):
-    """Codes by the UTF-8 bytes of texts, in every spelling."""
+    """Codes by the UTF-8 bytes of texts, in every spelling; some of other texts are remembered."""
 
     def __init__(self, codes: CategoryCodes) -> None:
         super().__init__(
             (None if text is None else text.encode("utf-8", "surrogatepass"), code) for text, code in codes.items()
         )
         self._codes = codes
+        self._room = len(self) + _REMEMBERED
 
     def __missing__(self, text: bytes) -> int:
-        return self._codes[text.decode()] if text.isascii() else self._codes.other
+        code = self._codes[text.decode()] if text.isascii() else self._codes.other
+        if len(self) < self._room and len(text) <= _REMEMBERED_BYTES:
+            self[text] = code
+        return code
 
 
 class Category:

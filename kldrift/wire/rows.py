@@ -170,8 +170,7 @@ def categorical_column(values: Sequence[object], category: Category) -> tuple[Co
             bad = Invalid(category.index, np.array(rows, dtype=np.int64), [kind_of(values[i]) for i in rows])
     if category.may_learn:
         category.learn(dict.fromkeys(texts))
-    codes = category.known.codes
-    return np.array([codes[text] for text in texts], dtype=np.int32), bad
+    return np.fromiter(map(category.known.codes.__getitem__, texts), np.int32, len(texts)), bad
 
 
 def vector_column(
