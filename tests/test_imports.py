@@ -49,6 +49,7 @@ BESIDES = {
     "pages": {
         "kldrift.drift.judging.explanation",
         "kldrift.drift.judging.sensitivity",
+        "kldrift.drift.judging.spelling",
         "kldrift.drift.judging.states",
         "kldrift.offline.backtest.outcome",
     },

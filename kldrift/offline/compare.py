@@ -14,6 +14,7 @@ from kldrift.assembly.references import reference_from_data
 from kldrift.datafiles.pieces import pieces
 from kldrift.datafiles.sample import column_names, names_every_column, read_live_sample, read_sample, unreadable_columns
 from kldrift.drift.judging.constants import lower_bound
+from kldrift.drift.judging.spelling import same_but_for_spelling, spelling_hint
 from kldrift.drift.judging.states import feature_states, severity
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.reference import FeatureReference
@@ -50,6 +51,9 @@ class Change:
 
 
 ReadReferences = Callable[[Sequence[FeatureSpec]], Sequence[FeatureReference]]
+
+#: Distinct live values among which an example of another spelling is looked for.
+MAX_SPELLINGS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,7 @@ def compare_files(
     monitor = Monitor(_spec(given, features), references)
     rows = _count(live, monitor, now_ms, notes.append)
     snapshot, changed, same = _judged(monitor.evaluate(now_ms), matched)
+    _note_spellings(snapshot, live, notes.append)
     left_out = {name: why for name, why in (matched.left_out | problems | same).items() if name not in changed}
     return Comparison(snapshot, reference, live, rows, changed, left_out, tuple(notes))
 
@@ -281,6 +286,18 @@ def _count(path: Path, monitor: Monitor, now_ms: int, notice: Callable[[str], No
         raise DataFileProblem(f"{path}: expected rows of data, got none that could be read")
     _report(path, rejected, dict(zip(monitor.feature_names, invalid.tolist(), strict=True)), notice)
     return rows
+
+
+def _note_spellings(monitor: MonitorSnapshot, path: Path, notice: Callable[[str], None]) -> None:
+    """Say which features seem to have other values only because these are spelled otherwise, with an example."""
+    hints = {f: hint for f in range(len(monitor.features)) if (hint := spelling_hint(monitor, f, 0))}
+    columns = {column.name: column.values for column in read_live_sample(path).columns} if hints else {}
+    for f, hint in hints.items():
+        info, values = monitor.features[f], columns.get(monitor.features[f].name)
+        texts = [] if values is None else map(str, values.drop_nulls().unique(maintain_order=True).head(MAX_SPELLINGS))
+        pair = same_but_for_spelling(texts, info.categories or ())
+        example = "" if pair is None else f", as {pair[0]!r} and {pair[1]!r} are"
+        notice(f"live data {path.name}: {info.name}: {hint}{example}")
 
 
 def _report(path: Path, rejected: Mapping[str, int], invalid: Mapping[str, int], notice: Callable[[str], None]) -> None:

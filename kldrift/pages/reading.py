@@ -6,6 +6,7 @@ import numpy as np
 
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.sensitivity import SmallestDrift, smallest_at, smallest_in_window
+from kldrift.drift.judging.spelling import spelling_hint
 from kldrift.drift.judging.states import bound_severity, series_state
 from kldrift.pages.charts.drawing import number, numbers
 from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN, STRUCTURAL_CELLS
@@ -59,6 +60,8 @@ def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation |
             f" It is also above the {exceeded} tolerance of {getattr(info, exceeded):g}, but that may be chance: the"
             " verdict over all features does not confirm it."
         )
+    hint = spelling_hint(monitor, f, w)
+    text += f" {hint}." if hint else ""
     return text if explanation is None else text + _what_changed(monitor, f, w, explanation)
 
 

@@ -270,3 +270,20 @@ def test_a_segment_is_not_a_marker(tmp_path: Path) -> None:
     monitor.add(decode("csv", [path.read_bytes()], monitor.schema).batch, "", 1_000_000)
     segments = {one.segment: int(one.samples[0, 0]) for one in monitor.evaluate(1_000_000).segments}
     assert segments == {"a": 300, "b": 300, "other": 600}
+
+
+# --- values that are spelled otherwise ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("write", WRITERS)
+def test_compare_says_that_values_are_spelled_otherwise(write: Write, tmp_path: Path) -> None:
+    colours = np.random.default_rng(4).choice(["red", "dark green", "blue"], N).tolist()
+    reference = write(colours, tmp_path, "reference")
+    live = write([colour.title().replace(" ", "_") for colour in colours], tmp_path, "live")
+    given = MonitorSpec("m", (FeatureSpec("c", "categorical"),), WINDOWS)
+    for spec in (None, given):
+        (note,) = (note for note in compare_files(reference, live, spec, now_ms=1).notes if "spelled" in note)
+        assert note.startswith(f"live data {live.name}: c: None of the values is in the reference, which has '")
+        assert any(note.endswith(f"as {a!r} and {b!r} are") for a, b in
+                   (("Red", "red"), ("Dark_Green", "dark green"), ("Blue", "blue")))  # fmt: skip
+        assert not any("spelled" in note for note in compare_files(reference, reference, spec, now_ms=1).notes)
