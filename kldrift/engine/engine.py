@@ -262,5 +262,6 @@ class Engine:
         if result.folded:
             self._telemetry.segments_folded(name, result.folded)
         if result.learned:
-            self._telemetry.references_learned(name, result.learned)
+            problems = {info.name: info.problem for info in monitor.features}
+            self._telemetry.references_learned(name, {feature: problems[feature] for feature in result.learned})
         return result

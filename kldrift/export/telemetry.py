@@ -134,9 +134,21 @@ class Telemetry(SourceEvents, ServerEvents):
                 },
             )
 
-    def references_learned(self, monitor: str, features: Sequence[str]) -> None:
-        """Log that the references of these features have all the rows they learn from."""
-        self._log.event(logging.INFO, "reference learned", monitor=monitor, features=", ".join(features))
+    def references_learned(self, monitor: str, problems: Mapping[str, str | None]) -> None:
+        """Log that the references of these features have all the rows they learn from, and which support no verdict.
+
+        Parameters
+        ----------
+        problems : why the reference of a feature supports no verdict, by its name; None where it supports one
+        """
+        usable = [name for name, problem in problems.items() if problem is None]
+        if usable:
+            self._log.event(logging.INFO, "reference learned", monitor=monitor, features=", ".join(usable))
+        for name, problem in problems.items():
+            if problem is not None:
+                self._log.event(
+                    logging.WARNING, "reference learned, but unusable", monitor=monitor, feature=name, reason=problem
+                )
 
     def segments_folded(self, monitor: str, rows: int) -> None:
         """Count rows whose segment value exceeds the limit of segments, so they count as *other*."""

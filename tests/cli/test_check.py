@@ -112,8 +112,14 @@ def test_at_a_rate_the_smallest_drift_of_each_window(tmp_path: Path, capsys: pyt
 
 def test_references_that_cannot_alarm_are_warned_of(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
-    features = [data(tmp_path, "s", np.sort(rng.normal(size=5_000))), data(tmp_path, "few", rng.normal(size=170))]
-    out = checked(tmp_path, capsys, f"monitors: {{m: {{windows: [5m], features: {{{', '.join(features)}}}}}}}")
+    drifts = data(tmp_path, "s", np.sort(rng.normal(size=5_000)))
+    lines = (tmp_path / "s.csv").read_text().splitlines()
+    (tmp_path / "s.csv").write_text("\n".join(["s,ts", *(f"{line},{i}" for i, line in enumerate(lines[1:]))]))
+    features = ", ".join([drifts, data(tmp_path, "few", rng.normal(size=170))])
+    timestamp = "{field: ts, unit: s}"
+    out = checked(
+        tmp_path, capsys, f"monitors: {{m: {{windows: [5m], timestamp: {timestamp}, features: {{{features}}}}}}}"
+    )
     assert cells(out, "s")[7] == cells(out, "s")[9] == ["never"]
     warnings = [line for line in out.splitlines() if line.startswith("warning: ")]
     assert warnings[0].startswith("warning: 1 feature cannot alarm: m.s. However large a window, no shift")

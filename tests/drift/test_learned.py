@@ -12,6 +12,7 @@ from kldrift.drift.references.data import build_references
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.smoothing import smooth_counts
+from kldrift.records.kinds import STRUCTURAL_CELLS
 from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, JEFFREYS, batch, categorical, edges_spec, reference
@@ -109,6 +110,42 @@ def test_rows_without_a_value_make_no_reference_but_no_crash() -> None:
     assert watched.features[0].problem is not None
     assert "not missing" in watched.features[0].problem
     assert np.isnan(watched.evaluate(NOW).divergences).all()
+
+
+@pytest.mark.parametrize("n_present", [1, 5, 50])
+def test_a_reference_learned_from_next_to_nothing_is_unusable_and_says_so(n_present: int) -> None:
+    watched = learner(X, COLOUR, rows=1_000)
+    vocabulary = watched.schema.features[1].vocabulary
+    assert vocabulary is not None
+    missing = watched.schema.features[1].missing_code
+    x, colours = np.full(1_500, np.nan), np.full(1_500, missing, dtype=np.int32)
+    x[:n_present] = np.random.default_rng(2).normal(size=n_present)
+    colours[:n_present] = [vocabulary.code(("red", "green")[i % 2]) for i in range(n_present)]
+    watched.add(batch(x, colours), "s", NOW)
+    snapshot = watched.evaluate(NOW)
+    assert snapshot.samples.tolist() == [[500, 500]] * 2
+    x_info, colour = snapshot.features
+    n_bins = len(x_info.cells) - STRUCTURAL_CELLS
+    assert x_info.problem == (
+        f"the reference has a value in only {n_present} of its 1,000 rows; a verdict needs at least {10 * n_bins},"
+        " 10 for each bin: use a reference with more values, or fewer bins"
+    )
+    assert not snapshot.ready[:, 0].any()
+    if n_present == 50:  # 25 of each are enough for the cells of two categories
+        assert colour.problem is None
+        assert snapshot.ready[:, 1].all()
+    else:
+        assert f"has a value in only {n_present} of its 1,000 rows; a verdict needs at least 10," in str(colour.problem)
+        assert not snapshot.ready[:, 1].any()
+    assert np.isnan(snapshot.detected[0]).all()
+
+
+def test_what_is_invalid_is_no_value_to_learn_from() -> None:
+    watched = learner(X, rows=1_000)
+    x = np.full(1_000, np.nan)
+    x[:5] = np.arange(5.0)
+    watched.add(batch(x, invalid=[(0, list(range(5, 1_000)))]), "s", NOW)
+    assert "has a value in only 5 of its 1,000 rows" in str(watched.features[0].problem)
 
 
 def test_a_changed_monitor_with_the_same_layout_keeps_what_was_learned() -> None:

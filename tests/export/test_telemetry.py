@@ -267,6 +267,17 @@ def test_what_the_user_should_know_at_start_and_reload_is_logged(telemetry: Tele
     assert (anew["level"], anew["monitor"]) == ("warning", "loans")
 
 
+def test_references_are_logged_as_they_are_learned_with_the_reason_where_one_is_unusable(
+    telemetry: Telemetry, log
+) -> None:
+    telemetry.references_learned("loans", {"x": None, "y": "it has next to no values", "z": None})
+    telemetry.references_learned("loans", {"y": "it has next to no values"})
+    learned, unusable, again = log[1]()
+    assert (learned["level"], learned["msg"], learned["features"]) == ("info", "reference learned", "x, z")
+    assert (unusable["level"], unusable["feature"]) == ("warning", "y")
+    assert unusable["reason"] == again["reason"] == "it has next to no values"
+
+
 def test_lag_is_the_sum_over_the_streams_of_a_source(telemetry: Telemetry) -> None:
     lag = key("kldrift_source_lag_bytes", source="scores")
     telemetry.source_lag("scores", chunk("a"))

@@ -5,7 +5,7 @@ import numpy as np
 from kldrift.drift.binning import MIN_CELL_COUNT
 from kldrift.drift.references.reference import PANES, FeatureReference
 from kldrift.drift.references.stretches import lasting_difference
-from kldrift.records.kinds import STRUCTURAL_CELLS
+from kldrift.records.kinds import MISSING, STRUCTURAL_CELLS
 
 
 def problem_of(reference: FeatureReference, tolerance: float) -> str | None:
@@ -33,12 +33,18 @@ def _of_rows(reference: FeatureReference) -> str | None:
         return None
     n_bins = len(reference.cells) - STRUCTURAL_CELLS
     needed = MIN_CELL_COUNT * n_bins
-    if reference.panes is not None and len(reference.panes) > 1:
-        needed = max(needed, PANES)
-    if reference.rows < needed:
+    fewest = PANES if reference.panes is not None and len(reference.panes) > 1 else 0
+    if reference.rows < max(needed, fewest):
         return (
             f"the reference has {reference.rows:.0f} rows for {n_bins} bins;"
-            f" a verdict needs at least {needed}: use a longer reference, or fewer bins"
+            f" a verdict needs at least {max(needed, fewest)}: use a longer reference, or fewer bins"
+        )
+    present = reference.rows if reference.counts is None else int(reference.counts[:MISSING].sum())
+    if present < max(needed, MIN_CELL_COUNT):  # where every category is rare, there are no bins
+        return (
+            f"the reference has a value in only {present:,} of its {reference.rows:,.0f} rows; a verdict needs at least"
+            f" {max(needed, MIN_CELL_COUNT)}, {MIN_CELL_COUNT} for each bin: use a reference with more values, or fewer"
+            " bins"
         )
     return None
 
