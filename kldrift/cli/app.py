@@ -88,12 +88,16 @@ def init(
     live: Annotated[
         str | None, typer.Option(help="Live files to follow, such as 'logs/*.ndjson' (default: rows are pushed).")
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(help="Leave this column out, since the model predicts it and live rows lack it. Can be repeated."),
+    ] = None,
 ) -> None:
     """Write a starting configuration from data, with a reason beside each guess."""
     from kldrift.cli.init import init_command
 
     with exit_codes():
-        init_command(data, output, monitor, force, live)
+        init_command(data, output, monitor, force, live, target or [])
 
 
 @app.command(rich_help_panel=START)

@@ -8,6 +8,7 @@ import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from rich.console import Console
 from kldrift.cli.output import STDOUT, messages, shown, write_whole
 from kldrift.config.load import parse_config
 from kldrift.config.values import NAME
-from kldrift.datafiles.sample import column_names, read_sample
+from kldrift.datafiles.sample import Sample, column_names, read_sample
 from kldrift.errors import ConfigError, ReferenceProblem
 from kldrift.export.drift_families import DRIFT_FAMILIES, SeriesShape
 from kldrift.export.drift_metrics import MAX_SERIES
@@ -26,6 +27,7 @@ from kldrift.offline.init.kinds import named
 from kldrift.offline.init.proposal import Plan, make_plan
 from kldrift.records.formats import COMPRESSIONS, FORMATS, Format, format_of, stem_of
 from kldrift.records.kinds import Kind
+from kldrift.records.texts import listed
 
 #: Left-out columns that a message names.
 NAMED = 10
@@ -40,7 +42,9 @@ FIRST_ROWS = 1000
 _PACKED = {".gz": ("gzip", "gzip -dc"), ".zst": ("zstd", "zstd -dc")}
 
 
-def init_command(data: Path, output: Path, monitor: str | None, force: bool, live: str | None) -> None:
+def init_command(
+    data: Path, output: Path, monitor: str | None, force: bool, live: str | None, targets: Sequence[str] = ()
+) -> None:
     """Look at the data, write the file, and say what to do next."""
     name = _monitor_name(data) if monitor is None else monitor
     if not re.fullmatch(NAME, name) or name.endswith("\n"):
@@ -51,8 +55,9 @@ def init_command(data: Path, output: Path, monitor: str | None, force: bool, liv
     err = Console(stderr=True)
     with err.status("looking at the data"):  # shows on a terminal only
         sample = read_sample(data)
+        _require_columns(sample, targets)
         source, fields, notes = (None, None, []) if live is None else _live(live, output, sample.format)
-        plan = make_plan(sample, _count_series, MAX_SERIES, fields)
+        plan = make_plan(sample, _count_series, MAX_SERIES, fields, targets)
     if not plan.features:
         reasons = [f"{data}: {named(guess.name)}: {guess.why}" for guess in plan.left_out[:NAMED]]
         more = len(plan.left_out) - NAMED
@@ -66,12 +71,25 @@ def init_command(data: Path, output: Path, monitor: str | None, force: bool, liv
             )
         )
     command = f"kldrift init {shlex.quote(str(data))}" + (f" --live {shlex.quote(live)}" if live else "")
+    command += "".join(f" --target {shlex.quote(target)}" for target in targets)
     text, n_written = write_document(plan, Place(command, name, _relative(data, output), source))
     parse_config(text, output)  # what is written can be loaded
     write_whole(output, text, "configuration", replace=force)
     for note in (*plan.notes, *notes):
         err.print(f"note: {note}", markup=False, highlight=False, soft_wrap=True)
     _print_next(plan, output, name, n_written, source is not None)
+
+
+def _require_columns(sample: Sample, targets: Sequence[str]) -> None:
+    there = [column.name for column in sample.columns]
+    problems = []
+    for target in targets:
+        if target not in there:
+            near = get_close_matches(target, there, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"it has {listed(there)}"
+            problems.append(f"--target: expected a column of {sample.path}, got {target!r}; {hint}")
+    if problems:
+        raise ConfigError(problems)
 
 
 def _count_series(kinds: Mapping[Kind, int], n_windows: int, divergences: Sequence[str]) -> int:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from kldrift.drift.judging.states import series_state
+from kldrift.drift.judging.states import feature_states, series_state
 from kldrift.export.exposition import value_labels
 from kldrift.pages.reading import undecided_lines
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES
@@ -19,6 +19,7 @@ from kldrift.records.types import FloatArray, IntArray, Severity
 STYLES = {
     "critical": "bold red",
     "warning": "yellow",
+    "absent": "bold magenta",
     "quiet": "green",
     "undecided": "dim",
     "empty": "dim",
@@ -127,7 +128,12 @@ def verdict_line(monitor: MonitorSnapshot, changed: Mapping[Severity, Sequence[s
     }
     names = {word: [*changed.get(word, []), *(monitor.features[i].name for i in found[word])] for word in found}
     parts = [f"{word}: {listed(of_severity)}" for word, of_severity in names.items() if of_severity]
-    n_undecided = int(np.isnan(warning).sum())
+    absent = [
+        info.name for info, state in zip(monitor.features, feature_states(monitor), strict=True) if state == "absent"
+    ]
+    if absent:
+        parts.append(f"absent: {listed(absent)}")
+    n_undecided = int(np.isnan(warning).sum()) - len(absent)
     if not parts and (n_undecided < warning.size or not warning.size):
         parts.append("no drift")
     if n_undecided:

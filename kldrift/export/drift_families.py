@@ -231,6 +231,15 @@ DRIFT_FAMILIES = (
         lambda m: m.ready.astype(np.int64),
     ),
     DriftFamily(
+        _gauge(
+            "kldrift_feature_absent",
+            "1 if the window holds rows but no value of the feature, whose reference has some, else 0.",
+        ),
+        "window",
+        lambda m: m.absent.astype(np.int64),
+        22,
+    ),
+    DriftFamily(
         _gauge("kldrift_missing_ratio", "Share of missing values in the window."),
         "window",
         lambda m: m.missing_ratio,

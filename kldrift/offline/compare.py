@@ -80,7 +80,7 @@ class Comparison:
 
     def drifts(self, severity: Severity) -> bool:
         """Return whether any feature or column drifts with this severity or a worse one."""
-        worst = {"critical", severity}
+        worst = {"critical", "absent", severity}
         states = feature_states(self.monitor)
         return any(state in worst for state in states) or any(c.severity in worst for c in self.changed.values())
 

@@ -52,7 +52,7 @@ def overview(snapshot: DriftSnapshot, since: Callable[[MonitorSnapshot], Mapping
 
 def _card(monitor: MonitorSnapshot, since: Mapping[str, Mapping[int, int]]) -> MonitorCard:
     rows = rank(monitor, since)
-    undecided = [row for row in rows if row.state in ("undecided", "empty")]
+    undecided = [row for row in rows if row.state in ("absent", "undecided", "empty")]
     return MonitorCard(
         name=monitor.name,
         windows=monitor.windows,

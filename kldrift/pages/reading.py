@@ -40,8 +40,8 @@ def reading(monitor: MonitorSnapshot, f: int, w: int, explanation: Explanation |
     state = series_state(monitor, w, f)
     if state == "empty":
         return "No samples in this window yet."
-    if state == "undecided":
-        return f"Undecided: {why_undecided(monitor, f, w)}."
+    if state in ("absent", "undecided"):
+        return f"{state.capitalize()}: {why_undecided(monitor, f, w)}."
     exceeded = bound_severity(monitor, w, f)
     if exceeded is None:
         if upper > info.warning:
@@ -131,11 +131,20 @@ def undecided_lines(monitor: MonitorSnapshot) -> list[str]:
     """Name each feature that no window decides, with the reason in the window that holds most of its samples."""
     most = monitor.samples.argmax(axis=0).tolist()
     without = np.flatnonzero(~monitor.ready.any(axis=0)).tolist()
-    return [f"{monitor.features[f].name}: undecided: {why_undecided(monitor, f, most[f])}" for f in without]
+    return [
+        f"{monitor.features[f].name}: {'absent' if monitor.absent[most[f], f] else 'undecided'}:"
+        f" {why_undecided(monitor, f, most[f])}"
+        for f in without
+    ]
 
 
 def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
     """Say why a series has no verdict."""
+    if monitor.absent[w, f]:
+        return (
+            f"none of the {int(monitor.samples[w, f]):,} rows has a value, and the reference has; is the field sent,"
+            " under this name?"
+        )
     if int(monitor.samples[w, f]) == 0:
         return "no samples in this window yet"
     if (problem := monitor.features[f].problem) is not None:

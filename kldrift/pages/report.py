@@ -116,6 +116,9 @@ def _verdict_on_features(states: Sequence[str]) -> str:
     features = "1 feature" if n == 1 else f"{n:,} features"
     if drifting:
         return f"{drifting:,} of {features} {'drifts' if drifting == 1 else 'drift'}: {_counted(states)}."
+    absent = states.count("absent")
+    if absent:
+        return f"{absent:,} of {features} {'is' if absent == 1 else 'are'} absent: no row has a value."
     undecided = states.count("undecided") + states.count("empty")
     if undecided == n > 0:
         return f"Undecided: there is too little data to judge {features if n == 1 else f'any of {features}'}."

@@ -134,6 +134,8 @@ class MonitorSnapshot:
     reference_probabilities : (W, C) float64, the q that each window was compared with; NaN in cells that were left out
     reference_rows : (W, F) float64, m of each window's reference, ``inf`` if known exactly
     ready : (W, F) bool, whether n is large enough and the reference is usable
+    absent : (W, F) bool, whether the window holds enough rows, and no value of the feature, whose reference has some;
+        such a series is not compared, so that it is not ready
     missing_ratio, invalid_ratio, unseen_ratio, out_of_range_ratio : (W, F) float64; NaN where undefined
     counts : (W, C) int64, live, as they are compared: where an outermost bin is open, it holds all values beyond, also
         those that `out_of_range_ratio` counts
@@ -161,6 +163,7 @@ class MonitorSnapshot:
     log10_p_value: FloatArray
     effective_samples: FloatArray
     ready: npt.NDArray[np.bool_]
+    absent: npt.NDArray[np.bool_]
     missing_ratio: FloatArray
     invalid_ratio: FloatArray
     unseen_ratio: FloatArray

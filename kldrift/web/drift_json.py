@@ -108,6 +108,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "reading": reading(monitor, f, w, explanation),
         "samples": samples,
         "ready": ready,
+        "absent": bool(monitor.absent[w, f]),
         "problem": info.problem,
         "limits": info.limits,
         "detected": _verdicts(monitor.detected[f : f + 1])[0],

@@ -96,6 +96,38 @@ def test_a_row_of_parquet_data_is_shown_as_a_post(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_the_label_of_a_training_set_is_absent_and_init_can_leave_it_out(shared_data: Path, tmp_path: Path) -> None:
+    reference = shared_data / "employment_MA_reference.parquet"
+    live = pl.read_parquet(reference).drop("employed").head(3_000)
+    live.write_ndjson(tmp_path / "live.ndjson")
+    done = installed("init", str(reference), "--live", str(tmp_path / "live.ndjson"), "--force", cwd=tmp_path)
+    assert "employed" not in yaml_features(tmp_path)  # live rows are known not to have it
+    installed("init", str(reference), "--force", cwd=tmp_path)
+    config = tmp_path / "kldrift.yaml"
+    assert "employed" in yaml_features(tmp_path)
+    text = config.read_text().replace("monitors:\n", "sources: {s: {type: file, path: live.ndjson}}\nmonitors:\n")
+    (monitor,) = load_config(config).monitors
+    config.write_text(text.replace(f"  {monitor.name}:\n", f"  {monitor.name}:\n    sources: [s]\n"))
+    once = installed("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
+    assert "absent: employed" in once.stdout, once.stdout + once.stderr
+    assert "employed: absent: none of the 3,000 rows has a value" in once.stdout
+    assert "critical" not in once.stdout.partition("verdict")[2].partition("\n")[0]
+    done = installed("init", str(reference), "--target", "employed", "--force", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "employed" not in yaml_features(tmp_path)
+    assert "--target employed" in config.read_text()
+    assert "employed: what the model predicts" in " ".join(config.read_text().split())
+    wrong = installed("init", str(reference), "--target", "employd", "--force", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "did you mean 'employed'?" in wrong.stderr
+
+
+def yaml_features(folder: Path) -> set[str]:
+    (monitor,) = load_config(folder / "kldrift.yaml").monitors
+    return {feature.name for feature in monitor.features}
+
+
+@pytest.mark.slow
 def test_electricity_init_check_run_and_a_divergence(shared_data: Path, tmp_path: Path) -> None:
     data = str(shared_data / "electricity.csv.gz")
     done = installed("init", data, "--live", data, cwd=tmp_path)
@@ -187,9 +219,9 @@ def test_a_wide_table_is_written_within_what_a_scrape_carries(tmp_path: Path) ->
     pl.DataFrame(rng.normal(size=(80, 3_000)).astype(np.float32)).write_parquet(tmp_path / "wide.parquet")
     done = kldrift("init", "wide.parquet", cwd=tmp_path)
     assert done.returncode == 0
-    assert "note: the first 2,499 of 3,000 features are watched: a scrape carries 50,000 series" in done.stderr
+    assert "note: the first 2,380 of 3,000 features are watched: a scrape carries 50,000 series" in done.stderr
     (monitor,) = load_config(tmp_path / "kldrift.yaml").monitors
-    assert len(monitor.features) == 2499
+    assert len(monitor.features) == 2380
     assert len(monitor.windows) == 1
 
 

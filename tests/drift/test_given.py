@@ -136,11 +136,11 @@ def test_missing_values_do_not_make_a_smaller_drift_visible() -> None:
     assert known.judged_samples(0, 0) == 5_400
 
 
-def test_a_window_of_nothing_but_missing_values_is_undecided() -> None:
+def test_a_window_of_nothing_but_missing_values_is_absent() -> None:
     found = against(coin(), 0, 0, 0, 500)
     assert found.missing_ratio[0, 0] == 1
     assert np.isnan(found.divergences[0, 0]).all()
-    assert feature_states(found) == ["undecided"]
+    assert feature_states(found) == ["absent"]
 
 
 def test_the_divergence_follows_from_the_cells_that_have_a_probability() -> None:

@@ -30,7 +30,7 @@ def test_a_window_without_samples_has_no_divergence() -> None:
 def test_a_snapshot_cannot_be_written_to() -> None:
     snapshot = monitor((edges_spec(), UNIFORM)).evaluate(NOW)
     arrays = [value for name in snapshot.__slots__ if isinstance(value := getattr(snapshot, name), np.ndarray)]
-    assert len(arrays) == 20
+    assert len(arrays) == 21
     assert not any(array.flags.writeable for array in arrays)
 
 

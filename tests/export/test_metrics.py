@@ -155,6 +155,7 @@ def test_every_value_is_read_back_exactly(openmetrics: bool) -> None:
             assert series.pop(key("kldrift_kl_noise_floor_nats", **labels)) == loans.noise_floor[w, f]
             assert series.pop(key("kldrift_window_samples", **labels)) == loans.samples[w, f]
             assert series.pop(key("kldrift_window_ready", **labels)) == loans.ready[w, f]
+            assert series.pop(key("kldrift_feature_absent", **labels)) == loans.absent[w, f]
             assert series.pop(key("kldrift_missing_ratio", **labels)) == loans.missing_ratio[w, f]
             assert series.pop(key("kldrift_invalid_ratio", **labels)) == loans.invalid_ratio[w, f]
             if info.kind == "categorical":
@@ -224,6 +225,7 @@ def test_an_empty_window_has_no_divergence_but_tells_that_it_is_empty() -> None:
     assert {name for name, own in series if ("window", "5m") in own} == {
         "kldrift_window_samples",
         "kldrift_window_ready",
+        "kldrift_feature_absent",
     }
     assert series[key("kldrift_window_samples", **labels)] == 0
     assert series[key("kldrift_window_ready", **labels)] == 0
@@ -328,6 +330,7 @@ OF_ROWS = {
     "kldrift_kl_noise_floor_nats",
     "kldrift_window_samples",
     "kldrift_window_ready",
+    "kldrift_feature_absent",
     "kldrift_missing_ratio",
     "kldrift_invalid_ratio",
     "kldrift_unseen_ratio",

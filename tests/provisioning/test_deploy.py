@@ -33,6 +33,7 @@ ALERTS = {
     "KldriftBatchFailed",
     "KldriftConfigReloadFailed",
     "KldriftSeriesLimitHit",
+    "KldriftFeatureAbsent",
     "KldriftMissingRatioHigh",
     "KldriftInvalidRatioHigh",
     "KldriftReferenceUnusable",
@@ -203,6 +204,7 @@ def test_the_runbook_tells_what_is_left_out_in_that_order() -> None:
         "missing in the reference": "kldrift_reference_missing_ratio",
         "reference age": "kldrift_reference_created_timestamp_seconds",
         "whether it is usable": "kldrift_reference_usable",
+        "absent features": "kldrift_feature_absent",
     }
     text = " ".join((PROMETHEUS / "README.md").read_text().split())
     [told] = re.findall(r"Left out first, in this order: (.*?);", text)

@@ -138,6 +138,7 @@ def loans(**changes):
         "exported": ("kl",), "at_ms": 7, "offsets": np.array([0, 6, 11, 16]),
         "samples": np.array([[10, 2, 8], [0, 0, 0]]), "divergences": divergences,
         "noise_floor": np.array([[0.2, 0.3, 2.0], empty]), "ready": np.array([[True, False, False], [False] * 3]),
+        "absent": np.zeros((2, 3), dtype=np.bool_),
         "lower": np.array([[0.031, np.nan, np.nan], empty]), "upper": np.array([[0.9, np.nan, np.nan], empty]),
         "log10_p_value": np.array([[-7.5, np.nan, np.nan], empty]),
         "effective_samples": np.array([[5.0, 2.0, 4.0], empty]),

@@ -148,6 +148,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         " 10 % of rows lie outside the range of the reference, 0.25 to ∞.",
         "samples": 10,
         "ready": True,
+        "absent": False,
         "problem": None,
         "detected": {"warning": True, "critical": False},
         "divergences": {name: i / 8 for i, name in enumerate(DIVERGENCES)},

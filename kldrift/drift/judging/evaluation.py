@@ -181,11 +181,15 @@ class Evaluation:
         ready = (present >= needed) & self._usable & ~nothing
         if self._previous:  # the number of rows to compare with depends on the window
             ready &= ~self._moving | (compared.rows >= needed)
+        ends = self.offsets[1:]
+        absent = self._absent(counts[:, ends + MISSING], samples, needed, compared.q[:, ends + MISSING])
+        absent &= ~np.broadcast_to(nothing, samples.shape)
+        ready &= ~absent
+        divergences[absent] = np.nan
         for name in ("lower", "upper", "log10_p_warning", "log10_p_critical"):
             bounds[name][~ready] = np.nan
         for name in ("noise_floor", "effective_samples", "dispersion"):
             bounds[name][np.broadcast_to(nothing, samples.shape)] = np.nan
-        ends = self.offsets[1:]
         p_values = np.stack([bounds["log10_p_warning"], bounds["log10_p_critical"]], axis=2)
         with np.errstate(divide="ignore", invalid="ignore"):
             missing_ratio, invalid_ratio, outside_ratio = (
@@ -208,6 +212,7 @@ class Evaluation:
             effective_samples=bounds["effective_samples"],
             dispersion=bounds["dispersion"],
             ready=ready,
+            absent=absent,
             detected=verdicts(p_values, self._alpha, self._spec.correction),
             missing_ratio=missing_ratio,
             invalid_ratio=invalid_ratio,
@@ -232,6 +237,20 @@ class Evaluation:
         """Return the totals as they are compared."""
         earlier = {ms: self._open_ends.fold(counts) for ms, counts in totals.earlier.items()}
         return WindowTotals(self._open_ends.fold(totals.counts), totals.moments, earlier)
+
+    def _absent(self, missing: IntArray, samples: IntArray, needed: FloatArray, q: FloatArray) -> npt.NDArray[np.bool_]:
+        """Return where every value is missing, (W, F), though the reference would hardly ever be without any.
+
+        Of values that are missing with probability q, all n are with probability q^n.
+        """
+        with np.errstate(divide="ignore"):
+            hardly_ever = np.log(self._alpha) / np.log(np.nan_to_num(q))
+        found: npt.NDArray[np.bool_] = (missing == samples) & (samples >= np.maximum(self._rows(needed), hardly_ever))
+        return found
+
+    def _rows(self, needed: FloatArray) -> FloatArray:
+        """Return how many rows a window must hold, (W, F); where no cell counts, as many as those of one bin."""
+        return np.maximum(np.nan_to_num(needed), SAMPLES_PER_BIN)
 
     def _compared(self, totals: WindowTotals) -> _Compared:
         """Return what each window is compared with: the references, or itself some time before."""

@@ -8,10 +8,10 @@ from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.types import Severity
 
 Readiness = Literal["ready", "undecided", "empty"]
-State = Literal["critical", "warning", "quiet", "undecided", "empty"]
+State = Literal["critical", "warning", "absent", "quiet", "undecided", "empty"]
 
 #: In the order in which they need attention.
-STATES: tuple[State, ...] = ("critical", "warning", "quiet", "undecided", "empty")
+STATES: tuple[State, ...] = ("critical", "warning", "absent", "quiet", "undecided", "empty")
 
 
 def severity(lower: float, warning: float, critical: float) -> Severity | None:
@@ -49,6 +49,8 @@ def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
     It is the most severe tolerance that the lower bound exceeds and that the verdict over all features confirms, so
     that a row never says more than the verdict does.
     """
+    if monitor.absent[w, f]:
+        return "absent"
     word = readiness(int(monitor.samples[w, f]), bool(monitor.ready[w, f]))
     if word != "ready":
         return word
@@ -60,14 +62,19 @@ def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
 
 
 def feature_states(monitor: MonitorSnapshot) -> list[State]:
-    """Return the state of each feature, by its verdict over all windows."""
+    """Return the state of each feature, by its verdict over all windows; absent where one of them has no value."""
     most, ready = monitor.samples.max(axis=0, initial=0).tolist(), np.any(monitor.ready, axis=0).tolist()
+    absent = np.any(monitor.absent, axis=0).tolist()
     found: list[State] = []
-    for (warning, critical), samples, is_ready in zip(monitor.detected.tolist(), most, ready, strict=True):
+    for (warning, critical), samples, is_ready, is_absent in zip(
+        monitor.detected.tolist(), most, ready, absent, strict=True
+    ):
         if critical == 1:
             found.append("critical")
         elif warning == 1:
             found.append("warning")
+        elif is_absent:
+            found.append("absent")
         else:
             word = readiness(samples, is_ready)
             found.append("quiet" if word == "ready" else word)

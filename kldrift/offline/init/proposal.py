@@ -48,7 +48,11 @@ class Plan:
 
 
 def make_plan(
-    sample: Sample, count_series: CountSeries, max_series: int, live_names: Collection[str] | None = None
+    sample: Sample,
+    count_series: CountSeries,
+    max_series: int,
+    live_names: Collection[str] | None = None,
+    targets: Collection[str] = (),
 ) -> Plan:
     """Guess what to watch in a file, and how.
 
@@ -56,14 +60,19 @@ def make_plan(
     ----------
     count_series, max_series : limit of exported series; beyond it first windows, then features are left out
     live_names : fields of the live rows, if known; others cannot be watched
+    targets : columns that live rows do not have, since the model predicts them
     """
-    live = [column for column in sample.columns if live_names is None or column.name in live_names]
+    live = [
+        column
+        for column in sample.columns
+        if column.name not in targets and (live_names is None or column.name in live_names)
+    ]
     times = time_columns(sample.columns)
     time = next((t for t in times if t.of_every_row and (live_names is None or t.name in live_names)), None)
     rate_of = time or (times[0] if times else None)
     watchable = {column.name for column in live}
     guesses = [
-        guess if guess.name in watchable else Guess(guess.name, None, "the live rows have no such field")
+        guess if guess.name in watchable else Guess(guess.name, None, _not_live(guess.name in targets))
         for guess in guess_columns(sample, times).values()
     ]
     needed = max((guess.needed for guess in guesses if guess.kind is not None), default=0)
@@ -85,6 +94,12 @@ def make_plan(
         notes=_notes(sample),
     )
     return _within(plan, count_series, max_series)
+
+
+def _not_live(is_target: bool) -> str:
+    if is_target:
+        return "what the model predicts: it comes later than the row, or never; watch it by a monitor of its own"
+    return "the live rows have no such field"
 
 
 def _notes(sample: Sample) -> tuple[str, ...]:

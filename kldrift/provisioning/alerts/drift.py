@@ -22,6 +22,7 @@ def drift_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
         alerts.append(_many_features(hold_ms, keep_ms, watched, options))
     return [
         *alerts,
+        _absent(watched, options),
         _missing_ratio(watched, options),
         _invalid_ratio(watched, options),
         _reference_unusable(watched, options),
@@ -123,6 +124,27 @@ def _many_features(hold_ms: int, keep_ms: int, watched: Watched | None, options:
     )
 
 
+def _absent(watched: Watched | None, options: RuleOptions) -> Alert:
+    window = example(watched, options)
+    return Alert(
+        "KldriftFeatureAbsent",
+        f"""\
+max by (job, instance, monitor, feature) (
+  {options.selector("kldrift_feature_absent", segment="")}
+) == 1""",
+        "warning",
+        "{{ $labels.monitor }}: no value of {{ $labels.feature }} arrives",
+        "Rows of {{ $labels.monitor }} arrive, and in a whole window none of them has a value of"
+        " {{ $labels.feature }}, which the reference has. Was the field renamed, or did a join fail? If it never comes"
+        " in live rows, like the label of training data, remove it from the monitor.",
+        fires=Case("no value in a window", (("kldrift_feature_absent", window, "1"),), without(window, "window")),
+        silent=Case("some values", (("kldrift_feature_absent", window, "0"),), without(window, "window")),
+        for_ms=5 * MINUTE,
+        keep_firing_ms=5 * MINUTE,
+        comment="Not a drift: an absent feature has no divergence, and the other alerts on it are silent meanwhile.",
+    )
+
+
 def _missing_ratio(watched: Watched | None, options: RuleOptions) -> Alert:
     return _above_reference(
         "missing",
@@ -168,7 +190,9 @@ def _above_reference(
 >
   0.1
 and
-  {of("kldrift_window_samples")} >= 100""",
+  {of("kldrift_window_samples")} >= 100
+unless
+  {of("kldrift_feature_absent")} == 1""",
         "warning",
         f"{{{{ $labels.monitor }}}}: {summary}",
         f"Over {{{{ $labels.window }}}}, the share of {values} exceeds that of the reference by"

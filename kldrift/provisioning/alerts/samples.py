@@ -205,6 +205,8 @@ def _window_not_ready(name: str | None, hold_ms: int, watched: Watched | None, o
       {of("kldrift_window_ready", segment="", **given)} == 0
     unless on (job, instance, monitor, feature)
       {of("kldrift_reference_usable")} == 0
+    unless on (job, instance, monitor, feature, window)
+      {of("kldrift_feature_absent", segment="")} == 1
   )
 > 0""",
         "warning",
@@ -217,7 +219,8 @@ def _window_not_ready(name: str | None, hold_ms: int, watched: Watched | None, o
         for_ms=hold_ms,
         keep_firing_ms=5 * MINUTE,
         labels=given,
-        comment="Excludes segments, which are often small, and unusable references, which have an alert of their own.",
+        comment="Excludes segments, which are often small, and unusable references and absent features, which have"
+        " alerts of their own.",
     )
 
 
