@@ -39,6 +39,8 @@ def condition_of(family: DriftFamily) -> str:
         return "features with `per_dimension`"
     if family.divergence not in (None, DIVERGENCES[KL]):
         return f"`divergences: [{family.divergence}]`"
+    if family.of_missing:
+        return "features whose reference says it"
     kinds = [kind for kind, traits in KINDS.items() if family.outside and traits.outside == family.outside]
     return f"{' and '.join(kinds)} features" if kinds else ""
 

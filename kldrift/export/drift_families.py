@@ -11,7 +11,7 @@ from kldrift.export.exposition import Family
 from kldrift.records.divergences import DIVERGENCES, KL, KNOWN_DIVERGENCES, Divergence
 from kldrift.records.kinds import INVALID, KINDS, MISSING, Kind, Outside
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
-from kldrift.records.specs import MonitorSpec
+from kldrift.records.specs import MonitorSpec, ReferenceFamily, ReferenceInline
 from kldrift.records.types import FloatArray, IntArray
 
 #: What a family has a series for within a monitor. `identity` is one per feature, with the labels of
@@ -31,6 +31,7 @@ class SeriesShape:
     ----------
     kinds : number of features of each kind
     n_dimensions : total dimensions of the features whose KL is exported per dimension
+    n_silent : number of features whose reference does not say how many values are missing
     """
 
     kinds: Mapping[Kind, int]
@@ -38,6 +39,7 @@ class SeriesShape:
     exported: tuple[str, ...]
     n_dimensions: int
     segmented: bool
+    n_silent: int = 0
 
     @property
     def n_features(self) -> int:
@@ -53,6 +55,7 @@ class SeriesShape:
             monitor.exported,
             sum(divergences.shape[1] for divergences in monitor.per_dimension.values()),
             is_segmented(monitor),
+            sum(not feature.knows_missing for feature in monitor.features),
         )
 
     @classmethod
@@ -64,6 +67,10 @@ class SeriesShape:
             spec.divergences,
             sum(feature.dimensions for feature in spec.features if feature.per_dimension),
             spec.segments is not None,
+            sum(
+                isinstance(given := feature.reference, ReferenceInline | ReferenceFamily) and not given.knows_missing
+                for feature in spec.features
+            ),
         )
 
 
@@ -84,6 +91,7 @@ class DriftFamily:
     rank : families with the lowest rank are dropped first when there are too many series; None: never dropped
     outside : only features whose values can lie outside their cells in this way have it
     divergence : only monitors that export it have it
+    of_missing : only features have it whose reference says how many values are missing
     """
 
     family: Family
@@ -92,6 +100,7 @@ class DriftFamily:
     rank: int | None = None
     outside: Outside | None = None
     divergence: str | None = None
+    of_missing: bool = False
     scope: Scope = "rows"
 
     def applies(self, exported: Sequence[str], segmented: bool) -> bool:
@@ -106,7 +115,7 @@ class DriftFamily:
         return {
             "window": n_features * shape.n_windows,
             "severity": n_features * 2,
-            "feature": n_features,
+            "feature": n_features - (shape.n_silent if self.of_missing else 0),
             "identity": n_features,
             "dimension": shape.n_dimensions * shape.n_windows,
             "mix": shape.n_windows,
@@ -299,6 +308,7 @@ DRIFT_FAMILIES = (
         "feature",
         _of_features(_reference_missing),
         19,
+        of_missing=True,
         scope="reference",
     ),
     DriftFamily(

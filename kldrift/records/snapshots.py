@@ -81,6 +81,7 @@ class FeatureInfo:
     problem : why this reference cannot support a verdict, else None
     reference_text : readable description of where the reference comes from
     parameters : (name, value) pairs of a parametric reference, given or fitted
+    knows_missing : whether the reference says how many values are missing, or will once it is learned
     value_range : the smallest and largest value of the reference, for a numeric feature; None where they are unknown
     limits : what the reference cannot show, one sentence each, without its full stop
     spread : None where nothing is known of it
@@ -103,6 +104,7 @@ class FeatureInfo:
     problem: str | None = None
     reference_text: str = ""
     parameters: tuple[tuple[str, float], ...] = ()
+    knows_missing: bool = True
     value_range: tuple[float, float] | None = None
     limits: tuple[str, ...] = ()
     spread: Spread | None = None

@@ -58,6 +58,11 @@ class ReferenceInline:
     probabilities: tuple[float, ...] | None = None
     missing: float | None = None
 
+    @property
+    def knows_missing(self) -> bool:
+        """Whether it says how many values are missing."""
+        return self.missing is not None
+
 
 @dataclass(frozen=True, slots=True)
 class ReferenceFamily:
@@ -74,6 +79,11 @@ class ReferenceFamily:
     parameters: tuple[tuple[str, float], ...] = ()
     fit: Path | None = None
     missing: float | None = None
+
+    @property
+    def knows_missing(self) -> bool:
+        """Whether it says how many values are missing, as the data does that it is fitted to."""
+        return self.fit is not None or self.missing is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,7 +82,7 @@ def test_every_format_is_taken_and_counted_the_same(tmp_path: Path) -> None:
             return client.json("/api/v1/monitors/sizes/features/size?window=1h")["live_counts"]
 
         until(lambda: sum(counts()) == 26, what="all counted")
-        assert counts() == [6, 10, 5, 0, 0, 5]
+        assert counts() == [6, 10, 5, 0, 0, 5, 0]
 
 
 def test_a_bad_record_costs_nobody_else_their_data(tmp_path: Path) -> None:
@@ -96,7 +96,8 @@ def test_a_bad_record_costs_nobody_else_their_data(tmp_path: Path) -> None:
         assert answer["errors"][1]["feature"] == "size"
         assert client.metric("kldrift_values_invalid_total", monitor="sizes", feature="size") == 1
         assert client.metric("kldrift_samples_received_total", source="http") == 6
-        until(lambda: client.metric("kldrift_window_samples", feature="size", window="5m") == 2)
+        until(lambda: client.metric("kldrift_window_samples", feature="size", window="5m") == 3)
+        assert client.metric("kldrift_invalid_ratio", feature="size", window="5m") == pytest.approx(1 / 3)
 
 
 def test_unknown_monitors_and_media_types_are_told_what_there_is(tmp_path: Path) -> None:

@@ -140,6 +140,7 @@ class Evaluation:
             problem=problem_of(reference, self._spec.features[f].critical),
             reference_text=reference.source,
             parameters=reference.parameters,
+            knows_missing=reference.knows_missing or reference.learn > 0,
             value_range=reference.shape.value_range,
             limits=(*reference.shape.limits, *_limits(reference)),
             spread=of_counts if moments is None else moments.spread,

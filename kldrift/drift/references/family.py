@@ -159,7 +159,7 @@ def _reference(
         created_ms=created_ms,
         source=source,
         parameters=parameters,
-        knows_missing=values is not None or given.missing is not None,
+        knows_missing=given.knows_missing,
     )
 
 

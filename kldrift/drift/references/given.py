@@ -28,7 +28,7 @@ def inline_reference(spec: FeatureSpec, given: ReferenceInline, created_ms: int)
     assert cells is not None
     shape = SHAPES[spec.kind].with_cells(spec, cells)
     return FeatureReference(
-        spec.name, shape, panes, probabilities, created_ms=created_ms, knows_missing=given.missing is not None
+        spec.name, shape, panes, probabilities, created_ms=created_ms, knows_missing=given.knows_missing
     )
 
 
