@@ -24,6 +24,9 @@ from kldrift.records.types import SEVERITIES, Severity
 #: Exit code if something drifts and `--fail-on` is given.
 DRIFT = 3
 
+#: What a column without a name is called, such as the index that pandas writes.
+NAMELESS = '""'
+
 #: Changed or left-out columns that a terminal shows; the rest are counted.
 SHOWN = 20
 
@@ -100,13 +103,13 @@ def _print(comparison: Comparison, out: Console) -> None:
     rows = f"{comparison.rows:,} row{'' if comparison.rows == 1 else 's'}"
     live, reference = _shown(comparison.live.name), _shown(comparison.reference.name)
     table.title = Text(f"{live} ({rows}) against {reference}: divergence in nats")
-    changed = [f"  {name}: {change.why} ({change.severity})" for name, change in comparison.changed.items()]
+    changed = [f"  {name or NAMELESS}: {change.why} ({change.severity})" for name, change in comparison.changed.items()]
     if changed:
         _print_lines(["changed columns:", *_first(changed)], out)
     out.print(table)
     by_severity = {word: [n for n, c in comparison.changed.items() if c.severity == word] for word in SEVERITIES}
     lines = [verdict_line(monitor, by_severity), *feature_lines(monitor)]
-    left_out = [f"  {name}: {why}" for name, why in comparison.left_out.items()]
+    left_out = [f"  {name or NAMELESS}: {why}" for name, why in comparison.left_out.items()]
     if left_out:
         lines += ["not compared:", *_first(left_out)]
     _print_lines([*lines, *comparison.notes], out)

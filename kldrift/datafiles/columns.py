@@ -63,7 +63,7 @@ class Column:
         if self.fault is not None:
             return Holding(None, self.fault)
         dtype = self.values.dtype
-        if dtype == pl.Null or (self.cells is not None and self.values.null_count() == len(self.values)):
+        if self.values.null_count() == len(self.values) and not self.n_invalid:
             return NOTHING
         if dtype.is_numeric():
             return Holding("numeric", "numbers")

@@ -28,6 +28,7 @@ _BOOLEANS = ("true", "True", "TRUE", "false", "False", "FALSE")
 #: Values of a constant's live data that are named.
 EXAMPLES = 3
 _TIMES = Holding(None, "times")
+_TIMES_OF_DAY = "times of day, which have no bins; make numbers of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,9 @@ def match_columns(reference: Sample, live: Sample, *, every_name: bool) -> Match
         if unread is not None and unread.fault is not None:
             matched.left_out[name] = unread.fault if unread is column else f"in the live data {unread.fault}"
             continue
+        if other is not None and _are_times_of_day(column, other):
+            matched.left_out[name] = _TIMES_OF_DAY
+            continue
         if other is None:
             gone = f"{_GONE}{renamed.hint(name)}"
             if every_name or feature is None:
@@ -112,6 +116,15 @@ def match_columns(reference: Sample, live: Sample, *, every_name: bool) -> Match
         matched.features.append(feature)
     matched.left_out |= dict.fromkeys(new, _NEW)
     return matched
+
+
+def _are_times_of_day(ours: Column, theirs: Column) -> bool:
+    """Return whether a column holds times of day, which have a type in some formats and are text in the others."""
+    columns = sorted((ours, theirs), key=lambda column: column.values.dtype != pl.Time)
+    texts = columns[1].values.drop_nulls()
+    if columns[0].values.dtype != pl.Time:
+        return False
+    return texts.dtype == pl.Time or (texts.dtype == pl.String and texts.str.contains(r"^[0-9]{2}:[0-9]{2}").all())
 
 
 def _change(ours: Column, theirs: Column, is_time: bool, becomes_time: bool) -> str | None:

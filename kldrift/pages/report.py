@@ -119,8 +119,10 @@ def _verdict_on_features(states: Sequence[str]) -> str:
     absent = states.count("absent")
     if absent:
         return f"{absent:,} of {features} {'is' if absent == 1 else 'are'} absent: no row has a value."
+    if n == 0:
+        return "No drift: there is no feature to compare, and all constants are as they were."
     undecided = states.count("undecided") + states.count("empty")
-    if undecided == n > 0:
+    if undecided == n:
         return f"Undecided: there is too little data to judge {features if n == 1 else f'any of {features}'}."
     return f"No drift in {features}" + (f", {undecided:,} of them undecided." if undecided else ".")
 

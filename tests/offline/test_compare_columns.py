@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from datetime import date, timedelta
+from datetime import date, time, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -226,6 +226,25 @@ def test_a_time_that_is_none_any_more_is_critical(compared: Callable[..., Compar
     assert said(found) == {"at": "times in the reference, text in the live data"}
     found = compared(reference, columns(1, at=[None] * N))
     assert said(found) == {"at": "no values in the live data"}
+
+
+@pytest.mark.parametrize("reference", FORMATS)
+@pytest.mark.parametrize("live", FORMATS)
+def test_a_column_without_values_and_times_of_day_are_no_drift_in_any_two_formats(
+    reference: str, live: str, tmp_path: Path
+) -> None:
+    def table(seed: int, name: str) -> Path:
+        clock = [time(int(h)) for h in np.random.default_rng(seed).integers(0, 24, N)]
+        data = columns(seed, clock=clock, null=pl.Series([None] * N, dtype=pl.Float64))
+        return write(
+            data.with_columns(pl.col("clock").cast(pl.String)) if "typed" not in name else data, tmp_path / name
+        )
+
+    found = compare_files(table(0, f"typed.{reference}"), table(1, f"live.{live}"), now_ms=NOW_MS)
+    assert found.left_out["null"] == "no values in the reference"
+    assert not found.changed
+    if reference == "parquet":
+        assert found.left_out["clock"] == "times of day, which have no bins; make numbers of them"
 
 
 # --- one verdict ---------------------------------------------------------------------------------------

@@ -125,6 +125,7 @@ def test_a_report_says_what_was_left_out_and_what_is_undecided() -> None:
 @pytest.mark.parametrize(
     ("states", "words"),
     [
+        ([], "No drift: there is no feature to compare, and all constants are as they were."),
         (["quiet"], "No drift in 1 feature."),
         (["quiet", "undecided"], "No drift in 2 features, 1 of them undecided."),
         (["undecided"], "Undecided: there is too little data to judge 1 feature."),
