@@ -1,5 +1,6 @@
 """Build the reference of each feature from what the configuration says it is made of."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from kldrift.drift.references.given import fixed_reference, inline_reference
 from kldrift.drift.references.learned import to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
+from kldrift.records.categories import canonical
 from kldrift.records.kinds import WITH_REFERENCE
 from kldrift.records.samples import CategoricalColumn, FeatureSchema
 from kldrift.records.specs import (
@@ -161,5 +163,12 @@ def references_from_file(path: Path, features: Sequence[FeatureSpec]) -> tuple[F
             raise ReferenceProblem(
                 f"{path}: {feature.name}: expected the edges of the configuration, but the file has others; build it"
                 " again"
+            )
+        names = [canonical(category) for category in reference.shape.categories or ()]
+        twice = [name for name, n in Counter(names).items() if n > 1]
+        if twice:
+            raise ReferenceProblem(
+                f"{path}: {feature.name}: expected each category once, got several spellings of {listed(twice)}, which"
+                " are one category now; build it again"
             )
     return tuple(picked)

@@ -46,6 +46,13 @@ def category_text(value: object) -> str | None:
     return str(value) if isinstance(value, int) else None
 
 
+def other_booleans(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return 0 and 1 for categories that are booleans, and the other way round; nothing for others."""
+    names = dict.fromkeys(map(canonical, texts))
+    is_boolean = names.keys() <= _BOOLEANS.keys() or names.keys() <= set(_BOOLEANS.values())
+    return tuple(_EITHER_WAY[text] for text in names) if is_boolean else ()
+
+
 class CategoryCodes(dict[str | None, int]):
     """Codes by the texts of categories, in every spelling: ``codes[text]`` is the code, or that of other texts.
 
@@ -73,8 +80,8 @@ class CategoryCodes(dict[str | None, int]):
         names: dict[str, int] = {}
         for code, text in enumerate(texts):
             names.setdefault(canonical(text), code)
-        if not grows and (names.keys() <= _BOOLEANS.keys() or names.keys() <= set(_BOOLEANS.values())):
-            names |= {_EITHER_WAY[text]: code for text, code in names.items()}
+        if not grows:
+            names |= dict(zip(other_booleans(names), names.values(), strict=False))
         for text, code in names.items():
             for spelling in (text, *_SPELLINGS.get(text, ())):
                 self.setdefault(spelling, code)

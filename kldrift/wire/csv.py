@@ -1,7 +1,7 @@
 """CSV with a header line: comma separated, fields quoted with ``"`` where needed (RFC 4180).
 
-Cells are text. An empty cell is missing; a category is the text as it stands; a number may have blanks around it; a
-vector is a JSON list (in quotes, as it has commas).
+Cells are text. An empty cell is missing, and so is one with a text that stands for it; a category is the text as it
+stands, in its one spelling; a number may have blanks around it; a vector is a JSON list (in quotes, as it has commas).
 """
 
 import csv

@@ -16,20 +16,23 @@ from kldrift.daemon.parts import run_once
 from kldrift.datafiles.reference import read_columns
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.file import dump_references
+from kldrift.errors import ReferenceProblem
 from kldrift.export.telemetry import Telemetry
 from kldrift.offline.compare import compare_files
-from kldrift.records.samples import CategoricalColumn
+from kldrift.records.samples import CategoricalColumn, RowRange
 from kldrift.records.specs import (
     FeatureSpec,
     MonitorSpec,
     ReferenceData,
+    ReferenceFamily,
     ReferenceFile,
     ReferenceInline,
+    ReferenceLearn,
     ReferenceSpec,
     SegmentSpec,
     WindowSpec,
 )
-from kldrift.wire import decode
+from kldrift.wire import decode, decode_rows
 
 WINDOWS = (WindowSpec("1h", 3_600_000),)
 Write = Callable[[Sequence[Any], Path, str], Path]
@@ -143,6 +146,45 @@ def test_what_was_written_or_stored_in_another_spelling(
         live = write(values, tmp_path, "live")
         assert kl_of(written, live) < SMOOTHING
         assert kl_of(ReferenceFile(stored), live) < SMOOTHING
+
+
+def test_a_reference_file_with_two_spellings_of_a_category_is_refused(tmp_path: Path) -> None:
+    column = CategoricalColumn(("1", "1.0", "2"), np.array([0, 1, 2] * 100, dtype=np.int32))
+    stored = tmp_path / "reference.json"
+    stored.write_text(dump_references(build_references([FeatureSpec("c", "categorical")], [column], 1, "old")))
+    with pytest.raises(ReferenceProblem, match="c: expected each category once, got several spellings of 1,"):
+        kl_of(ReferenceFile(stored), ndjson(["1"], tmp_path, "live"))
+
+
+@pytest.mark.parametrize("write", WRITERS)
+@pytest.mark.parametrize("first", SAME["booleans"])
+def test_a_learned_reference_takes_what_comes_later(first: list[Any], write: Write, tmp_path: Path) -> None:
+    """The vocabulary has the later texts as well; a boolean learned from one type is the same in another."""
+    spec = MonitorSpec("m", (FeatureSpec("c", "categorical", reference=ReferenceLearn(N)),), WINDOWS)
+    for later in SAME["booleans"]:
+        monitor = build_monitor(spec, 1)
+        for values in (first, later):
+            path = write(values, tmp_path, "live")
+            schema = monitor.schema
+            decoded = (
+                decode_rows("parquet", RowRange(path, 0, N), schema)
+                if path.suffix == ".parquet"
+                else decode({".csv": "csv", ".ndjson": "ndjson"}[path.suffix], [path.read_bytes()], schema)  # type: ignore[arg-type]
+            )
+            monitor.add(decoded.batch, "", 1_000_000)
+        snapshot = monitor.evaluate(1_000_000)
+        assert snapshot.samples[0, 0] == N
+        assert snapshot.unseen_ratio[0, 0] == 0, (first[:3], later[:3])
+        assert snapshot.divergences[0, 0, 0] < SMOOTHING
+
+
+@pytest.mark.parametrize("values", SAME["booleans"])
+def test_a_coin_is_fitted_to_booleans_of_any_type(values: list[Any], tmp_path: Path) -> None:
+    for write in WRITERS:
+        path = write(values, tmp_path, "reference")
+        coin = ReferenceFamily("bernoulli", fit=path)
+        for others in SAME["booleans"]:
+            assert kl_of(coin, ndjson(others, tmp_path, "live")) < SMOOTHING
 
 
 # --- missing values -------------------------------------------------------------------------------

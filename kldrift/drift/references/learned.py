@@ -13,6 +13,7 @@ from kldrift.drift.kinds import SHAPES
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.errors import ReferenceProblem
+from kldrift.records.categories import other_booleans
 from kldrift.records.samples import CategoricalColumn, SampleBatch, Vocabulary
 from kldrift.records.snapshots import AddResult
 from kldrift.records.specs import FeatureSpec
@@ -162,6 +163,9 @@ def learned_reference(
         (made,) = build_references([spec], [data], now_ms, source, [invalid], by_time=True)
     except ReferenceProblem as problem:
         return replace(awaited, learn=0, flaw=str(problem))
+    if vocabulary is not None:  # these have cells from now on
+        for text in other_booleans(made.shape.schema(spec.name).categories):
+            vocabulary.code(text)
     return replace(made, offset_ms=awaited.offset_ms)
 
 
