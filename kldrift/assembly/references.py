@@ -30,7 +30,8 @@ from kldrift.records.specs import (
     TimestampSpec,
 )
 from kldrift.records.texts import listed
-from kldrift.records.types import FloatArray
+from kldrift.records.types import FloatArray, IntArray
+from kldrift.wire.tables import age_seconds
 
 Notice = Callable[[str], None]
 
@@ -107,7 +108,32 @@ def read_in_order(
     """Read the columns of some features, in the order of a field where the file has it; and whether they are."""
     table = read_columns(path, features, missing_values)
     times = None if timestamp is None else read_times(path, timestamp)
+    table = _with_ages(path, features, table, timestamp, times)
     return (table, False) if times is None else (table.in_order(np.argsort(times, kind="stable")), True)
+
+
+def _with_ages(
+    path: Path,
+    features: Sequence[Feature],
+    table: ReferenceColumns,
+    timestamp: TimestampSpec | None,
+    times: IntArray | None,
+) -> ReferenceColumns:
+    """Return the columns with ages in place of the instants from which they are counted."""
+    ages = {i: f.name for i, f in enumerate(features) if isinstance(f, FeatureSchema) and f.of == "age"}
+    if not ages:
+        return table
+    if times is None:
+        field = "" if timestamp is None else f", of which the file has no field {timestamp.field!r}"
+        raise ReferenceProblem(
+            "\n".join(f"{path}: {name}: an age counts from the time of the row{field}" for name in ages.values())
+        )
+    columns = list(table.columns)
+    for i in ages:
+        instants = columns[i]
+        assert not isinstance(instants, CategoricalColumn)
+        columns[i] = age_seconds(times, instants)
+    return replace(table, columns=tuple(columns))
 
 
 def reference_from_data(

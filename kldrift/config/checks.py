@@ -154,6 +154,9 @@ def _monitor(path: Path, monitor: dict[str, Any], sources: list[str]) -> Iterabl
         place = (*path, "features", name)
         if isinstance(feature, dict):
             yield from _feature(place, feature)
+            if feature.get("of") == "age" and "timestamp" not in monitor:
+                remedy = "add the timestamp of the monitor: it counts from there"
+                yield Problem((*place, "of"), "age only where rows have a time", remedy)
             yield from feature_reference(place, feature, monitor)
             yield from _tolerances((*place, "drift"), mapping(feature.get("drift")), {**_TOLERANCES, **drift})
 
@@ -200,8 +203,8 @@ def _feature(path: Path, feature: dict[str, Any]) -> Iterable[Problem]:
                 yield Problem((*path, key), f"the {key} of a {kind.name} feature", "add the key")
     if (kind is None or "bins" in kind.optional) and isinstance(feature.get("bins"), dict):
         yield from _bins((*path, "bins"), feature["bins"])
-    if "unit" in feature and feature.get("of") not in ("hour", "weekday"):
-        yield Problem((*path, "unit"), "a unit only with of: hour or of: weekday", "remove the key")
+    if "unit" in feature and feature.get("of") not in ("hour", "weekday", "age"):
+        yield Problem((*path, "unit"), "a unit only with of: hour, weekday or age", "remove the key")
     if kind is not None and "covariance" in kind.optional and feature.get("covariance") == "full":
         yield from _full_covariance(path, feature)
 

@@ -299,7 +299,8 @@ class Feature(Mapped):
     )
     of: Annotated[Aspect, *one_of(get_args(Aspect), "aspects")] | None = Field(
         default=None,
-        description="watch the hour or weekday (0 is Monday) of a time, or the length of a text, instead of the value",
+        description="watch, instead of the value, the hour or weekday (0 is Monday) of a time, its age in seconds"
+        " before the time of the row, or the length of a text",
     )
     unit: Annotated[TimeUnit, *one_of(get_args(TimeUnit), "units")] | None = Field(
         default=None,

@@ -204,6 +204,9 @@ def match_features(
         if name in unreadable:
             matched.left_out[name] = unreadable[name]
             continue
+        if feature.of == "age":
+            matched.left_out[name] = "an age counts from the time of the row, which is not compared; see `backtest`"
+            continue
         if name not in reference:
             matched.left_out[name] = f"not in the reference{'' if name in live else ' nor in the live data'}"
             continue

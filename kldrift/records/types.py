@@ -12,7 +12,7 @@ CodeArray = npt.NDArray[np.int32]
 
 TimeUnit = Literal["iso8601", "s", "ms", "us", "ns"]
 #: What a feature takes of a value in place of the value itself.
-Aspect = Literal["hour", "weekday", "length"]
+Aspect = Literal["hour", "weekday", "age", "length"]
 Severity = Literal["warning", "critical"]
 #: The worst first.
 SEVERITIES: Final[tuple[Severity, ...]] = ("critical", "warning")

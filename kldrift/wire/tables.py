@@ -148,8 +148,8 @@ def join_invalid(items: list[Invalid]) -> Invalid:
 def finish(decoding: Decoding, plan: Plan) -> Decoded:
     """Drop rows without a time, make the batch, and report what became of each body."""
     table = _drop_timeless(decoding.table, plan)
-    columns = tuple(_without_missing_numbers(table.columns, plan))
     event_ms = table.event_ms
+    columns = tuple(_with_ages(_without_missing_numbers(table.columns, plan), event_ms, plan))
     batch = SampleBatch(
         table.n_rows,
         columns,
@@ -174,6 +174,28 @@ def _without_missing_numbers(columns: Sequence[Column], plan: Plan) -> Sequence[
 def without_numbers(column: npt.NDArray[Any], numbers: FloatArray) -> FloatArray:
     """Return a column with NaN in place of some numbers."""
     return np.where(np.isin(column, numbers), np.nan, column) if numbers.size else column
+
+
+def age_seconds(event_ms: IntArray, instants: FloatArray) -> FloatArray:
+    """Return how long before the time of its row each instant is, in seconds: negative for what is still to come.
+
+    Parameters
+    ----------
+    event_ms : (n,) int64, negative where a row has no time
+    instants : (n,) float64, seconds since 1970; NaN where there is none
+    """
+    return np.where(event_ms >= 0, event_ms / 1e3 - instants, np.nan)
+
+
+def _with_ages(columns: Sequence[Column], event_ms: IntArray | None, plan: Plan) -> Sequence[Column]:
+    """Return the columns with ages in place of the instants from which they are counted."""
+    ages = [index for index, feature in plan.aspects if feature.of == "age"]
+    if not ages or event_ms is None:
+        return columns
+    made = list(columns)
+    for index in ages:
+        made[index] = age_seconds(event_ms, made[index].astype(np.float64, copy=False))
+    return made
 
 
 def _drop_timeless(table: Table, plan: Plan) -> Table:

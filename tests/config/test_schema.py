@@ -41,6 +41,7 @@ BEYOND_A_SCHEMA = [
     "feature-drift",
     "feature-name",
     "feature-no-reference",
+    "feature-of-age",
     "feature-of-unit",
     "feature-vector-full-dimensions",
     "feature-vector-full-per-dimension",

@@ -20,6 +20,7 @@ from kldrift.kernels.compilation import warm_up
 from kldrift.offline.compare import compare_files
 from kldrift.records.formats import Format
 from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, RowRange
+from kldrift.records.specs import TimestampSpec
 from kldrift.records.types import Aspect, TimeUnit
 from kldrift.wire import decode, decode_rows
 
@@ -138,6 +139,109 @@ def test_of_times_with_a_type_in_utc(way: str, unit: TimeUnit, tmp_path: Path) -
     check(found(way, [*times, None], schema("weekday", unit), tmp_path), [*(t.weekday() for t in in_utc), NAN], [])
     days: list[date | None] = [date(1969, 12, 20) + timedelta(days=i) for i in range(20)]
     check(found(way, [*days, None], schema("weekday", unit), tmp_path), [*(d.weekday() for d in days if d), NAN], [])
+
+
+# --- ages ------------------------------------------------------------------------------------------
+
+SEEN = "2024-03-01T00:00:00Z"
+BORN = ["2024-02-29T12:00:00Z", "2024-02-29T21:00:00.5+09:00", "1964-03-01", "2024-03-01 01:00", None, "soon",
+        "2024-02-29T23:59-01:30"]  # fmt: skip
+AGES = [43_200, 43_199.5, 21_915 * 86_400, -3600, NAN, NAN, -5340]
+
+
+def aged(way: str, born: list[Any], tmp_path: Path, unit: TimeUnit = "iso8601", seen: Any = SEEN) -> Decoded:
+    """Rows that were seen at one time; of the last one no time is known."""
+    warm_up()
+    wanted = BatchSchema((FeatureSchema("v", "numeric", of="age", unit=unit),), TimestampSpec("ts", "iso8601"))
+    table = pl.DataFrame({"v": pl.Series([*born, None]), "ts": [*[seen] * len(born), None]})
+    rows = [{"v": v, "ts": ts} for v, ts in zip([*born, None], [*[seen] * len(born), None], strict=True)]
+    out = io.BytesIO()
+    match way:
+        case "parquet":
+            table.write_parquet(tmp_path / "a.parquet")
+            return decode_rows("parquet", RowRange(tmp_path / "a.parquet", 0, table.height), wanted)
+        case "arrow":
+            table.write_ipc_stream(out)
+            return decode("arrow", [out.getvalue()], wanted)
+        case "csv":
+            table.with_columns(pl.col("v").cast(pl.String)).write_csv(out)
+            return decode("csv", [out.getvalue()], wanted)
+        case "columns":
+            return decode("json", [json.dumps(table.to_dict(as_series=False)).encode()], wanted)
+        case "rows":
+            return decode("json", [json.dumps(rows).encode()], wanted)
+        case _:
+            return decode("ndjson", ["\n".join(map(json.dumps, rows)).encode()], wanted)
+
+
+@pytest.mark.parametrize("times", [1, 5000], ids=["few", "many"])
+@pytest.mark.parametrize("way", [*BODIES, "parquet"])
+def test_an_age_is_counted_from_the_time_of_the_row_in_seconds(way: str, times: int, tmp_path: Path) -> None:
+    batch = aged(way, BORN * times, tmp_path).batch
+    np.testing.assert_allclose(batch.columns[0], AGES * times, atol=1e-6)
+    invalid = [i for i in range(len(BORN) * times) if i % len(BORN) == 5]
+    assert [(feature, rows.tolist()) for feature, rows in batch.invalid] == [(0, invalid)]
+
+
+@pytest.mark.parametrize("way", [*BODIES, "parquet"])
+def test_ages_of_numbers_may_be_of_before_1970(way: str, tmp_path: Path) -> None:
+    seen = datetime(2024, 3, 1, tzinfo=UTC).timestamp()
+    column = aged(way, [-86_400_000, 0, int(seen) * 1000], tmp_path, "ms").batch.columns[0]
+    assert column.tolist() == [seen + 86_400, seen, 0]
+
+
+@pytest.mark.parametrize("way", ["arrow", "parquet"])
+def test_ages_of_times_with_a_type(way: str, tmp_path: Path) -> None:
+    born = [date(1964, 3, 1), date(2024, 2, 29)]
+    assert aged(way, born, tmp_path).batch.columns[0].tolist() == [21_915 * 86_400, 86_400]
+    zone = timezone(timedelta(hours=2))
+    times = [datetime(2024, 2, 29, 1, tzinfo=zone), datetime(1969, 12, 31, 23, 59, 59, 500_000, tzinfo=UTC)]
+    expected = [25 * 3600, datetime(2024, 3, 1, tzinfo=UTC).timestamp() + 0.5]
+    assert aged(way, times, tmp_path).batch.columns[0].tolist() == expected
+
+
+AGE_CONFIG = """
+state: none
+sources:
+  files: {type: file, path: live.SUFFIX, format: SUFFIX}
+monitors:
+  m:
+    sources: [files]
+    windows: [10y]
+    timestamp: {field: ts, unit: iso8601}
+    reference: {data: reference.parquet}
+    features: {born: {kind: numeric, of: age}}
+"""
+
+
+@pytest.mark.parametrize("suffix", ["parquet", "csv", "ndjson"])
+def test_ages_drift_and_dates_that_move_on_do_not(suffix: str, tmp_path: Path) -> None:
+    def table(year: int, seed: int, younger: float) -> pl.DataFrame:
+        rng = np.random.default_rng(seed)
+        seen = [
+            datetime(year, 1, 1, tzinfo=UTC) + timedelta(minutes=int(i)) for i in np.sort(rng.integers(0, 9000, 4000))
+        ]
+        ages = rng.normal(40 - younger, 5, 4000) * 365.25
+        born = [(ts - timedelta(days=float(age))).date().isoformat() for ts, age in zip(seen, ages, strict=True)]
+        return pl.DataFrame({"ts": [ts.isoformat() for ts in seen], "born": born})
+
+    reference = table(2014, 0, 0)
+    reference.write_parquet(tmp_path / "reference.parquet")
+    config = parse_config(AGE_CONFIG.replace("SUFFIX", suffix), tmp_path / "kldrift.yaml")
+    path = tmp_path / f"live.{suffix}"
+    for younger, detected in ((0.0, [0, 0]), (5.0, [1, 1])):
+        live = table(2024, 1, younger)
+        {"parquet": live.write_parquet, "csv": live.write_csv, "ndjson": live.write_ndjson}[suffix](path)
+        snapshot, counted, _, failures = run_once(config, Telemetry())
+        assert (counted, failures) == (4000, [])
+        assert snapshot.monitors[0].detected[0].tolist() == detected
+    with pytest.raises(ReferenceProblem, match="an age counts from the time of the row"):
+        compare_files(tmp_path / "reference.parquet", path, config.monitors[0], now_ms=10**12)
+    reference.drop("ts").write_parquet(tmp_path / "reference.parquet")
+    with pytest.raises(
+        ReferenceProblem, match="born: an age counts from the time of the row, of which the file has no"
+    ):
+        run_once(config, Telemetry())
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv", "ndjson"])

@@ -32,7 +32,7 @@ MAX_NAME_BYTES = 200
 
 QUANTILE_BINS = Bins()
 
-A_TIME = "a time, which only moves on; `of: hour` or `of: weekday` watches when on a day or in a week it is"
+A_TIME = "a time, which only moves on; `of: hour`, `of: weekday` or `of: age` watches when it is, or how long ago"
 
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,79}")
 _CODE = r"^(0|-?[1-9][0-9]*)$"
