@@ -128,13 +128,12 @@ def verdict_line(monitor: MonitorSnapshot, changed: Mapping[Severity, Sequence[s
     }
     names = {word: [*changed.get(word, []), *(monitor.features[i].name for i in found[word])] for word in found}
     parts = [f"{word}: {listed(of_severity)}" for word, of_severity in names.items() if of_severity]
-    absent = [
-        info.name for info, state in zip(monitor.features, feature_states(monitor), strict=True) if state == "absent"
-    ]
+    states = feature_states(monitor)
+    absent = [info.name for info, state in zip(monitor.features, states, strict=True) if state == "absent"]
     if absent:
         parts.append(f"absent: {listed(absent)}")
-    n_undecided = int(np.isnan(warning).sum()) - len(absent)
-    if not parts and (n_undecided < warning.size or not warning.size):
+    n_undecided = int(np.isnan(monitor.detected[[state != "absent" for state in states], 0]).sum())
+    if not parts and (n_undecided < len(states) or not states):
         parts.append("no drift")
     if n_undecided:
         parts.append(f"{n_undecided:,} undecided")

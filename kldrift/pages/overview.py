@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from kldrift.drift.judging.states import State, feature_states
 from kldrift.pages.ranking import FeatureRow, counted, rank
-from kldrift.pages.reading import why_undecided
+from kldrift.pages.reading import telling_window, why_undecided
 from kldrift.pages.segments import SegmentRow, segment_rows
 from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
 
@@ -22,7 +22,7 @@ class MonitorCard:
     ----------
     counted : number of features in each state
     drifting : the features with a verdict of drift, worst first
-    undecided : the first of the `n_undecided` features without a verdict, each with the reason
+    undecided : the first of the `n_undecided` features that are absent or without a verdict, each with the reason
     samples : in the fullest window
     """
 
@@ -66,5 +66,4 @@ def _card(monitor: MonitorSnapshot, since: Mapping[str, Mapping[int, int]]) -> M
 
 
 def _why(monitor: MonitorSnapshot, f: int) -> str:
-    """Say why a feature is undecided in its fullest window."""
-    return why_undecided(monitor, f, int(monitor.samples[:, f].argmax()))
+    return why_undecided(monitor, f, telling_window(monitor, f))

@@ -7,7 +7,7 @@ import numpy as np
 from kldrift.drift.judging.explanation import Explanation, explain
 from kldrift.drift.judging.sensitivity import SmallestDrift, smallest_at, smallest_in_window
 from kldrift.drift.judging.spelling import spelling_hint
-from kldrift.drift.judging.states import bound_severity, series_state
+from kldrift.drift.judging.states import bound_severity, feature_states, series_state
 from kldrift.pages.charts.drawing import number, numbers
 from kldrift.records.kinds import KINDS, SAMPLES_PER_BIN, STRUCTURAL_CELLS
 from kldrift.records.snapshots import FeatureInfo, MonitorSnapshot
@@ -128,22 +128,27 @@ def _percent(share: float) -> str:
 
 
 def undecided_lines(monitor: MonitorSnapshot) -> list[str]:
-    """Name each feature that no window decides, with the reason in the window that holds most of its samples."""
-    most = monitor.samples.argmax(axis=0).tolist()
-    without = np.flatnonzero(~monitor.ready.any(axis=0)).tolist()
-    return [
-        f"{monitor.features[f].name}: {'absent' if monitor.absent[most[f], f] else 'undecided'}:"
-        f" {why_undecided(monitor, f, most[f])}"
-        for f in without
-    ]
+    """Name each feature that is absent, or that no window decides, with the reason (see `telling_window`)."""
+    lines = []
+    for f, (info, state) in enumerate(zip(monitor.features, feature_states(monitor), strict=True)):
+        if state in ("absent", "undecided", "empty"):
+            word = "absent" if state == "absent" else "undecided"
+            lines.append(f"{info.name}: {word}: {why_undecided(monitor, f, telling_window(monitor, f))}")
+    return lines
+
+
+def telling_window(monitor: MonitorSnapshot, f: int) -> int:
+    """Return the window that says why a feature is not judged: the fullest, of those without a value if there are."""
+    absent = monitor.absent[:, f]
+    return int(np.where(absent | ~absent.any(), monitor.samples[:, f], -1).argmax())
 
 
 def why_undecided(monitor: MonitorSnapshot, f: int, w: int) -> str:
     """Say why a series has no verdict."""
     if monitor.absent[w, f]:
         return (
-            f"none of the {int(monitor.samples[w, f]):,} rows has a value, and the reference has; is the field sent,"
-            " under this name?"
+            f"none of {int(monitor.samples[w, f]):,} rows has a value, and the reference has; check that the field is"
+            " sent, under this name"
         )
     if int(monitor.samples[w, f]) == 0:
         return "no samples in this window yet"

@@ -112,13 +112,14 @@ def verdict(states: Sequence[str], changed: Sequence[Severity] = ()) -> str:
 
 
 def _verdict_on_features(states: Sequence[str]) -> str:
-    n, drifting = len(states), states.count("critical") + states.count("warning")
+    n, drifting, absent = len(states), states.count("critical") + states.count("warning"), states.count("absent")
     features = "1 feature" if n == 1 else f"{n:,} features"
+    without = f"{absent:,} {'has' if absent == 1 else 'have'} no value in the live data" if absent else ""
     if drifting:
-        return f"{drifting:,} of {features} {'drifts' if drifting == 1 else 'drift'}: {_counted(states)}."
-    absent = states.count("absent")
+        text = f"{drifting:,} of {features} {'drifts' if drifting == 1 else 'drift'}: {_counted(states)}"
+        return f"{text}; {without}." if absent else f"{text}."
     if absent:
-        return f"{absent:,} of {features} {'is' if absent == 1 else 'are'} absent: no row has a value."
+        return f"Of {features}, {without}."
     if n == 0:
         return "No drift: there is no feature to compare, and all constants are as they were."
     undecided = states.count("undecided") + states.count("empty")

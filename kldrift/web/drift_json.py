@@ -31,21 +31,23 @@ def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
             "out_of_range_ratio",
         )
     ]
-    samples, ready = monitor.samples.tolist(), monitor.ready.tolist()
+    samples, ready, absent = monitor.samples.tolist(), monitor.ready.tolist(), monitor.absent.tolist()
     most, ever_ready = monitor.samples.max(axis=0).tolist(), np.any(monitor.ready, axis=0).tolist()
+    ever_absent = np.any(monitor.absent, axis=0).tolist()
     features = [
         {
             "name": info.name,
             "kind": info.kind,
             "problem": info.problem,
-            "state": readiness(most[f], ever_ready[f]),
+            "state": readiness(most[f], ever_ready[f], ever_absent[f]),
             "detected": detected,
             "thresholds": {"warning": info.warning, "critical": info.critical},
             "windows": {
                 window: {
-                    "state": readiness(samples[w][f], ready[w][f]),
+                    "state": readiness(samples[w][f], ready[w][f], absent[w][f]),
                     "samples": samples[w][f],
                     "ready": ready[w][f],
+                    "absent": absent[w][f],
                     "divergences": dict(zip(DIVERGENCES, divergences[w][f], strict=True)),
                     **{field: values[w][f] for field, values in columns},
                 }
@@ -93,7 +95,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
     """Return everything that the figures of one series were computed from, and what changed."""
     info = monitor.features[f]
     own_cells = slice(int(monitor.offsets[f]), int(monitor.offsets[f + 1]))
-    samples, ready = int(monitor.samples[w, f]), bool(monitor.ready[w, f])
+    samples, ready, absent = int(monitor.samples[w, f]), bool(monitor.ready[w, f]), bool(monitor.absent[w, f])
     per_dimension, within = monitor.per_dimension.get(f), monitor.within_segments
     explanation, shows = explanation_of(monitor, f, w), sensitivity(monitor, f, w)
     return {
@@ -104,11 +106,11 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "window": monitor.windows[w],
         "windows": monitor.windows,
         "at_ms": monitor.at_ms,
-        "state": readiness(samples, ready),
+        "state": readiness(samples, ready, absent),
         "reading": reading(monitor, f, w, explanation),
         "samples": samples,
         "ready": ready,
-        "absent": bool(monitor.absent[w, f]),
+        "absent": absent,
         "problem": info.problem,
         "limits": info.limits,
         "detected": _verdicts(monitor.detected[f : f + 1])[0],

@@ -110,7 +110,7 @@ def test_the_label_of_a_training_set_is_absent_and_init_can_leave_it_out(shared_
     config.write_text(text.replace(f"  {monitor.name}:\n", f"  {monitor.name}:\n    sources: [s]\n"))
     once = installed("run", "--once", "-c", "kldrift.yaml", cwd=tmp_path)
     assert "absent: employed" in once.stdout, once.stdout + once.stderr
-    assert "employed: absent: none of the 3,000 rows has a value" in once.stdout
+    assert "employed: absent: none of 3,000 rows has a value" in once.stdout
     assert "critical" not in once.stdout.partition("verdict")[2].partition("\n")[0]
     done = installed("init", str(reference), "--target", "employed", "--force", cwd=tmp_path)
     assert done.returncode == 0

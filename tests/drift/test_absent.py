@@ -1,16 +1,20 @@
 """A feature of which no value arrives is absent: a state of its own, with nothing to compare."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from kldrift.cli.tables import verdict_line
 from kldrift.drift.judging.states import feature_states, series_state
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.given import fixed_reference
 from kldrift.drift.references.reference import FeatureReference
+from kldrift.pages.reading import telling_window, undecided_lines
 from kldrift.records.samples import CategoricalColumn, SampleBatch
 from kldrift.records.snapshots import MonitorSnapshot
-from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
+from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR
 
 NOW = 1_700_000_000_000
@@ -114,3 +118,51 @@ def test_a_posterior_that_never_comes_is_absent() -> None:
     posterior = FeatureSpec("q", "posterior", dimensions=1)
     monitor = Monitor(MonitorSpec("m", (posterior,), WINDOWS), [fixed_reference(posterior, 0)])
     assert feature_states(after(monitor, np.full((500, 2), np.nan))) == ["absent"]
+
+
+def test_values_that_are_missing_for_hours_on_end_are_not_absent_because_a_short_window_has_none() -> None:
+    """A sensor that is off at night: half of its values are missing, but not independently of each other."""
+    rng = np.random.default_rng(5)
+    n = 64_000
+    values = np.where(np.arange(n) // 2_000 % 2, np.nan, rng.normal(size=n))
+    (sensor,) = build_references([X], [values], 0, "r", by_time=True)
+    (shuffled,) = build_references([X], [rng.permutation(values)], 0, "r", by_time=True)
+    assert not after(watched(sensor), nothing(500)).absent.any()
+    assert after(watched(shuffled), nothing(500)).absent.all()
+
+
+def test_a_feature_that_was_absent_at_the_earlier_time_as_well_is_never_quiet() -> None:
+    """Compared with itself a day before: absent for a day, and then there is nothing to compare with."""
+    rng = np.random.default_rng(6)
+    day = 24 * HOUR
+    timestamp = TimestampSpec("t", "ms")
+    monitor = Monitor(MonitorSpec("m", (X,), WINDOWS, timestamp=timestamp), [replace(reference(), offset_ms=day)])
+    for days, column in enumerate((rng.normal(size=900), nothing(900), nothing(900), rng.normal(size=900))):
+        at = NOW + days * day
+        monitor.add(SampleBatch(900, (column,), np.full(900, at)), "s", at)
+        found = monitor.evaluate(at)
+        assert not found.ready.any()
+        assert feature_states(found) == [("undecided", "absent", "undecided", "undecided")[days]]
+    assert found.reference_rows.tolist() == [[0], [0]]
+
+
+def test_a_warning_elsewhere_does_not_hide_that_a_feature_has_stopped() -> None:
+    found = replace(
+        after(watched(reference()), nothing(500)),
+        absent=np.array([[True], [False]]),
+        ready=np.array([[False], [True]]),
+        detected=np.array([[1.0, 0.0]]),
+    )
+    assert feature_states(found) == ["absent"]
+    assert undecided_lines(found) == [
+        "x: absent: none of 500 rows has a value, and the reference has; check that the field is sent, under this name"
+    ]
+    assert verdict_line(found).endswith("warning: x; absent: x")
+
+
+def test_an_absent_feature_is_not_counted_as_undecided() -> None:
+    found = after(watched(reference()), nothing(500))
+    assert verdict_line(found) == "verdict (false discovery rate 0.01 %): absent: x"
+    quiet = replace(found, absent=np.array([[True], [False]]), detected=np.zeros((1, 2)))
+    assert verdict_line(quiet) == "verdict (false discovery rate 0.01 %): absent: x"
+    assert telling_window(quiet, 0) == 0

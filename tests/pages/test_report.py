@@ -131,6 +131,8 @@ def test_a_report_says_what_was_left_out_and_what_is_undecided() -> None:
         (["undecided"], "Undecided: there is too little data to judge 1 feature."),
         (["warning"], "1 of 1 feature drifts: 1 warning."),
         (["critical", "warning", "quiet"], "2 of 3 features drift: 1 critical, 1 warning."),
+        (["absent", "quiet"], "Of 2 features, 1 has no value in the live data."),
+        (["absent", "critical", "absent"], "1 of 3 features drifts: 1 critical; 2 have no value in the live data."),
     ],
 )
 def test_the_verdict_is_a_sentence(states: list[str], words: str) -> None:

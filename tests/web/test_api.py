@@ -96,6 +96,7 @@ def test_a_monitor_has_every_feature_and_window() -> None:
         "state": "ready",
         "samples": 10,
         "ready": True,
+        "absent": False,
         "divergences": {name: i / 8 for i, name in enumerate(DIVERGENCES)},
         "noise_floor": 0.2,
         "lower": 0.031,
@@ -112,6 +113,14 @@ def test_a_monitor_has_every_feature_and_window() -> None:
     assert city["windows"]["5m"]["state"] == "undecided"
     assert city["windows"]["5m"]["divergences"]["kl"] == "+Inf"
     assert city["problem"] == "too short"
+
+
+def test_an_absent_feature_is_a_state_of_its_own() -> None:
+    absent = np.array([[False, True, False], [False] * 3])
+    service = Service(readers=FakeReaders(monitor=loans(absent=absent)))
+    _, city, latent = strict_json(service.get("/api/v1/monitors/loans"))["features"]
+    assert (city["state"], latent["state"]) == ("absent", "undecided")
+    assert [(of["state"], of["absent"]) for of in city["windows"].values()] == [("absent", True), ("empty", False)]
 
 
 def test_a_monitor_has_the_verdict_of_each_feature_over_its_windows() -> None:

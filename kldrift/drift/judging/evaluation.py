@@ -183,8 +183,7 @@ class Evaluation:
         if self._previous:  # the number of rows to compare with depends on the window
             ready &= ~self._moving | (compared.rows >= needed)
         ends = self.offsets[1:]
-        absent = self._absent(counts[:, ends + MISSING], samples, needed, compared.q[:, ends + MISSING])
-        absent &= ~np.broadcast_to(nothing, samples.shape)
+        absent = self._absent(counts[:, ends + MISSING], samples, needed, compared.q[:, ends + MISSING]) & ~nothing
         ready &= ~absent
         divergences[absent] = np.nan
         for name in ("lower", "upper", "log10_p_warning", "log10_p_critical"):
@@ -242,16 +241,20 @@ class Evaluation:
     def _absent(self, missing: IntArray, samples: IntArray, needed: FloatArray, q: FloatArray) -> npt.NDArray[np.bool_]:
         """Return where every value is missing, (W, F), though the reference would hardly ever be without any.
 
-        Of values that are missing with probability q, all n are with probability q^n.
-        """
-        with np.errstate(divide="ignore"):
-            hardly_ever = np.log(self._alpha) / np.log(np.nan_to_num(q))
-        found: npt.NDArray[np.bool_] = (missing == samples) & (samples >= np.maximum(self._rows(needed), hardly_ever))
-        return found
+        Of N independent values, each missing with probability q, all are with probability q^N.
 
-    def _rows(self, needed: FloatArray) -> FloatArray:
-        """Return how many rows a window must hold, (W, F); where no cell counts, as many as those of one bin."""
-        return np.maximum(np.nan_to_num(needed), SAMPLES_PER_BIN)
+        Parameters
+        ----------
+        needed : (W, F), rows that a verdict needs; NaN or 0 where none of the cells counts
+        q : (W, F), share of missing values in the reference; NaN where it does not say
+        """
+        enough = np.maximum(np.nan_to_num(needed), SAMPLES_PER_BIN)
+        found: npt.NDArray[np.bool_] = (missing == samples) & (samples >= enough)
+        if found.any():
+            dispersion, _ = self._overdispersion.at(samples)
+            with np.errstate(divide="ignore"):
+                found &= samples / dispersion * np.log(np.nan_to_num(q)) <= np.log(self._alpha)
+        return found
 
     def _compared(self, totals: WindowTotals) -> _Compared:
         """Return what each window is compared with: the references, or itself some time before."""
@@ -264,7 +267,8 @@ class Evaluation:
         for f, offset_ms in self._previous:
             cells = slice(self.offsets[f], self.offsets[f + 1])
             before = totals.earlier[offset_ms][:, cells]
-            rows[:, f] = before.sum(axis=1)
+            total = before.sum(axis=1)
+            rows[:, f] = np.where(before[:, MISSING] < total, total, 0)  # without a value there is nothing to compare
             held[:, cells] = _always_counted(before > 0, np.array([0, before.shape[1]]))
             for w in np.flatnonzero(rows[:, f]):
                 q[w, cells] = smooth_counts(before[w], self._spec.smoothing)

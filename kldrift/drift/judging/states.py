@@ -7,11 +7,11 @@ import numpy as np
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.types import Severity
 
-Readiness = Literal["ready", "undecided", "empty"]
-State = Literal["critical", "warning", "absent", "quiet", "undecided", "empty"]
+Readiness = Literal["ready", "absent", "undecided", "empty"]
+State = Literal["critical", "absent", "warning", "quiet", "undecided", "empty"]
 
 #: In the order in which they need attention.
-STATES: tuple[State, ...] = ("critical", "warning", "absent", "quiet", "undecided", "empty")
+STATES: tuple[State, ...] = ("critical", "absent", "warning", "quiet", "undecided", "empty")
 
 
 def severity(lower: float, warning: float, critical: float) -> Severity | None:
@@ -25,11 +25,13 @@ def severity(lower: float, warning: float, critical: float) -> Severity | None:
     return "critical" if lower > critical else "warning"
 
 
-def readiness(samples: int, ready: bool) -> Readiness:
-    """Return whether a window can be judged; if not, whether it is empty.
+def readiness(samples: int, ready: bool, absent: bool) -> Readiness:
+    """Return whether a window can be judged; if not, whether it is empty, or holds no value of the feature.
 
     ``undecided`` means too few samples, or a reference that supports no verdict.
     """
+    if absent:
+        return "absent"
     if samples == 0:
         return "empty"
     return "ready" if ready else "undecided"
@@ -46,12 +48,10 @@ def bound_severity(monitor: MonitorSnapshot, w: int, f: int) -> Severity | None:
 def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
     """Return the state of one window of a feature.
 
-    It is the most severe tolerance that the lower bound exceeds and that the verdict over all features confirms, so
-    that a row never says more than the verdict does.
+    ``absent`` where it has no value. Otherwise it is the most severe tolerance that the lower bound exceeds and that
+    the verdict over all features confirms, so that a row never says more than the verdict does.
     """
-    if monitor.absent[w, f]:
-        return "absent"
-    word = readiness(int(monitor.samples[w, f]), bool(monitor.ready[w, f]))
+    word = readiness(int(monitor.samples[w, f]), bool(monitor.ready[w, f]), bool(monitor.absent[w, f]))
     if word != "ready":
         return word
     exceeded = bound_severity(monitor, w, f)
@@ -62,7 +62,10 @@ def series_state(monitor: MonitorSnapshot, w: int, f: int) -> State:
 
 
 def feature_states(monitor: MonitorSnapshot) -> list[State]:
-    """Return the state of each feature, by its verdict over all windows; absent where one of them has no value."""
+    """Return the state of each feature, by its verdict over all windows; absent where one of them has no value.
+
+    A drift that is critical comes first: where a feature stops coming, a longer window still holds values.
+    """
     most, ready = monitor.samples.max(axis=0, initial=0).tolist(), np.any(monitor.ready, axis=0).tolist()
     absent = np.any(monitor.absent, axis=0).tolist()
     found: list[State] = []
@@ -71,11 +74,11 @@ def feature_states(monitor: MonitorSnapshot) -> list[State]:
     ):
         if critical == 1:
             found.append("critical")
-        elif warning == 1:
-            found.append("warning")
         elif is_absent:
             found.append("absent")
+        elif warning == 1:
+            found.append("warning")
         else:
-            word = readiness(samples, is_ready)
+            word = readiness(samples, is_ready, is_absent)
             found.append("quiet" if word == "ready" else word)
     return found

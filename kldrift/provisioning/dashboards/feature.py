@@ -55,6 +55,13 @@ NOW = section(
         words=VERDICTS,
     ),
     stat(
+        "Absent",
+        f"max(kldrift_feature_absent{{{WHOLE}}})",
+        "Whether one of the selected windows holds rows but no value of the feature.",
+        GOOD_ZERO,
+        words=(("0", "values arrive", "green"), ("1", "absent", "red")),
+    ),
+    stat(
         "Largest lower bound",
         f"max(kldrift_kl_divergence_lower_nats{{{WHOLE}}})",
         "The largest lower bound over the selected windows.",

@@ -72,6 +72,7 @@ MONITORS = section(
             Query(f'sum by (monitor) (kldrift_drift_detected{{severity="warning",{WHOLE}}})', "drifting"),
             Query(f'sum by (monitor) (kldrift_drift_detected{{severity="critical",{WHOLE}}})', "critical"),
             Query(f"sum by (monitor) (1 - max by (monitor, feature) (kldrift_window_ready{{{WHOLE}}}))", "undecided"),
+            Query(f"sum by (monitor) (max by (monitor, feature) (kldrift_feature_absent{{{WHOLE}}}))", "absent"),
             Query(f"max by (monitor) ({RATIO})", "worst bound / tolerance"),
             Query(f"sum by (monitor) (rate({ROWS}[5m]))", "rows/s"),
         ),
