@@ -15,7 +15,7 @@ from kldrift.drift.kinds.base import Column, Values
 from kldrift.drift.references.data import count_panes
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.kernels.bin_table import CategoryBins
-from kldrift.records.categories import canonical
+from kldrift.records.categories import canonical, other_booleans
 from kldrift.records.samples import CategoricalColumn, Vocabulary
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec
@@ -129,6 +129,10 @@ class Segments:
         named_other = self.vocabulary.find(OTHER)
         if named_other is not None:
             slots[codes == named_other] = self.limit
+        for text, name in zip(other_booleans(self._known.names), self._known.names, strict=False):
+            code, slot = self.vocabulary.find(text), self.vocabulary.find(name)
+            if code is not None and slot is not None:
+                slots[codes == code] = slot
         return slots
 
     def folded(self, codes: CodeArray) -> int:

@@ -301,6 +301,27 @@ def test_namibia(tmp_path: Path) -> None:
     assert found.missing_ratio[0, 0] == 0
 
 
+@pytest.mark.parametrize("values", SAME["booleans"])
+def test_boolean_segments(values: list[Any], tmp_path: Path) -> None:
+    """Segments of a reference that are booleans take 0 and 1, and the other way round."""
+
+    def rows(flags: list[Any], name: str) -> Path:
+        frame = pl.DataFrame({"s": flags, "c": np.random.default_rng(5).normal(size=N)})
+        frame.write_parquet(tmp_path / name)
+        return tmp_path / name
+
+    reference = ReferenceData(rows(values, "reference.parquet"))
+    features = (FeatureSpec("c", "numeric"),)
+    spec = MonitorSpec("m", features, WINDOWS, reference, segments=SegmentSpec("s", limit=5))
+    for others in SAME["booleans"]:
+        monitor = build_monitor(spec, 1)
+        live = RowRange(rows(others, "live.parquet"), 0, N)
+        monitor.add(decode_rows("parquet", live, monitor.schema).batch, "", 1_000_000)
+        segments = {one.segment: int(one.samples[0, 0]) for one in monitor.evaluate(1_000_000).segments}
+        assert sorted(segments.values()) == sorted([INTEGERS.count(1), N - INTEGERS.count(1)])
+        assert segments.keys() in ({"true", "false"}, {"0", "1"})
+
+
 def test_a_segment_is_not_a_marker(tmp_path: Path) -> None:
     rows = [("a", 1), ("NA", 2), ("", 3), ("b", 4)] * 300
     path = tmp_path / "rows.csv"
