@@ -29,6 +29,7 @@ from kldrift.config.values import (
 )
 from kldrift.records.formats import Format, Transport, format_of, formats_from, why_not_from
 from kldrift.records.sources import (
+    ROTATE_WAIT_MS,
     Distribution,
     FileSourceConfig,
     KafkaMechanism,
@@ -79,6 +80,10 @@ class FileSource(Mapped):
         default=None, description=f"{either(formats_from('file'))}; by default what the name of the file says"
     )
     follow: bool = Field(default=False, description="wait for more lines and files instead of reading to the end once")
+    rotate_wait: Annotated[int, *duration(1000, "1s", 86_400_000, "1d")] = Field(
+        default=ROTATE_WAIT_MS,
+        description="how long a followed file that was renamed must stay unchanged to be finished, such as 5m",
+    )
     missing_values: MissingValues | None = Field(default=None, description=MISSING_VALUES_OF_SOURCE)
 
     def record(self, name: str, folder: Path) -> FileSourceConfig:
@@ -92,6 +97,7 @@ class FileSource(Mapped):
             path=pattern,
             format=file_format,
             follow=self.follow,
+            rotate_wait_ms=self.rotate_wait,
             missing_values=None if self.missing_values is None else tuple(self.missing_values),
         )
 

@@ -31,6 +31,10 @@ KafkaMechanism = Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 DistributionName = Literal["normal", "lognormal", "uniform", "exponential", "poisson", "categorical", "constant"]
 
 
+#: By default, as long as the log shippers that users know wait: a writer may still have the old file open.
+ROTATE_WAIT_MS = 300_000
+
+
 @dataclass(frozen=True, slots=True)
 class FileSourceConfig:
     """Files that match the absolute glob `path`; the suffix ``.gz`` or ``.zst`` of a file names its compression.
@@ -38,6 +42,7 @@ class FileSourceConfig:
     Parameters
     ----------
     follow : keep reading as files grow and new ones appear; otherwise stop after the last file
+    rotate_wait_ms : how long a followed file that was renamed, or left the pattern, must stay unchanged to be finished
     missing_values : texts that stand for a missing value; None for those of each monitor
     """
 
@@ -45,6 +50,7 @@ class FileSourceConfig:
     path: str
     format: Format
     follow: bool = False
+    rotate_wait_ms: int = ROTATE_WAIT_MS
     missing_values: tuple[str, ...] | None = None
 
     type_name: ClassVar = "file"

@@ -22,6 +22,8 @@ _MAX_HANDLES = 256
 _MAX_REMEMBERED = 4096
 # A chunk of a Parquet file has at most this many rows.
 _MAX_CHUNK_ROWS = 1 << 16
+#: A file that has not grown for this long is looked at once more: an archive may be cut short.
+_QUIET_MS = 5_000
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ class FileSource:
 
     A followed file is read as it grows, through renames and truncation; an incomplete last line waits for its
     newline. A file that was renamed, or that the pattern no longer matches, is still read through its open handle;
-    once it has not grown for `rotated_wait_ms`, its incomplete last line is taken as a record. Files that
+    once it has not grown for `rotate_wait_ms`, its incomplete last line is taken as a record. Files that
     copy-truncate and compression leave behind are separate files with the same records: the pattern must not match
     them.
 
@@ -81,7 +83,6 @@ class FileSource:
     rows_per_chunk : rows of a `RowRange`; None: as many as fit in memory, given how much is read from each row
     max_record_bytes : longer records are skipped
     poll_seconds : time between two looks for new data
-    rotated_wait_ms : how long a renamed file must stay unchanged to be finished
     wait : waits until the event is set, for at most the given number of seconds
     """
 
@@ -95,7 +96,6 @@ class FileSource:
         rows_per_chunk: int | None = None,
         max_record_bytes: int = 16 << 20,
         poll_seconds: float = 0.25,
-        rotated_wait_ms: int = 5_000,
         wait: Callable[[threading.Event, float], object] = threading.Event.wait,
     ) -> None:
         info = FORMATS[config.format]
@@ -114,7 +114,7 @@ class FileSource:
         self._count_rows = count_rows if info.framing == "rows" else None
         self._max_record_bytes = max_record_bytes
         self._poll_seconds = poll_seconds
-        self._rotated_wait_ms = rotated_wait_ms
+        self._rotate_wait_ms = config.rotate_wait_ms
         self._wait = wait
 
     def chunks(self, positions: Positions, stop: threading.Event) -> Generator[Chunk | None, None, None]:
@@ -240,9 +240,11 @@ class FileSource:
         if now != file.seen:
             file.seen, file.settled, file.quiet_since_ms = now, False, self._clock_ms()
             yield from self._read_file(reading, stream, file, final=False)
-        elif not file.settled and self._clock_ms() - file.quiet_since_ms >= self._rotated_wait_ms:
+            return
+        left = file.renamed or file.gone
+        if not file.settled and self._clock_ms() - file.quiet_since_ms >= (self._rotate_wait_ms if left else _QUIET_MS):
             file.settled = True
-            yield from self._read_file(reading, stream, file, final=file.renamed or file.gone)
+            yield from self._read_file(reading, stream, file, final=left)
             if file.gone and not reading.stop.is_set():
                 self._let_go(reading, stream, file)
 

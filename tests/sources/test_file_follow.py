@@ -2,6 +2,7 @@
 
 import gzip
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -22,7 +23,8 @@ from kldrift.sources.file import FileSource
 from tests.sources.timeline import Position, Timeline, chunks_of, last_positions, quiet, records, text
 
 Errors = list[tuple[str, str]]
-#: Slightly more polls of 250 ms than the 5 s after which a rotated file is finished.
+#: Slightly more polls of 250 ms than the 5 s after which a rotated file is finished here.
+ROTATE_WAIT_MS = 5_000
 ROTATED_WAIT = quiet(22)
 
 
@@ -40,7 +42,9 @@ def follow(
 
     file_format: Format = "parquet" if "count_rows" in options else "csv" if header else "ndjson"
     made = FileSource(
-        FileSourceConfig(name="files", path=str(pattern), format=file_format, follow=True),
+        FileSourceConfig(
+            name="files", path=str(pattern), format=file_format, follow=True, rotate_wait_ms=ROTATE_WAIT_MS
+        ),
         Surroundings(clock_ms=timeline.clock_ms, on_error=on_error),
         wait=timeline.wait,
         **options,  # type: ignore[arg-type]
@@ -222,6 +226,21 @@ def test_handles_of_finished_files_are_closed(tmp_path: Path) -> None:
     assert n_open == [1, 0, 0]
 
 
+def test_a_file_renamed_out_of_the_pattern_is_read_on_for_as_long_as_it_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer keeps it open, and adds a line after 20 s; by default it is waited for five minutes."""
+    log, aside = tmp_path / "log", tmp_path / "aside"
+    log.write_bytes(b"1\n")
+    steps = [rename(log, aside), *quiet(80), append(aside, b"2\n"), *quiet(2)]
+    assert records(follow(log, Timeline(*steps), errors=[])) == [b"1\n"]
+    log.write_bytes(b"1\n")
+    monkeypatch.setattr(
+        sys.modules[__name__], "ROTATE_WAIT_MS", FileSourceConfig.__dataclass_fields__["rotate_wait_ms"].default
+    )
+    assert records(follow(log, Timeline(*steps), errors=[])) == [b"1\n", b"2\n"]
+
+
 def test_a_file_renamed_out_of_sight_and_back_continues(tmp_path: Path) -> None:
     log, aside = tmp_path / "log", tmp_path / "aside"
     log.write_bytes(b"1\n")
@@ -253,7 +272,7 @@ def test_copy_truncate_starts_over(tmp_path: Path, after: bytes) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"old 1\nold 2\n")
     steps = [replace_in_place(log, after), *quiet(1), append(log, b"more\n"), *quiet(1)]
-    chunks = follow(log, Timeline(*steps))
+    chunks = follow(log, Timeline(*steps), errors=[])
     assert records(chunks) == [b"old 1\n", b"old 2\n", *after.splitlines(keepends=True), b"more\n"]
     assert len({chunk.stream for chunk in chunks}) == 1
 
