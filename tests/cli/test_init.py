@@ -95,6 +95,42 @@ def test_a_row_of_parquet_data_is_shown_as_a_post(tmp_path: Path) -> None:
         assert '"errors":[]' in posted.stdout
 
 
+@pytest.mark.parametrize("suffix", [".parquet", ".csv", ".ndjson"])
+def test_features_that_the_order_of_the_rows_leaves_undecided_are_named(suffix: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    customer = np.repeat(np.arange(5.0), N // 5)
+    columns = {
+        "by_label": np.repeat([False, True], N // 2),
+        "by_customer": customer + rng.normal(size=N),
+        "category": np.sort(rng.choice(["de", "fr", "it"], N)),
+        "independent": rng.normal(size=N),
+        "colour": rng.choice(["red", "blue"], N),
+    }
+    write(pl.DataFrame(columns), tmp_path / f"rows{suffix}")
+    done = kldrift("init", f"rows{suffix}", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    note = "by_label, by_customer, category: undecided in this order of the rows, which seem sorted"
+    assert f"note: {note}" in done.stderr
+    assert f"# Note: {note}" in (tmp_path / "kldrift.yaml").read_text()
+    checked = kldrift("check", "-c", "kldrift.yaml", cwd=tmp_path)
+    assert (
+        "3 of 5 references cannot support a verdict: rows.by_label, rows.by_customer, rows.category" in checked.stdout
+    )
+
+
+def test_nothing_is_undecided_in_the_order_of_time_or_at_random(tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    x = np.repeat([0.0, 3.0, 1.0, 4.0, 2.0], N // 5) + rng.normal(size=N)
+    rows = pl.DataFrame({"x": x, "ts": 1_700_000_000 + np.arange(N)})
+    write(rows, tmp_path / "ordered.csv")
+    write(rows.drop("ts").sample(fraction=1, shuffle=True, seed=1), tmp_path / "shuffled.csv")
+    for name in ("ordered", "shuffled"):
+        done = kldrift("init", f"{name}.csv", "--force", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "undecided" not in done.stderr
+        assert "references cannot support" not in kldrift("check", "-c", "kldrift.yaml", cwd=tmp_path).stdout
+
+
 @pytest.mark.slow
 def test_the_label_of_a_training_set_is_absent_and_init_can_leave_it_out(shared_data: Path, tmp_path: Path) -> None:
     reference = shared_data / "employment_MA_reference.parquet"

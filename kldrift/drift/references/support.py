@@ -25,7 +25,7 @@ def problem_of(reference: FeatureReference, tolerance: float) -> str | None:
     assert cells is not None
     # where no cell holds anything, the number of rows is the problem
     own = reference.shape.problem(cells) if np.any(cells > 0) else None
-    return own or _of_rows(reference) or _of_order(reference, tolerance)
+    return own or _of_rows(reference) or order_problem(reference, tolerance)
 
 
 def _of_rows(reference: FeatureReference) -> str | None:
@@ -49,7 +49,13 @@ def _of_rows(reference: FeatureReference) -> str | None:
     return None
 
 
-def _of_order(reference: FeatureReference, tolerance: float) -> str | None:
+def order_problem(reference: FeatureReference, tolerance: float) -> str | None:
+    """Return why the order of the rows hides what the reference holds; None if it does not, or is that of time.
+
+    Parameters
+    ----------
+    tolerance : the divergence that is critical, in nats
+    """
     if reference.panes is None or reference.by_time:
         return None
     difference = lasting_difference(reference.panes)

@@ -9,6 +9,7 @@ import numpy as np
 from kldrift.datafiles.sample import Sample
 from kldrift.offline.init.columns import guess_columns
 from kldrift.offline.init.kinds import Guess, named
+from kldrift.offline.init.order import order_note
 from kldrift.offline.init.times import LADDER, TimeColumn, choose_lateness, choose_windows, time_columns
 from kldrift.records.kinds import Kind
 
@@ -82,16 +83,18 @@ def make_plan(
     timestamp, timestamp_why, lateness = _event_time(sample, time, windows)
     if time is None and times and times[0].of_every_row:
         timestamp_why = "the live rows have no field that holds a time: they count when they arrive"
+    watched = tuple(guess for guess in guesses if guess.kind is not None)
+    note = order_note(sample, watched) if timestamp is None else None
     plan = Plan(
         sample,
-        tuple(guess for guess in guesses if guess.kind is not None),
+        watched,
         tuple(guess for guess in guesses if guess.kind is None),
         timestamp,
         timestamp_why,
         *(lateness or ("1m", "")),
         tuple(windows),
         windows_why,
-        notes=_notes(sample),
+        notes=(*_notes(sample), *([note] if note else [])),
     )
     return _within(plan, count_series, max_series)
 
