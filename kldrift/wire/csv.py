@@ -44,6 +44,8 @@ _MAY_BE_BEFORE: Final = np.isin(np.arange(256), list(b',\n"'))
 _MAY_BE_BEHIND: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
 _BOM: Final = b"\xef\xbb\xbf"
+#: Cells at the start of a record that tell whether it is the header line again.
+_TELLING_CELLS: Final = 3
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTable | None = None) -> Decoding:
@@ -72,6 +74,7 @@ def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTa
             names = names_of[head] = _read_header(head, plan)
         if isinstance(names, str):
             unreadable.setdefault(i, names)
+        body = _without_headers(body, start, head)
         if may_be_too_many:
             lines = count_newlines(memoryview(body)[start:]) + 1 if start < len(body) else 0
             if lines > room:
@@ -111,7 +114,11 @@ def scan(path: Path, *, lenient: bool = False) -> pl.LazyFrame:
     lenient : cut rows with too many fields rather than refuse the file
     """
     source = path if is_unicode(str(path)) else path.read_bytes()  # polars takes no path that is not UTF-8
-    return pl.scan_csv(source, glob=False, infer_schema=False, truncate_ragged_lines=lenient)
+    frame = pl.scan_csv(source, glob=False, infer_schema=False, truncate_ragged_lines=lenient)
+    # The header line again, as in files that were joined; a few cells tell, and the others need not be read for it.
+    told_by = frame.collect_schema().names()[:_TELLING_CELLS]
+    is_header = pl.all_horizontal([pl.col(name) == name for name in told_by])
+    return frame.filter(~is_header.fill_null(value=False)) if told_by else frame
 
 
 def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int]]:
@@ -136,6 +143,25 @@ def _split_header(body: bytes) -> tuple[bytes, int]:
         if not odd:
             return body[start:stop], stop
     return body[start:], len(body)
+
+
+def _without_headers(body: bytes, start: int, header: bytes) -> bytes:
+    """Take out every record from `start` on that is the header line again, as in files that were joined."""
+    line = header.removeprefix(_BOM).rstrip(b"\r\n")
+    if not line:
+        return body
+    at = start if body.startswith(line, start) else body.find(b"\n" + line, start) + 1 or None
+    kept = [body[:start]]
+    done = start
+    while at is not None:
+        end = at + len(line)
+        end += 1 if body.startswith(b"\r", end) else 0
+        # within quotes, it is part of a cell
+        if body[end : end + 1] in (b"\n", b"") and body.count(b'"', start, at) % 2 == 0:
+            kept.append(body[done:at])
+            done = end + 1
+        at = body.find(b"\n" + line, end - 1) + 1 or None
+    return b"".join([*kept, body[done:]]) if done > start else body
 
 
 def _read_header(header: bytes, plan: Plan) -> list[str] | str:

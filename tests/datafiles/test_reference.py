@@ -313,3 +313,12 @@ def test_one_column_as_two_features(tmp_path: Path, name: str, kinds: tuple[Kind
         assert first.codes.tolist() == [1, -1, 0, 1]
     else:
         np.testing.assert_array_equal(first, [7, np.nan, 5, 7])
+
+
+def test_a_header_line_that_comes_again_in_a_file_is_no_row(tmp_path: Path) -> None:
+    path = tmp_path / "joined.csv"
+    path.write_text("x,c,z\n1,red,0\nx,c,z\n2,,0\nx,c,z\n,c,0\n")
+    found = read_columns(path, [("x", "numeric"), ("c", "categorical")])
+    assert found.n_rows == 3
+    np.testing.assert_array_equal(found.columns[0], [1, 2, np.nan])
+    assert [rows.size for rows in found.invalid] == [0, 0]

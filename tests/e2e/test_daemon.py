@@ -320,7 +320,7 @@ COINS = "monitors: {coins: {sources: [s], windows: [1h], features: {coin: {kind:
     [
         ("missing.ndjson", None, "found none; check the path and the working directory"),
         ("*.ndjson", None, "found none; check the path and the working directory"),
-        ("cut.ndjson.gz", gzip.compress(GOOD * 1000)[:50], "1 of 1 files could not be read to their end"),
+        ("cut.ndjson.gz", gzip.compress(GOOD * 1000, mtime=0)[:50], "1 of 1 files could not be read to their end"),
         ("bad.parquet", b"junk", "1 of 1 files could not be read to their end"),
         ("empty.ndjson", b"", "expected rows, found none"),
         ("blank.ndjson", b"\n\n", "none could be read: {folder}/blank.ndjson: empty body"),

@@ -225,3 +225,31 @@ def test_bulk_and_recordwise_agree(rows: list[list[str]], schema: BatchSchema) -
 def test_any_bytes_are_survived(data: bytes) -> None:
     decoded = decode("csv", [data, b"x,c\n" + data], SCHEMA)
     assert decoded.batch.n_rows == sum(body.accepted for body in decoded.bodies)
+
+
+def _assert_same(found: Decoded, expected: Decoded) -> None:
+    assert found.bodies == expected.bodies
+    for one, other in zip(found.batch.columns, expected.batch.columns, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_header_line_that_comes_again_is_passed_over(newline: str) -> None:
+    lines = ["x,y,c", "1,2,red", "x,y,c", "3,4,blue", "x,y,c", "x,y,c", "5,6,red", "x,y,c"]
+    rows = [lines[0], *(line for line in lines[1:] if line != "x,y,c")]
+    expected = decode("csv", [newline.join(rows).encode()], SCHEMA)
+    for end in ("", newline):
+        _assert_same(decode("csv", [(newline.join(lines) + end).encode()], SCHEMA), expected)
+    chunk = newline.join([*lines[1:], ""]).encode()
+    _assert_same(decode("csv", [chunk], SCHEMA, header=f"x,y,c{newline}".encode()), expected)
+    again = newline.join(["x,y,c", *lines[1:], ""]).encode()
+    _assert_same(decode("csv", [again], SCHEMA, header=f"x,y,c{newline}".encode()), expected)
+
+
+def test_what_only_looks_like_the_header_is_a_record() -> None:
+    inside = b'x,y,c\n1,2,"a\nx,y,c\nb"\n'
+    assert decode("csv", [inside], SCHEMA).bodies[0].accepted == 1
+    longer = decode("csv", [b"x,y,c\nx,y,cc\nx,y,c,d\n1,2,red\n"], SCHEMA)
+    assert longer.bodies[0].accepted == 2  # x and y are no numbers
+    assert longer.bodies[0].rejected == {"malformed": 1}
+    assert decode("csv", [b"x\nx\n1\n"], SCHEMA).bodies[0].accepted == 1
