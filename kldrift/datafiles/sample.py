@@ -70,15 +70,14 @@ def read_sample(path: Path, max_rows: int = MAX_ROWS) -> Sample:
 def read_live_sample(path: Path) -> Sample:
     """Read rows of a file that is read once more as live data: what its columns hold.
 
-    They are from all over the file where rows say what columns there are and what they hold; the first ones do where
-    the file itself says it.
+    They are the first ones where the file says what columns it has, and from all over it where its rows do.
 
     Raises
     ------
     DataFileProblem
         it has no rows, or cannot be read
     """
-    return _read(path, HEAD_ROWS, STRETCHES if _is_stream(path) else 1, lenient=True)
+    return _read(path, HEAD_ROWS, stretches=1, lenient=True)
 
 
 def names_every_column(path: Path) -> bool:
@@ -94,11 +93,6 @@ def unreadable_columns(path: Path, names: Sequence[str]) -> dict[str, str]:
         scan = TABLES[data_format].scan(path)
         there = scan.collect_schema().names()
         return read(scan, [name for name in names if name in there], lambda table: table.head(1).collect())[1]
-
-
-def _is_stream(path: Path) -> bool:
-    data_format = format_of(path)
-    return data_format is not None and FORMATS[data_format].is_stream
 
 
 def column_names(path: Path, data_format: Format | None = None) -> list[str]:
