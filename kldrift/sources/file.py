@@ -51,6 +51,15 @@ class _Reading:
     remembered: dict[str, Position] = field(default_factory=dict)  # out of sight
     complaints: dict[str, str] = field(default_factory=dict)
     n_bytes: int = 0
+    _by_path: dict[str, list[tuple[str, Position]]] | None = None
+
+    def at_path(self, name: str) -> list[tuple[str, Position]]:
+        """Return the streams whose stored positions have this path, with these positions."""
+        if self._by_path is None:
+            self._by_path = {}
+            for stream, position in self.positions.items():
+                self._by_path.setdefault(str(position.get("path", "")), []).append((stream, position))
+        return self._by_path.get(name, [])
 
 
 class FileSource:
@@ -60,7 +69,8 @@ class FileSource:
     A position holds `path` (for the reader's benefit only), `device`, `inode`, `fingerprint` and `offset`, in
     decompressed bytes (lines), or `row` (rows). The fingerprint covers the bytes at the start of the file and those
     just before the offset. A file that was truncated, even one that has since grown past the offset, or a different
-    file that got the same inode, is therefore read from its beginning.
+    file that got the same inode, is therefore read from its beginning. A file that has replaced another under its name,
+    and begins as that one did up to the offset, is read on from there.
 
     NDJSON and CSV files, plain, gzip or zstd, are read as lines; in CSV the first record names the columns
     (`Chunk.header`) and newlines within quotes do not end a record. Parquet files are complete as soon as they exist
@@ -215,7 +225,9 @@ class FileSource:
 
     def _take_up(self, reading: _Reading, path: str, status: os.stat_result) -> _File:
         identity = Identity.of(status)
-        position = reading.remembered.pop(identity.stream, reading.positions.get(identity.stream, {}))
+        position = reading.remembered.pop(identity.stream, reading.positions.get(identity.stream))
+        if position is None:
+            position = _of_replaced(reading, path) or {}
         content: Content
         if self._count_rows is not None:
             content = RowContent(identity, position, self._count_rows, self._rows_per_chunk)
@@ -316,6 +328,25 @@ class FileSource:
         if reading.complaints.get(path) != reason:
             reading.complaints[path] = reason
             self._on_error(reason, detail)
+
+
+def _of_replaced(reading: _Reading, path: str) -> Position | None:
+    """Return the position in the file that another one has replaced at `path`; None if there was none, or it lives on.
+
+    Tools that write a file anew (rsync, editors, ``mv``) unlink the old one, whereas rotation renames it. The content
+    continues there only if what is before it is the same, and begins anew otherwise.
+    """
+    name = _printable(path)
+    known = [(stream, file.content.position()) for stream, file in reading.files.items() if file.path == path]
+    if not known:
+        known = [(stream, position) for stream, position in reading.at_path(name) if stream not in reading.files]
+    if not known:
+        return None
+    folder = Path(path).parent
+    device = folder.stat().st_dev
+    with os.scandir(folder) as entries:
+        there = {Identity(device, entry.inode()).stream for entry in entries}
+    return next((position for stream, position in reversed(known) if stream not in there), None)  # the latest
 
 
 def _is_at(path: str, identity: Identity) -> bool:

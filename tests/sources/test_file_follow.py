@@ -293,6 +293,62 @@ def test_truncation_under_a_long_identical_header_is_detected(tmp_path: Path) ->
     assert records(chunks) == [b"old\n"] * 10 + [b"new\n"] * 11
 
 
+# --- replaced ------------------------------------------------------------------------------------------
+
+
+def replace_by(path: Path, data: bytes) -> Callable[[], object]:
+    """As rsync, editors and ``mv`` do."""
+
+    def step() -> None:
+        new = path.with_name(".new")
+        new.write_bytes(data)
+        new.rename(path)
+
+    return step
+
+
+def test_a_file_written_anew_with_the_same_rows_in_front_is_read_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    rows = [b"row %d\n" % i for i in range(1_000)]
+    log.write_bytes(b"".join(rows[:500]))
+    steps = [
+        *quiet(2),
+        replace_by(log, b"".join(rows[:700])),
+        *quiet(2),
+        append(log, b"".join(rows[700:800])),
+        *quiet(2),
+        replace_by(log, b"".join(rows)),
+        *quiet(2),
+    ]
+    assert records(follow(log, Timeline(*steps))) == rows
+
+
+def test_other_rows_under_the_name_are_read_from_their_beginning(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    old, new = [b"old %d\n" % i for i in range(300)], [b"new %d\n" % i for i in range(900)]
+    log.write_bytes(b"".join(old))
+    steps = [*quiet(2), replace_by(log, b"".join(new)), *quiet(2), replace_by(log, b"".join(old[:100])), *quiet(2)]
+    assert records(follow(log, Timeline(*steps))) == [*old, *new, *old[:100]]
+
+
+def test_a_file_written_anew_between_two_runs_is_read_on(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    rows = [b"row %d\n" % i for i in range(1_000)]
+    log.write_bytes(b"".join(rows[:500]))
+    first = follow(log, Timeline(*quiet(2)))
+    replace_by(log, b"".join(rows))()
+    second = follow(log, Timeline(*quiet(2)), last_positions(first))
+    assert [*records(first), *records(second)] == rows
+
+
+def test_a_rotated_file_that_begins_alike_is_another_one(tmp_path: Path) -> None:
+    """A writer of equal rows, which rotates by renaming: its old file is still there."""
+    log = tmp_path / "log"
+    log.write_bytes(b"alive\n" * 500)
+    steps = [*quiet(2), together(rename(log, tmp_path / "log.1"), write(log, b"alive\n" * 700)), *quiet(2)]
+    assert len(records(follow(tmp_path / "log*", Timeline(*steps)))) == 1_200
+
+
 @pytest.mark.parametrize("after", [b"n\n", b"new 1\nnew 2\nnew 3\n", b"old 1\nnew 2\n"])
 def test_another_file_with_the_same_inode_is_read_from_its_beginning(tmp_path: Path, after: bytes) -> None:
     """Inode reuse as it appears after a restart: the stream of the position, but different bytes."""
