@@ -50,7 +50,7 @@ def console() -> Console:
 def drift_table(monitor: MonitorSnapshot, width: int) -> Table:
     """Return the series of a monitor, one row per feature and window, largest divergence first.
 
-    Series without a verdict (undecided, empty) stand below those with one.
+    Absent ones come first; series without a verdict (undecided, empty) stand below those with one.
     If `width` is too small, columns are dropped, the least important first, so that no figure is ever truncated.
     """
     columns = _columns(monitor)
@@ -78,7 +78,8 @@ def _columns(monitor: MonitorSnapshot) -> dict[str, list[Text]]:
     columns |= {"lower\nbound": [], "upper\nbound": [], "noise\nfloor": [], "missing": [], "invalid": []}
     columns |= {"new or\noutside": [], "state": []}
     kl = np.nan_to_num(monitor.divergences[:, :, KL], nan=-1.0)
-    rank = np.lexsort((-kl.ravel(), ~monitor.ready.ravel()))  # a stable sort: by verdict or none, then by KL
+    place = np.where(monitor.absent, 0, np.where(monitor.ready, 1, 2))
+    rank = np.lexsort((-kl.ravel(), place.ravel()))  # a stable sort: by verdict or none, then by KL
     order = np.dstack(np.unravel_index(rank, kl.shape))[0]
     for window, feature in order.tolist():
         word = series_state(monitor, window, feature)

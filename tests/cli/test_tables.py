@@ -54,6 +54,22 @@ def test_a_long_name_is_folded_not_cut() -> None:
     assert "…" not in text
 
 
+def test_absent_features_come_first_and_undecided_ones_last() -> None:
+    names = ("quiet", "undecided", "absent")
+    text = printed(
+        120,
+        features=tuple(map(feature, names)),
+        windows=("5m",),
+        samples=np.full((1, 3), 500),
+        divergences=np.tile(np.array([0.1, 9.0, NAN])[:, np.newaxis], (1, 1, N_DIVERGENCES)),
+        ready=np.array([[True, False, False]]),
+        absent=np.array([[False, False, True]]),
+        detected=np.array([[0.0, 0.0], [NAN, NAN], [NAN, NAN]]),
+    )
+    rows = [line.split("│")[1:-1] for line in text.splitlines() if line.startswith("│")]
+    assert [(row[0].strip(), row[-1].strip()) for row in rows] == [(n, n) for n in ("absent", "quiet", "undecided")]
+
+
 def test_the_demo_shows_no_number_for_an_empty_window() -> None:
     empty = monitor(samples=np.zeros((2, 2), dtype=int), divergences=np.full((2, 2, N_DIVERGENCES), np.nan))
     assert _line(empty) == "KL over 5m, 0 rows: amount empty | country empty"
