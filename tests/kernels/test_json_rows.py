@@ -85,6 +85,14 @@ def test_texts_of_categories() -> None:
     assert scanned(b'{"s": true}', b'{"s": 1}', b'{"s": "1"}')["codes"][1].tolist() == [1, 0, 0]
 
 
+def test_numbers_that_are_not_finite_are_read_as_python_writes_them() -> None:
+    found = scanned(
+        b'{"x": NaN}', b'{"x": Infinity, "z": NaN}', b'{"x": -Infinity, "z": [-Infinity, Infinity]}', b'{"x": 1}'
+    )
+    assert not len(found["left"])
+    np.testing.assert_array_equal(found["numbers"][0], [np.nan, np.inf, -np.inf, 1])
+
+
 @pytest.mark.parametrize(
     "line",
     [
@@ -92,7 +100,7 @@ def test_texts_of_categories() -> None:
         b'{"c": 1.0e1}', b'{"c": 1.}', b'{"c": .0}', b'{"c": 1.0.0}', b'{"c": 1234567890123456.0}',
         b'{"c": 1e5}', b'{"c": []}',
         b'{"c": 1234567890123456789}', b'{"s": "unknown"}', b'{"s": 2}', b'{"c": "\xff"}', b'{"c": "a\x01"}',
-        b'{"x": "1"}', b'{"x": true}', b'{"x": NaN}', b'{"x": -Infinity}', b'{"x": 01}', b'{"x": 1.}', b'{"x": .5}',
+        b'{"x": "1"}', b'{"x": true}', b'{"x": -NaN}', b'{"x": -Infinit}', b'{"x": 01}', b'{"x": 1.}', b'{"x": .5}',
         b'{"x": +1}', b'{"x": 1e}', b'{"x": 12345678901234567890}', b'{"x": []}', b'{"x": nul}', b'{"x": }',
         b'{"x": 1, "x": 2}', b'{"x": 1, "c": "red", "x": 1}', b'{"\\u0078": 1}', b'{"x" 1}', b'{"x": 1,}', b'{,"x": 1}',
         b'{"x": 1} {}', b'{"x": 1}x', b'[{"x": 1}]', b'{"x": 1', b'{"x"', b'{', b'"x"', b"1", b"{'x': 1}", b'{x: 1}',
@@ -195,7 +203,7 @@ def test_a_row_of_a_list_that_is_not_plain_is_left_with_what_ends_it(row: bytes,
 
 @pytest.mark.parametrize(
     "row",
-    [b"", b"{", b'{"x": 1', b'{"x": NaN}', b'{"z": "\n"}', b'{"z": "\xff"}', b'{"x": 1}{}', b'{"x": 1}}', b'{"x": 1,}',
+    [b"", b"{", b'{"x": 1', b'{"x": NaNs}', b'{"z": "\n"}', b'{"z": "\xff"}', b'{"x": 1}{}', b'{"x": 1}}', b'{"x": 1,}',
      b'{"x": 1};', b'{"x": 01}', b'{"z": ' + b"[" * 70 + b"]" * 70 + b"}", b"tru", b'"a', b'{"x": 1}\x0b'],
 )  # fmt: skip
 def test_a_list_is_read_as_far_as_it_is_json(row: bytes) -> None:
