@@ -10,7 +10,7 @@ from kldrift.errors import KldriftError, SourceError
 from kldrift.records.samples import RowRange
 from kldrift.sources.base import ErrorCallback, Position
 from kldrift.sources.framing import first_record_end, read_records
-from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint
+from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint, hole_end
 
 _SKIP_BYTES = 1 << 20
 #: Compression by the suffix of the name, or by the first bytes (a rotation may have appended a number to the name).
@@ -129,6 +129,7 @@ class LineContent:
         self._fd: int | None = None
         self._reader: FileReader | None = None
         self._header: bytes | None = None
+        self._begin = 0
         self._skipping = False
         self._offset = int(position.get("offset", 0))
         self._mark = int(position.get("mark", self._offset))
@@ -166,7 +167,15 @@ class LineContent:
             archive = _archive_kind(self._fd, path)
             self._reader = ArchiveReader(self._fd, archive, path) if archive else PlainReader(self._fd)
             self._header = None
+            self._begin = 0 if archive else hole_end(self._fd)
         reader = self._reader
+        if self._offset < self._begin:
+            self._on_error(
+                "hole",
+                f"{path}: {self._begin} NUL bytes at its beginning were skipped, as are left where a file is truncated"
+                " under a writer that does not append; let it open the file for appending",
+            )
+            self._advance(self._begin - self._offset, reader)
         if self._csv and self._header is None and not self._read_header(reader, path, final):
             yield from self._at_end(reader, path, final, settled)
             return
@@ -184,8 +193,8 @@ class LineContent:
         """Read the first record; False if it is not complete yet."""
         want = min(_SKIP_BYTES, self._max_record_bytes)
         while True:
-            n = reader.available(0, want)
-            data = reader.read(0, n)
+            n = reader.available(self._begin, want)
+            data = reader.read(self._begin, n)
             end = first_record_end(data, quoted=True)
             if not end and n == want:
                 if n >= self._max_record_bytes:
@@ -196,10 +205,12 @@ class LineContent:
                     )
                 want = min(2 * want, self._max_record_bytes)
                 continue
+            if not end and b"\r" in data[:-1]:
+                raise SourceError(_line_ends(path), "line_ends")
             if not end and not (final and n):
                 return False
             self._header = data[: end or n]
-            self._offset = max(self._offset, len(self._header))
+            self._offset = max(self._offset, self._begin + len(self._header))
             self._advance(0, reader)
             return True
 
@@ -268,6 +279,8 @@ class LineContent:
         if (final or archived) and not self._skipping:
             n = reader.available(self._offset, self._max_record_bytes)
             rest = reader.read(self._offset, n)
+            if b"\r" in rest.rstrip():
+                self._on_error("line_ends", _line_ends(path))
             if rest and (self._header is not None or not self._csv):
                 yield self._piece(rest, reader, reader.mark(self._offset + n))
         if archived:
@@ -285,6 +298,13 @@ class LineContent:
         self._advance(len(payload), reader)
         lag_bytes = max(0, size - self._offset) if isinstance(reader, PlainReader) else None
         return Piece(payload, self.position(), self._header or b"", lag_bytes)
+
+
+def _line_ends(path: str) -> str:
+    return (
+        f"{path}: expected lines that end with a newline, got carriage returns alone; convert it, as with"
+        " tr '\\r' '\\n' < old > new"
+    )
 
 
 class RowContent:

@@ -84,7 +84,8 @@ class FileSource:
 
     `on_error` is called for each file that cannot be read and for each record that is skipped, with a reason out of
     `not_found`, `vanished`, `permission`, `read`, `not_a_file`, `corrupt`, `truncated`, `unreadable`,
-    `record_too_long` and `unbalanced_quote`: once per file and reason, until the file can be read again.
+    `record_too_long`, `unbalanced_quote`, `line_ends` and `hole`: once per file and reason, until the file can be read
+    again.
 
     Parameters
     ----------

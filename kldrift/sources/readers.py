@@ -3,6 +3,7 @@
 import os
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from hashlib import blake2b
 from typing import Protocol
 
@@ -15,6 +16,7 @@ _ARCHIVE_READ_BYTES = 64 << 10
 # A zstd decoder returns everything that its input holds at once, up to 32 KiB for each byte: small bites bound that.
 _ZSTD_BITE_BYTES = 4 << 10
 _GZIP_BITE_BYTES = 1 << 20
+_HOLE_BYTES = 1 << 16
 
 
 def fingerprint(fd: int, offset: int) -> str:
@@ -26,6 +28,20 @@ def fingerprint(fd: int, offset: int) -> str:
     head = os.pread(fd, min(offset, _FINGERPRINT_BYTES), 0)
     start = max(0, offset - _FINGERPRINT_BYTES)
     return blake2b(head + os.pread(fd, offset - start, start), digest_size=8).hexdigest()
+
+
+def hole_end(fd: int) -> int:
+    """Return how many NUL bytes a file begins with; a sparse file has them without storing them."""
+    end = 0
+    if os.pread(fd, 1, 0) == b"\0":
+        with suppress(OSError):  # no data yet, or a file system that cannot tell
+            end = os.lseek(fd, 0, os.SEEK_DATA)
+    while block := os.pread(fd, _HOLE_BYTES, end):
+        data = block.lstrip(b"\0")
+        end += len(block) - len(data)
+        if data:
+            break
+    return end
 
 
 class FileReader(Protocol):

@@ -293,6 +293,43 @@ def test_truncation_under_a_long_identical_header_is_detected(tmp_path: Path) ->
     assert records(chunks) == [b"old\n"] * 10 + [b"new\n"] * 11
 
 
+@pytest.mark.parametrize("sparse", [True, False])
+@pytest.mark.parametrize("header", [False, True])
+def test_a_hole_of_nul_bytes_in_front_is_skipped_and_told(tmp_path: Path, header: bool, sparse: bool) -> None:
+    """A writer goes on where it was after its file was truncated."""
+    log = tmp_path / "log"
+    names = b"a,b\n" if header else b""
+    old, new = [b"%d,1\n" % i for i in range(2_000)], [b"%d,2\n" % i for i in range(50)]
+
+    def truncate() -> None:
+        size = log.stat().st_size
+        with log.open("r+b") as file:
+            file.truncate(0)
+            if sparse:
+                file.seek(size)
+            else:
+                file.write(bytes(size))
+            file.write(names + b"".join(new[:20]))
+
+    log.write_bytes(names + b"".join(old))
+    errors: Errors = []
+    steps = [*quiet(2), truncate, *quiet(2), append(log, b"".join(new[20:])), *quiet(2)]
+    assert records(follow(log, Timeline(*steps), errors=errors, header=header)) == [*old, *new]
+    assert [reason for reason, _ in errors] == ["hole"]
+    assert f"{len(names + b''.join(old))} NUL bytes at its beginning were skipped" in errors[0][1]
+
+
+def test_a_hole_is_skipped_again_for_the_header_after_a_restart(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(bytes(5_000) + b"a,b\n1,2\n")
+    first = follow(log, Timeline(*quiet(2)), errors=[], header=True)
+    with log.open("ab") as file:
+        file.write(b"3,4\n")
+    second = follow(log, Timeline(*quiet(2)), last_positions(first), header=True)
+    assert [*records(first), *records(second)] == [b"1,2\n", b"3,4\n"]
+    assert second[0].header == b"a,b\n"
+
+
 # --- replaced ------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -408,3 +409,19 @@ def test_a_range_of_wide_rows_has_fewer_of_them(tmp_path: Path, row_numbers: int
     first = next(made.chunks({}, threading.Event()))
     assert first is not None
     assert first.payload == RowRange(tmp_path / "a.parquet", 0, rows)
+
+
+@pytest.mark.parametrize("header", [False, True])
+def test_lines_that_end_with_carriage_returns_alone_are_told_as_that(tmp_path: Path, header: bool) -> None:
+    path = tmp_path / "mac"
+    path.write_bytes(b"a,b\r1,2\r3,4\r")
+    errors: list[tuple[str, str]] = []
+    source = FileSource(
+        FileSourceConfig(name="files", path=str(path), format="csv" if header else "ndjson"),
+        Surroundings(clock_ms=lambda: 0, on_error=lambda reason, detail: errors.append((reason, detail))),
+    )
+    with suppress(SourceError):
+        list(source.chunks({}, threading.Event()))
+    ((reason, detail),) = errors
+    assert reason == "line_ends"
+    assert "got carriage returns alone; convert it, as with tr '\\r' '\\n'" in detail
