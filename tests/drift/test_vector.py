@@ -202,7 +202,7 @@ def test_a_vector_whose_reference_is_not_learned_yet_says_so_and_has_no_divergen
     ("values", "words"),
     [
         (np.random.default_rng(9).normal(size=(50, D)), "50 vectors"),
-        (np.random.default_rng(9).normal(size=(5_000, D)) * [1, 0, 1, 1], "dimension 1 .* constant"),
+        (np.full((5_000, D), [0.0, 1.0, 0.1, -3.0]), r"dimension 0 \(and 3 more\) .* constant"),
         (np.full((500, D), np.nan), "0 vectors"),
     ],
 )

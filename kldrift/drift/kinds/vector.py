@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from kldrift.drift.binning import CATEGORICAL_FLOW, categorical_cells
 from kldrift.drift.kinds.base import Column, MomentShape, Values
+from kldrift.drift.kinds.constants import ConstantDimensions
 from kldrift.drift.kinds.gaussian import GaussianReference, degrees_of_freedom
 from kldrift.drift.kinds.gaussian_bounds import bound_gaussian, dimension_kl
 from kldrift.errors import ReferenceProblem
@@ -31,11 +33,13 @@ class Vector:
     ----------
     full : the whole covariance is compared, not only its diagonal
     gaussian : the normal distribution they are compared with; None while it is not known, or where there is none
+    constants : dimensions that are constant in the reference, which `gaussian` leaves out
     """
 
     dimensions: int
     full: bool = False
     gaussian: GaussianReference | None = None
+    constants: ConstantDimensions | None = None
 
     kind: ClassVar[Kind] = "vector"
     edges: ClassVar[None] = None
@@ -44,7 +48,6 @@ class Vector:
     cell_order: ClassVar[None] = None
     value_range: ClassVar[None] = None
     beyond: ClassVar[tuple[()]] = ()
-    limits: ClassVar[tuple[()]] = ()
     open_ended: ClassVar[bool] = False
 
     @classmethod
@@ -73,7 +76,12 @@ class Vector:
             lambda_ratio=np.array(spread["lambda_ratio"], dtype=np.float64),
             measured=bool(spread["measured"]),
         )
-        return cls(gaussian.dimensions, gaussian.kind == "full", gaussian)
+        found = item.get("constant")  # absent before they were left out
+        size = int(item["dimensions"])
+        constants = None if found is None else ConstantDimensions.from_json(size, found)
+        if gaussian.dimensions != size - (0 if constants is None else constants.dimensions.size):
+            raise ReferenceProblem(f"expected a mean for each of {size} dimensions that vary; make the reference again")
+        return cls(size, gaussian.kind == "full", gaussian, constants)
 
     def to_json(self) -> dict[str, Any]:
         gaussian = self.gaussian
@@ -94,6 +102,7 @@ class Vector:
                 "lambda_ratio": gaussian.lambda_ratio.tolist(),
                 "measured": gaussian.measured,
             },
+            **({} if self.constants is None else {"constant": self.constants.to_json()}),
         }
 
     def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
@@ -106,7 +115,9 @@ class Vector:
         return CategoryBins(np.array([0, 2, 3], dtype=np.int32), 1 + len(CATEGORICAL_FLOW))
 
     def identity(self) -> list[object]:
-        return [self.kind, None, self.categories, (), False, self.dimensions, self.full]
+        # what the moments of a constant dimension count depends on its value
+        constants = [] if self.constants is None else [self.constants.to_json()]
+        return [self.kind, None, self.categories, (), False, self.dimensions, self.full, *constants]
 
     def estimated(self) -> list[object]:
         return [] if self.gaussian is None else [self.gaussian.digest()]
@@ -116,15 +127,24 @@ class Vector:
         return np.ascontiguousarray(column, dtype=np.float64)
 
     def fitted(self, values: Values) -> tuple[Self, str | None]:
+        rows = np.asarray(values, dtype=np.float64)
+        constants = ConstantDimensions.of(rows)
         try:
-            gaussian = GaussianReference.from_vectors(np.asarray(values, dtype=np.float64), self.covariance)
+            gaussian = GaussianReference.from_vectors(
+                rows if constants is None else rows[:, constants.varying], self.covariance
+            )
         except ReferenceProblem as problem:
-            return replace(self, gaussian=None), str(problem)
-        return replace(self, gaussian=gaussian), None
+            return replace(self, gaussian=None, constants=None), str(problem)
+        return replace(self, gaussian=gaussian, constants=constants), None
 
     @property
     def samples_needed(self) -> int:
-        return SAMPLES_PER_BIN * (degrees_of_freedom(self.dimensions, self.covariance) + 1)
+        varying = self.dimensions if self.constants is None else self.constants.varying.size
+        return SAMPLES_PER_BIN * (degrees_of_freedom(varying, self.covariance) + 1)
+
+    @property
+    def limits(self) -> tuple[str, ...]:
+        return () if self.constants is None else (self.constants.sentence,)
 
     def problem(self, held: FloatArray | IntArray) -> str | None:
         return None  # the flaw of a reference without a normal distribution says it all
@@ -151,7 +171,7 @@ class Vector:
         return found.spread
 
     def rows(self, values: FloatArray) -> FloatArray:
-        return values
+        return values if self.constants is None else self.constants.marked(values)
 
     def known(self, mean: float, std: float) -> "Vector":
         return replace(self, gaussian=GaussianReference.standard(self.dimensions, mean, std, self.covariance))
@@ -159,12 +179,33 @@ class Vector:
     def bound(self, live: Moments, z_quantile: float, thresholds: FloatArray) -> Mapping[str, FloatArray]:
         if self.gaussian is None:
             return {}
-        return bound_gaussian(live.n, live.mean, live.second, self.gaussian, z_quantile, thresholds)
+        constants = self.constants
+        if constants is None:
+            return bound_gaussian(live.n, live.mean, live.second, self.gaussian, z_quantile, thresholds)
+        # each of the two statements has half of the error probability, and either is enough
+        shared = -float(ndtri(ndtr(-z_quantile) / 2))
+        own = constants.varying_moments(live)
+        found = bound_gaussian(own.n, own.mean, own.second, self.gaussian, shared, thresholds)
+        moved = constants.bound(live, self.gaussian.rows, self.gaussian.spread, shared, thresholds)
+        for name in ("kl", "plug_in", "upper"):
+            found[name] = np.maximum(found[name], moved["kl"])
+        found["lower"] = np.maximum(found["lower"], moved["lower"])
+        found["upper"] = np.maximum(found["upper"], found["lower"])
+        for name in ("log10_p_warning", "log10_p_critical"):
+            found[name] = np.minimum(0.0, np.minimum(found[name], moved[name]) + np.log10(2))
+        return found
 
     def dimension_kl(self, live: Moments) -> FloatArray:
         if self.gaussian is None:
             return np.full(live.mean.shape, np.nan)
-        return dimension_kl(live, self.gaussian)
+        constants = self.constants
+        if constants is None:
+            return dimension_kl(live, self.gaussian)
+        out = np.empty(live.mean.shape)
+        out[..., constants.varying] = dimension_kl(constants.varying_moments(live), self.gaussian)
+        of_constants = constants.kl(live, self.gaussian.rows)
+        out[..., constants.dimensions] = np.where(live.n[..., np.newaxis] > 1, of_constants, np.nan)
+        return out
 
 
 def presence(rows: FloatArray) -> CodeArray:
