@@ -9,6 +9,7 @@ from kldrift.drift.kinds.vector import Vector
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.normal_kl import gaussian_kl, gaussian_kl_diagonal
 from kldrift.drift.references.file import dump_references, load_references
+from kldrift.drift.references.learned import to_learn
 from kldrift.records.samples import SampleBatch
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
@@ -112,3 +113,28 @@ def test_a_file_keeps_them() -> None:
     assert loaded.reference_hash == reference.reference_hash
     assert loaded.bins_hash == reference.bins_hash
     assert np.array_equal(loaded.shape.moments.rows(relu(50, 2)), reference.shape.moments.rows(relu(50, 2)))
+
+
+def test_a_reference_that_is_learned_leaves_them_out_and_watches_what_comes_behind_it() -> None:
+    watched = Monitor(MonitorSpec("m", (SPEC,), (WindowSpec("1h", HOUR),)), [to_learn(SPEC, 3_000)])
+    live = relu(5_000, 1)
+    live[3_000::4, 1] = -2.0
+    watched.add(SampleBatch(len(live), (live,)), "s", NOW)
+    found = watched.evaluate(NOW)
+    assert found.features[0].limits[0].startswith("2 of 5 dimensions are constant in the reference: 1, 3; ")
+    share, q = 500 / 2_000, 0.5 / 3_001
+    expected = share * np.log(share / q) + (1 - share) * np.log((1 - share) / (1 - q))
+    assert found.per_dimension[0][0, 1] == pytest.approx(expected, rel=1e-9)
+    assert found.detected[0, 0] == 1
+
+
+def test_border_pixels_that_stay_dark_are_quiet_in_nearly_all_windows() -> None:
+    rng = np.random.default_rng(6)
+    spec = FeatureSpec("z", "vector", dimensions=36)
+    inner = np.zeros((6, 6), dtype=bool)
+    inner[1:-1, 1:-1] = True
+    images = rng.uniform(0, 1, (40, 1_000, 36)) * inner.ravel()
+    reference = rng.uniform(0, 1, (10_000, 36)) * inner.ravel()
+    assert sum(judged(spec, reference, live).detected[0, 0] for live in images) == 0
+    images[0][::10, 0] = 0.5
+    assert judged(spec, reference, images[0]).detected[0, 0] == 1
