@@ -152,12 +152,15 @@ def _without_headers(body: bytes, start: int, header: bytes) -> bytes:
         return body
     at = start if body.startswith(line, start) else body.find(b"\n" + line, start) + 1 or None
     kept = [body[:start]]
-    done = start
+    done = counted = start
+    odd = 0  # quotes from `start` to `counted`, each counted once: many such lines must not cost a pass each
     while at is not None:
+        odd ^= body.count(b'"', counted, at) & 1
+        counted = at
         end = at + len(line)
         end += 1 if body.startswith(b"\r", end) else 0
         # within quotes, it is part of a cell
-        if body[end : end + 1] in (b"\n", b"") and body.count(b'"', start, at) % 2 == 0:
+        if body[end : end + 1] in (b"\n", b"") and not odd:
             kept.append(body[done:at])
             done = end + 1
         at = body.find(b"\n" + line, end - 1) + 1 or None

@@ -1,5 +1,7 @@
 """CSV: cells, bad records, gathering, and that the bulk and the record-wise pass agree."""
 
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -244,6 +246,14 @@ def test_a_header_line_that_comes_again_is_passed_over(newline: str) -> None:
     _assert_same(decode("csv", [chunk], SCHEMA, header=f"x,y,c{newline}".encode()), expected)
     again = newline.join(["x,y,c", *lines[1:], ""]).encode()
     _assert_same(decode("csv", [again], SCHEMA, header=f"x,y,c{newline}".encode()), expected)
+
+
+@pytest.mark.parametrize(("lines", "rows"), [(b"x,c\n", 0), (b'1,"\nx,c\n"\n', 100_000)])
+def test_many_header_lines_cost_no_more_than_their_bytes(lines: bytes, rows: int) -> None:
+    """Counting the quotes from the start for each of them took minutes for a body of a megabyte."""
+    began = time.monotonic()
+    assert decode("csv", [b"x,c\n" + lines * 100_000], SCHEMA).batch.n_rows == rows
+    assert time.monotonic() - began < 5
 
 
 def test_what_only_looks_like_the_header_is_a_record() -> None:
