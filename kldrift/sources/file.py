@@ -24,6 +24,7 @@ _MAX_REMEMBERED = 4096
 _MAX_CHUNK_ROWS = 1 << 16
 #: A file that has not grown for this long is looked at once more: an archive may be cut short.
 _QUIET_MS = 5_000
+_COMPARED_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -51,15 +52,6 @@ class _Reading:
     remembered: dict[str, Position] = field(default_factory=dict)  # out of sight
     complaints: dict[str, str] = field(default_factory=dict)
     n_bytes: int = 0
-    _by_path: dict[str, list[tuple[str, Position]]] | None = None
-
-    def at_path(self, name: str) -> list[tuple[str, Position]]:
-        """Return the streams whose stored positions have this path, with these positions."""
-        if self._by_path is None:
-            self._by_path = {}
-            for stream, position in self.positions.items():
-                self._by_path.setdefault(str(position.get("path", "")), []).append((stream, position))
-        return self._by_path.get(name, [])
 
 
 class FileSource:
@@ -69,8 +61,8 @@ class FileSource:
     A position holds `path` (for the reader's benefit only), `device`, `inode`, `fingerprint` and `offset`, in
     decompressed bytes (lines), or `row` (rows). The fingerprint covers the bytes at the start of the file and those
     just before the offset. A file that was truncated, even one that has since grown past the offset, or a different
-    file that got the same inode, is therefore read from its beginning. A file that has replaced another under its name,
-    and begins as that one did up to the offset, is read on from there.
+    file that got the same inode, is therefore read from its beginning. A file that replaces another under its name
+    while that is followed, and begins with all the bytes that were read of it, is read on from there.
 
     NDJSON and CSV files, plain, gzip or zstd, are read as lines; in CSV the first record names the columns
     (`Chunk.header`) and newlines within quotes do not end a record. Parquet files are complete as soon as they exist
@@ -228,7 +220,7 @@ class FileSource:
         identity = Identity.of(status)
         position = reading.remembered.pop(identity.stream, reading.positions.get(identity.stream))
         if position is None:
-            position = _of_replaced(reading, path) or {}
+            position = self._of_replaced(reading, path) or {}
         content: Content
         if self._count_rows is not None:
             content = RowContent(identity, position, self._count_rows, self._rows_per_chunk)
@@ -240,6 +232,26 @@ class FileSource:
         file = _File(path, content, self._clock_ms(), status, renamed=renamed)
         reading.files[identity.stream] = file
         return file
+
+    def _of_replaced(self, reading: _Reading, path: str) -> Position | None:
+        """Return the position in the file that another one has replaced at `path`, if that begins with the same bytes.
+
+        Tools that write a file anew (rsync, editors, ``mv``) unlink the old one, whereas rotation renames it. All that
+        was read of it can be compared only while we have it open, so only then is anything passed over.
+        """
+        for stream, old in reversed(reading.files.items()):
+            fd = old.content.open_fd()
+            position = old.content.position()
+            if old.path != path or fd is None or "mark" in position or os.fstat(fd).st_nlink:
+                continue
+            with open(path, "rb") as new:  # noqa: PTH123 - a name of any bytes
+                same = _same_bytes(fd, new.fileno())
+            if same < int(position.get("offset", 0)):
+                return None
+            if same == os.fstat(fd).st_size:  # what is left of it is in the new file
+                self._let_go(reading, stream, old)
+            return position
+        return None
 
     def _follow_file(self, reading: _Reading, stream: str, file: _File) -> Iterator[Chunk | None]:
         """Read what is new in a file; once it is quiet, finish it if nothing more can follow."""
@@ -331,23 +343,15 @@ class FileSource:
             self._on_error(reason, detail)
 
 
-def _of_replaced(reading: _Reading, path: str) -> Position | None:
-    """Return the position in the file that another one has replaced at `path`; None if there was none, or it lives on.
-
-    Tools that write a file anew (rsync, editors, ``mv``) unlink the old one, whereas rotation renames it. The content
-    continues there only if what is before it is the same, and begins anew otherwise.
-    """
-    name = _printable(path)
-    known = [(stream, file.content.position()) for stream, file in reading.files.items() if file.path == path]
-    if not known:
-        known = [(stream, position) for stream, position in reading.at_path(name) if stream not in reading.files]
-    if not known:
-        return None
-    folder = Path(path).parent
-    device = folder.stat().st_dev
-    with os.scandir(folder) as entries:
-        there = {Identity(device, entry.inode()).stream for entry in entries}
-    return next((position for stream, position in reversed(known) if stream not in there), None)  # the latest
+def _same_bytes(old: int, new: int) -> int:
+    """Return how many bytes two open files have in common at their beginning."""
+    at = 0
+    while True:
+        ours, theirs = os.pread(old, _COMPARED_BYTES, at), os.pread(new, _COMPARED_BYTES, at)
+        if ours != theirs or not ours:
+            shared = min(len(ours), len(theirs))
+            return at + next((i for i in range(shared) if ours[i] != theirs[i]), shared)
+        at += len(ours)
 
 
 def _is_at(path: str, identity: Identity) -> bool:

@@ -368,14 +368,28 @@ def test_other_rows_under_the_name_are_read_from_their_beginning(tmp_path: Path)
     assert records(follow(log, Timeline(*steps))) == [*old, *new, *old[:100]]
 
 
-def test_a_file_written_anew_between_two_runs_is_read_on(tmp_path: Path) -> None:
+def test_rows_that_were_not_read_before_it_was_written_anew_are_read_once(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    rows = [b"row %d\n" % i for i in range(1_000)]
+    rows = [b"row %d\n" % i for i in range(700)]
     log.write_bytes(b"".join(rows[:500]))
-    first = follow(log, Timeline(*quiet(2)))
-    replace_by(log, b"".join(rows))()
-    second = follow(log, Timeline(*quiet(2)), last_positions(first))
-    assert [*records(first), *records(second)] == rows
+    again = together(append(log, b"".join(rows[500:550])), replace_by(log, b"".join(rows)))
+    assert records(follow(log, Timeline(*quiet(2), again, *quiet(2)))) == rows
+
+
+def test_what_differs_in_the_middle_is_another_file(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    old = [b"row %04d\n" % i for i in range(1_000)]
+    new = [*old[:300], *(b"new %04d\n" % i for i in range(300, 700)), *old[700:], b"more\n"]
+    log.write_bytes(b"".join(old))
+    assert records(follow(log, Timeline(*quiet(2), replace_by(log, b"".join(new)), *quiet(2)))) == [*old, *new]
+
+
+def test_equal_rows_in_a_file_that_was_moved_to_another_folder_are_others(tmp_path: Path) -> None:
+    (tmp_path / "old").mkdir()
+    log = tmp_path / "log"
+    log.write_bytes(b"alive\n" * 500)
+    steps = [*quiet(2), together(rename(log, tmp_path / "old" / "log"), write(log, b"alive\n" * 700)), *quiet(2)]
+    assert len(records(follow(log, Timeline(*steps)))) == 1_200
 
 
 def test_a_rotated_file_that_begins_alike_is_another_one(tmp_path: Path) -> None:
