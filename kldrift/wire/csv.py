@@ -74,7 +74,6 @@ def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTa
             names = names_of[head] = _read_header(head, plan)
         if isinstance(names, str):
             unreadable.setdefault(i, names)
-        body = _without_headers(body, start, head)
         if may_be_too_many:
             lines = count_newlines(memoryview(body)[start:]) + 1 if start < len(body) else 0
             if lines > room:
@@ -90,7 +89,9 @@ def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTa
     for run in runs:
         names = names_of[headers[run[0]]]
         assert not isinstance(names, str)
-        run_tables, run_counts = _decode_run([records[i] for i in run], names, plan, bins if len(runs) == 1 else None)
+        line = headers[run[0]].removeprefix(_BOM).rstrip(b"\r\n")
+        of_run = [records[i] for i in run]
+        run_tables, run_counts = _decode_run(of_run, line, names, plan, bins if len(runs) == 1 else None)
         tables += run_tables
         for i, count in zip(run, run_counts, strict=True):
             counts[i] = count
@@ -145,15 +146,12 @@ def _split_header(body: bytes) -> tuple[bytes, int]:
     return body[start:], len(body)
 
 
-def _without_headers(body: bytes, start: int, header: bytes) -> bytes:
-    """Take out every record from `start` on that is the header line again, as in files that were joined."""
-    line = header.removeprefix(_BOM).rstrip(b"\r\n")
-    if not line:
-        return body
-    at = start if body.startswith(line, start) else body.find(b"\n" + line, start) + 1 or None
-    kept = [body[:start]]
-    done = counted = start
-    odd = 0  # quotes from `start` to `counted`, each counted once: many such lines must not cost a pass each
+def _without_headers(body: bytes, line: bytes) -> bytes:
+    """Take out every record that is the header line again, as in files that were joined."""
+    at = 0 if body.startswith(line) else body.find(b"\n" + line) + 1 or None
+    kept: list[bytes] = []
+    done = counted = 0
+    odd = 0  # quotes up to `counted`, each counted once: many such lines must not cost a pass each
     while at is not None:
         odd ^= body.count(b'"', counted, at) & 1
         counted = at
@@ -164,7 +162,7 @@ def _without_headers(body: bytes, start: int, header: bytes) -> bytes:
             kept.append(body[done:at])
             done = end + 1
         at = body.find(b"\n" + line, end - 1) + 1 or None
-    return b"".join([*kept, body[done:]]) if done > start else body
+    return b"".join([*kept, body[done:]]) if kept else body
 
 
 def _read_header(header: bytes, plan: Plan) -> list[str] | str:
@@ -188,13 +186,18 @@ def _read_header(header: bytes, plan: Plan) -> list[str] | str:
 
 
 def _decode_run(
-    records: Sequence[memoryview], names: Sequence[str], plan: Plan, bins: BinTable | None
+    records: Sequence[memoryview], line: bytes, names: Sequence[str], plan: Plan, bins: BinTable | None
 ) -> tuple[list[Table], list[int]]:
-    """Decode bodies with one header: by the kernel, in one call of polars, one by one, or record by record."""
-    found = csv_scan.decode(records, names, plan, lambda left: _decode_generally(left, names, plan), bins)
+    """Decode bodies with one header: by the kernel, in one call of polars, one by one, or record by record.
+
+    Parameters
+    ----------
+    line : the header; a record that is the same is passed over
+    """
+    found = csv_scan.decode(records, names, plan, lambda left: _decode_generally(left, names, plan), bins, line)
     if found is not None:
         return [found[0]], found[1]
-    bodies = [body.tobytes() for body in records]
+    bodies = [_without_headers(body.tobytes(), line) for body in records]
     if len(bodies) > 1:
         data = b"".join(body if body.endswith(b"\n") or not body else body + b"\n" for body in bodies)
         table = _decode_bulk(data, names, plan)

@@ -21,7 +21,12 @@ _PADDING: Final = b"\n" * json_rows.PADDING
 
 
 def decode(
-    bodies: Sequence[memoryview], names: Sequence[str], plan: Plan, generally: Generally, bins: BinTable | None = None
+    bodies: Sequence[memoryview],
+    names: Sequence[str],
+    plan: Plan,
+    generally: Generally,
+    bins: BinTable | None = None,
+    header: bytes = b"",
 ) -> tuple[Table, list[int]] | None:
     """Decode the records of the bodies, and count those of each.
 
@@ -33,6 +38,7 @@ def decode(
     names : of the columns
     generally : decodes the records that the kernel skips
     bins : of the columns, to count the records in
+    header : the line of names; a record that is the same is passed over
     """
     if not (plan.scan and csv_records.is_ready()):
         return None
@@ -41,7 +47,7 @@ def decode(
     ends = np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
     target = target_for(layout, bins, ends, lambda: json_rows.count_newlines(data) + 1)
     _put_missing(layout, names, target.out)
-    _scan(data, layout, _cells(layout, names), target)
+    _scan(data, layout, _cells(layout, names, header), target)
     if target.given_up:
         return None
     if len(target.left):
@@ -87,11 +93,12 @@ def _last_line(data: memoryview, stop: int) -> int:
     return 0
 
 
-def _cells(layout: Layout, names: Sequence[str]) -> csv_records.Cells:
+def _cells(layout: Layout, names: Sequence[str], header: bytes) -> csv_records.Cells:
     """Say how each column is read; of several columns with one name only the first counts."""
     actions = _actions(layout)
     kinds, targets = zip(*[actions.pop(name, (csv_records.SKIP, 0)) for name in names], strict=True)
-    return csv_records.Cells(np.array(kinds, dtype=np.int64), np.array(targets, dtype=np.int64))
+    line = np.frombuffer(bytearray(header), dtype=np.uint8)
+    return csv_records.Cells(np.array(kinds, dtype=np.int64), np.array(targets, dtype=np.int64), line)
 
 
 def _actions(layout: Layout) -> dict[str, tuple[int, int]]:

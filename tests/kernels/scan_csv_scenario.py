@@ -28,6 +28,7 @@ CELLS = csv_records.Cells(
         ]
     ),
     targets=np.array([0, 0, 0, 0, 2, 1]),
+    header=np.empty(0, dtype=np.uint8),
 )
 #: Bodies that are read interpreted, and before the page.
 INTERPRETED, GUARDED = 200, 4000

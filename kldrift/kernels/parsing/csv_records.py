@@ -67,10 +67,12 @@ class Cells(NamedTuple):
     ----------
     kinds : see `NUMBER`
     targets : the field of a number, the first column of a category
+    header : the line of names; a record that is the same is passed over; may be empty
     """
 
     kinds: IntArray
     targets: IntArray
+    header: Bytes
 
 
 # --- cells ----------------------------------------------------------------------------------------
@@ -235,6 +237,20 @@ def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, 
     return at if plain else _NOT_PLAIN
 
 
+@piece_apart
+def _header_end(data: Bytes, at: int, stop: int, header: Bytes) -> int:
+    """Return the start of the record after `at` if this is the header line again, else -1."""
+    end = at + int(header.size)
+    if end > stop:
+        return -1
+    for i in range(header.size):
+        if byte_at(data, at + i) != byte_at(header, i):
+            return -1
+    if byte_at(data, end) == 13:
+        end += 1
+    return end + 1 if byte_at(data, end) == 10 else -1
+
+
 # --- records --------------------------------------------------------------------------------------
 
 
@@ -282,6 +298,7 @@ def scan_records(
     row, body = out.state[ROWS], out.state[BODY]
     counts = counting.counts.size > 0
     place: int = row * 0 if counts else row
+    first: int = byte_at(cells.header, 0) if cells.header.size > 0 else -1
     while True:
         if counts and place > 0 and (place == out.stride[0] or at >= stop):
             count_rows(counting, place)
@@ -292,6 +309,11 @@ def scan_records(
         if byte == 10 or (byte == 13 and byte_at(data, at + 1) == 10):
             at += 1 if byte == 10 else 2
             continue
+        if first == byte:
+            end = _header_end(data, at, stop, cells.header)
+            if end >= 0:
+                at = end
+                continue
         while base + at >= out.ends[body]:
             body += 1
         end = _read_record(data, at, stop, fields, cells, out, place)
