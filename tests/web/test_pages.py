@@ -256,7 +256,7 @@ def test_a_feature_has_a_histogram_of_each_window_with_samples() -> None:
     assert found.tags["figure"] == 2
     assert "Warning: KL is at least 0.031 nats, above the tolerance of 0.01." in found.text
     assert "No samples in this window yet." in found.text
-    assert "What this reference cannot show: only infinite values count" in found.text
+    assert "About this reference: only infinite values count" in found.text
     assert "range of the reference 0.25 to inf" in found.text
     labels = [attrs["aria-label"] for tag, attrs in found.found if tag == "svg" and attrs.get("role") == "img"]
     assert "age, 5m: shares of the live data and of the reference" in labels
