@@ -167,15 +167,9 @@ class LineContent:
             archive = _archive_kind(self._fd, path)
             self._reader = ArchiveReader(self._fd, archive, path) if archive else PlainReader(self._fd)
             self._header = None
-            self._begin = 0 if archive else hole_end(self._fd)
         reader = self._reader
-        if self._offset < self._begin:
-            self._on_error(
-                "hole",
-                f"{path}: {self._begin} NUL bytes at its beginning were skipped, as are left where a file is truncated"
-                " under a writer that does not append; let it open the file for appending",
-            )
-            self._advance(self._begin - self._offset, reader)
+        if self._offset <= self._begin or (self._csv and self._header is None):
+            yield from self._skip_hole(reader, path)
         if self._csv and self._header is None and not self._read_header(reader, path, final):
             yield from self._at_end(reader, path, final, settled)
             return
@@ -184,10 +178,21 @@ class LineContent:
         yield from self._at_end(reader, path, final, settled)
 
     def _start_over(self) -> None:
-        self._offset = self._mark = 0
+        self._offset = self._mark = self._begin = 0
         self._fingerprint = ""
         self._complete = self._skipping = False
         self._reader = self._header = None
+
+    def _skip_hole(self, reader: FileReader, path: str) -> Iterator[None]:
+        """Find where the records begin. A hole may come, or grow, for as long as nothing has been read."""
+        self._begin = yield from hole_end(reader, self._begin)
+        if self._offset < self._begin:
+            self._on_error(
+                "hole",
+                f"{path}: {self._begin} NUL bytes at its beginning were skipped, as are left where a file is truncated"
+                " under a writer that does not append; let it open the file for appending",
+            )
+            self._advance(self._begin - self._offset, reader)
 
     def _read_header(self, reader: FileReader, path: str, final: bool) -> bool:
         """Read the first record; False if it is not complete yet."""

@@ -2,8 +2,8 @@
 
 import os
 import zlib
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Generator, Iterator
+from errno import ENXIO
 from hashlib import blake2b
 from typing import Protocol
 
@@ -16,7 +16,7 @@ _ARCHIVE_READ_BYTES = 64 << 10
 # A zstd decoder returns everything that its input holds at once, up to 32 KiB for each byte: small bites bound that.
 _ZSTD_BITE_BYTES = 4 << 10
 _GZIP_BITE_BYTES = 1 << 20
-_HOLE_BYTES = 1 << 16
+_HOLE_BYTES = 1 << 20
 
 
 def fingerprint(fd: int, offset: int) -> str:
@@ -28,20 +28,6 @@ def fingerprint(fd: int, offset: int) -> str:
     head = os.pread(fd, min(offset, _FINGERPRINT_BYTES), 0)
     start = max(0, offset - _FINGERPRINT_BYTES)
     return blake2b(head + os.pread(fd, offset - start, start), digest_size=8).hexdigest()
-
-
-def hole_end(fd: int) -> int:
-    """Return how many NUL bytes a file begins with; a sparse file has them without storing them."""
-    end = 0
-    if os.pread(fd, 1, 0) == b"\0":
-        with suppress(OSError):  # no data yet, or a file system that cannot tell
-            end = os.lseek(fd, 0, os.SEEK_DATA)
-    while block := os.pread(fd, _HOLE_BYTES, end):
-        data = block.lstrip(b"\0")
-        end += len(block) - len(data)
-        if data:
-            break
-    return end
 
 
 class FileReader(Protocol):
@@ -66,6 +52,22 @@ class FileReader(Protocol):
     def skip(self, offset: int) -> Iterator[None]:
         """Move to `offset`, in steps short enough to check a stop flag between them."""
         ...
+
+    def data_from(self, offset: int) -> int:
+        """Return `offset`, or the end of the hole that the file has there without storing it."""
+        ...
+
+
+def hole_end(reader: FileReader, offset: int) -> Generator[None, None, int]:
+    """Return where the NUL bytes from `offset` end for now, in steps short enough to check a stop flag between them."""
+    while True:
+        offset = reader.data_from(offset)
+        block = reader.read(offset, reader.available(offset, _HOLE_BYTES))
+        data = block.lstrip(b"\0")
+        offset += len(block) - len(data)
+        if data or not block:
+            return offset
+        yield None
 
 
 class PlainReader:
@@ -93,6 +95,16 @@ class PlainReader:
     def skip(self, offset: int) -> Iterator[None]:  # noqa: ARG002 - any offset can be read
         """Do nothing: any offset can be read."""
         return iter(())
+
+    def data_from(self, offset: int) -> int:
+        """Return the end of a hole in a sparse file."""
+        if os.pread(self._fd, 1, offset) == b"\0":
+            try:
+                return os.lseek(self._fd, offset, os.SEEK_DATA)
+            except OSError as error:  # no data up to the end, or a file system that cannot tell
+                if error.errno == ENXIO:
+                    return max(offset, os.fstat(self._fd).st_size)
+        return offset
 
 
 class Inflater(Protocol):
@@ -205,6 +217,10 @@ class ArchiveReader:
             self._forget(min(offset, self._start + len(self._window)))
             yield None
         self._forget(offset)
+
+    def data_from(self, offset: int) -> int:
+        """Return the offset itself: what is decompressed is stored."""
+        return offset
 
     def _forget(self, offset: int) -> None:
         gone = min(offset - self._start, len(self._window))
