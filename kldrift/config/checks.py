@@ -12,7 +12,8 @@ from typing import Any
 from kldrift.config.choices import BESIDE_ANOTHER, BIN_METHODS, DISTRIBUTIONS, KINDS, PROTOCOLS, chosen, misfits
 from kldrift.config.document import Document, Path, Problem, dotted, is_number, mapping, sequence, suggestion
 from kldrift.config.reference_checks import bin_method, feature_reference, monitor_reference
-from kldrift.config.values import DEFAULT_LISTEN, SLICES, is_loopback, listen_address, milliseconds
+from kldrift.config.values import DEFAULT_LISTEN, SLICES, listen_address, milliseconds
+from kldrift.records.addresses import is_loopback
 from kldrift.records.formats import format_of, formats_from
 from kldrift.records.sources import PUSH
 from kldrift.records.specs import CRITICAL, WARNING

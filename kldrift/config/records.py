@@ -67,6 +67,7 @@ class ServerConfig:
     header_timeout_ms, body_timeout_ms, idle_timeout_ms, write_timeout_ms : see `kldrift.web.guard.Timeouts`
     tls : None for plain HTTP
     auth : None if everyone may do everything
+    hosts : names and addresses that requests may have as `Host`, besides those of loopback
     """
 
     CHANGES_WHILE_RUNNING: ClassVar[frozenset[str]] = frozenset()
@@ -84,6 +85,7 @@ class ServerConfig:
     write_timeout_ms: int
     tls: TlsConfig | None
     auth: AuthConfig | None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

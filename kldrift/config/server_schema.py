@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from kldrift.config.mapped import Mapped
-from kldrift.config.values import DEFAULT_LISTEN, Listen, Text, duration, size
+from kldrift.config.values import DEFAULT_LISTEN, Host, Listen, Text, duration, size
 
 
 class TlsFiles(Mapped):
@@ -65,3 +65,8 @@ class Server(Mapped):
     )
     tls: TlsFiles | None = Field(default=None, description="HTTPS; with client_ca, clients need a certificate")
     auth: AuthFiles | None = Field(default=None, description="who is let in: tokens_file, users_file or both")
+    hosts: list[Host] = Field(
+        default_factory=list,
+        description="further names that requests may have as Host, such as those that a proxy passes on; checked on"
+        " loopback without auth, and wherever this key is set",
+    )

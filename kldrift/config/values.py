@@ -1,6 +1,5 @@
 """Values of single keys: what is allowed, the wording of the error otherwise, and the parsed result."""
 
-import ipaddress
 import re
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
@@ -12,6 +11,7 @@ from pydantic_core import PydanticCustomError
 
 from kldrift.config.document import nearest
 from kldrift.config.records import Address
+from kldrift.records.addresses import ip_address, plain_host
 from kldrift.records.categories import category_text
 from kldrift.records.specs import WindowSpec
 from kldrift.records.texts import UNIT_MS, either
@@ -120,25 +120,12 @@ def listen_address(value: Any) -> Address | None:
         return None
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
-        return Address(host, int(port)) if _address(host) is not None and ":" in host else None
+        return Address(host, int(port)) if ip_address(host) is not None and ":" in host else None
     if host and not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252})", host):
         return None
-    if re.fullmatch(r"[0-9.]+", host) and _address(host) is None:
+    if re.fullmatch(r"[0-9.]+", host) and ip_address(host) is None:
         return None
     return Address(host or "0.0.0.0", int(port))  # noqa: S104 # refused elsewhere unless `insecure` allows it
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach the address."""
-    address = _address(host)
-    return host.lower() == "localhost" if address is None else address.is_loopback
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        return ipaddress.ip_address(host)
-    except ValueError:
-        return None
 
 
 def _listen(value: Any) -> Address:
@@ -146,6 +133,13 @@ def _listen(value: Any) -> Address:
     if address is None:
         raise wanted("an address and a port such as 127.0.0.1:9867", 'write both, an IPv6 address as "[::1]:9867"')
     return address
+
+
+def _host(value: Any) -> str:
+    host = plain_host(value) if isinstance(value, str) else None
+    if host is None:
+        raise wanted("the name or address of a host, such as drift.example.com", "leave out scheme, port and path")
+    return host
 
 
 def window(value: Any) -> WindowSpec:
@@ -272,6 +266,7 @@ FeatureName = Annotated[
     str, PlainValidator(_feature_name), WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200})
 ]
 Listen = Annotated[Address, PlainValidator(_listen), WithJsonSchema({"type": "string", "pattern": ":[0-9]{1,5}$"})]
+Host = Annotated[str, PlainValidator(_host), WithJsonSchema({"type": "string", "pattern": r"^[^/@\s]+$"})]
 Threads = Annotated[
     int | None,
     PlainValidator(_threads),

@@ -76,7 +76,7 @@ class Daemon:
             body_bytes=server.max_expanded_bytes,
             client_bytes=server.max_client_pending_bytes or config.engine.queue_bytes // 4,
         )
-        self._app = App(None, self, telemetry.http_answered, limits, self._entry.access)
+        self._app = App(None, self, telemetry.http_answered, limits, self._entry.access, self._entry.hosts)
         self._server = WebServer(
             self._app,
             bind(server.listen.host, server.listen.port),

@@ -6,8 +6,10 @@ from typing import TypeVar
 from kldrift.config.records import ServerConfig
 from kldrift.errors import ConfigError
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.addresses import is_loopback
 from kldrift.web.access import REFUSALS, Access
 from kldrift.web.credentials import load_credentials
+from kldrift.web.hosts import Hosts
 from kldrift.web.secret_files import Reloadable, Watch
 from kldrift.web.tls import HANDSHAKE_FAILURES, Tls, load_context
 
@@ -15,7 +17,7 @@ Result = TypeVar("Result")
 
 
 class Entry:
-    """TLS and access control between the port and the daemon.
+    """TLS, access control and the hosts that are answered, between the port and the daemon.
 
     Raises
     ------
@@ -27,6 +29,7 @@ class Entry:
         self._telemetry = telemetry
         self.tls: Tls | None = None
         self.access: Access | None = None
+        self.hosts = accepted_hosts(server)
         self._parts: list[Reloadable] = []
         tls, auth, warn = server.tls, server.auth, telemetry.config_warning
 
@@ -73,6 +76,15 @@ class Entry:
         """Stop checking passwords."""
         if self.access is not None:
             self.access.close()
+
+
+def accepted_hosts(server: ServerConfig) -> Hosts:
+    """Return the hosts that are answered: any, unless names are given or only the address protects the server.
+
+    Elsewhere, Prometheus and proxies use names that the configuration does not know.
+    """
+    knows_clients = server.auth is not None or (server.tls is not None and server.tls.client_ca is not None)
+    return Hosts(server.hosts, checked=bool(server.hosts) or (is_loopback(server.listen.host) and not knows_clients))
 
 
 def check_entry(server: ServerConfig) -> tuple[str, list[str]]:

@@ -12,6 +12,7 @@ from kldrift.web.access import Access
 from kldrift.web.answers import Problem, encode, send_json, send_problem
 from kldrift.web.api import api
 from kldrift.web.body import Limits
+from kldrift.web.hosts import Hosts
 from kldrift.web.ingest import PREFIX, IngestEndpoint
 from kldrift.web.negotiation import OPENMETRICS, TEXT, accepts_gzip, wants_openmetrics
 from kldrift.web.ports import Ingest, Readers
@@ -27,7 +28,8 @@ class App:
 
     The handlers passed to `on_request` are ``ingest``, ``metrics``, ``index``, ``healthy``, ``ready``, ``reload``,
     ``status``, ``monitors``, ``monitor``, ``feature``, ``history``, ``monitor_page``, ``feature_page``,
-    ``configuration_page``, ``static_file`` and ``other``. Without `access`, everyone may do everything.
+    ``configuration_page``, ``static_file`` and ``other``. Without `access`, everyone may do everything, and without
+    `hosts` under any name.
     """
 
     def __init__(
@@ -37,7 +39,9 @@ class App:
         on_request: OnRequest,
         limits: Limits | None = None,
         access: Access | None = None,
+        hosts: Hosts | None = None,
     ) -> None:
+        self._hosts = hosts or Hosts()
         self._access = access
         self._ingest = IngestEndpoint(ingest, limits or Limits())
         self._readers = readers
@@ -54,13 +58,15 @@ class App:
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         # Ingest comes first and bypasses Starlette, whose routing and Request would cost it a third of its rate.
         handler = "ingest" if raw_path.startswith(PREFIX) else "metrics" if raw_path == b"/metrics" else "other"
+        fields: dict[bytes, bytes] = dict(scope["headers"])
         try:
+            self._hosts.admit(scope["method"], fields)
             if self._access is not None:
                 await self._access.admit(scope, raw_path)
             if handler == "ingest":
-                status = await self._ingest(scope, raw_path, receive, send)
+                status = await self._ingest(scope, raw_path, fields, receive, send)
             elif handler == "metrics":
-                status = await self._metrics(scope, send)
+                status = await self._metrics(scope, fields, send)
             else:
                 scope["path"] = raw_path.decode("ascii")
                 handler, status = await self._routed(scope, receive, send)
@@ -78,13 +84,12 @@ class App:
             status = await send_json(send, 500, error)
         self._on_request(handler, status, time.perf_counter() - started)
 
-    async def _metrics(self, scope: Scope, send: Send) -> int:
+    async def _metrics(self, scope: Scope, fields: dict[bytes, bytes], send: Send) -> int:
         method = scope["method"]
         if method not in ("GET", "HEAD"):
             raise Problem(405, f"expected GET, HEAD; got {method}; read the metrics", [(b"allow", b"GET, HEAD")])
-        headers: dict[bytes, bytes] = dict(scope["headers"])
-        openmetrics = wants_openmetrics(headers.get(b"accept", b"").decode("latin-1"))
-        gzip = accepts_gzip(headers.get(b"accept-encoding", b"").decode("latin-1"))
+        openmetrics = wants_openmetrics(fields.get(b"accept", b"").decode("latin-1"))
+        gzip = accepts_gzip(fields.get(b"accept-encoding", b"").decode("latin-1"))
         body = await self._readers.exposition(openmetrics, gzip)
         start = [
             (b"content-type", OPENMETRICS if openmetrics else TEXT),

@@ -52,7 +52,9 @@ class IngestEndpoint:
 
     # One long function, with everything that repeats cached: a one-row post takes the server about 27 µs, so every
     # microsecond here costs 3 % of its rate (tests/benchmarks/http_handlers.py).
-    async def __call__(self, scope: Scope, raw_path: bytes, receive: Receive, send: Send) -> int:
+    async def __call__(
+        self, scope: Scope, raw_path: bytes, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> int:
         """Answer one request, whose `raw_path` begins with `PREFIX`, and return the status.
 
         Raises
@@ -69,7 +71,6 @@ class IngestEndpoint:
         monitors = ingest.monitors()
         if monitor not in monitors:
             raise unknown("monitor", monitor, monitors)
-        headers: dict[bytes, bytes] = dict(scope["headers"])
         format_ = _format(headers.get(b"content-type", b""))
         coding = _coding(headers[b"content-encoding"]) if b"content-encoding" in headers else None
         length = headers.get(b"content-length", b"")

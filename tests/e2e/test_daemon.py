@@ -100,6 +100,16 @@ def test_a_bad_record_costs_nobody_else_their_data(tmp_path: Path) -> None:
         assert client.metric("kldrift_invalid_ratio", feature="size", window="5m") == pytest.approx(1 / 3)
 
 
+def test_a_web_page_neither_reads_nor_reloads_a_daemon_on_loopback(tmp_path: Path) -> None:
+    port = free_port()
+    with daemon(written(tmp_path, port), port, tmp_path / "log") as client:
+        assert client.request("/api/v1/monitors", headers={"Host": "evil.example"})[0] == 421
+        assert client.request("/api/v1/monitors", headers={"Host": f"localhost:{port}"})[0] == 200
+        assert client.request("/-/reload", headers={"Origin": "http://evil.example"}, method="POST")[0] == 403
+        assert client.request("/-/reload", method="POST")[0] == 200
+        assert client.metric("kldrift_config_last_reload_successful") == 1
+
+
 def test_unknown_monitors_and_media_types_are_told_what_there_is(tmp_path: Path) -> None:
     port = free_port()
     with daemon(written(tmp_path, port), port, tmp_path / "log") as client:

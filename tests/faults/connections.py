@@ -32,7 +32,7 @@ monitors:
 """
 PATH = "/v1/monitors/m/samples"
 ROW = b'{"x": 0.5}\n'
-HEAD = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
+HEAD = f"POST {PATH} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-ndjson\r\nContent-Length: %d\r\n\r\n"
 #: What the daemon has by default, seconds; and by how much a sweep may come later, on a busy machine.
 TIMEOUTS = {"idle": 75, "header": 10, "body": 30}
 LATE_SECONDS = 4.0
@@ -41,7 +41,7 @@ P99_SECONDS = 0.1
 
 _SOURCES = {"idle": "127.0.0.2", "header": "127.0.0.3", "body": "127.0.0.4"}
 _SENT = {
-    "idle": b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n\r\n",
+    "idle": b"GET /-/healthy HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "header": (HEAD % 9).encode()[:60],
     "body": (HEAD % 100_000).encode() + ROW * 20,
 }

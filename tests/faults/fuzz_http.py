@@ -77,7 +77,7 @@ def request_of(rng: random.Random) -> Request:
     method = rng.choice(_METHODS) if rng.random() < 0.08 else b"POST"
     path = b"/v1/monitors/%b/samples" % rng.choice((b"m", b"n")) if rng.random() < 0.8 else rng.choice(_PATHS)
     media = _MEDIA[body_format] if rng.random() < 0.9 else rng.choice((*_MEDIA.values(), b"text/plain", b"\xff", b""))
-    head = [b"%b %b HTTP/1.1" % (method, path), b"Host: x", b"Content-Type: " + media]
+    head = [b"%b %b HTTP/1.1" % (method, path), b"Host: localhost", b"Content-Type: " + media]
     if coding:
         head.append(b"Content-Encoding: " + coding)
     framed = method not in (b"CONNECT", b"post", b"P\x00ST") and path not in (b"", b"*")
