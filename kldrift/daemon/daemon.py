@@ -32,7 +32,7 @@ from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot, Track
 from kldrift.web.app import App
 from kldrift.web.body import Limits
 from kldrift.web.guard import Guard, Timeouts
-from kldrift.web.open_files import RESERVED, raise_open_files
+from kldrift.web.open_files import RESERVED, connections_within, raise_open_files
 from kldrift.web.ports import SourceStatus, Status
 from kldrift.web.serve import WebServer, bind
 
@@ -88,7 +88,7 @@ class Daemon:
     def _guard(self, config: ServerConfig) -> Guard:
         """Build the guard, with no more connections than the system allows open files."""
         before, after = raise_open_files(config.max_connections + RESERVED)
-        connections = max(1, min(config.max_connections, after - RESERVED))
+        connections = connections_within(after, config.max_connections)
         self._telemetry.open_files(before, after, connections, config.max_connections)
         timeouts = Timeouts(
             header=config.header_timeout_ms / 1000,

@@ -29,7 +29,7 @@ class Problem(Exception):
 
     Parameters
     ----------
-    status : the HTTP status, 4xx or 503
+    status : the HTTP status, 4xx, 501 or 503
     message : what was expected, what was received, what to do
     headers : additional headers (``Allow``, ``Retry-After``)
     """

@@ -12,6 +12,7 @@ from kldrift.web.access import Access
 from kldrift.web.answers import Problem, encode, send_json, send_problem
 from kldrift.web.api import api
 from kldrift.web.body import Limits
+from kldrift.web.fields import fields_of
 from kldrift.web.hosts import Hosts
 from kldrift.web.ingest import PREFIX, IngestEndpoint
 from kldrift.web.negotiation import OPENMETRICS, TEXT, accepts_gzip, wants_openmetrics
@@ -58,8 +59,8 @@ class App:
         raw_path: bytes = scope.get("raw_path") or quote(scope["path"]).encode()
         # Ingest comes first and bypasses Starlette, whose routing and Request would cost it a third of its rate.
         handler = "ingest" if raw_path.startswith(PREFIX) else "metrics" if raw_path == b"/metrics" else "other"
-        fields: dict[bytes, bytes] = dict(scope["headers"])
         try:
+            fields = fields_of(scope)
             self._hosts.admit(scope["method"], fields)
             if self._access is not None:
                 await self._access.admit(scope, raw_path)

@@ -25,7 +25,8 @@ PROGRESS_BYTES = 32 * 1024
 _LONGEST_STEP = 2 * SWEEP_SECONDS
 #: Connections that each client may have once only reserved ones are left: enough to scrape and to probe.
 _RESERVED_EACH = 4
-#: Maximum number of refused connections that may still read their answer; further ones are closed at once.
+#: Maximum number of refused connections that may still read their answer, unless fewer may be open; further ones are
+#: closed at once.
 _MAX_REFUSED = 64
 #: Maximum size of all answers that clients have yet to read; a scrape of 50,000 series is 4.5 MB.
 _MAX_UNSENT_BYTES = 64 << 20
@@ -154,7 +155,7 @@ class Guard:
         if self._events is not None:
             self._events.http_refused(reason)
         self._refused[connection] = _Watch(client, "refused", self._time())
-        if len(self._refused) > _MAX_REFUSED:
+        if len(self._refused) > min(_MAX_REFUSED, self._max_connections):
             connection.evict("write")
 
     def gone(self, connection: Connection) -> None:

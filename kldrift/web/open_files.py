@@ -6,6 +6,11 @@ import sys
 RESERVED = 256
 
 
+def connections_within(open_files: int, wanted: int) -> int:
+    """Return how many connections there may be, up to `wanted`; where files are few, a quarter of them."""
+    return max(1, min(wanted, max(open_files - RESERVED, open_files // 4)))
+
+
 def raise_open_files(wanted: int) -> tuple[int, int]:
     """Raise the soft limit on open files to `wanted`, or as far as the hard limit allows; never lower it.
 

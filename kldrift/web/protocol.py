@@ -10,7 +10,8 @@ from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
-from kldrift.web.answers import encode
+from kldrift.web.answers import Problem, encode
+from kldrift.web.fields import check_transfer_coding, unknown_transfer_coding
 from kldrift.web.guard import Guard, Waiting
 
 #: Maximum size of the request line and headers; httptools itself has no limit.
@@ -104,12 +105,18 @@ class _OneWrite(asyncio.Transport):
         """Return whether nothing more will be written."""
         return self._ended or self._transport.is_closing()
 
+    def lose(self) -> None:
+        """Write nothing more: the connection is gone, or about to be."""
+        self._head = b""
+        self._ended = True
+
     def abort(self) -> None:
-        """Pass through to the transport, as do the methods below."""
+        """Close without what is still to be written."""
+        self.lose()
         self._transport.abort()
 
     def get_write_buffer_size(self) -> int:
-        """Return the number of bytes not yet handed to the kernel."""
+        """Return the number of bytes not yet handed to the kernel; this and what follows is the transport's."""
         return self._transport.get_write_buffer_size()
 
     def pause_reading(self) -> None:
@@ -168,8 +175,10 @@ class Protocol(HttpToolsProtocol):
             self._refuse(503, "too many connections are open; reuse connections, then retry")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Tell the guard that the connection is gone."""
+        """Tell the guard that the connection is gone, and drop what is still to be answered."""
         self._guard.gone(self)
+        self.pipeline.clear()
+        self._one_write.lose()
         super().connection_lost(exc)
 
     def pause_writing(self) -> None:
@@ -199,9 +208,9 @@ class Protocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as offer:
             self._stay_with_http1(data[offer.args[0] :])
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             if not self._deaf:
-                self.send_400_response("this is not one")
+                self._refuse_unparsable(str(error))
             return
         if n_requests != self.n_requests:
             return
@@ -280,6 +289,17 @@ class Protocol(HttpToolsProtocol):
         """Answer data that is not HTTP."""
         self._refuse(400, f"expected an HTTP/1.1 request; {msg}")
 
+    def _refuse_unparsable(self, reason: str) -> None:
+        """Answer what the parser cannot read, which includes transfer codings."""
+        try:
+            check_transfer_coding(self.headers or ())
+            if "invalid `transfer-encoding`" in reason.lower():  # the parser keeps the field to itself
+                raise unknown_transfer_coding("others or several")
+        except Problem as problem:
+            self._refuse(problem.status, problem.message)
+        else:
+            self.send_400_response("this is not one")
+
     def _refuse_head(self) -> None:
         self._refuse(
             431,
@@ -302,10 +322,10 @@ class Protocol(HttpToolsProtocol):
             return
         self._deaf = True
         cycle = self.cycle
-        if status < 500 and cycle is not None and not (cycle.response_complete or cycle.more_body):
+        if status != 503 and cycle is not None and not (cycle.response_complete or cycle.more_body):
             self._end_behind(cycle)
             return
-        if status < 500 and self.pipeline:
+        if status != 503 and self.pipeline:
             self._one_write.close()
             return
         body = encode({"error": message})

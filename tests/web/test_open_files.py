@@ -5,6 +5,8 @@ import sys
 
 import pytest
 
+from kldrift.web.open_files import RESERVED, connections_within
+
 CODE = """
 import resource
 from kldrift.web.open_files import raise_open_files
@@ -27,3 +29,12 @@ def test_the_soft_limit_is_raised_within_the_hard_one(soft: int, hard: int, want
     code = CODE.format(soft=soft, hard=hard, wanted=wanted)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert list(map(int, done.stdout.split())) == expected
+
+
+@pytest.mark.parametrize(
+    ("open_files", "expected"),
+    [(64, 16), (256, 64), (RESERVED + 200, 200), (5000, 4096), (3, 1)],
+    ids=["few", "as many as are reserved", "all but the reserved", "as many as are wanted", "next to none"],
+)
+def test_where_files_are_few_a_quarter_of_them_are_connections(open_files: int, expected: int) -> None:
+    assert connections_within(open_files, 4096) == expected
