@@ -193,9 +193,10 @@ class Daemon:
 
     def status(self) -> Status:
         """The daemon's own state."""
+        reason = self._reason()
         return Status(
-            ready=not self._not_ready,
-            reason=self._not_ready,
+            ready=not reason,
+            reason=reason,
             version=__version__,
             started_ms=self._started_ms,
             config_path=None if self._path is None else str(self._path.absolute()),
@@ -203,6 +204,14 @@ class Daemon:
             warnings=self._parts.config.warnings,
             hung=self._hung(),
         )
+
+    def _reason(self) -> str:
+        """Return why no samples are accepted, or an empty string; every post is refused for the same reason."""
+        engine = self._parts.engine
+        if self._not_ready or engine is None:
+            return self._not_ready
+        problem = engine.cannot_store
+        return f"the state cannot be written: {problem}" if problem else self._hung()
 
     def _hung(self) -> str:
         """Return why the counting thread is considered dead, or an empty string while it is alive."""

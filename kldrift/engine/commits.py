@@ -53,6 +53,8 @@ class Commits:
         self._last = time.monotonic()
         self._took = 0.0
         self._failures = 0
+        #: Why the last commit failed; empty if it did not.
+        self.problem = ""
 
     @property
     def failing(self) -> bool:
@@ -95,7 +97,10 @@ class Commits:
         return self._last + max(self._interval, PAUSE_PER_COMMIT * self._took) - now
 
     def commit(self, monitors: Mapping[str, Monitor]) -> bool:
-        """Store what has changed. Returns False if that failed; callers that wait have been notified then."""
+        """Store what has changed. Returns False if that failed; callers that wait have been notified then.
+
+        If nothing has changed, and nobody waits to hear so, an empty transaction shows whether the state is there.
+        """
         if not self.keeps:
             return True
         started = time.monotonic()
@@ -106,7 +111,8 @@ class Commits:
             answers=self._answers,
             forgotten=sorted(self._forgotten | {name for name, monitor in monitors.items() if monitor.anew}),
         )
-        if not (commit.entries or commit.positions or commit.answers or commit.forgotten):
+        changed = bool(commit.entries or commit.positions or commit.answers or commit.forgotten)
+        if not changed and self._waiting:
             self._last = started
             self._answer_waiting()  # nothing that they sent counted
             return True
@@ -117,19 +123,20 @@ class Commits:
             return False
         for name, monitor in monitors.items():
             monitor.stored(changes[name])
-        self._succeeded(started)
+        self._succeeded(started, changed)
         return True
 
-    def _succeeded(self, started: float) -> None:
+    def _succeeded(self, started: float, changed: bool) -> None:
         for source, streams in self._moved.items():
             self.stored_positions.setdefault(source, {}).update(streams)
         self._moved, self._answers, self._forgotten = {}, [], set()
         self._last = time.monotonic()
         self._took = self._last - started
         if self._failures:
-            self._failures = 0
+            self._failures, self.problem = 0, ""
             self._telemetry.commit_recovered()
-        self._telemetry.committed(self._took, self._clock_ms())
+        if changed:
+            self._telemetry.committed(self._took, self._clock_ms())
         self._answer_waiting()
 
     def _answer_waiting(self) -> None:
@@ -141,6 +148,7 @@ class Commits:
 
     def _failed(self, error: Exception) -> None:
         self._failures += 1
+        self.problem = str(error) or type(error).__name__
         self._last = time.monotonic()
         self._first_waits_since = None
         self._telemetry.commit_failed(error)

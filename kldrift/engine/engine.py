@@ -85,9 +85,9 @@ class Engine:
         return self._monitors
 
     @property
-    def cannot_store(self) -> bool:
-        """Whether the last commit failed: existing counts can wait to be stored, but no more should be accepted."""
-        return self._commits.failing
+    def cannot_store(self) -> str:
+        """Why the last commit failed, so that no more samples should be accepted; empty if it did not."""
+        return self._commits.problem
 
     def stored_positions(self, source: str) -> Mapping[str, Position]:
         """Return a copy of the positions of a source's streams up to which all counts are stored."""

@@ -64,6 +64,11 @@ async def send_problem(send: Send, problem: Problem) -> int:
     return await send_json(send, problem.status, encode({"error": problem.message}), problem.headers)
 
 
+def not_ready(reason: str) -> Problem:
+    """Make the answer while there is nothing to show yet."""
+    return Problem(503, f"not ready: {reason}; retry later", [(b"retry-after", b"1")])
+
+
 def decoded_segment(raw: bytes | str) -> str:
     """Decode a percent-encoded segment of a path.
 

@@ -12,9 +12,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from kldrift.pages.feature import SPANS
-from kldrift.web.answers import Problem, decoded_segment, encode, shown, unknown
+from kldrift.web.answers import Problem, decoded_segment, encode, not_ready, shown, unknown
 from kldrift.web.drift_json import counts_csv, feature_json, history_json, monitor_json
-from kldrift.web.named import feature_index, named_monitor, window_index
+from kldrift.web.named import evaluated, feature_index, named_monitor, window_index
 from kldrift.web.page_routes import overview_page, page_routes, problem_page, wants_page
 from kldrift.web.ports import Readers
 
@@ -52,7 +52,8 @@ def api(readers: Readers) -> Starlette:
         status = readers.status()
         if status.ready:
             return _json({"ready": True})
-        return _json({"error": f"not ready: {status.reason}; retry later", "ready": False}, 503)
+        problem = not_ready(status.reason)
+        return _json({"error": problem.message, "ready": False}, problem.status)
 
     async def reload(_request: Request) -> Response:
         problems = await readers.reload()
@@ -68,7 +69,7 @@ def api(readers: Readers) -> Starlette:
         return _json(readers.status())
 
     async def monitors(_request: Request) -> Response:
-        snapshot = readers.snapshot()
+        snapshot = evaluated(readers)
         listed = [
             {
                 "name": monitor.name,
@@ -123,7 +124,9 @@ def api(readers: Readers) -> Starlette:
 
     def problem(request: Request, exception: Exception) -> Response:
         assert isinstance(exception, Problem)  # registered for this type only
-        return error(request, exception.status, exception.message)
+        response = error(request, exception.status, exception.message)
+        response.raw_headers += exception.headers
+        return response
 
     application = Starlette(
         routes=[

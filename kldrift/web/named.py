@@ -2,9 +2,23 @@
 
 from starlette.requests import Request
 
-from kldrift.records.snapshots import MonitorSnapshot
-from kldrift.web.answers import Problem, decoded_segment, shown, unknown
+from kldrift.records.snapshots import DriftSnapshot, MonitorSnapshot
+from kldrift.web.answers import Problem, decoded_segment, not_ready, shown, unknown
 from kldrift.web.ports import Readers
+
+
+def evaluated(readers: Readers) -> DriftSnapshot:
+    """Return the latest evaluation.
+
+    Raises
+    ------
+    Problem
+        503 before the first one
+    """
+    snapshot = readers.snapshot()
+    if not snapshot.evaluated_ms:
+        raise not_ready(readers.status().reason)
+    return snapshot
 
 
 def named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
@@ -13,10 +27,10 @@ def named_monitor(readers: Readers, request: Request) -> MonitorSnapshot:
     Raises
     ------
     Problem
-        404
+        404; 503 before the first evaluation
     """
     name = decoded_segment(request.path_params["monitor"])
-    by_name = {monitor.name: monitor for monitor in readers.snapshot().monitors}
+    by_name = {monitor.name: monitor for monitor in evaluated(readers).monitors}
     if name not in by_name:
         raise unknown("monitor", name, by_name)
     monitor, value = by_name[name], request.query_params.get("segment")

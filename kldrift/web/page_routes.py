@@ -18,7 +18,7 @@ from kldrift.pages.overview import overview
 from kldrift.pages.ranking import rank
 from kldrift.pages.templating import Page, render, static
 from kldrift.web.answers import Problem, shown, unknown
-from kldrift.web.named import feature_index, named_monitor, window_index
+from kldrift.web.named import evaluated, feature_index, named_monitor, window_index
 from kldrift.web.negotiation import accepts_gzip, prefers_html
 from kldrift.web.ports import Readers
 
@@ -68,7 +68,7 @@ def page_routes(readers: Readers) -> list[Route]:
 
 def overview_page(request: Request, readers: Readers) -> Response:
     """Answer with the overview."""
-    return _respond(request, readers, overview(readers.snapshot(), readers.since))
+    return _respond(request, readers, overview(evaluated(readers), readers.since))
 
 
 def problem_page(request: Request, status: int, message: str, readers: Readers) -> Response:

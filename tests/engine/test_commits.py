@@ -198,7 +198,7 @@ def test_a_state_that_cannot_be_written_says_so_stops_counting_and_loses_nothing
     store.fails = True
     engine.queue.put(one(0.5))
     until(lambda: told == [Uncommitted.__name__])
-    assert engine.cannot_store
+    assert engine.cannot_store == "no space"
     engine.queue.put(one(2.5))  # who sent it is told, and can send it again
     until(lambda: told == ["Uncommitted", "Busy"])
     engine.queue.put(work(engine, 1.5, 1))  # of a source that is read: it waits
@@ -210,6 +210,18 @@ def test_a_state_that_cannot_be_written_says_so_stops_counting_and_loses_nothing
     until(lambda: counts(engine)[:3] == [1, 1, 0])
     engine.stop()
     assert counts(engine_of(store))[:2] == [1, 1]
+
+
+def test_a_state_that_cannot_be_written_is_found_while_nobody_sends_anything(store: Failing) -> None:
+    engine = engine_of(store, commit_ms=10)
+    engine.start()
+    until(lambda: store.commits > 2)
+    assert not engine.cannot_store
+    store.fails = True
+    until(lambda: engine.cannot_store == "no space")
+    store.fails = False
+    until(lambda: not engine.cannot_store)
+    engine.stop()
 
 
 def test_a_defect_in_the_store_does_not_end_the_counting(store: Failing, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,6 +45,7 @@ def run(posts: int, seconds_full: float, folder: Path) -> dict[str, float]:
             number += 1
             started = time.monotonic()
             assert (daemon.client.metric("kldrift_commit_errors_total") or 0) > 0
+            assert daemon.client.request("/-/ready")[0] == 503
             worst_scrape = max(worst_scrape, time.monotonic() - started)
         resource.prlimit(pid, resource.RLIMIT_FSIZE, unlimited)
         started = time.monotonic()

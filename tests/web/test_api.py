@@ -12,6 +12,7 @@ from prometheus_client.exposition import choose_encoder
 
 from kldrift.pages.reading import cell_label
 from kldrift.records.divergences import DIVERGENCES, N_DIVERGENCES
+from kldrift.records.snapshots import DriftSnapshot
 from kldrift.web.negotiation import accepts_gzip, wants_openmetrics
 from tests.web.fakes import AGE, FakeReaders, Service, loans, segmented_loans, snapshot
 
@@ -44,6 +45,36 @@ def test_healthy_and_ready() -> None:
     answer = waiting.get("/-/ready")
     assert answer.status_code == 503
     assert answer.json()["error"] == "not ready: kernels are being compiled; retry later"
+
+
+class Starting(FakeReaders):
+    """Nothing is evaluated yet."""
+
+    def snapshot(self):
+        return DriftSnapshot(0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/api/v1/monitors",
+        "/api/v1/monitors/loans",
+        "/api/v1/monitors/loans/features/age",
+        "/api/v1/monitors/loans/feature?name=age",
+        "/api/v1/monitors/loans/history/age",
+        "/monitors/loans",
+        "/monitors/loans/feature?name=age",
+    ],
+)
+@pytest.mark.parametrize("accept", ["application/json", "text/html"])
+def test_before_the_first_evaluation_figures_are_503_and_to_be_asked_for_again(path: str, accept: str) -> None:
+    service = Service(readers=Starting(ready=False))
+    for answer in (service.get(path, headers={"accept": accept}), service.get("/", headers={"accept": "text/html"})):
+        assert answer.status_code == 503
+        assert answer.headers["retry-after"] == "1"
+        assert "not ready: kernels are being compiled; retry later" in answer.text
+    assert service.get("/api/v1/status").json()["reason"] == "kernels are being compiled"
+    assert service.get("/configuration").status_code == 200
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT"])
