@@ -38,8 +38,9 @@ from kldrift.web.serve import WebServer, bind
 
 logger = logging.getLogger(__name__)
 
-#: Time to answer requests in flight; stopping takes at most 10 s in total.
-GRACE_SECONDS = 7
+#: Stopping takes at most 10 s: so long requests in flight are answered, then posts that are not awaited are decoded,
+#: and then what is counted is stored. At the end of the last, the process ends, whatever it is doing.
+GRACE_SECONDS, DECODED_SECONDS, STOP_SECONDS = 6, 7.5, 9.5
 
 #: The engine's thread never takes this long for one step, unless a disk hangs.
 HUNG_SECONDS = 60
@@ -68,6 +69,7 @@ class Daemon:
         self._not_ready = "starting: compiling kernels and loading references"
         self._tasks: set[asyncio.Task[object]] = set()
         self._building: list[threading.Thread] = []
+        self._left_decoding = False
         self._manager = Notifier(os.environ, telemetry.config_warning)
         self._entry = Entry(config.server, telemetry)
         server = config.server
@@ -162,9 +164,13 @@ class Daemon:
         return await asyncio.wrap_future(future)
 
     @property
-    def left_building(self) -> bool:
-        """Whether a thread is still counting references."""
-        return any(thread.is_alive() for thread in self._building)
+    def left_working(self) -> bool:
+        """Whether a thread is still counting references or decoding."""
+        return self._left_decoding or any(thread.is_alive() for thread in self._building)
+
+    async def asked_to_stop(self) -> None:
+        """Return once it is about to stop."""
+        await self._stopping.wait()
 
     def stop(self) -> None:
         """Start to stop; `run` returns once everything is done."""
@@ -172,6 +178,7 @@ class Daemon:
 
     async def _shut_down(self) -> None:
         self._not_ready = "stopping"
+        decoded_by = time.monotonic() + DECODED_SECONDS
         if self._stopping.is_set():
             self._telemetry.stopping()
         with contextlib.suppress(Exception):
@@ -179,7 +186,10 @@ class Daemon:
         await self._server.stop()
         self._entry.close()
         if self._push is not None:
-            await asyncio.to_thread(self._push.stop)
+            dropped = await asyncio.to_thread(self._push.stop, decoded_by)
+            self._left_decoding = dropped > 0
+            if dropped:
+                self._telemetry.posts_dropped(dropped)
         await asyncio.to_thread(self._parts.stop)
         if self._parts.engine is not None:
             self._telemetry.stopped(self._parts.engine.rows_counted)
@@ -301,13 +311,23 @@ def serve(config: Config, config_path: Path | None, telemetry: Telemetry) -> Non
     """Run a daemon in this process until it is asked to stop."""
     from kldrift.web.serve import new_event_loop
 
+    def give_up() -> None:
+        telemetry.stop_overdue(STOP_SECONDS)
+        logging.shutdown()
+        os._exit(1)
+
     async def main() -> bool:
         daemon = Daemon(config, config_path, telemetry)
+        overdue = threading.Timer(STOP_SECONDS, give_up)
+        overdue.daemon = True
+        asking = asyncio.ensure_future(daemon.asked_to_stop())
+        asking.add_done_callback(lambda asked: None if asked.cancelled() else overdue.start())
         await daemon.run()
-        return daemon.left_building
+        asking.cancel()
+        return daemon.left_working
 
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
-        left_building = runner.run(main())
-    if left_building:  # the thread is in native code, so the interpreter must not be torn down under it
+        left_working = runner.run(main())
+    if left_working:  # the thread is in native code, so the interpreter must not be torn down under it
         logging.shutdown()
         os._exit(0)

@@ -99,7 +99,9 @@ class Parts:
         pull.start()
 
     def stop_sources(self) -> None:
-        """Stop the pull sources; what they have handed over stays queued."""
+        """Stop the pull sources, all at the same time; what they have handed over stays queued."""
+        for pull in self.pulls.values():
+            pull.end()
         for pull in self.pulls.values():
             pull.stop()
 

@@ -99,9 +99,13 @@ class PullIntake:
         self._thread = threading.Thread(target=self._run, name=f"source-{self.name}", daemon=True)
         self._thread.start()
 
+    def end(self) -> None:
+        """Ask it to stop reading."""
+        self._stop.set()
+
     def stop(self) -> None:
         """Stop reading; what has been handed over is counted."""
-        self._stop.set()
+        self.end()
         if self._thread is not None:
             self._thread.join()
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +63,7 @@ class _Line:
         self._changed = threading.Condition()
         self._stopped = False
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._decoding = 0  # bodies
         #: Bytes that wait or are being decoded.
         self.n_bytes = 0
 
@@ -73,13 +76,24 @@ class _Line:
         """Start decoding."""
         self._thread.start()
 
-    def stop(self) -> None:
-        """Decode what waits, and end."""
+    def end(self) -> None:
+        """Decode what waits, except for those who have been told that it is not counted, and end."""
         with self._changed:
             self._stopped = True
+            for target, waiting in list(self._waiting.items()):
+                self._waiting[target] = [item for item in waiting if not item.answer.cancelled()]
+                if not self._waiting[target]:
+                    del self._waiting[target]
             self._changed.notify()
+
+    def join(self, until: float | None) -> int:
+        """Wait until it has ended, at most until this time (monotonic); returns how many bodies are dropped then."""
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(None if until is None else max(0.0, until - time.monotonic()))
+        with self._changed:
+            dropped = sum(map(len, self._waiting.values())) + self._decoding
+            self._waiting.clear()
+        return dropped
 
     def put(self, target: Target, waiting: list[_Waiting], size: int) -> None:
         """Add bodies at the end of the line."""
@@ -103,8 +117,10 @@ class _Line:
                 if taken < len(waiting):  # the rest goes to the back of the line
                     self._waiting[target] = waiting[taken:]
                     del waiting[taken:]
+                self._decoding = len(waiting)
             self._take(target, waiting, size)
             with self._changed:
+                self._decoding = 0
                 self.n_bytes -= size
 
 
@@ -144,11 +160,17 @@ class PushIntake:
         self._small.start()
         self._large.start()
 
-    def stop(self) -> None:
-        """Decode what is waiting, and accept no more."""
+    def stop(self, until: float | None = None) -> int:
+        """Accept no more, and decode what is waiting; returns the number of bodies that are dropped.
+
+        Parameters
+        ----------
+        until : when to drop what is left (monotonic); a thread that is still decoding then is left to itself
+        """
         self._stopped = True
-        self._small.stop()
-        self._large.stop()
+        for line in (self._small, self._large):
+            line.end()
+        return sum(line.join(until) for line in (self._small, self._large))
 
     def monitors(self) -> Collection[str]:
         """Names of the monitors that samples can be sent to."""
@@ -273,7 +295,8 @@ class PushIntake:
                 if not item.answer.done():
                     item.answer.set_exception(shown)
 
-        self._loop.call_soon_threadsafe(resolve)
+        with suppress(RuntimeError):  # the loop is closed: it took longer than stopping may, and nobody waits any more
+            self._loop.call_soon_threadsafe(resolve)
 
     def _end_keys(self, waiting: Iterable[_Waiting]) -> None:
         self._keys.end(item.key[0] for item in waiting if item.key is not None)

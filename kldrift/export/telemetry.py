@@ -82,6 +82,18 @@ class Telemetry(SourceEvents, ServerEvents):
         """Log that the daemon was asked to stop."""
         self._log.event(logging.INFO, "stopping")
 
+    def posts_dropped(self, bodies: int) -> None:
+        """Log that bodies were not counted, because decoding them would have taken longer than stopping may."""
+        self._log.event(logging.WARNING, "stopped before these posts could be decoded and counted", posts=bodies)
+
+    def stop_overdue(self, seconds: float) -> None:
+        """Log that the process ends before everything is counted and stored."""
+        self._log.event(
+            logging.ERROR,
+            "not everything could be counted and stored in the time for stopping; is the disk hanging?",
+            seconds=seconds,
+        )
+
     def stopped(self, rows: int) -> None:
         """Log that all accepted samples are counted, with the number of rows since the start."""
         self._log.event(logging.INFO, "stopped", rows_counted=rows)

@@ -11,6 +11,7 @@ from tests.faults import (
     kafka_chaos,
     kafka_kills,
     soak,
+    stopping,
     worst_bodies,
 )
 
@@ -25,6 +26,7 @@ if __name__ == "__main__":
         connections,
         bombs,
         worst_bodies,
+        stopping,
         fuzz,
         soak,
     ):

@@ -34,7 +34,7 @@ state: none
 log: {{level: warning}}
 monitors:
 """
-_MONITORS = (
+MONITORS = (
     "  plain:\n    windows: [5m]\n" + _FEATURES + "  timed:\n    windows: [5m]\n    timestamp: {field: t, unit: s}\n"
     + _FEATURES
 )  # fmt: skip
@@ -97,7 +97,7 @@ def run(n_bytes: int, at_once: int, folder: Path) -> dict[str, dict[str, Any]]:
     for media_type, bodies in BODIES.items():
         port = free_port()
         config = folder / "kldrift.yaml"
-        config.write_text(_CONFIG.format(port=port) + _MONITORS)
+        config.write_text(_CONFIG.format(port=port) + MONITORS)
         with daemon(config, port, folder / "log") as client:
             enough = threading.Event()
             took: list[float] = []
