@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # imported by the fixtures, as most tests need neither
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 #: Folders of tests that wait for processes, brokers and disks, and the quick cuts of long measurements.
-SLOW_FOLDERS = ("faults", "kafka", "e2e", "deploy", "benchmarks", "evidence")
+SLOW_FOLDERS = ("faults", "kafka", "e2e", "deploy", "benchmarks", "evidence", "mutants")
 #: Fixtures that are programs of others, and take seconds for each test.
 SLOW_FIXTURES = {"browser", "promtool"}
 #: One in so many examples of hypothesis is left with `--fast`.
