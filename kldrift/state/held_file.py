@@ -66,7 +66,7 @@ class HeldFile:
             it does not exist
         """
         self._let_go()
-        descriptor = os.open(self.real, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(self.real, os.O_RDONLY)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -14,6 +14,7 @@ import pytest
 from kldrift.errors import StateError
 from kldrift.state import sqlite
 from kldrift.state.base import Commit
+from kldrift.state.held_file import remedy
 from kldrift.state.sqlite import SqliteStore
 
 FIRST = Commit(entries={"m": {"a": b"1"}})
@@ -67,6 +68,29 @@ def test_a_file_that_cannot_be_read_to_its_end_is_not_moved(
     store = SqliteStore(path, lambda: 0, pytest.fail)  # nobody has the lock
     assert store.entries("m") == FIRST.entries["m"]
     store.close()
+
+
+def test_a_file_is_read_to_its_end_whatever_becomes_of_it() -> None:
+    with pytest.raises(OSError, match="Input/output error"):  # of the first page, where nothing is
+        sqlite._read_through(Path("/proc/self/mem"))
+    sqlite._read_through(Path("/dev/null"))
+    sqlite._read_through(Path("/dev/none"))
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        ("database or disk is full", "free up disk space"),
+        ("No space left on device", "free up disk space"),
+        ("attempt to write a readonly database", "make the folder of state.path writable for this user"),
+        ("Read-only file system", "make the folder of state.path writable for this user"),
+        ("unable to open database file", "make the folder of state.path writable for this user"),
+        ("Permission denied", "make the folder of state.path writable for this user"),
+        ("disk I/O error", "check the disk, or set state.path to another file"),
+    ],
+)
+def test_what_to_do_about_an_error(error: str, expected: str) -> None:
+    assert remedy(sqlite3.OperationalError(error)) == expected
 
 
 def test_a_lock_that_cannot_be_written_is_said(path: Path) -> None:

@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from kldrift.errors import StateError
 from kldrift.state.base import Commit
-from kldrift.state.sqlite import SqliteStore
+from kldrift.state.sqlite import MIGRATIONS, SqliteStore
 
 FIRST = Commit(entries={"m": {"a": b"1"}})
 SECOND = Commit(entries={"m": {"a": b"2", "b": b"3"}})
@@ -143,6 +144,10 @@ def test_an_empty_file_is_damaged_and_not_new(path: Path) -> None:
     (said,) = moved
     assert f"{path} could not be read (it is empty); it was moved to {path}.damaged-1" in said
     opened(path).close()
+    path.write_bytes(b"")  # the name for the first one is in use
+    opened(path, moved.append).close()
+    assert f"{path}.damaged-2" in moved[1]
+    assert sorted(file.name for file in path.parent.glob("*damaged*")) == ["state.db.damaged-1", "state.db.damaged-2"]
 
 
 def test_the_database_of_another_program_is_refused_and_untouched(path: Path) -> None:
@@ -179,6 +184,15 @@ def test_state_from_before_there_was_a_mark_is_taken_over(path: Path) -> None:
     with closing(opened(path)) as again:
         assert again.entries("m") == FIRST.entries["m"]
         again.commit(SECOND)
+
+
+def test_state_of_the_first_version_is_taken_over(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(MIGRATIONS[0] + "PRAGMA user_version = 1")
+        old.execute("INSERT INTO entries VALUES ('m', 'a', ?)", (zlib.compress(b"1"),))
+        old.commit()
+    with closing(opened(path)) as store:
+        assert store.entries("m") == {"a": b"1"}
 
 
 def test_a_creation_that_was_cut_short_leaves_nothing_in_the_way(path: Path) -> None:

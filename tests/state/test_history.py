@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +70,26 @@ def test_each_instant_is_of_the_finest_level_that_has_it(history: SqliteHistory)
     at, points = read(history)
     assert at == [-7_200_000, -3_600_000, -180_000, -120_000, -60_000, -20_000, -10_000, 0]
     assert first_values(points) == [4, 4, 2, 2, 2, 1, 1, 1]
+
+
+def test_a_coarser_level_goes_on_right_before_the_finest(history: SqliteHistory) -> None:
+    history.write([row(NOW - 1000, 1), row(NOW - 1000, 2, level=1), row(NOW - 1001, 3, level=1)], {}, NOW)
+    at, points = read(history)
+    assert at == [-1001, -1000]
+    assert first_values(points) == [3, 1]
+
+
+def test_a_history_can_be_used_from_any_thread(history: SqliteHistory) -> None:
+    with ThreadPoolExecutor() as pool:
+        pool.submit(history.write, [row(NOW, 1)], {}, NOW).result()
+    assert first_values(read(history)[1]) == [1]
+
+
+def test_writes_wait_for_the_disk_only_where_they_outlive_the_process(history: SqliteHistory) -> None:
+    assert history._database.execute("PRAGMA synchronous").fetchone() == (1,)  # normal
+    passing = SqliteHistory(None)
+    assert passing._database.execute("PRAGMA synchronous").fetchone() == (0,)  # off
+    passing.close()
 
 
 def test_a_shorter_span_leaves_out_what_is_older(history: SqliteHistory) -> None:

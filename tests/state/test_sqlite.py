@@ -1,15 +1,17 @@
 """The state file: whole commits or none, one process, and what is done with a file that is no good."""
 
+import os
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from kldrift.errors import StateError
 from kldrift.state import sqlite
-from kldrift.state.base import Commit, KeyedAnswer
+from kldrift.state.base import Commit, KeyedAnswer, NoStore
 from kldrift.state.sqlite import KEPT_MS, SqliteStore
 
 NOW = 1_700_000_000_000
@@ -92,8 +94,6 @@ def test_a_full_disk_is_told_and_later_commits_succeed(opened: Opened) -> None:
     store.commit(FIRST)
     (pages,) = store._database.execute("PRAGMA page_count").fetchone()
     store._database.execute(f"PRAGMA max_page_count = {pages}")
-    import os
-
     large = Commit(entries={"m": {"big": os.urandom(100_000)}})
     with pytest.raises(StateError, match="full; free up disk space"):
         store.commit(large)
@@ -117,6 +117,19 @@ def test_answers_are_kept_for_a_day(opened: Opened, monkeypatch: pytest.MonkeyPa
     store.close()
 
 
+def test_old_answers_go_at_the_first_commit_and_at_each_of_so_many(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "_SWEEP_EVERY", 4)
+    opened().close()
+    store = opened()
+    for number in range(10):
+        store.commit(Commit(answers=[KeyedAnswer(f"k{number}", b"", "", NOW - KEPT_MS)]))  # old as it comes
+        (kept,) = store._database.execute("SELECT count(*) FROM answers").fetchone()
+        assert kept == number % 4
+    store.close()
+
+
 def test_of_too_many_answers_the_oldest_go(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite, "_SWEEP_EVERY", 1)
     monkeypatch.setattr(sqlite, "KEPT_ANSWERS", 10)
@@ -128,8 +141,6 @@ def test_of_too_many_answers_the_oldest_go(opened: Opened, monkeypatch: pytest.M
 
 
 def test_a_second_process_is_refused_and_told_who_has_the_file(opened: Opened) -> None:
-    import os
-
     store = opened()
     script = (
         "import sys; from pathlib import Path; from kldrift.state.sqlite import SqliteStore\n"
@@ -140,6 +151,29 @@ def test_a_second_process_is_refused_and_told_who_has_the_file(opened: Opened) -
     assert f"expected to be the only process using this state, but process {os.getpid()} has it" in second.stderr
     store.close()
     assert subprocess.run([sys.executable, "-c", script, opened.path]).returncode == 0
+
+
+def test_a_second_store_of_the_same_process_is_refused_as_well(opened: Opened) -> None:
+    store = opened()
+    with pytest.raises(StateError, match=f"but process {os.getpid()} has it"):
+        opened()
+    store.close()
+    opened().close()
+
+
+def test_a_state_can_be_used_from_any_thread(opened: Opened) -> None:
+    store = opened()
+    with ThreadPoolExecutor() as pool:
+        pool.submit(store.commit, FIRST).result()
+        assert pool.submit(store.answer, "m\x00k").result() == FIRST.answers[0]
+    store.close()
+
+
+def test_without_a_state_nothing_is_remembered() -> None:
+    store = NoStore()
+    store.commit(FIRST)
+    assert (store.entries("m"), store.positions(), store.answer("m\x00k")) == ({}, {}, None)
+    store.close()
 
 
 @pytest.mark.parametrize("damage", ["no database", "pages", "entry"])
@@ -199,17 +233,37 @@ def test_state_of_an_older_version_is_brought_up_to_date(opened: Opened, monkeyp
     newer.close()
 
 
-def test_network_file_systems_are_refused_with_a_reason(opened: Opened, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("mounts", "refused"),
+    [
+        (["/ ext4", "{folder} nfs4"], "{folder} is nfs4"),
+        (["{folder} nfs4", "/ ext4"], "{folder} is nfs4"),  # whatever order they are in
+        (["{folder} nfs4", "{above} ext4"], "{folder} is nfs4"),
+        (["{folder} ext4", "/ nfs4"], None),
+        (["/ nfs4", "{folder}/inner ext4", "{folder}-beside ext4"], "/ is nfs4"),  # those do not hold the file
+        (["/ ext4", "{folder}/inner nfs4", "{folder}-beside nfs4"], None),
+        (["{folder} ext4", "{folder} nfs4"], "{folder} is nfs4"),  # one over the other: the last is what is seen
+        (["{folder} nfs4", "{folder} ext4"], None),
+        ([], None),
+    ],
+)
+def test_network_file_systems_are_refused_with_a_reason(
+    opened: Opened, monkeypatch: pytest.MonkeyPatch, mounts: list[str], refused: str | None
+) -> None:
     folder = opened.path.parent.resolve()
-    mounts = f"proc /proc proc rw 0 0\n/dev/sda1 / ext4 rw 0 0\nserver:/x {folder} nfs4 rw 0 0\n"
+    text = "".join(f"device {mount.format(folder=folder, above=folder.parent)} rw 0 0\n" for mount in mounts)
     read_text = Path.read_text
     monkeypatch.setattr(
         Path,
         "read_text",
-        lambda self, *a, **k: mounts if str(self) == "/proc/self/mounts" else read_text(self, *a, **k),
+        lambda self, *a, **k: text if str(self) == "/proc/self/mounts" else read_text(self, *a, **k),
     )
-    with pytest.raises(StateError, match=r"expected a local disk, .* is nfs4"):
+    if refused is None:
+        opened().close()
+        return
+    with pytest.raises(StateError) as error:
         opened()
+    assert f"expected a local disk, {refused.format(folder=folder)}, where" in str(error.value)
 
 
 def test_a_folder_that_is_not_there_is_an_error_that_says_so(tmp_path: Path) -> None:
