@@ -189,6 +189,7 @@ class Engine:
         gives_up = float("inf")
         while not self.queue.drained and time.monotonic() < gives_up:
             self._turned = time.monotonic()
+            next_tick = min(next_tick, self._turned + self._tick_seconds)  # a reload may have made it shorter
             more = self.queue.n_items > 0
             wait = max(0.0, min(next_tick - time.monotonic(), self._commits.due_in(more)))
             if self._commits.failing:  # counting more would only add to what cannot be stored
