@@ -1,6 +1,7 @@
 """References learned from the stream, and windows compared with themselves some time before."""
 
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from scipy.special import rel_entr
 from kldrift.drift.kinds.categorical import MAX_LEARNED_VALUES
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
-from kldrift.drift.references.learned import to_learn
+from kldrift.drift.references.learned import Learning, to_learn
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.drift.smoothing import smooth_counts
 from kldrift.records.kinds import STRUCTURAL_CELLS
@@ -269,3 +270,52 @@ def test_an_estimator_uses_the_earlier_window_too() -> None:
     p, q = (np.array(x) / 600 for x in ([300, 200, 100], [100, 200, 300]))
     assert snapshot.divergences[0, 0, 0] == pytest.approx(rel_entr(p, q).sum(), rel=1e-3)
     assert snapshot.estimator == "driftwatch"
+
+
+def test_booleans_that_were_learned_as_words_are_known_as_digits_too() -> None:
+    watched = learner(FeatureSpec("paid", "categorical"), rows=100)
+    vocabulary = watched.schema.features[0].vocabulary
+    assert vocabulary is not None
+    words = [vocabulary.code("true"), vocabulary.code("false")] * 50
+    watched.add(batch(np.array(words, dtype=np.int32)), "s", NOW)
+    digits = [vocabulary.find("1"), vocabulary.find("0")]
+    assert None not in digits
+    watched.add(batch(np.array([*digits, digits[0]], dtype=np.int32)), "s", NOW)
+    counts = dict(zip(watched.features[0].cells, watched.evaluate(NOW).counts[0].tolist(), strict=True))
+    assert (counts["true"], counts["false"]) == (2, 1)
+
+
+def test_the_rows_to_learn_from_are_stored_once_and_all_of_them_again_where_they_are_stored_anew() -> None:
+    learning = Learning({0: 100})
+    for n in (3, 4):
+        learning.add(batch(np.zeros(n), invalid=[(0, [1])]))
+        found = learning.changes()
+        assert found["rows"] == str(learning.n_rows).encode()
+        learning.stored()
+    assert sorted(found) == ["0/00000001", "invalid/0/00000001", "rows"]
+    assert learning.changes() == {}
+    learning.touch()
+    everything = {key: value for key, value in learning.changes().items() if value is not None}
+    assert sorted(everything) == ["0/00000000", "0/00000001", "invalid/0/00000000", "invalid/0/00000001", "rows"]
+    restored = Learning({0: 7})
+    restored.restore(everything, [])
+    assert restored.changes() == {}
+    assert restored.rows_until_complete == 0
+    column, invalid = restored.take_complete()[0]
+    assert column.size == 7
+    assert invalid.tolist() == [1, 4]
+    assert restored.done
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_vectors_are_learned_with_the_covariance_that_was_asked_for(covariance: Literal["full", "diagonal"]) -> None:
+    spec = FeatureSpec("v", "vector", dimensions=2, covariance=covariance)
+    watched = learner(spec, rows=500)
+    x = np.random.default_rng(5).normal(size=(600, 2)) @ [[1.0, 0.9], [0.0, 0.4]]
+    for part in np.array_split(x, 3):
+        watched.add(SampleBatch(len(part), (np.ascontiguousarray(part),)), "s", NOW)
+    (expected,) = build_references([spec], [x[:500]], NOW, "")
+    own = Monitor(watched.spec, [expected])
+    own.add(SampleBatch(100, (np.ascontiguousarray(x[500:]),)), "s", NOW)
+    found, wanted = watched.evaluate(NOW), own.evaluate(NOW)
+    assert found.divergences[0, 0, 0] == pytest.approx(wanted.divergences[0, 0, 0], rel=1e-9)

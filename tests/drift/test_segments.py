@@ -182,3 +182,30 @@ def test_the_result_does_not_depend_on_how_batches_mix_panes_and_segments() -> N
     for a, b in zip(one.segments, many.segments, strict=True):
         np.testing.assert_array_equal(a.counts, b.counts)
     assert one.samples[1, 0] == n
+
+
+def test_the_most_frequent_values_are_segments_whatever_their_place_in_the_alphabet() -> None:
+    x = np.tile([0.5, 1.5, 2.5], 100)
+    references = reference((edges_spec(), x))
+    by = categorical((["a"] * 3 + ["b"] * 2 + ["c"] * 4 + [None]) * 30)
+    found = segment_references(references, [x], by, 2)
+    assert found.names == ("c", "a")
+    assert found.rows is not None
+    assert found.rows.tolist() == [120, 90, 90]
+    assert [int(of[0].rows) for of in found.references.values()] == [120, 90, 90]
+
+
+def test_values_as_frequent_as_each_other_come_by_name_and_other_is_no_segment() -> None:
+    x = np.tile([0.5, 1.5, 2.5], 100)
+    by = categorical([OTHER, "b", "a"] * 100)
+    found = segment_references(reference((edges_spec(), x)), [x], by, 5)
+    assert found.names == ("a", "b")
+    assert list(found.references) == ["a", "b", OTHER]
+
+
+@pytest.mark.parametrize("shares", [SHARES, None])
+def test_a_value_named_other_is_in_the_segment_of_that_name(shares: Mapping[str, float] | None) -> None:
+    watched = segmented(shares=shares)
+    watched.add(rows(watched, [0.5] * 4, ["US", OTHER, None, OTHER]), "s", NOW)
+    found = watched.evaluate(NOW)
+    assert [(s.segment, s.samples[0, 0]) for s in found.segments] == [("US", 1), (OTHER, 3)]

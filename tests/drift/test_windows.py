@@ -107,3 +107,26 @@ def test_entries_are_stored_as_they_always_were() -> None:
     restored.restore({key: value for key, value in changes.items() if value is not None})
     assert restored.changes() == {}
     assert [counts.tolist() for counts in restored.totals(62_500)] == [[4, 4], [4, 4]]
+
+
+def test_a_pane_is_closed_when_it_has_ended_not_before() -> None:
+    panes = panes_of(SHORT)
+    for second in (2, 3):
+        panes.open_pane(second)[0] += 1
+    panes.close_before(2_999)
+    assert {key: value is None for key, value in panes.changes().items()} == {"pane/2": False, "pane/3": False}
+    panes.close_before(3_000)
+    changes = panes.changes()
+    assert changes["pane/2"] is None
+    assert changes["pane/3"] is not None
+    assert "ring/0/2" in changes
+
+
+def test_an_earlier_window_does_not_hold_what_came_after_it() -> None:
+    panes = Panes([SHORT], CellCounts(1), history_ms=12_000)
+    for second in range(24):
+        panes.open_pane(second)[0] += 1
+        panes.close_before(second * 1000)
+    for at in (11, 12, 18, 23):
+        assert totals(panes, at * 1000) == [12], at
+    assert totals(panes, 10_000) == [11]
