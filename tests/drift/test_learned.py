@@ -1,5 +1,6 @@
 """References learned from the stream, and windows compared with themselves some time before."""
 
+import io
 from dataclasses import replace
 from typing import Literal
 
@@ -12,10 +13,11 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.learned import Learning, to_learn
 from kldrift.drift.references.reference import FeatureReference
+from kldrift.drift.segments import Segmentation
 from kldrift.drift.smoothing import smooth_counts
 from kldrift.records.kinds import STRUCTURAL_CELLS
 from kldrift.records.samples import SampleBatch, Vocabulary
-from kldrift.records.specs import FeatureSpec, MonitorSpec, TimestampSpec, WindowSpec
+from kldrift.records.specs import FeatureSpec, MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, JEFFREYS, batch, categorical, edges_spec, reference
 from tests.drift.test_stored import Kept
 
@@ -319,3 +321,51 @@ def test_vectors_are_learned_with_the_covariance_that_was_asked_for(covariance: 
     own.add(SampleBatch(100, (np.ascontiguousarray(x[500:]),)), "s", NOW)
     found, wanted = watched.evaluate(NOW), own.evaluate(NOW)
     assert found.divergences[0, 0, 0] == pytest.approx(wanted.divergences[0, 0, 0], rel=1e-9)
+
+
+def test_rows_that_make_no_reference_are_not_learned_from_again_after_a_restart() -> None:
+    spec = FeatureSpec("id", "categorical")
+    for column in (
+        np.full(64, MAX_LEARNED_VALUES, dtype=np.int32),
+        np.full(64, MAX_LEARNED_VALUES + 1, dtype=np.int32),
+    ):
+        watched, kept = learner(spec, rows=64), Kept()
+        assert watched.add(batch(column), "s", NOW).learned == ("id",)
+        kept.commit(watched)
+        problem = watched.features[0].problem
+        assert problem is not None
+        assert "still learning" not in problem
+        again = learner(spec, rows=64)
+        assert again.restore(kept.entries)
+        assert again.features[0].problem == problem
+        assert again.add(batch(column), "s", NOW).learned == ()
+        assert again.changes().keys().isdisjoint({"learning/rows"})
+
+
+def test_entries_that_are_no_arrays_are_refused() -> None:
+    out = io.BytesIO()
+    np.save(out, np.array([{1}], dtype=object), allow_pickle=True)
+    with pytest.raises(ValueError, match="allow_pickle"):
+        Learning({0: 5}).restore({"0/00000000": out.getvalue(), "rows": b"1"}, [])
+
+
+def test_what_another_feature_counted_stays_when_a_reference_is_learned() -> None:
+    """Whichever of them comes first, in every segment."""
+    (known,) = reference((edges_spec("known"), np.tile([0.5, 1.5, 2.5], 100)))
+    for first in (True, False):
+        specs = (edges_spec("known"), X) if first else (X, edges_spec("known"))
+        references = [known, to_learn(X, 100)] if first else [to_learn(X, 100), known]
+        spec = MonitorSpec("m", specs, (WindowSpec("1h", HOUR),), segments=SegmentSpec("country", 2))
+        watched = Monitor(spec, references, Segmentation())
+        codes = watched.schema.features[-1].vocabulary
+        assert codes is not None
+        segments = np.array([codes.code(("a", "b")[i % 2]) for i in range(100)], dtype=np.int32)
+        live = np.where(segments == 0, 0.5, 2.5)
+        columns = (live, np.arange(100.0)) if first else (np.arange(100.0), live)
+        assert watched.add(SampleBatch(100, (*columns, segments)), "s", NOW).learned == ("x",)
+        snapshot = watched.evaluate(NOW)
+        at = snapshot.offsets[0 if first else 1]
+        assert snapshot.counts[0, at : at + 3].tolist() == [50, 0, 50]
+        found = {one.segment: one.counts[0, at : at + 3].tolist() for one in snapshot.segments}
+        assert found == {"a": [50, 0, 0], "b": [0, 0, 50]}
+        assert snapshot.samples[0].tolist() == ([100, 0] if first else [0, 100])

@@ -243,3 +243,50 @@ def test_measured_overdispersion_keeps_autocorrelated_windows_quiet() -> None:
 def pad(panes):
     """Room for underflow, overflow, missing and invalid."""
     return np.pad(panes, ((0, 0), (0, 4)))
+
+
+def bursts(n_panes: int = 64) -> np.ndarray:
+    """One category of ten comes in bursts, in the middle of the others; then underflow, overflow, missing, invalid."""
+    rng = np.random.default_rng(3)
+    share = np.where(np.arange(n_panes) % 8 < 4, 0.02, 0.18)
+    others = np.full(8, 1 / 8)
+    return pad(
+        np.stack([rng.multinomial(500, np.concatenate([[0.45 - s / 2], [s], others * (0.55 - s / 2)])) for s in share])
+    )
+
+
+def test_only_the_cells_of_numbers_are_in_an_order() -> None:
+    panes = bursts()
+    number = FeatureReference("x", Numeric(np.arange(11.0)), panes)
+    category = FeatureReference("x", Categorical(tuple("abcdefghijk")), panes)
+    ordered, unordered = measure_panes(panes, ordered=True).lambda_, measure_panes(panes, ordered=False).lambda_
+    assert unordered[0] > 1.3 * ordered[0]
+    np.testing.assert_array_equal(measure_reference(number).lambda_, ordered)
+    np.testing.assert_array_equal(measure_reference(category).lambda_, unordered)
+
+
+def test_the_spread_of_a_single_category_is_that_of_its_count() -> None:
+    panes = bursts()[:, :10].astype(np.float64)
+    n, share = panes.sum(axis=1), panes.sum(axis=0) / panes.sum()
+    spread = max(np.mean((panes[:, i] - n * share[i]) ** 2 / (n * share[i] * (1 - share[i]))) for i in range(10))
+    factor = t.isf(1.1e-5, 63) / norm.isf(1.1e-5)
+    assert measure_panes(bursts(), ordered=False).lambda_[0] == pytest.approx(spread * factor, rel=1e-9)
+
+
+def test_blocks_without_samples_are_left_out_and_those_with_one_are_not() -> None:
+    panes = bursts()
+    panes[::7] = 0
+    panes[1::7] = 0
+    panes[1::7, 2] = 1
+    kept = panes[panes.sum(axis=1) > 0]
+    got, expected = (measure_panes(each, ordered=True) for each in (panes, kept))
+    assert len(kept) < len(panes)
+    assert (got.block_samples[0], got.phi[0]) == (expected.block_samples[0], expected.phi[0])
+    assert got.lambda_[0] == expected.lambda_[0]
+
+
+def test_in_the_middle_between_two_sizes_the_larger_counts() -> None:
+    one = Overdispersion(np.array([100.0, 400.0]), np.array([1.0, 2.0]), np.array([3.0, 5.0]))
+    table = OverdispersionTable([one])
+    assert [table.at(np.array([[n]]))[0].item() for n in (199, 200)] == [1, 2]
+    assert [one.at(np.array([float(n)]))[0].item() for n in (199, 200)] == [1, 2]

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -178,3 +179,72 @@ def test_a_missing_feature_is_named_with_those_there_are() -> None:
     with pytest.raises(ReferenceProblem, match=r"r.json: .* got none for age; it has c, x"):
         by_name(built, ["x", "age"], "r.json")
     assert [r.name for r in by_name(built, ["c", "x"], "r.json")] == ["c", "x"]
+
+
+def spoilt_overdispersion(**changes: object) -> str:
+    document = json.loads(dump_references(reference(*both())))
+    stored = document["features"][0]["overdispersion"]
+    stored |= {"block_samples": [10.0, 20.0], "phi": [1.0, 1.5], "lambda": [1.0, 4.0], "measured": True} | changes
+    return json.dumps(document)
+
+
+def test_overdispersion_is_as_it_was_measured_when_the_file_was_made() -> None:
+    first, _ = load_references(spoilt_overdispersion(), "r.json")
+    assert first.overdispersion is not None
+    assert first.overdispersion.block_samples.tolist() == [10, 20]
+    assert first.overdispersion.phi.tolist() == [1, 1.5]
+    assert first.overdispersion.lambda_.tolist() == [1, 4]
+    assert first.overdispersion.measured
+    unmeasured, _ = load_references(spoilt_overdispersion(measured=False), "r.json")
+    assert unmeasured.overdispersion is not None
+    assert not unmeasured.overdispersion.measured
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"block_samples": [[10.0, 20.0]], "phi": [[1.0, 1.0]], "lambda": [[1.0, 1.0]]},
+        {"block_samples": [], "phi": [], "lambda": []},
+        {"block_samples": [0.0, 20.0]},
+        {"block_samples": [-1.0, 20.0]},
+        {"block_samples": [10.0, 10.0]},
+        {"block_samples": [20.0, 10.0]},
+        {"block_samples": [10.0]},
+        {"phi": [1.0]},
+        {"lambda": [1.0]},
+        {"phi": [0.9, 1.5]},
+        {"phi": [0.9, 1.5], "lambda": [1.0, 1.0]},
+        {"lambda": [1.0, 1.4]},
+    ],
+)
+def test_overdispersion_that_cannot_be_is_refused(changes: dict[str, object]) -> None:
+    with pytest.raises(ReferenceProblem, match="1 <= phi <= lambda for increasing block_samples"):
+        load_references(spoilt_overdispersion(**changes), "r.json")
+
+
+def test_blocks_may_differ_by_a_fraction_of_a_sample() -> None:
+    load_references(spoilt_overdispersion(block_samples=[0.25, 0.75]), "r.json")
+
+
+@pytest.mark.parametrize("text", ["{}", "5", '"kldrift_reference"', '["kldrift_reference"]', "null"])
+def test_other_json_is_no_reference(text: str) -> None:
+    with pytest.raises(ReferenceProblem, match="expected a file made by `kldrift reference build`, got other JSON"):
+        load_references(text, "r.json")
+
+
+@pytest.mark.parametrize("by_time", [True, False])
+def test_a_file_says_whether_its_panes_are_in_the_order_of_time(by_time: bool) -> None:
+    built = build_references([edges_spec()], [np.tile([0.5, 1.5], 100)], 0, "test", by_time=by_time)
+    (again,) = load_references(dump_references(built), "r.json")
+    assert again.by_time is by_time
+
+
+def test_identities_stay_what_they_are_from_version_to_version() -> None:
+    column = categorical(["a"] * 30 + ["b"] * 20 + [None])
+    (plain,) = reference((COLOUR, column))
+    assert plain.reference_hash == "26d61ab4f850a033"
+    (with_invalid,) = build_references([COLOUR], [column], 0, "", [np.array([50])])
+    assert with_invalid.reference_hash == "27988fcec22a92a1"
+    inline = ReferenceInline(categories=("a", "b"), counts=(90, 10))
+    assert inline_reference(COLOUR, inline, 0).reference_hash == "556da4eee64d636d"
+    assert inline_reference(COLOUR, replace(inline, missing=0.0), 0).reference_hash == "d0e7a70a0710c9ae"

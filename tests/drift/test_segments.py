@@ -13,6 +13,7 @@ from kldrift.records.samples import SampleBatch, Vocabulary
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import MonitorSpec, SegmentSpec, TimestampSpec, WindowSpec
 from tests.drift.builders import HOUR, categorical, edges_spec, reference
+from tests.drift.test_stored import Kept
 
 NOW = 1_700_000_000_000
 SHARES = {"US": 0.5, "DE": 0.3, "FR": 0.2}
@@ -209,3 +210,42 @@ def test_a_value_named_other_is_in_the_segment_of_that_name(shares: Mapping[str,
     watched.add(rows(watched, [0.5] * 4, ["US", OTHER, None, OTHER]), "s", NOW)
     found = watched.evaluate(NOW)
     assert [(s.segment, s.samples[0, 0]) for s in found.segments] == [("US", 1), (OTHER, 3)]
+
+
+def test_a_monitor_without_rows_has_no_segments_yet() -> None:
+    found = segmented().evaluate(NOW)
+    assert found.segments == ()
+    assert found.segment_mix.shape == (2,)
+    assert np.isnan(found.within_segments).all()
+
+
+def test_booleans_are_the_same_segments_as_words_and_as_digits() -> None:
+    watched = segmented(shares={"true": 0.6, "false": 0.4})
+    watched.add(rows(watched, [0.5] * 6, ["true", "1", "1", "0", "0", "0"]), "s", NOW)
+    found = watched.evaluate(NOW)
+    assert [(s.segment, s.samples[0, 0]) for s in found.segments] == [("true", 3), ("false", 3)]
+    plain = segmented()
+    plain.add(rows(plain, [0.5] * 3, ["1", "US", "0"]), "s", NOW)
+    assert {s.segment for s in plain.evaluate(NOW).segments} == {"1", "US", "0"}
+
+
+def test_segments_keep_their_place_through_a_reload_and_those_without_one_are_other() -> None:
+    old = segmented(limit=2, shares=None)
+    old.add(rows(old, [0.5] * 2, ["IT", "FR"]), "s", NOW)
+    new = segmented(limit=2, shares={"US": 0.6, "DE": 0.4})
+    assert new.layout == old.layout
+    new.go_on_from(old)
+    new.add(rows(new, [0.5] * 2, ["IT", "US"]), "s", NOW)
+    found = new.evaluate(NOW)
+    assert [(s.segment, s.samples[0, 0]) for s in found.segments] == [("IT", 2), ("FR", 1), (OTHER, 1)]
+    q = np.array([0.5, 0.5, 20_000.5]) / 20_001.5  # no room for the segments that the reference knows
+    assert found.segment_mix[0] == pytest.approx(float(rel_entr(np.array([2, 1, 1]) / 4, q).sum()), rel=1e-12)
+
+
+def test_a_single_segment_is_stored() -> None:
+    watched, kept = segmented(shares=None), Kept()
+    watched.add(rows(watched, [0.5], ["IT"]), "s", NOW)
+    kept.commit(watched)
+    again = segmented(shares=None)
+    assert again.restore(kept.entries)
+    assert [s.segment for s in again.evaluate(NOW).segments] == ["IT"]
