@@ -259,6 +259,12 @@ def test_the_queue_is_bounded_in_bytes_and_takes_a_large_piece_when_empty() -> N
     with pytest.raises(Busy):
         queue.put(work(1), stop)
     assert queue.get(0) is not None
+    queue.put(work(1))
+    with pytest.raises(Busy):
+        queue.put(work(100), stop)
+    queue.put(work(99), stop)
+    assert queue.get(0) is not None
+    assert queue.get(0) is not None
     queue.put(work(60))
     queue.put(work(40))
     assert queue.n_bytes == 100

@@ -177,6 +177,7 @@ def test_bodies_are_decoded_at_once_in_a_thread_or_in_the_line_of_large_ones(mon
         assert await turn(4, 7) == [("small", [4, 7], 11)]
         assert await turn(20) == [("small", [20], 20)]
         assert await turn(21) == [("large", [21], 21)]
+        assert await turn(20, 21) == [("large", [21], 21), ("small", [20], 20)]
         assert await turn(21, 3, 22, 4) == [("large", [21, 22], 43), ("here", [3, 4], 7)]
         made.intake._small._waiting[M] = [waiting(1)]  # others were first
         assert await turn(4) == [("small", [4], 4)]

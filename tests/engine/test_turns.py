@@ -236,7 +236,8 @@ def test_a_stop_that_cannot_store_does_not_wait_for_what_is_queued(monkeypatch: 
     assert told[1].retry_after_seconds == 5
     engine.queue.put(one(made, position={"offset": 1}))  # of a source: it waits
     failed = len(telemetry.of("commit_failed"))
-    until(lambda: len(telemetry.of("commit_failed")) > failed, 10)  # it goes on trying until it is stopped
+    until(lambda: len(telemetry.of("commit_failed")) > failed + 1, 10)  # it goes on trying until it is stopped
+    assert engine._thread.is_alive()
     stopping = threading.Thread(target=engine.stop, daemon=True)
     stopping.start()
     stopping.join(10)
