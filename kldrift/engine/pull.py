@@ -192,7 +192,9 @@ class PullIntake:
         hand_over(keep=0)
 
     def _decode(self, chunk: Chunk) -> list[Part]:
-        """Decode a chunk for each monitor that it feeds."""
+        """Decode a chunk for each monitor that it feeds; nothing where only the position moves."""
+        if chunk.payload == b"":
+            return []
         monitors = self._engine.monitors
         fed = [monitors[name] for name in self._feeds if name in monitors]
         if isinstance(chunk.payload, RowRange):

@@ -239,7 +239,7 @@ class Chunk:
     ----------
     stream : the log within the source that the piece came from (a path, a partition); each has its own position
     position : where to continue after this piece, in the source's own terms; can be written as JSON
-    payload : complete records only
+    payload : complete records only; empty where only the position moves
     arrival_ms : when it was read; the event time of rows that carry none
     lag_records : number of records that wait after this piece, if known
     header : the record that names the columns, with its newline, if the format has one (CSV); not in `payload`

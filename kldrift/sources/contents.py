@@ -1,16 +1,17 @@
-"""The content of one file: lines (NDJSON, CSV), or rows of a format that is not a stream of bytes (Parquet)."""
+"""The content of one file of lines (NDJSON, CSV), and what every content does."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from kldrift.errors import KldriftError, SourceError
+from kldrift.errors import SourceError
 from kldrift.records.samples import RowRange
 from kldrift.sources.base import ErrorCallback, Position
 from kldrift.sources.framing import first_record_end, read_records
 from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint, hole_end
+from kldrift.sources.recognition import Claim, Digest, recognise
 
 _SKIP_BYTES = 1 << 20
 #: Compression by the suffix of the name, or by the first bytes (a rotation may have appended a number to the name).
@@ -38,13 +39,20 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Whole records of a file, the position after them, and how much is left behind them."""
+    """Whole records of a file, the position after them, and how much is left behind them.
+
+    Parameters
+    ----------
+    payload : empty where only the position moves, to go on behind what was read of the file `continues`
+    continues : the stream of a file that begins this one
+    """
 
     payload: bytes | RowRange
     position: Position
     header: bytes = b""
     lag_bytes: int | None = None
     lag_records: int | None = None
+    continues: str = ""
 
 
 class Content(Protocol):
@@ -89,7 +97,8 @@ def _archive_kind(fd: int, path: str) -> type[Gzip] | type[Zstandard] | None:
     return by_content or _ARCHIVES.get(Path(path).suffix)
 
 
-def _open(path: str, identity: Identity) -> int:
+def open_file(path: str, identity: Identity) -> int:
+    """Open the file of this name if it still is this one; returns the handle."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if Identity.of(os.fstat(fd)) != identity:
         os.close(fd)
@@ -110,6 +119,7 @@ class LineContent:
     chunk_bytes : how much to read at a time
     max_record_bytes : longer records are skipped
     on_error : called with each record that is skipped
+    claims : returns what this file may continue if nothing of it was read
     """
 
     def __init__(
@@ -120,12 +130,14 @@ class LineContent:
         chunk_bytes: int,
         max_record_bytes: int,
         on_error: ErrorCallback,
+        claims: Callable[[], Sequence[Claim]],
     ) -> None:
         self._identity = identity
         self._csv = csv
         self._chunk_bytes = chunk_bytes
         self._max_record_bytes = max(max_record_bytes, chunk_bytes)
         self._on_error = on_error
+        self._claims = claims
         self._fd: int | None = None
         self._reader: FileReader | None = None
         self._header: bytes | None = None
@@ -135,16 +147,22 @@ class LineContent:
         self._mark = int(position.get("mark", self._offset))
         self._fingerprint = str(position.get("fingerprint", ""))
         self._complete = bool(position.get("complete", 0))
+        # Of plain files. None: the position is of a version that kept none.
+        self._digest = Digest(self._offset, int(position.get("head", 0)), int(position.get("sum", 0)))
+        self._digested = "sum" in position or not self._offset
+        self._modified_ns = int(position.get("modified", 0))
 
     def open_fd(self) -> int | None:
         """Return the open handle on the file, if there is one."""
         return self._fd
 
     def position(self) -> Position:
-        """Return the offset in decompressed bytes; for archives also `mark` and `complete`."""
+        """Return the offset in decompressed bytes; for archives also `mark` and `complete`, else what is recognised."""
         position: dict[str, int | str] = {"offset": self._offset, "fingerprint": self._fingerprint}
         if self._mark != self._offset or self._complete:
             position |= {"mark": self._mark, "complete": int(self._complete)}
+        elif self._digested:
+            position |= {"head": self._digest.head, "sum": self._digest.total, "modified": self._modified_ns}
         return position
 
     def close(self) -> None:
@@ -156,8 +174,9 @@ class LineContent:
     def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:
         """Yield the new records; see `Content`."""
         if self._fd is None:
-            self._fd = _open(path, self._identity)
-        size = os.fstat(self._fd).st_size
+            self._fd = open_file(path, self._identity)
+        status = os.fstat(self._fd)
+        size, self._modified_ns = status.st_size, status.st_mtime_ns
         if size < self._mark or (self._mark and fingerprint(self._fd, self._mark) != self._fingerprint):
             self._start_over()
         if self._complete and size == self._mark:
@@ -167,7 +186,10 @@ class LineContent:
             archive = _archive_kind(self._fd, path)
             self._reader = ArchiveReader(self._fd, archive, path) if archive else PlainReader(self._fd)
             self._header = None
+            self._digested = self._digested and archive is None
         reader = self._reader
+        if not self._offset and isinstance(reader, PlainReader):
+            yield from self._recognise(reader)
         if self._offset <= self._begin or (self._csv and self._header is None):
             yield from self._skip_hole(reader, path)
         if self._csv and self._header is None and not self._read_header(reader, path, final):
@@ -181,7 +203,17 @@ class LineContent:
         self._offset = self._mark = self._begin = 0
         self._fingerprint = ""
         self._complete = self._skipping = False
+        self._digest, self._digested = Digest(), True
         self._reader = self._header = None
+
+    def _recognise(self, reader: PlainReader) -> Iterator[Piece | None]:
+        """Go on behind what was read of another file, if this one begins with all of that."""
+        found = yield from recognise(reader, self._claims())
+        if found is not None:
+            self._offset = found.offset
+            self._digest = Digest(found.offset, int(found.position["head"]), int(found.position["sum"]))
+            self._move(reader)
+            yield Piece(b"", self.position(), continues=found.stream)
 
     def _skip_hole(self, reader: FileReader, path: str) -> Iterator[None]:
         """Find where the records begin. A hole may come, or grow, for as long as nothing has been read."""
@@ -192,7 +224,9 @@ class LineContent:
                 f"{path}: {self._begin} NUL bytes at its beginning were skipped, as are left where a file is truncated"
                 " under a writer that does not append; let it open the file for appending",
             )
-            self._advance(self._begin - self._offset, reader)
+            self._digest.add_hole(self._begin - self._offset)
+            self._offset = self._begin
+            self._move(reader)
 
     def _read_header(self, reader: FileReader, path: str, final: bool) -> bool:
         """Read the first record; False if it is not complete yet."""
@@ -215,8 +249,7 @@ class LineContent:
             if not end and not (final and n):
                 return False
             self._header = data[: end or n]
-            self._offset = max(self._offset, self._begin + len(self._header))
-            self._advance(0, reader)
+            self._advance(self._header if self._offset == self._begin else b"", reader)
             return True
 
     def _read_on(self, reader: FileReader, path: str, size: int) -> Iterator[Piece | None]:
@@ -265,7 +298,7 @@ class LineContent:
         data = reader.read(self._offset, reader.available(self._offset, _SKIP_BYTES))
         end = data.find(b"\n") + 1
         self._skipping = not end
-        self._advance(end or len(data), reader)
+        self._advance(data[: end or len(data)], reader)
         return bool(data)
 
     def _at_end(self, reader: FileReader, path: str, final: bool, settled: bool) -> Iterator[Piece]:
@@ -289,18 +322,24 @@ class LineContent:
             if rest and (self._header is not None or not self._csv):
                 yield self._piece(rest, reader, reader.mark(self._offset + n))
         if archived:
-            self._advance(0, reader)
+            self._move(reader)
             self.close()
 
-    def _advance(self, n: int, reader: FileReader) -> None:
+    def _advance(self, data: bytes, reader: FileReader) -> None:
+        """Move behind these bytes."""
+        if self._digested:
+            self._digest.add(data)
+        self._offset += len(data)
+        self._move(reader)
+
+    def _move(self, reader: FileReader) -> None:
         assert self._fd is not None, "a reader reads an open file"
-        self._offset += n
         self._mark = reader.mark(self._offset)
         self._complete = reader.ended(self._offset)
         self._fingerprint = fingerprint(self._fd, self._mark)
 
     def _piece(self, payload: bytes, reader: FileReader, size: int) -> Piece:
-        self._advance(len(payload), reader)
+        self._advance(payload, reader)
         lag_bytes = max(0, size - self._offset) if isinstance(reader, PlainReader) else None
         return Piece(payload, self.position(), self._header or b"", lag_bytes)
 
@@ -310,59 +349,3 @@ def _line_ends(path: str) -> str:
         f"{path}: expected lines that end with a newline, got carriage returns alone; convert it, as with"
         " tr '\\r' '\\n' < old > new"
     )
-
-
-class RowContent:
-    """Rows of a file that is complete as soon as it exists (Parquet).
-
-    A file that was written again is read from its beginning. It is recognized by its size and by its first and last
-    1 KiB, where such formats keep their index.
-
-    Parameters
-    ----------
-    identity : the file
-    position : where to begin
-    count_rows : counts the rows of a file; raises `KldriftError` or `OSError` if it cannot
-    rows_per_piece : number of rows to hand over at a time
-    """
-
-    def __init__(
-        self, identity: Identity, position: Position, count_rows: Callable[[Path], int], rows_per_piece: int
-    ) -> None:
-        self._identity = identity
-        self._count_rows = count_rows
-        self._rows_per_piece = rows_per_piece
-        self._row = int(position.get("row", 0))
-        self._size = int(position.get("size", -1))
-        self._fingerprint = str(position.get("fingerprint", ""))
-
-    def open_fd(self) -> None:
-        """Return None: rows are read by path, without an open handle."""
-        return
-
-    def close(self) -> None:
-        """Do nothing: no handle is open."""
-
-    def position(self) -> Position:
-        """Return the next row, with what recognizes the file."""
-        return {"row": self._row, "size": self._size, "fingerprint": self._fingerprint}
-
-    def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:  # noqa: ARG002 - rows are always complete
-        """Yield the rows that were not read yet; see `Content`."""
-        fd = _open(path, self._identity)
-        try:
-            size = os.fstat(fd).st_size
-            now = fingerprint(fd, size)
-        finally:
-            os.close(fd)
-        try:
-            n_rows = self._count_rows(Path(path))
-        except KldriftError as error:
-            if not settled:
-                return
-            raise SourceError(f"{path}: {error}", "unreadable") from error
-        if (size, now) != (self._size, self._fingerprint):
-            self._row, self._size, self._fingerprint = 0, size, now
-        while self._row < n_rows:
-            start, self._row = self._row, min(self._row + self._rows_per_piece, n_rows)
-            yield Piece(RowRange(Path(path), start, self._row), self.position(), lag_records=n_rows - self._row)

@@ -5,7 +5,7 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from kldrift.errors import SourceError
@@ -13,45 +13,14 @@ from kldrift.records.formats import FORMATS
 from kldrift.records.samples import MAX_CHUNK_NUMBERS, Chunk
 from kldrift.records.sources import FileSourceConfig
 from kldrift.sources.base import Position, Positions, Surroundings
-from kldrift.sources.contents import Content, Identity, LineContent, Piece, RowContent
+from kldrift.sources.contents import Content, Identity, LineContent, Piece
+from kldrift.sources.reading import DELETED, FINISHED, OpenFile, Reading, is_at, placed, printable
+from kldrift.sources.row_content import RowContent
 
-# Handles stay open so that data written just before a rename or a deletion is still read; few enough that a process
-# with the usual limit of 1024 does not run out.
-_MAX_HANDLES = 256
-# Positions kept of files that are out of sight, in case they come back under another name.
-_MAX_REMEMBERED = 4096
 # A chunk of a Parquet file has at most this many rows.
 _MAX_CHUNK_ROWS = 1 << 16
 #: A file that has not grown for this long is looked at once more: an archive may be cut short.
 _QUIET_MS = 5_000
-_COMPARED_BYTES = 1 << 20
-
-
-@dataclass(slots=True)
-class _File:
-    """A file being read, under its current name."""
-
-    path: str
-    content: Content
-    quiet_since_ms: int
-    status: os.stat_result
-    seen: tuple[int, int] | None = None  # size and mtime when it was last read
-    renamed: bool = False
-    gone: bool = False
-    settled: bool = False
-
-
-@dataclass(slots=True)
-class _Reading:
-    """The state of one call of `FileSource.chunks`."""
-
-    positions: Positions
-    stop: threading.Event
-    files: dict[str, _File] = field(default_factory=dict)
-    held: dict[str, _File] = field(default_factory=dict)  # have an open handle; most recently read last
-    remembered: dict[str, Position] = field(default_factory=dict)  # out of sight
-    complaints: dict[str, str] = field(default_factory=dict)
-    n_bytes: int = 0
 
 
 class FileSource:
@@ -61,8 +30,10 @@ class FileSource:
     A position holds `path` (for the reader's benefit only), `device`, `inode`, `fingerprint` and `offset`, in
     decompressed bytes (lines), or `row` (rows). The fingerprint covers the bytes at the start of the file and those
     just before the offset. A file that was truncated, even one that has since grown past the offset, or a different
-    file that got the same inode, is therefore read from its beginning. A file that replaces another under its name
-    while that is followed, and begins with all the bytes that were read of it, is read on from there.
+    file that got the same inode, is therefore read from its beginning. A file that replaces a deleted one under its
+    name, and begins with all the bytes that were read of that (or is the same Parquet file), is read on from there:
+    `head` and `sum` of a position cover them all (`Digest`), and `modified` tells which was the last of a name.
+    `state` is that of a file of which nothing more is expected.
 
     NDJSON and CSV files, plain, gzip or zstd, are read as lines; in CSV the first record names the columns
     (`Chunk.header`) and newlines within quotes do not end a record. Parquet files are complete as soon as they exist
@@ -129,14 +100,13 @@ class FileSource:
             not followed: no file matches (`not_found`), or, after the last file, some could not be read to their
             end (`incomplete`; each was passed to `on_error`)
         """
-        reading = _Reading(positions, stop)
+        reading = Reading(positions, stop, self._on_error)
         try:
             yield from self._follow_files(reading) if self._follow else self._read_once(reading)
         finally:
-            for file in reading.files.values():
-                file.content.close()
+            reading.close()
 
-    def _read_once(self, reading: _Reading) -> Iterator[Chunk | None]:
+    def _read_once(self, reading: Reading) -> Iterator[Chunk | None]:
         paths = self._paths()
         if not paths:
             raise SourceError(
@@ -159,7 +129,7 @@ class FileSource:
                 "incomplete",
             )
 
-    def _follow_files(self, reading: _Reading) -> Iterator[Chunk | None]:
+    def _follow_files(self, reading: Reading) -> Iterator[Chunk | None]:
         while not reading.stop.is_set():
             self._scan(reading)
             reading.n_bytes = 0
@@ -177,14 +147,13 @@ class FileSource:
             return [self._pattern]
         return sorted(glob.glob(self._pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
 
-    def _scan(self, reading: _Reading) -> None:
+    def _scan(self, reading: Reading) -> None:
         """Find new files, new names of known files, and files that have gone."""
         paths = self._paths()
         if paths:
             reading.complaints.pop("", None)
         elif not reading.files:
-            self._complain(
-                reading,
+            reading.complain(
                 "",
                 "not_found",
                 f"expected files that match {self._pattern!r}, found none yet; files that appear will be read",
@@ -194,71 +163,50 @@ class FileSource:
             if stream not in in_sight and not file.gone:
                 file.gone, file.quiet_since_ms, file.settled = True, self._clock_ms(), False
 
-    def _look_at(self, reading: _Reading, path: str) -> tuple[str, _File | None]:
+    def _look_at(self, reading: Reading, path: str) -> tuple[str, OpenFile | None]:
         """Return the file of this name, if there is a readable one."""
         try:
             status = os.stat(path)  # noqa: PTH116 - fast enough for a thousand files at each poll
         except OSError as error:
-            self._complain_of(reading, path, error)
+            reading.complain_of(path, error)
             return "", None
         if stat.S_ISDIR(status.st_mode) and path != self._pattern:
             return "", None
         if not stat.S_ISREG(status.st_mode):
-            self._complain(reading, path, "not_a_file", f"{path}: not a regular file; name files, as in DIR/*.ndjson")
+            reading.complain(path, "not_a_file", f"{path}: not a regular file; name files, as in DIR/*.ndjson")
             return "", None
         identity = Identity.of(status)
         file = reading.files.get(identity.stream)
         if file is None:
             file = self._take_up(reading, path, status)
-        elif file.path != path and (file.gone or not _is_at(file.path, identity)):
+        elif file.path != path and (file.gone or not is_at(file.path, identity)):
             file.path, file.renamed, file.settled = path, True, False
             file.quiet_since_ms = self._clock_ms()
         file.gone, file.status = False, status
         return identity.stream, file
 
-    def _take_up(self, reading: _Reading, path: str, status: os.stat_result) -> _File:
+    def _take_up(self, reading: Reading, path: str, status: os.stat_result) -> OpenFile:
         identity = Identity.of(status)
-        position = reading.remembered.pop(identity.stream, reading.positions.get(identity.stream))
-        if position is None:
-            position = self._of_replaced(reading, path) or {}
+        position = reading.position(identity.stream)
+        claims = partial(reading.claims, identity.stream, path)
         content: Content
         if self._count_rows is not None:
-            content = RowContent(identity, position, self._count_rows, self._rows_per_chunk)
+            content = RowContent(identity, position, self._count_rows, self._rows_per_chunk, claims)
         else:
             content = LineContent(
-                identity, position, self._header, self._chunk_bytes, self._max_record_bytes, self._on_error
+                identity, position, self._header, self._chunk_bytes, self._max_record_bytes, self._on_error, claims
             )
-        renamed = bool(position) and position.get("path") != _printable(path)
-        file = _File(path, content, self._clock_ms(), status, renamed=renamed)
+        renamed = bool(position) and position.get("path") != printable(path)
+        file = OpenFile(path, content, self._clock_ms(), status, renamed=renamed)
         reading.files[identity.stream] = file
         return file
 
-    def _of_replaced(self, reading: _Reading, path: str) -> Position | None:
-        """Return the position in the file that another one has replaced at `path`, if that begins with the same bytes.
-
-        Tools that write a file anew (rsync, editors, ``mv``) unlink the old one, whereas rotation renames it. All that
-        was read of it can be compared only while we have it open, so only then is anything passed over.
-        """
-        for stream, old in reversed(reading.files.items()):
-            fd = old.content.open_fd()
-            position = old.content.position()
-            if old.path != path or fd is None or "mark" in position or os.fstat(fd).st_nlink:
-                continue
-            with open(path, "rb") as new:  # noqa: PTH123 - a name of any bytes
-                same = _same_bytes(fd, new.fileno())
-            if same < int(position.get("offset", 0)):
-                return None
-            if same == os.fstat(fd).st_size:  # what is left of it is in the new file
-                self._let_go(reading, stream, old)
-            return position
-        return None
-
-    def _follow_file(self, reading: _Reading, stream: str, file: _File) -> Iterator[Chunk | None]:
+    def _follow_file(self, reading: Reading, stream: str, file: OpenFile) -> Iterator[Chunk | None]:
         """Read what is new in a file; once it is quiet, finish it if nothing more can follow."""
         if file.gone:
             fd = file.content.open_fd()
             if fd is None:
-                self._let_go(reading, stream, file)
+                reading.let_go(stream, file, deleted=False)
                 return
             file.status = os.fstat(fd)
         now = (file.status.st_size, file.status.st_mtime_ns)
@@ -270,34 +218,47 @@ class FileSource:
         if not file.settled and self._clock_ms() - file.quiet_since_ms >= (self._rotate_wait_ms if left else _QUIET_MS):
             file.settled = True
             yield from self._read_file(reading, stream, file, final=left)
-            if file.gone and not reading.stop.is_set():
-                self._let_go(reading, stream, file)
+            if left and not reading.stop.is_set():
+                yield from self._finish(reading, stream, file)
 
-    def _read_file(self, reading: _Reading, stream: str, file: _File, final: bool) -> Iterator[Chunk | None]:
+    def _finish(self, reading: Reading, stream: str, file: OpenFile) -> Iterator[Chunk]:
+        """Store that a file which its writer has left was read to its end, and let go of it if it is out of sight."""
+        before, whole = reading.position(stream), file.path not in reading.complaints
+        state = DELETED if file.deleted else FINISHED
+        if file.gone:
+            reading.let_go(stream, file, deleted=state == DELETED)
+        if before and whole and before.get("state") != state:
+            yield self._mark(reading, stream, {**before, "state": state})
+
+    def _read_file(self, reading: Reading, stream: str, file: OpenFile, final: bool) -> Iterator[Chunk | None]:
         try:
             for piece in file.content.read(file.path, final, file.settled):
+                if piece is not None and piece.continues not in ("", stream):  # the inode may be in use again
+                    old = reading.superseded(piece.continues, file)
+                    yield None if old is None else self._mark(reading, piece.continues, old)
                 yield None if piece is None else self._chunk(reading, stream, file, piece)
                 if reading.stop.is_set():
                     return
         except SourceError as error:
             # The same bytes would fail the same way: read the file again only once it has changed.
             file.content.close()
-            self._complain(reading, file.path, error.reason, str(error))
+            reading.complain(file.path, error.reason, str(error))
         except OSError as error:
             file.content.close()
             file.seen = None
-            self._complain_of(reading, file.path, error)
+            reading.complain_of(file.path, error)
         else:
             reading.complaints.pop(file.path, None)
-            self._hold(reading, stream, file)
+            reading.hold(stream, file)
 
-    def _chunk(self, reading: _Reading, stream: str, file: _File, piece: Piece) -> Chunk:
-        device, inode = (int(part) for part in stream.split(":"))
+    def _chunk(self, reading: Reading, stream: str, file: OpenFile, piece: Piece) -> Chunk:
         if isinstance(piece.payload, bytes):
             reading.n_bytes += len(piece.payload)
+        position = placed(stream, file.path, piece.position)
+        reading.moved(stream, position)
         return Chunk(
             stream=stream,
-            position={"path": _printable(file.path), "device": device, "inode": inode, **piece.position},
+            position=position,
             payload=piece.payload,
             arrival_ms=self._clock_ms(),
             lag_records=piece.lag_records,
@@ -305,62 +266,7 @@ class FileSource:
             lag_bytes=piece.lag_bytes,
         )
 
-    def _let_go(self, reading: _Reading, stream: str, file: _File) -> None:
-        """Forget a file that is out of sight, except for its position unless it was deleted."""
-        fd = file.content.open_fd()
-        if fd is None or os.fstat(fd).st_nlink:
-            reading.remembered[stream] = {"path": _printable(file.path), **file.content.position()}
-            if len(reading.remembered) > _MAX_REMEMBERED:
-                del reading.remembered[next(iter(reading.remembered))]
-        file.content.close()
-        del reading.files[stream]
-        reading.held.pop(stream, None)
-        reading.complaints.pop(file.path, None)
-
-    def _hold(self, reading: _Reading, stream: str, file: _File) -> None:
-        """Close the handles of the files that were read longest ago, to bound their number."""
-        reading.held.pop(stream, None)
-        if file.content.open_fd() is None:
-            return
-        reading.held[stream] = file
-        if len(reading.held) > _MAX_HANDLES:
-            oldest = next((s for s, f in reading.held.items() if not f.gone), stream)
-            reading.held.pop(oldest).content.close()
-
-    def _complain_of(self, reading: _Reading, path: str, error: OSError) -> None:
-        match error:
-            case FileNotFoundError():
-                reason = "vanished"
-            case PermissionError():
-                reason = "permission"
-            case _:
-                reason = "read"
-        self._complain(reading, path, reason, f"{path}: cannot be read ({error.strerror}); will retry")
-
-    def _complain(self, reading: _Reading, path: str, reason: str, detail: str) -> None:
-        if reading.complaints.get(path) != reason:
-            reading.complaints[path] = reason
-            self._on_error(reason, detail)
-
-
-def _same_bytes(old: int, new: int) -> int:
-    """Return how many bytes two open files have in common at their beginning."""
-    at = 0
-    while True:
-        ours, theirs = os.pread(old, _COMPARED_BYTES, at), os.pread(new, _COMPARED_BYTES, at)
-        if ours != theirs or not ours:
-            shared = min(len(ours), len(theirs))
-            return at + next((i for i in range(shared) if ours[i] != theirs[i]), shared)
-        at += len(ours)
-
-
-def _is_at(path: str, identity: Identity) -> bool:
-    try:
-        return Identity.of(Path(path).stat()) == identity
-    except OSError:
-        return False
-
-
-def _printable(path: str) -> str:
-    """Return a path as text that can be stored and logged, whatever its bytes."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    def _mark(self, reading: Reading, stream: str, position: Position) -> Chunk:
+        """Store the state of a file of which nothing is read."""
+        reading.moved(stream, position)
+        return Chunk(stream, position, b"", self._clock_ms())

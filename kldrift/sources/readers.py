@@ -4,14 +4,13 @@ import os
 import zlib
 from collections.abc import Generator, Iterator
 from errno import ENXIO
-from hashlib import blake2b
 from typing import Protocol
 
 import zstandard
 
 from kldrift.errors import SourceError
+from kldrift.sources.recognition import ENDS_BYTES, ends_hash
 
-_FINGERPRINT_BYTES = 1024
 _ARCHIVE_READ_BYTES = 64 << 10
 # A zstd decoder returns everything that its input holds at once, up to 32 KiB for each byte: small bites bound that.
 _ZSTD_BITE_BYTES = 4 << 10
@@ -25,9 +24,9 @@ def fingerprint(fd: int, offset: int) -> str:
     It distinguishes a file that grew beyond `offset` from a different file in its place. The two parts together also
     detect a file that was truncated and rewritten past `offset` under the same header.
     """
-    head = os.pread(fd, min(offset, _FINGERPRINT_BYTES), 0)
-    start = max(0, offset - _FINGERPRINT_BYTES)
-    return blake2b(head + os.pread(fd, offset - start, start), digest_size=8).hexdigest()
+    head = os.pread(fd, min(offset, ENDS_BYTES), 0)
+    start = max(0, offset - ENDS_BYTES)
+    return ends_hash(head, os.pread(fd, offset - start, start))
 
 
 class FileReader(Protocol):

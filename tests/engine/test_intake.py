@@ -16,6 +16,7 @@ from kldrift.engine.push import PushIntake
 from kldrift.engine.queue import Work, WorkQueue
 from kldrift.errors import Busy, SourceError
 from kldrift.export.telemetry import Telemetry
+from kldrift.records.formats import Format
 from kldrift.records.samples import Chunk, Receipt, SampleBatch
 from tests.drift.builders import MINUTE, UNIFORM_EXAMPLE, edges_spec, monitor
 from tests.e2e.processes import until
@@ -119,6 +120,29 @@ def test_a_body_that_breaks_the_decoder_is_answered_and_the_next_one_counted(mon
 
     assert run(main()).accepted == 1
     engine.stop()
+
+
+class Moving:
+    """Goes on behind what it knows already."""
+
+    name = "files"
+
+    def chunks(self, _: Any, __: threading.Event) -> Generator[Chunk | None, None, None]:
+        yield Chunk("log", {"row": 5}, b"", NOW)
+
+
+@pytest.mark.parametrize("body_format", ["ndjson", "csv", "parquet"])
+def test_a_position_that_moves_without_rows_is_kept(body_format: Format) -> None:
+    engine = engine_of(watched())
+    engine.start()
+    telemetry = Telemetry()
+    pull = PullIntake(Moving(), body_format, ["m"], engine, telemetry)
+    pull.start()
+    assert pull.wait(5)
+    engine.stop()
+    assert engine.positions == {"files": {"log": {"row": 5}}}
+    assert engine.rows_counted == 0
+    assert telemetry.source_state("files")[2] is None
 
 
 class Failing:

@@ -2,10 +2,17 @@
 
 import gzip
 import os
+import zlib
+from itertools import pairwise
 from pathlib import Path
 
+import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kldrift.records.samples import RowRange
+from kldrift.sources.recognition import Digest
 from tests.sources.following import (
     append,
     follow,
@@ -15,7 +22,7 @@ from tests.sources.following import (
     together,
     write,
 )
-from tests.sources.timeline import Timeline, last_positions, quiet, records
+from tests.sources.timeline import Position, Timeline, last_positions, quiet, records
 
 
 def test_a_file_written_anew_with_the_same_rows_in_front_is_read_on(tmp_path: Path) -> None:
@@ -91,3 +98,76 @@ def test_an_unchanged_file_is_not_read_again_after_a_restart(tmp_path: Path, kin
     positions = last_positions(follow(log, Timeline()))
     os.utime(log, (1, 1))
     assert follow(log, Timeline(*quiet(3)), positions) == []
+
+
+# --- across restarts -----------------------------------------------------------------------------------
+
+
+def test_a_kill_at_any_moment_around_a_replacement_counts_each_row_once(tmp_path: Path) -> None:
+    """Whatever was handed over by then is stored, and nothing else."""
+    log = tmp_path / "log"
+    rows = [b"row %d\n" % i for i in range(900)]
+    log.write_bytes(b"".join(rows[:500]))
+    steps = [*quiet(2), replace_by(log, b"".join(rows[:700])), *quiet(2), replace_by(log, b"".join(rows)), *quiet(2)]
+    chunks = follow(log, Timeline(*steps), chunk_bytes=1000)
+    assert records(chunks) == rows
+    assert sum(chunk.payload == b"" for chunk in chunks) >= 4  # stored at once, not with the next rows
+    for k in range(next(i for i, chunk in enumerate(chunks) if not chunk.payload), len(chunks) + 1):
+        rest = follow(log, Timeline(*quiet(2)), last_positions(chunks[:k]))
+        assert records(chunks[:k]) + records(rest) == rows
+
+
+@pytest.mark.parametrize("names", [b"", b"a,b\n"], ids=["ndjson", "csv"])
+def test_a_file_written_anew_between_two_runs_is_read_on(tmp_path: Path, names: bytes) -> None:
+    """Again and again: its inode may be that of one before."""
+    log = tmp_path / "log"
+    rows = [b"%d,1\n" % i for i in range(1_000)]
+    positions: dict[str, Position] = {}
+    got: list[bytes] = []
+    for n in (300, 600, 600, 601, 1_000):
+        replace_by(log, names + b"".join(rows[:n]))()
+        for _ in range(2):  # nothing is new the second time
+            chunks = follow(log, Timeline(*quiet(2)), positions, header=bool(names))
+            positions |= last_positions(chunks)
+            got += records(chunks)
+            assert got == rows[:n]
+
+
+def test_what_differs_anywhere_between_two_runs_is_another_file(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    old = [b"row %04d\n" % i for i in range(1_000)]
+    for at in (0, 1, 500, 998, 999):
+        new = [*old[:at], b"new %04d\n" % at, *old[at + 1 :], b"more\n"]
+        log.write_bytes(b"".join(old))
+        positions = last_positions(follow(log, Timeline()))
+        replace_by(log, b"".join(new))()
+        assert records(follow(log, Timeline(*quiet(1)), positions)) == new
+
+
+def test_the_same_parquet_file_under_its_name_is_not_read_again(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    pl.DataFrame({"x": range(100)}).write_parquet(path)
+    whole = path.read_bytes()
+    pl.DataFrame({"x": range(100, 250)}).write_parquet(path)
+    other = path.read_bytes()
+    path.write_bytes(whole)
+
+    def height(path: Path) -> int:
+        return pl.read_parquet(path).height
+
+    steps = [*quiet(1), replace_by(path, whole), *quiet(2), replace_by(path, other), *quiet(2)]
+    chunks = follow(path, Timeline(*steps), count_rows=height)
+    assert [chunk.payload for chunk in chunks if chunk.payload] == [RowRange(path, 0, 100), RowRange(path, 0, 150)]
+    replace_by(path, other)()
+    again = follow(path, Timeline(*quiet(2)), last_positions(chunks), count_rows=height)
+    assert [chunk.payload for chunk in again if chunk.payload] == []
+
+
+@given(data=st.binary(max_size=3_000), cuts=st.lists(st.integers(0, 3_000), max_size=6))
+def test_a_digest_does_not_depend_on_the_pieces(data: bytes, cuts: list[int]) -> None:
+    digest = Digest()
+    for a, b in pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
+        digest.add(data[a:b])
+    padded = data + bytes(-len(data) % 8)
+    total = sum(int.from_bytes(padded[k : k + 8], "little") for k in range(0, len(padded), 8)) % 2**64
+    assert digest == Digest(len(data), zlib.crc32(data[:1024]), total)

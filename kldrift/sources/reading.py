@@ -1,0 +1,180 @@
+"""What a file source knows while it reads: the files in sight, and the positions of those that were."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kldrift.sources.base import ErrorCallback, Position, Positions
+from kldrift.sources.contents import Content, Identity
+from kldrift.sources.recognition import Claim
+
+# Handles stay open so that data written just before a rename or a deletion is still read; few enough that a process
+# with the usual limit of 1024 does not run out.
+_MAX_HANDLES = 256
+#: The `state` of a position: of a file that was left by its writer and read to its end, and of one that was deleted.
+FINISHED, DELETED = "finished", "deleted"
+
+
+@dataclass(slots=True)
+class OpenFile:
+    """A file being read, under its current name."""
+
+    path: str
+    content: Content
+    quiet_since_ms: int
+    status: os.stat_result
+    seen: tuple[int, int] | None = None  # size and mtime when it was last read
+    renamed: bool = False
+    gone: bool = False
+    settled: bool = False
+
+    @property
+    def deleted(self) -> bool:
+        """Whether it is known to have no name any more."""
+        fd = self.content.open_fd()
+        return fd is not None and not os.fstat(fd).st_nlink
+
+
+class Reading:
+    """The state of one call of `FileSource.chunks`.
+
+    Parameters
+    ----------
+    positions : where each stream continues
+    on_error : called once for each file and reason, until the file can be read again
+    """
+
+    def __init__(self, positions: Positions, stop: threading.Event, on_error: ErrorCallback) -> None:
+        self.stop = stop
+        self.files: dict[str, OpenFile] = {}
+        self.complaints: dict[str, str] = {}
+        self.n_bytes = 0
+        self._on_error = on_error
+        self._held: dict[str, OpenFile] = {}  # have an open handle; most recently read last
+        self._positions: dict[str, Position] = {}
+        self._streams: dict[str, dict[str, None]] = {}  # by path
+        for stream, position in list(positions.items()):  # the caller adds to them meanwhile
+            self.moved(stream, position)
+
+    def moved(self, stream: str, position: Position) -> None:
+        """Remember where a stream continues."""
+        before = self._positions.get(stream)
+        if before is not None and before.get("path") != position.get("path"):
+            self._streams[str(before.get("path"))].pop(stream, None)
+        self._positions[stream] = position
+        self._streams.setdefault(str(position.get("path")), {})[stream] = None
+
+    def position(self, stream: str) -> Position:
+        """Return where a stream continues; one whose file was deleted begins anew, as its inode is another file's."""
+        position = self._positions.get(stream, {})
+        return {} if position.get("state") == DELETED else position
+
+    def claims(self, stream: str, path: str) -> list[Claim]:
+        """Return the position in the file that this one has replaced at `path`, if there was one.
+
+        Tools that write a file anew (rsync, editors, ``mv``) unlink the old one, whereas rotation renames it.
+        """
+        before = [
+            Claim(other, self._positions[other])
+            for other in self._streams.get(printable(path), {})
+            if "modified" in self._positions[other] and (other != stream or not self.position(other))
+        ]
+        before = [claim for claim in before if self._is_deleted(claim, path)]
+        return sorted(before, key=lambda claim: int(claim.position["modified"]))[-1:]
+
+    def _is_deleted(self, claim: Claim, path: str) -> bool:
+        if claim.position.get("state") == DELETED:
+            return True
+        file = self.files.get(claim.stream)
+        if file is not None and file.content.open_fd() is not None:
+            return file.deleted
+        return claim.stream not in (stream for stream, _ in beside(path))
+
+    def superseded(self, stream: str, by: OpenFile) -> Position | None:
+        """Let go of a file whose rest is in the one that replaced it; return its position, None if it has more."""
+        old = self.files.get(stream)
+        if old is None:
+            self.moved(stream, {**self._positions[stream], "state": DELETED})
+            return self._positions[stream]
+        mine, its = old.content.open_fd(), by.content.open_fd()
+        if mine is not None and its is not None:
+            offset = int(old.content.position()["offset"])
+            rest = os.pread(mine, os.fstat(mine).st_size - offset, offset)
+            if os.pread(its, len(rest), offset) != rest:
+                return None
+        return self.let_go(stream, old, deleted=True)
+
+    def let_go(self, stream: str, file: OpenFile, deleted: bool) -> Position:
+        """Forget a file that is out of sight, except for its position; returns that."""
+        position = placed(stream, file.path, file.content.position())
+        if deleted:
+            position["state"] = DELETED
+        self.moved(stream, position)
+        file.content.close()
+        del self.files[stream]
+        self._held.pop(stream, None)
+        self.complaints.pop(file.path, None)
+        return position
+
+    def hold(self, stream: str, file: OpenFile) -> None:
+        """Close the handles of the files that were read longest ago, to bound their number."""
+        self._held.pop(stream, None)
+        if file.content.open_fd() is None:
+            return
+        self._held[stream] = file
+        if len(self._held) > _MAX_HANDLES:
+            oldest = next((s for s, f in self._held.items() if not f.gone), stream)
+            self._held.pop(oldest).content.close()
+
+    def complain_of(self, path: str, error: OSError) -> None:
+        """Report that the file system refused a file."""
+        match error:
+            case FileNotFoundError():
+                reason = "vanished"
+            case PermissionError():
+                reason = "permission"
+            case _:
+                reason = "read"
+        self.complain(path, reason, f"{path}: cannot be read ({error.strerror}); will retry")
+
+    def complain(self, path: str, reason: str, detail: str) -> None:
+        """Report what is wrong with a file, once."""
+        if self.complaints.get(path) != reason:
+            self.complaints[path] = reason
+            self._on_error(reason, detail)
+
+    def close(self) -> None:
+        """Close every file."""
+        for file in self.files.values():
+            file.content.close()
+
+
+def beside(path: str) -> Iterator[tuple[str, str]]:
+    """Yield the stream and the path of every file in the folder of `path`."""
+    for folder in {Path(path).parent, Path(path).resolve().parent}:  # of a link, and of what it points to
+        with suppress(OSError), os.scandir(folder) as entries:
+            device = folder.stat().st_dev
+            for entry in entries:
+                yield Identity(device, entry.inode()).stream, entry.path
+
+
+def placed(stream: str, path: str, position: Position) -> dict[str, int | str]:
+    """Return a position in a file with the file that it belongs to."""
+    device, inode = (int(part) for part in stream.split(":"))
+    return {"path": printable(path), "device": device, "inode": inode, **position}
+
+
+def is_at(path: str, identity: Identity) -> bool:
+    """Return whether this is the name of the file."""
+    try:
+        return Identity.of(Path(path).stat()) == identity
+    except OSError:
+        return False
+
+
+def printable(path: str) -> str:
+    """Return a path as text that can be stored and logged, whatever its bytes."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
