@@ -243,7 +243,7 @@ class _MonitorText:
         values = np.concatenate([self._kept(drift_family, snapshot) for snapshot in snapshots])
         absent = np.isnan(values)
         if drift_family.outside is not None:
-            absent |= np.tile(self._other_kind[drift_family.outside], len(snapshots))
+            absent |= np.resize(self._other_kind[drift_family.outside], absent.shape)  # repeated for each window
         if absent.any():
             present = ~absent
             labels = list(compress(labels, present.tolist()))

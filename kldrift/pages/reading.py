@@ -78,10 +78,11 @@ def _what_changed(monitor: MonitorSnapshot, f: int, w: int, explanation: Explana
     reference = float(monitor.reference_probabilities[w, own_cells][largest])
     parts = {**_PARTS, "invalid": KINDS[info.kind].invalid}
     part = max(parts, key=lambda name: float(getattr(explanation, name)))
+    there = "to be expected" if info.cells[largest] == "unseen" else "in the reference"
     share = 100 * getattr(explanation, part) / explanation.kl
     return (
         f" {share:.0f} % of the divergence comes from {parts[part]}. The biggest contributor is {label}:"
-        f" {_percent(live)} of rows now, {_percent(reference)} in the reference." + _out_of_range(monitor, f, w)
+        f" {_percent(live)} of rows now, {_percent(reference)} {there}." + _out_of_range(monitor, f, w)
     )
 
 

@@ -83,6 +83,7 @@ class FeatureInfo:
     parameters : (name, value) pairs of a parametric reference, given or fitted
     knows_missing : whether the reference says how many values are missing, or will once it is learned
     value_range : the smallest and largest value of the reference, for a numeric feature; None where they are unknown
+    expected_unseen : share of values to expect that the reference never had, though nothing drifts; NaN where unknown
     limits : what the reference cannot show, one sentence each, without its full stop
     spread : None where nothing is known of it
     offset_ms : each window is compared with itself this long before; 0 for a reference that stays
@@ -106,6 +107,7 @@ class FeatureInfo:
     parameters: tuple[tuple[str, float], ...] = ()
     knows_missing: bool = True
     value_range: tuple[float, float] | None = None
+    expected_unseen: float = float("nan")
     limits: tuple[str, ...] = ()
     spread: Spread | None = None
     offset_ms: int = 0

@@ -129,6 +129,7 @@ def feature_json(monitor: MonitorSnapshot, f: int, w: int) -> dict[str, Any]:
         "missing_ratio": finite(monitor.missing_ratio[w, f]),
         "invalid_ratio": finite(monitor.invalid_ratio[w, f]),
         "unseen_ratio": finite(monitor.unseen_ratio[w, f]),
+        "unseen_expected_ratio": finite(np.float64(info.expected_unseen)),
         "out_of_range_ratio": finite(monitor.out_of_range_ratio[w, f]),
         "thresholds": {"warning": info.warning, "critical": info.critical},
         "smallest_drift": {

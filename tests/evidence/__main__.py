@@ -3,7 +3,7 @@
 import sys
 import time
 
-from tests.evidence import alarms, coverage, employment
+from tests.evidence import alarms, categories, coverage, employment
 from tests.evidence.summary import summary
 from tests.evidence.table import RESULTS, parts
 
@@ -19,6 +19,7 @@ def main() -> None:
     for name, section in (
         ("alarms", alarms.section),
         ("coverage", coverage.section),
+        ("categories", categories.section),
         ("employment", employment.section),
     ):
         began = time.monotonic()

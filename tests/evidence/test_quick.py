@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import ks_2samp, wasserstein_distance
 
 from kldrift.records.specs import Bins
-from tests.evidence import alarms, coverage, employment, summary
+from tests.evidence import alarms, categories, coverage, employment, summary
 from tests.evidence.alarms import CATEGORICAL, DEFAULT
 from tests.evidence.rules import RAW_WINDOWS, TOLERANCES, critical_ks, kldrift_rule
 from tests.evidence.sample_distances import kolmogorov_smirnov, ranks_in, wasserstein
@@ -149,3 +149,10 @@ def test_employment_moves_from_year_to_year_and_the_cells_account_for_it(shared_
             assert drift.lower <= drift.kl <= drift.upper
             assert (drift.contributions >= 0).all()
             assert drift.contributions.sum() == pytest.approx(drift.kl, abs=1e-12)
+
+
+def test_long_tails_stay_quiet_and_new_values_are_found() -> None:
+    rng = np.random.default_rng(13)
+    for setting in categories.QUIET[1:4]:
+        assert categories.measure(rng, setting, 3, 50).alarmed[0] == 0
+    assert categories.measure(rng, categories.DRIFTING[0], 3, 50).alarmed[0] > 0.9 * 3 * 3 * 50

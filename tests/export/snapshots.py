@@ -21,6 +21,7 @@ def feature(name, kind="numeric", counts=(3, 5, 2), created_ms=1_700_000_000_123
         "reference_hash": "fedcba9876543210",
         "warning": 0.01,
         "critical": 0.1,
+        "expected_unseen": 0.0 if kind == "categorical" else np.nan,
         **changes,
     }
     return FeatureInfo(name=name, kind=kind, **values)

@@ -55,7 +55,13 @@ def golden_snapshot():
     loans = monitor(
         features=(
             feature("amount"),
-            feature('the "risk"\n\\ is 5\x00', "categorical", reference_counts=None, reference_rows=np.inf),
+            feature(
+                'the "risk"\n\\ is 5\x00',
+                "categorical",
+                reference_counts=None,
+                reference_rows=np.inf,
+                expected_unseen=0.03,
+            ),
         ),
         exported=("kl", "psi"),
         samples=np.array([[1000, 0], [12000, 7]]),
@@ -167,6 +173,8 @@ def test_every_value_is_read_back_exactly(openmetrics: bool) -> None:
         for severity, detected in zip(("warning", "critical"), loans.detected[f], strict=True):
             assert series.pop(key("kldrift_drift_detected", severity=severity, **labels)) == detected
         assert series.pop(key("kldrift_reference_usable", **labels)) == 1
+        if info.kind == "categorical":
+            assert series.pop(key("kldrift_unseen_expected_ratio", **labels)) == info.expected_unseen
         identity = {
             "estimator": "kldrift",
             "smoothing": "jeffreys",

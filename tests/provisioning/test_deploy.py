@@ -196,6 +196,7 @@ def test_the_runbook_tells_what_is_left_out_in_that_order() -> None:
         "reverse KL": "kldrift_reverse_kl_divergence_nats",
         "PSI": "kldrift_psi",
         "out-of-range": "kldrift_out_of_range_ratio",
+        "unseen to expect": "kldrift_unseen_expected_ratio",
         "unseen": "kldrift_unseen_ratio",
         "reference info": "kldrift_reference_info",
         "invalid": "kldrift_invalid_ratio",

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.drift.judging.new_values import NewValues
 from kldrift.drift.judging.other_estimators import estimate
 from kldrift.drift.judging.verdicts import verdicts
 from kldrift.drift.references.measured import measure_reference
@@ -100,6 +101,15 @@ class Evaluation:
         self._thresholds = np.array([(feature.warning, feature.critical) for feature in spec.features])
         self._alpha = 1 - spec.confidence
         self._z_quantile = z_quantile(spec.confidence, len(spec.windows))
+        self._new_values = NewValues(
+            references,
+            measured,
+            self.offsets,
+            q,
+            self._static.always_counted[0],
+            self._thresholds,
+            self._alpha / len(spec.windows),
+        )
         self._previous = [(f, reference.offset_ms) for f, reference in enumerate(references) if reference.offset_ms]
         self._moving = np.array([reference.offset_ms > 0 for reference in references])
         self._vectors = {f: made for f, r in enumerate(references) if (made := r.shape.moments) is not None}
@@ -142,6 +152,7 @@ class Evaluation:
             parameters=reference.parameters,
             knows_missing=reference.knows_missing or reference.learn > 0,
             value_range=reference.shape.value_range,
+            expected_unseen=reference.expected_new,
             limits=(*reference.shape.limits, *_limits(reference)),
             spread=of_counts if moments is None else moments.spread,
             offset_ms=reference.offset_ms,
@@ -310,6 +321,7 @@ class Evaluation:
                 self._thresholds,
                 out[windows],
             )
+        self._new_values.bound(counts, phi, lambda_ratio, out)
 
 
 def _limits(reference: FeatureReference) -> tuple[str, ...]:
@@ -330,7 +342,7 @@ def _alike(compared: _Compared, n_windows: int) -> list[tuple[slice, int]]:
 def _held(reference: FeatureReference) -> npt.NDArray[np.bool_]:
     """Return which cells the reference fills; in a known distribution, those that outweigh what smoothing adds."""
     if reference.counts is not None:
-        return reference.counts > 0
+        return reference.expected_counts > 0
     assert reference.probabilities is not None
     return reference.probabilities * KNOWN_SAMPLE >= 1
 

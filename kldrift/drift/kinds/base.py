@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 
+from kldrift.drift.kinds.coverage import Coverage
 from kldrift.errors import ReferenceProblem
 from kldrift.kernels.bin_table import CategoryBins, NumericBins
 from kldrift.kernels.moments import Moments
@@ -74,6 +75,16 @@ class Shape(Protocol):
     @property
     def open_ended(self) -> bool:
         """Whether values that the reference never had may count in its cells, so that their share is unknown."""
+        ...
+
+    @property
+    def expected_new(self) -> float:
+        """Share of values that the reference never had to expect where nothing drifts; NaN where that is unknown."""
+        ...
+
+    @property
+    def coverage(self) -> Coverage | None:
+        """How much the reference may have missed; None where that is unknown, or no cell depends on it."""
         ...
 
     def bins(self, vocabulary: Vocabulary | None = None) -> NumericBins | CategoryBins:

@@ -1,13 +1,14 @@
 """Categorical features: a cell for each frequent category, then other, unseen, missing and invalid."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from kldrift.drift.binning import CATEGORICAL_FLOW, MIN_CELL_COUNT, categorical_cells
 from kldrift.drift.kinds.base import Column, Values, constant_problem, require_values
+from kldrift.drift.kinds.coverage import Coverage
 from kldrift.kernels.bin_table import CategoryBins
 from kldrift.records.categories import CategoryCodes
 from kldrift.records.kinds import Kind
@@ -33,11 +34,13 @@ class Categorical:
     folded : rare ones that share the cell *other*
     open_ended : the reference has more rare categories than are kept by name: any further value is *other*, and how
         many are *unseen* is unknown
+    coverage : how much the reference may have missed; None where that is unknown, or nothing was folded
     """
 
     categories: tuple[str, ...]
     folded: tuple[str, ...] = ()
     open_ended: bool = False
+    coverage: Coverage | None = None
 
     kind: ClassVar[Kind] = "categorical"
     edges: ClassVar[None] = None
@@ -73,10 +76,12 @@ class Categorical:
 
     @classmethod
     def from_json(cls, name: str, item: Mapping[str, Any]) -> Self:
-        return cls(tuple(item["categories"]), tuple(item["other"]), bool(item["other_is_open"]))
+        coverage = Coverage.from_json(item["coverage"]) if "coverage" in item else None
+        return cls(tuple(item["categories"]), tuple(item["other"]), bool(item["other_is_open"]), coverage)
 
     def to_json(self) -> dict[str, Any]:
-        return {"categories": self.categories, "other": self.folded, "other_is_open": self.open_ended}
+        known = {} if self.coverage is None else {"coverage": self.coverage.to_json()}
+        return {"categories": self.categories, "other": self.folded, "other_is_open": self.open_ended, **known}
 
     def schema(self, name: str, vocabulary: Vocabulary | None = None) -> FeatureSchema:
         if vocabulary is not None:
@@ -110,7 +115,7 @@ class Categorical:
         return [self.kind, None, self.categories, self.folded, self.open_ended]
 
     def estimated(self) -> list[object]:
-        return []
+        return [] if self.coverage is None else [self.coverage.to_json()]
 
     def values(self, column: Column) -> Values:
         assert isinstance(column, CategoricalColumn)
@@ -120,10 +125,21 @@ class Categorical:
         return np.array([*recode, schema.missing_code], dtype=np.int32)[column.codes]
 
     def fitted(self, values: Values) -> tuple[Self, None]:
-        return self, None
+        if not self.folded or self.open_ended:
+            return self, None
+        codes = values[values < len(self.categories) + len(self.folded)].astype(np.int32, copy=False)
+        return replace(self, coverage=Coverage.of(codes, len(self.categories)) if codes.size else None), None
+
+    @property
+    def expected_new(self) -> float:
+        if self.coverage is not None:
+            return self.coverage.expected
+        return float("nan") if self.folded else 0.0
 
     @property
     def limits(self) -> tuple[str, ...]:
+        if self.folded and self.coverage is None and not self.open_ended:
+            return ("the reference file does not say how many new values to expect: build it again",)
         if not self.open_ended:
             return ()
         known = f"only the names of {MAX_FOLDED:,} rare categories are kept, and the reference has more"

@@ -34,6 +34,8 @@ class Numeric:
     samples_needed: ClassVar[int] = 0
     moments: ClassVar[None] = None
     open_ended: ClassVar[bool] = False
+    coverage: ClassVar[None] = None
+    expected_new: ClassVar[float] = float("nan")
 
     @classmethod
     def preliminary(cls, spec: FeatureSpec) -> Self:

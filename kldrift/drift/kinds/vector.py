@@ -49,6 +49,8 @@ class Vector:
     value_range: ClassVar[None] = None
     beyond: ClassVar[tuple[()]] = ()
     open_ended: ClassVar[bool] = False
+    coverage: ClassVar[None] = None
+    expected_new: ClassVar[float] = float("nan")
 
     @classmethod
     def preliminary(cls, spec: FeatureSpec) -> Self:

@@ -10,7 +10,7 @@ import numpy as np
 from kldrift.drift.kinds.base import Shape
 from kldrift.drift.references.overdispersion import Overdispersion
 from kldrift.drift.smoothing import KNOWN_SAMPLE, smooth_counts, smooth_probabilities
-from kldrift.records.kinds import INVALID, MISSING, Kind
+from kldrift.records.kinds import INVALID, MISSING, OVERFLOW, UNDERFLOW, Kind
 from kldrift.records.specs import Smoothing
 from kldrift.records.types import FloatArray, IntArray
 
@@ -84,8 +84,29 @@ class FeatureReference:
             q[compared] = smooth_probabilities(self.probabilities[compared], smoothing, sample)
         else:
             assert self.counts is not None
-            q[compared] = smooth_counts(self.counts[compared], smoothing)
+            q[compared] = smooth_counts(self.expected_counts[compared], smoothing)
         return q
+
+    @property
+    def expected_new(self) -> float:
+        """Share of the rows whose category it never had, to expect where nothing drifts; NaN where that is unknown."""
+        if self.learn:
+            return float("nan")
+        coverage = self.shape.coverage
+        return self.shape.expected_new if coverage is None else coverage.once / self.rows
+
+    @property
+    def expected_counts(self) -> IntArray:
+        """What a sample of this size is expected to count, (n_cells,): rows whose category occurs once stand for those
+        whose category the reference has missed, and count as *unseen* rather than *other*.
+        """
+        assert self.counts is not None
+        if self.shape.coverage is None:
+            return self.counts
+        expected = self.counts.copy()
+        expected[UNDERFLOW] -= self.shape.coverage.once
+        expected[OVERFLOW] += self.shape.coverage.once
+        return expected
 
     def of_independent_rows(self) -> Self:
         """Return the reference without the order of its rows: they spread as independent samples do."""

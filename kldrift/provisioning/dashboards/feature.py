@@ -177,8 +177,9 @@ DATA_QUALITY = section(
         Query(f"max by (window) (kldrift_out_of_range_ratio{{{WHOLE}}})", "out of range {{window}}", "numeric"),
         Query(f"max(kldrift_reference_missing_ratio{{{MATCHERS}}})", "missing in the reference"),
         Query(f"max(kldrift_reference_invalid_ratio{{{MATCHERS}}})", "invalid in the reference"),
+        Query(f"max(kldrift_unseen_expected_ratio{{{MATCHERS}}})", "unseen to expect", "categorical"),
         unit="percentunit",
-        dashed={"missing in the reference": "text", "invalid in the reference": "text"},
+        dashed={"missing in the reference": "text", "invalid in the reference": "text", "unseen to expect": "text"},
     ),
     lines(
         "Values of the wrong type",
