@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
-from kldrift.drift.judging.explanation import contributions, explain, segment_mix, segment_within
+from kldrift.drift.judging.explanation import _shares, contributions, explain, segment_mix, segment_within
 from kldrift.errors import KldriftError
 from tests.web.certificates import Pair
 
@@ -231,3 +231,23 @@ def test_empty_windows_and_new_segments() -> None:
     assert np.isnan(segment_mix(np.zeros((1, 2), dtype=np.int64), np.array([0.5, 0.5]))).all()
     assert np.isnan(segment_within(np.full((1, 2, 3), np.nan), np.zeros((1, 2, 3), dtype=np.int64))).all()
     np.testing.assert_array_equal(segment_mix(np.array([[1, 1], [2, 0]]), np.array([1.0, 0.0])), [math.inf, 0])
+
+
+def test_windows_of_a_single_row_have_a_mix_and_a_divergence_within() -> None:
+    rows, q = np.array([[1, 0], [0, 0], [1, 3]]), np.array([0.25, 0.75])
+    np.testing.assert_allclose(segment_mix(rows, q), [math.log(4), np.nan, 0.0], atol=1e-12)
+    kls = np.array([[[0.5], [7.0]], [[1.0], [1.0]], [[0.25], [0.5]]])
+    samples = rows[:, :, np.newaxis]
+    np.testing.assert_allclose(segment_within(kls, samples), [[0.5], [np.nan], [0.4375]], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("cells", "shares"),
+    [
+        ([0.1, 0.3], [0.25, 0.75]),
+        ([0.0, 0.0], [0.0, 0.0]),
+        ([np.inf, 0.5, np.inf], [0.5, 0.0, 0.5]),
+    ],
+)
+def test_shares_of_a_divergence_sum_to_one_unless_there_is_none(cells: list[float], shares: list[float]) -> None:
+    np.testing.assert_allclose(_shares(np.array(cells)), shares, rtol=1e-12)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kldrift.drift.judging.other_estimators import estimate
+from kldrift.drift.judging.other_estimators import DRIFTWATCH_EPSILON, estimate
 from kldrift.errors import KldriftError
 from tests.benchmarks.peers import ENVIRONMENTS
 from tests.evidence.estimators import REQUIREMENTS, TOLERANCE, cases, differences, figures_of
@@ -196,3 +196,34 @@ def test_an_unknown_estimator_is_named_with_the_known_ones() -> None:
         KldriftError, match="expected an estimator among evidently, boxkite, mlrun, driftwatch, got 'x'"
     ):
         one("x", [1, 1, 0, 0], [1, 1, 0, 0])
+
+
+def test_a_share_of_just_a_ten_thousandth_is_filled_beneath() -> None:
+    """evidently fills empty cells with a millionth of the smallest share where that is 1e-4 or less, else with 1e-4."""
+    fill = 1e-4 / 1e6
+    live, reference = np.array([0.9999, 0.0001, fill]), np.array([0.5, 0.4, 0.1])
+    p, q = live / live.sum(), reference
+    assert one("evidently", [9_999, 1, 0, 0, 0, 0], [500, 400, 100, 0, 0, 0]) == pytest.approx(
+        float((q * np.log(q / p)).sum()), rel=1e-12
+    )
+
+
+def test_a_category_that_came_once_has_a_cell_with_driftwatch() -> None:
+    for live, reference in (([10, 20, 1], [30, 30, 0]), ([10, 20, 0], [30, 30, 1])):
+        p, q = (
+            (np.array(counts) / sum(counts) + DRIFTWATCH_EPSILON) / (1 + 3 * DRIFTWATCH_EPSILON)
+            for counts in (live, reference)
+        )
+        found = one("driftwatch", [*live, 0, 0, 0], [*reference, 0, 0, 0])
+        assert found == pytest.approx(float((p * np.log(p / q)).sum()), rel=1e-12)
+
+
+@pytest.mark.parametrize("estimator", PEERS)
+def test_where_one_side_has_no_value_there_is_no_figure(estimator: str) -> None:
+    some, nothing = [10, 20, 30, 0, 0, 0], [0, 0, 0, 0, 0, 0]
+    assert math.isnan(one(estimator, nothing, some))
+    assert math.isnan(one(estimator, some, nothing))
+    if estimator != "boxkite":  # to which a missing value is one like any other
+        missing = [0, 0, 0, 0, 0, 7]
+        assert math.isnan(one(estimator, missing, some))
+        assert math.isnan(one(estimator, some, missing))

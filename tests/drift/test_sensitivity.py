@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import ndtr, ndtri
 
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
 from kldrift.drift.judging.sensitivity import (
@@ -19,8 +20,9 @@ from kldrift.drift.monitor import Monitor
 from kldrift.drift.references.data import build_references, count_panes
 from kldrift.drift.references.given import fixed_reference, inline_reference
 from kldrift.drift.references.reference import FeatureReference
+from kldrift.records.kinds import MIN_DEGREES_OF_FREEDOM
 from kldrift.records.samples import SampleBatch
-from kldrift.records.snapshots import FeatureInfo
+from kldrift.records.snapshots import FeatureInfo, z_quantile
 from kldrift.records.specs import FeatureSpec, MonitorSpec, ReferenceInline, Smoothing, WindowSpec
 from tests import naive_bounds
 from tests.drift.builders import HOUR, JEFFREYS, categorical, normal_reference
@@ -175,3 +177,92 @@ def test_a_window_shows_what_its_samples_allow() -> None:
     assert smallest_in_window(watched.evaluate(NOW), 0, 0) is None
     watched.add(SampleBatch(500, (np.zeros(500),)), "s", NOW)
     assert smallest_in_window(watched.evaluate(NOW), 0, 0) == smallest(watched.features[0], 500)
+
+
+def plain_smallest(
+    info: FeatureInfo, rows: float, reference_rows: float, z: float, tolerance: float
+) -> tuple[float, float]:
+    """The shift, one size at a time: the first of them that is certain, up or down, whichever shows less."""
+    spread = info.spread
+    assert spread is not None
+    found = []
+    phi, ratio = (float(each) for each in spread.at(rows))
+    inverse = phi / rows + float(spread.phi.max()) / reference_rows
+    for sign in (1, -1) if spread.counted is not None else (1,):
+        before: tuple[float, float, float] | None = None
+        for size in np.geomspace(1e-4, 12.0, 400).tolist():
+            if spread.counted is None:
+                dof, kl = spread.dof, size**2 / 2
+                live, reference = size**2, size**2 + size**4 / 2
+            else:
+                q = info.reference_probabilities[spread.counted]
+                q = q / q.sum()
+                n_own = len(info.cells) - 4
+                own = q[:n_own]
+                inner = ndtri(np.cumsum(own / own.sum())[:-1])
+                p = q.copy()
+                p[:n_own] = own.sum() * np.diff([0.0, *ndtr(inner - sign * size), 1.0])
+                log = np.log(np.where(p > 0, p, q) / q)
+                dof, kl = q.size - 1, max(float((p * log).sum()), 1e-14)
+                live = float((p * log**2).sum()) - float((p * log).sum()) ** 2
+                reference = float(((p - q) ** 2 / q).sum())
+            matched = (live / rows + reference / reference_rows) / (1 / rows + 1 / reference_rows) / (2 * kl)
+            dispersion = ratio * max(spread.concentration, matched) if spread.dof else max(ratio, matched)
+            excess = z - naive_bounds.normal_score(
+                (dof + 2 * kl / inverse) / dispersion,
+                max(dof / dispersion, MIN_DEGREES_OF_FREEDOM),
+                2 * tolerance / inverse / dispersion,
+            )
+            if excess < 0:
+                assert before is not None
+                share = before[0] / (before[0] - excess)
+                found.append(tuple(b + share * (a - b) for a, b in zip((kl, size), before[1:], strict=True)))
+                break
+            before = excess, kl, size
+        else:
+            found.append((math.inf, math.inf))
+    nats, sigma = max(found)
+    return nats, sigma
+
+
+@pytest.mark.parametrize("rows", [200, 1_000, 30_000])
+@pytest.mark.parametrize("kind", ["numeric", "dependent", "categorical", "vector"])
+def test_the_smallest_drift_is_that_of_the_naive_specification(kind: str, rows: int) -> None:
+    rng = np.random.default_rng(8)
+    if kind == "categorical":
+        spec = FeatureSpec("x", "categorical")
+        reference = built(categorical(rng.choice(["a", "b", "c", None], 900, p=[0.5, 0.3, 0.1, 0.1]).tolist()), spec)
+    elif kind == "vector":
+        spec, reference = VECTOR, built(rng.normal(size=(900, 4)) @ np.diag([1.0, 2.0, 3.0, 4.0]), VECTOR)
+    else:
+        spec, values = NUMBER, rng.normal(size=3_000)
+        if kind == "dependent":
+            values = np.repeat(values[:300], 10)
+        reference = replace(built(values), by_time=True)
+    (info,) = evaluation(reference, spec).features
+    found = smallest(info, rows)
+    for one, tolerance in zip(found, (info.warning, info.critical), strict=True):
+        nats, sigma = plain_smallest(info, rows, info.reference_rows, z_quantile(0.9999, 1), tolerance)
+        assert one.nats == pytest.approx(nats, rel=1e-9)
+        if kind != "categorical":
+            assert one.sigma == pytest.approx(sigma, rel=1e-9)
+
+
+def test_a_window_is_judged_from_ten_samples_for_each_cell_on() -> None:
+    (info,) = evaluation(built(np.random.default_rng(9).normal(size=2_000))).features
+    n_bins = len(info.cells) - 4
+    assert smallest_at(info, 10 * n_bins - 1, 0.9999, 1) is None
+    assert smallest_at(info, 10 * n_bins, 0.9999, 1) is not None
+
+
+def test_in_a_single_category_nothing_can_shift() -> None:
+    spec = FeatureSpec("x", "categorical")
+    given = ReferenceInline(categories=("a",), probabilities=(1.0,), missing=0.5)
+    (info,) = evaluation(inline_reference(spec, given, 0), spec).features
+    assert smallest_at(replace(info, problem=None), math.inf, 0.9999, 1) is None
+    one_bin = ReferenceInline(edges=(0.0, 1.0), probabilities=(1.0,), missing=0.5)
+    (info,) = evaluation(inline_reference(NUMBER, one_bin, 0)).features
+    assert smallest_at(replace(info, problem=None), math.inf, 0.9999, 1) is None
+    two_bins = ReferenceInline(edges=(0.0, 1.0, 2.0), probabilities=(0.5, 0.5), missing=0.5)
+    (info,) = evaluation(inline_reference(NUMBER, two_bins, 0)).features
+    assert smallest_at(info, math.inf, 0.9999, 1) is not None
