@@ -5,8 +5,11 @@ stands, in its one spelling; a number may have blanks around it; a vector is a J
 """
 
 import csv
+import re
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from io import BytesIO
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import Final
 
@@ -44,8 +47,10 @@ _MAY_BE_BEFORE: Final = np.isin(np.arange(256), list(b',\n"'))
 _MAY_BE_BEHIND: Final = np.isin(np.arange(256), list(b',\r\n"'))
 
 _BOM: Final = b"\xef\xbb\xbf"
-#: Cells at the start of a record that tell whether it is the header line again.
-_TELLING_CELLS: Final = 3
+#: A file that begins with these is compressed: gzip, zstd, zlib.
+_COMPRESSED: Final = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\x78\x01", b"\x78\x9c", b"\x78\xda")
+#: A longer header line is not looked for again.
+_MAX_HEADER_BYTES: Final = 1 << 20
 
 
 def decode(bodies: Sequence[bytes], plan: Plan, header: bytes = b"", bins: BinTable | None = None) -> Decoding:
@@ -116,10 +121,30 @@ def scan(path: Path, *, lenient: bool = False) -> pl.LazyFrame:
     """
     source = path if is_unicode(str(path)) else path.read_bytes()  # polars takes no path that is not UTF-8
     frame = pl.scan_csv(source, glob=False, infer_schema=False, truncate_ragged_lines=lenient)
-    # The header line again, as in files that were joined; a few cells tell, and the others need not be read for it.
-    told_by = frame.collect_schema().names()[:_TELLING_CELLS]
-    is_header = pl.all_horizontal([pl.col(name) == name for name in told_by])
-    return frame.filter(~is_header.fill_null(value=False)) if told_by else frame
+    if not _comes_again(path, path.stat().st_mtime_ns):
+        return frame
+    first, *others = frame.collect_schema().names()
+    is_header = pl.col(first).str.strip_prefix(_BOM.decode()) == first
+    return frame.filter(
+        ~pl.all_horizontal(is_header, *(pl.col(name) == name for name in others)).fill_null(value=False)
+    )
+
+
+@lru_cache(maxsize=64)
+def _comes_again(path: Path, changed: int) -> bool:  # noqa: ARG001 - of a file that changes, it is another question
+    """Return whether a file may have its header line again, as one that was joined from several.
+
+    To compare the cells of each record with the names, all columns would have to be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_MAX_HEADER_BYTES)
+        if head.startswith(_COMPRESSED):
+            return True
+        line = _split_header(head)[0].removeprefix(_BOM).rstrip(b"\r\n")
+        if not line:
+            return False
+        with mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+            return any(data.find(b"\n" + mark + line) >= 0 for mark in (b"", _BOM))
 
 
 def _runs(indices: Sequence[int], headers: Sequence[bytes]) -> Iterator[list[int]]:
@@ -148,20 +173,17 @@ def _split_header(body: bytes) -> tuple[bytes, int]:
 
 def _without_headers(body: bytes, line: bytes) -> bytes:
     """Take out every record that is the header line again, as in files that were joined."""
-    at = 0 if body.startswith(line) else body.find(b"\n" + line) + 1 or None
+    if line not in body:
+        return body
     kept: list[bytes] = []
     done = counted = 0
     odd = 0  # quotes up to `counted`, each counted once: many such lines must not cost a pass each
-    while at is not None:
-        odd ^= body.count(b'"', counted, at) & 1
-        counted = at
-        end = at + len(line)
-        end += 1 if body.startswith(b"\r", end) else 0
-        # within quotes, it is part of a cell
-        if body[end : end + 1] in (b"\n", b"") and not odd:
-            kept.append(body[done:at])
-            done = end + 1
-        at = body.find(b"\n" + line, end - 1) + 1 or None
+    for found in re.finditer(rb"^(?:" + _BOM + rb")?" + re.escape(line) + rb"\r?(?:\n|\Z)", body, re.MULTILINE):
+        odd ^= body.count(b'"', counted, found.start()) & 1
+        counted = found.start()
+        if not odd:  # within quotes, it is part of a cell
+            kept.append(body[done : found.start()])
+            done = found.end()
     return b"".join([*kept, body[done:]]) if kept else body
 
 

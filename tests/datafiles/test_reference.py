@@ -322,3 +322,16 @@ def test_a_header_line_that_comes_again_in_a_file_is_no_row(tmp_path: Path) -> N
     assert found.n_rows == 3
     np.testing.assert_array_equal(found.columns[0], [1, 2, np.nan])
     assert [rows.size for rows in found.invalid] == [0, 0]
+
+
+@pytest.mark.parametrize("joined", [False, True])
+def test_a_row_that_begins_as_the_header_does_is_a_row(tmp_path: Path, joined: bool) -> None:
+    """Three cells of the header in front were enough for a row to be left out."""
+    path = tmp_path / "live.csv"
+    again = "\ufeffa,b,c,d\n" if joined else ""
+    path.write_text(f"\ufeffa,b,c,d\nu,v,w,red\na,b,c,blue\n{again}a,b,c,red\na,b,c,\n")
+    found = read_columns(path, [("a", "categorical"), ("d", "categorical")])
+    assert found.n_rows == 4
+    column = found.columns[1]
+    assert isinstance(column, CategoricalColumn)
+    assert [column.values[code] if code >= 0 else None for code in column.codes] == ["red", "blue", "red", None]

@@ -263,3 +263,14 @@ def test_what_only_looks_like_the_header_is_a_record() -> None:
     assert longer.bodies[0].accepted == 2  # x and y are no numbers
     assert longer.bodies[0].rejected == {"malformed": 1}
     assert decode("csv", [b"x\nx\n1\n"], SCHEMA).bodies[0].accepted == 1
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("general", [False, True])
+def test_a_header_line_that_comes_again_may_have_a_bom(newline: str, general: bool) -> None:
+    """Spreadsheets write one, and files of theirs are joined."""
+    quoted = '1,2,"re""d"' if general else "1,2,red"
+    body = newline.join(["\ufeffx,y,c", quoted, "\ufeffx,y,c", "3,4,blue", "\ufeffx,y,c"])
+    expected = decode("csv", [newline.join(["x,y,c", quoted, "3,4,blue"]).encode()], SCHEMA)
+    _assert_same(decode("csv", [body.encode()], SCHEMA), expected)
+    _assert_same(decode("csv", [(body + newline).encode()], SCHEMA), expected)

@@ -239,7 +239,9 @@ def _read_record(data: Bytes, at: int, stop: int, fields: Fields, cells: Cells, 
 
 @piece_apart
 def _header_end(data: Bytes, at: int, stop: int, header: Bytes) -> int:
-    """Return the start of the record after `at` if this is the header line again, else -1."""
+    """Return the start of the record after `at` if this is the header line again, with or without a BOM, else -1."""
+    if byte_at(data, at) == 239 and byte_at(data, at + 1) == 187 and byte_at(data, at + 2) == 191:
+        at += 3
     end = at + int(header.size)
     if end > stop:
         return -1
@@ -309,7 +311,7 @@ def scan_records(
         if byte == 10 or (byte == 13 and byte_at(data, at + 1) == 10):
             at += 1 if byte == 10 else 2
             continue
-        if first == byte:
+        if first == byte or (byte == 239 and first >= 0):
             end = _header_end(data, at, stop, cells.header)
             if end >= 0:
                 at = end
