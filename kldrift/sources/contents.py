@@ -11,7 +11,7 @@ from kldrift.records.samples import RowRange
 from kldrift.sources.base import ErrorCallback, Position
 from kldrift.sources.framing import first_record_end, read_records
 from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint, hole_end
-from kldrift.sources.recognition import Claim, Digest, recognise
+from kldrift.sources.recognition import Claim, Digest, alike, recognise
 
 _SKIP_BYTES = 1 << 20
 #: Compression by the suffix of the name, or by the first bytes (a rotation may have appended a number to the name).
@@ -43,8 +43,8 @@ class Piece:
 
     Parameters
     ----------
-    payload : empty where only the position moves, to go on behind what was read of the file `continues`
-    continues : the stream of a file that begins this one
+    payload : empty where only the position moves, to go on behind what was read of another file
+    continues : what was read of it
     """
 
     payload: bytes | RowRange
@@ -52,11 +52,16 @@ class Piece:
     header: bytes = b""
     lag_bytes: int | None = None
     lag_records: int | None = None
-    continues: str = ""
+    continues: Claim | None = None
 
 
 class Content(Protocol):
-    """The records of a file, read as far as it goes now; a later call continues from there."""
+    """The records of a file, read as far as it goes now; a later call continues from there.
+
+    `waits` says that nothing is read before another file was finished.
+    """
+
+    waits: bool
 
     def read(self, path: str, final: bool, settled: bool) -> Iterator[Piece | None]:
         """Yield what is new, and None from time to time while the work yields nothing.
@@ -119,7 +124,8 @@ class LineContent:
     chunk_bytes : how much to read at a time
     max_record_bytes : longer records are skipped
     on_error : called with each record that is skipped
-    claims : returns what this file may continue if nothing of it was read
+    claims : returns what this file may continue if nothing of it was read, given whether it is an archive
+    on_other_content : called when the file turns out not to hold what was read
     """
 
     def __init__(
@@ -130,7 +136,8 @@ class LineContent:
         chunk_bytes: int,
         max_record_bytes: int,
         on_error: ErrorCallback,
-        claims: Callable[[], Sequence[Claim]],
+        claims: Callable[[bool], Sequence[Claim]],
+        on_other_content: Callable[[], object],
     ) -> None:
         self._identity = identity
         self._csv = csv
@@ -138,6 +145,7 @@ class LineContent:
         self._max_record_bytes = max(max_record_bytes, chunk_bytes)
         self._on_error = on_error
         self._claims = claims
+        self._on_other_content = on_other_content
         self._fd: int | None = None
         self._reader: FileReader | None = None
         self._header: bytes | None = None
@@ -151,6 +159,8 @@ class LineContent:
         self._digest = Digest(self._offset, int(position.get("head", 0)), int(position.get("sum", 0)))
         self._digested = "sum" in position or not self._offset
         self._modified_ns = int(position.get("modified", 0))
+        self.waits = False
+        self._like = ""  # what it waits for
 
     def open_fd(self) -> int | None:
         """Return the open handle on the file, if there is one."""
@@ -183,13 +193,12 @@ class LineContent:
             self.close()
             return
         if self._reader is None:
-            archive = _archive_kind(self._fd, path)
-            self._reader = ArchiveReader(self._fd, archive, path) if archive else PlainReader(self._fd)
-            self._header = None
-            self._digested = self._digested and archive is None
+            self._reader = self._made_reader(self._fd, path)
+        if not self._offset:
+            yield from self._recognise(self._reader, path, settled)
+            if self.waits:
+                return
         reader = self._reader
-        if not self._offset and isinstance(reader, PlainReader):
-            yield from self._recognise(reader)
         if self._offset <= self._begin or (self._csv and self._header is None):
             yield from self._skip_hole(reader, path)
         if self._csv and self._header is None and not self._read_header(reader, path, final):
@@ -200,20 +209,48 @@ class LineContent:
         yield from self._at_end(reader, path, final, settled)
 
     def _start_over(self) -> None:
+        self._on_other_content()
         self._offset = self._mark = self._begin = 0
         self._fingerprint = ""
         self._complete = self._skipping = False
         self._digest, self._digested = Digest(), True
         self._reader = self._header = None
 
-    def _recognise(self, reader: PlainReader) -> Iterator[Piece | None]:
-        """Go on behind what was read of another file, if this one begins with all of that."""
-        found = yield from recognise(reader, self._claims())
-        if found is not None:
+    def _made_reader(self, fd: int, path: str) -> FileReader:
+        archive = _archive_kind(fd, path)
+        self._header = None
+        self._digested = self._digested and archive is None
+        return ArchiveReader(fd, archive, path) if archive else PlainReader(fd)
+
+    def _recognise(self, reader: FileReader, path: str, settled: bool) -> Iterator[Piece | None]:
+        """Go on behind what was read of another file, if this one begins with all of that.
+
+        An archive is written while the file that it is made of is still there, and perhaps still read: that it begins
+        alike is enough to wait for its end, and then for that of the file.
+        """
+        assert self._fd is not None, "a reader reads an open file"
+        archived = isinstance(reader, ArchiveReader)
+        claims = alike(reader, self._claims(archived))
+        self.waits = (
+            archived and bool(claims) and (not settled or any(c.open and c.stream == self._like for c in claims))
+        )
+        if self.waits or not claims:
+            return
+        found = yield from recognise(reader, claims)
+        if isinstance(reader, ArchiveReader):
+            if found is None and not reader.available(max(claim.offset for claim in claims), 1) and not reader.complete:
+                self._require_whole(reader, path)
+            reader = self._reader = self._made_reader(self._fd, path)
+            self.waits = found is not None and found.open
+            self._like = found.stream if found else ""
+        if found is not None and not self.waits:
+            yield from reader.skip(found.offset)
+            reader.available(found.offset, 1)  # whether it ends there
             self._offset = found.offset
             self._digest = Digest(found.offset, int(found.position["head"]), int(found.position["sum"]))
             self._move(reader)
-            yield Piece(b"", self.position(), continues=found.stream)
+            self._reader = self._made_reader(self._fd, path)
+            yield Piece(b"", self.position(), continues=found)
 
     def _skip_hole(self, reader: FileReader, path: str) -> Iterator[None]:
         """Find where the records begin. A hole may come, or grow, for as long as nothing has been read."""
@@ -305,14 +342,8 @@ class LineContent:
         """Take an incomplete last line as a record if nothing can follow it."""
         archived = isinstance(reader, ArchiveReader)
         if isinstance(reader, ArchiveReader) and not reader.complete:
-            if reader.problem:
-                raise reader.problem
-            if settled:
-                raise SourceError(
-                    f"{path}: expected a whole archive, but it ends early; the records before its end were read;"
-                    " replace the file",
-                    "truncated",
-                )
+            if settled or reader.problem:
+                self._require_whole(reader, path)
             return
         if (final or archived) and not self._skipping:
             n = reader.available(self._offset, self._max_record_bytes)
@@ -324,6 +355,16 @@ class LineContent:
         if archived:
             self._move(reader)
             self.close()
+
+    def _require_whole(self, reader: ArchiveReader, path: str) -> None:
+        """Raise if an archive that nobody writes any more is not whole."""
+        if reader.problem:
+            raise reader.problem
+        raise SourceError(
+            f"{path}: expected a whole archive, but it ends early; the records before its end were read;"
+            " replace the file",
+            "truncated",
+        )
 
     def _advance(self, data: bytes, reader: FileReader) -> None:
         """Move behind these bytes."""

@@ -41,9 +41,9 @@ class FileSource:
 
     A followed file is read as it grows, through renames and truncation; an incomplete last line waits for its
     newline. A file that was renamed, or that the pattern no longer matches, is still read through its open handle;
-    once it has not grown for `rotate_wait_ms`, its incomplete last line is taken as a record. Files that
-    copy-truncate and compression leave behind are separate files with the same records: the pattern must not match
-    them.
+    once it has not grown for `rotate_wait_ms`, its incomplete last line is taken as a record. An archive that begins
+    with all that was read of a file goes on behind that, once it is whole and the file was finished. The plain copies
+    that copy-truncate makes are separate files with the same records: the pattern must not match them.
 
     `on_error` is called for each file that cannot be read and for each record that is skipped, with a reason out of
     `not_found`, `vanished`, `permission`, `read`, `not_a_file`, `corrupt`, `truncated`, `unreadable`,
@@ -188,13 +188,22 @@ class FileSource:
     def _take_up(self, reading: Reading, path: str, status: os.stat_result) -> OpenFile:
         identity = Identity.of(status)
         position = reading.position(identity.stream)
+        if not position:
+            reading.has_other_content(identity.stream)
         claims = partial(reading.claims, identity.stream, path)
         content: Content
         if self._count_rows is not None:
             content = RowContent(identity, position, self._count_rows, self._rows_per_chunk, claims)
         else:
             content = LineContent(
-                identity, position, self._header, self._chunk_bytes, self._max_record_bytes, self._on_error, claims
+                identity,
+                position,
+                self._header,
+                self._chunk_bytes,
+                self._max_record_bytes,
+                self._on_error,
+                claims,
+                partial(reading.has_other_content, identity.stream),
             )
         renamed = bool(position) and position.get("path") != printable(path)
         file = OpenFile(path, content, self._clock_ms(), status, renamed=renamed)
@@ -218,7 +227,8 @@ class FileSource:
         if not file.settled and self._clock_ms() - file.quiet_since_ms >= (self._rotate_wait_ms if left else _QUIET_MS):
             file.settled = True
             yield from self._read_file(reading, stream, file, final=left)
-            if left and not reading.stop.is_set():
+            file.settled = not file.content.waits
+            if left and not file.content.waits and not reading.stop.is_set():
                 yield from self._finish(reading, stream, file)
 
     def _finish(self, reading: Reading, stream: str, file: OpenFile) -> Iterator[Chunk]:
@@ -233,9 +243,10 @@ class FileSource:
     def _read_file(self, reading: Reading, stream: str, file: OpenFile, final: bool) -> Iterator[Chunk | None]:
         try:
             for piece in file.content.read(file.path, final, file.settled):
-                if piece is not None and piece.continues not in ("", stream):  # the inode may be in use again
-                    old = reading.superseded(piece.continues, file)
-                    yield None if old is None else self._mark(reading, piece.continues, old)
+                claim = piece.continues if piece else None
+                if claim and claim.replaced and claim.stream != stream:  # not if the inode is in use again
+                    old = reading.superseded(claim.stream, file)
+                    yield None if old is None else self._mark(reading, claim.stream, old)
                 yield None if piece is None else self._chunk(reading, stream, file, piece)
                 if reading.stop.is_set():
                     return

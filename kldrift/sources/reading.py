@@ -2,6 +2,7 @@
 
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from kldrift.sources.recognition import Claim
 # Handles stay open so that data written just before a rename or a deletion is still read; few enough that a process
 # with the usual limit of 1024 does not run out.
 _MAX_HANDLES = 256
+# Positions kept of files whose inode is in use again.
+_MAX_REMEMBERED = 4096
 #: The `state` of a position: of a file that was left by its writer and read to its end, and of one that was deleted.
 FINISHED, DELETED = "finished", "deleted"
 
@@ -56,6 +59,8 @@ class Reading:
         self._held: dict[str, OpenFile] = {}  # have an open handle; most recently read last
         self._positions: dict[str, Position] = {}
         self._streams: dict[str, dict[str, None]] = {}  # by path
+        # Of files whose inode another one has got since.
+        self._past: deque[tuple[str, Position]] = deque(maxlen=_MAX_REMEMBERED)
         for stream, position in list(positions.items()):  # the caller adds to them meanwhile
             self.moved(stream, position)
 
@@ -67,18 +72,35 @@ class Reading:
         self._positions[stream] = position
         self._streams.setdefault(str(position.get("path")), {})[stream] = None
 
+    def has_other_content(self, stream: str) -> None:
+        """Remember the position in the file whose inode another one has got, since its archive may come yet."""
+        if stream in self._positions:
+            self._past.append((stream, self._positions[stream]))
+
     def position(self, stream: str) -> Position:
         """Return where a stream continues; one whose file was deleted begins anew, as its inode is another file's."""
         position = self._positions.get(stream, {})
         return {} if position.get("state") == DELETED else position
 
-    def claims(self, stream: str, path: str) -> list[Claim]:
-        """Return the position in the file that this one has replaced at `path`, if there was one.
+    def claims(self, stream: str, path: str, archived: bool) -> list[Claim]:
+        """Return what a new file may continue: an archive any file, another one what it has replaced at `path`."""
+        return self._archivable() if archived else self._replaced(stream, path)
+
+    def _archivable(self) -> list[Claim]:
+        now = [
+            Claim(stream, position, open=stream in self.files and "state" not in position)
+            for stream, position in self._positions.items()
+            if "sum" in position
+        ]
+        return [*now, *(Claim(stream, position) for stream, position in self._past if "sum" in position)]
+
+    def _replaced(self, stream: str, path: str) -> list[Claim]:
+        """Return the last position of this name, if its file was deleted.
 
         Tools that write a file anew (rsync, editors, ``mv``) unlink the old one, whereas rotation renames it.
         """
         before = [
-            Claim(other, self._positions[other])
+            Claim(other, self._positions[other], replaced=True)
             for other in self._streams.get(printable(path), {})
             if "modified" in self._positions[other] and (other != stream or not self.position(other))
         ]

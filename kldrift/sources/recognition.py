@@ -1,4 +1,4 @@
-"""Whether a file begins with all that was read of another one, because it is that file written anew."""
+"""Whether a file begins with all that was read of another one: it is that one written anew, or its archive."""
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
@@ -60,10 +60,18 @@ class Digest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The position in a file of lines that another one may continue."""
+    """The position in a file that another one may continue.
+
+    Parameters
+    ----------
+    replaced : the other one has its name, and took its place
+    open : it is still being read
+    """
 
     stream: str
     position: Position
+    replaced: bool = False
+    open: bool = False
 
     @property
     def offset(self) -> int:
@@ -75,7 +83,7 @@ def recognise(reader: Reader, claims: Sequence[Claim]) -> Generator[None, None, 
     """Return the longest claim that these bytes begin with, in steps short enough to check a stop flag between them."""
     head = reader.read(0, reader.available(0, ENDS_BYTES))
     digest, tail, found = Digest(), b"", None
-    for claim in sorted((claim for claim in claims if _begins_alike(head, claim)), key=lambda claim: claim.offset):
+    for claim in sorted(claims, key=lambda claim: claim.offset):
         while digest.length < claim.offset:
             n = reader.available(digest.length, min(_STEP_BYTES, claim.offset - digest.length))
             data = reader.read(digest.length, n)
@@ -90,6 +98,15 @@ def recognise(reader: Reader, claims: Sequence[Claim]) -> Generator[None, None, 
     return found
 
 
-def _begins_alike(head: bytes, claim: Claim) -> bool:
-    n = min(claim.offset, ENDS_BYTES)
-    return 0 < n <= len(head) and crc32(head[:n]) == claim.position["head"]
+def alike(reader: Reader, claims: Sequence[Claim]) -> list[Claim]:
+    """Return the claims whose first KiB is the one of these bytes."""
+    head = reader.read(0, reader.available(0, ENDS_BYTES)) if claims else b""
+    heads: dict[int, int] = {}  # of each length
+    found = []
+    for claim in claims:
+        n = min(claim.offset, ENDS_BYTES)
+        if n not in heads:
+            heads[n] = crc32(head[:n])
+        if 0 < n <= len(head) and heads[n] == claim.position["head"]:
+            found.append(claim)
+    return found

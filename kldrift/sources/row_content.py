@@ -24,7 +24,7 @@ class RowContent:
     position : where to begin
     count_rows : counts the rows of a file; raises `KldriftError` or `OSError` if it cannot
     rows_per_piece : number of rows to hand over at a time
-    claims : returns what this file may continue if nothing of it was read
+    claims : returns what this file may continue if nothing of it was read, given whether it is an archive
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class RowContent:
         position: Position,
         count_rows: Callable[[Path], int],
         rows_per_piece: int,
-        claims: Callable[[], Sequence[Claim]],
+        claims: Callable[[bool], Sequence[Claim]],
     ) -> None:
         self._identity = identity
         self._count_rows = count_rows
@@ -43,6 +43,7 @@ class RowContent:
         self._size = int(position.get("size", -1))
         self._fingerprint = str(position.get("fingerprint", ""))
         self._modified_ns = int(position.get("modified", 0))
+        self.waits = False
 
     def open_fd(self) -> None:
         """Return None: rows are read by path, without an open handle."""
@@ -77,10 +78,10 @@ class RowContent:
             raise SourceError(f"{path}: {error}", "unreadable") from error
         if (size, now) != (self._size, self._fingerprint):
             self._row, self._size, self._fingerprint = 0, size, now
-            for claim in self._claims():
+            for claim in self._claims(False):
                 if (claim.position["size"], claim.position["fingerprint"]) == (size, now):
                     self._row = int(claim.position["row"])
-                    yield Piece(b"", self.position(), continues=claim.stream)
+                    yield Piece(b"", self.position(), continues=claim)
         while self._row < n_rows:
             start, self._row = self._row, min(self._row + self._rows_per_piece, n_rows)
             yield Piece(RowRange(Path(path), start, self._row), self.position(), lag_records=n_rows - self._row)
