@@ -205,6 +205,7 @@ def test_a_feature_shows_what_its_figures_were_computed_from() -> None:
         "missing_ratio": 0.1,
         "invalid_ratio": 0.05,
         "unseen_ratio": 0.1,
+        "unseen_expected_ratio": None,
         "out_of_range_ratio": 0.1,
         "thresholds": {"warning": 0.01, "critical": 0.1},
         "smallest_drift": {"window": None, "any_window": None},
