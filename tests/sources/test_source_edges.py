@@ -1,5 +1,6 @@
 """Sources where one case ends and another begins: pieces of files, positions of partitions, draws of made-up rows."""
 
+import dataclasses
 import os
 import threading
 from collections.abc import Generator
@@ -12,13 +13,15 @@ import pytest
 
 from kldrift.errors import SourceError
 from kldrift.records.samples import Chunk
-from kldrift.records.sources import Distribution, StdinSourceConfig, SyntheticSourceConfig
-from kldrift.sources import framing
+from kldrift.records.sources import Distribution, KafkaSourceConfig, StdinSourceConfig, SyntheticSourceConfig
+from kldrift.sources import framing, kafka_records
 from kldrift.sources.base import Surroundings
 from kldrift.sources.framing import read_records, records_end
 from kldrift.sources.kafka import KafkaSource
 from kldrift.sources.kafka_offsets import Offsets
 from kldrift.sources.kafka_records import Records
+from kldrift.sources.kafka_settings import client_settings
+from kldrift.sources.readers import PlainReader, fingerprint, hole_end
 from kldrift.sources.stdin import StdinSource
 from kldrift.sources.synthetic import BLOCK_ROWS, SyntheticSource
 
@@ -233,3 +236,146 @@ def test_the_rows_of_a_seed_stay_what_they_are_from_version_to_version() -> None
     assert [i for i, value in enumerate(values[:20]) if value is None] == [0, 3, 10, 11, 13, 15, 18]
     assert next(value for value in values if value is not None) == 0.38913203868492185
     assert [i for i, value in enumerate(synthetic()._column("x", 1)[:20]) if value is None] == [1, 2, 6, 9, 11, 14, 18]
+
+
+# --- records of Kafka ---------------------------------------------------------------------------------
+
+
+class Message:
+    """A message as the client library hands it over."""
+
+    def __init__(self, offset: int, kind: int, time_ms: int) -> None:
+        self._offset, self._stamp = offset, (kind, time_ms)
+
+    def value(self) -> bytes:
+        return b"{}"
+
+    def offset(self) -> int:
+        return self._offset
+
+    def timestamp(self) -> tuple[int, int]:
+        return self._stamp
+
+
+def test_a_record_without_a_time_has_minus_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_records, "Message", Message)
+    found = kafka_records.records_of([Message(5, 0, 99), Message(6, 1, 0), Message(7, 2, 1234)])  # type: ignore[list-item]
+    assert found.times_ms.tolist() == [-1, 0, 1234]
+    assert found.offsets.tolist() == [5, 6, 7]
+
+
+@pytest.mark.parametrize(
+    ("values", "rows", "offsets", "empty"),
+    [
+        ([b'{"a":1}', b'{"a":2}'], [b'{"a":1}', b'{"a":2}'], [0, 1], []),
+        ([b'{"a":1}', None, b"", b'{"a":2}'], [b'{"a":1}', b'{"a":2}'], [0, 3], [1, 2]),
+        ([b'{"a":\n1}', b'{"a":2}'], [b'{"a": 1}', b'{"a":2}'], [0, 1], []),
+        ([b'[{"a":1},{"a":2}]', b'{"a":3}'], [b'{"a":1}', b'{"a":2}', b'{"a":3}'], [0, 0, 1], []),
+        ([b" {}"], [b"{}"], [0], []),
+        ([b"[]"], [], [], [0]),
+        ([None], [], [], [0]),
+    ],
+)
+def test_rows_of_records_with_their_offsets(
+    values: list[bytes | None], rows: list[bytes], offsets: list[int], empty: list[int]
+) -> None:
+    n = len(values)
+    lines, without = kafka_records.lines_of(Records(values, np.arange(n), np.arange(n) + 100), "json")
+    assert lines.payload.splitlines() == rows
+    assert lines.offsets.tolist() == offsets
+    assert lines.times_ms.tolist() == [offset + 100 for offset in offsets]
+    assert without == empty
+
+
+def test_plain_rows_are_joined_without_a_look_into_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[bytes] = []
+    plain = kafka_records._json_lines
+    monkeypatch.setattr(kafka_records, "_json_lines", lambda value: (looked.append(value), plain(value))[1])
+    for values, seen in (([b'{"a":1}', b'{"b":2}'], 0), ([b"{}", b"[]"], 2), ([b"{}", b"{\n}"], 2), ([b"{}", None], 1)):
+        looked.clear()
+        kafka_records.lines_of(Records(values, np.arange(2), np.zeros(2, dtype=np.int64)), "json")
+        assert len(looked) == seen, values
+
+
+def test_offsets_are_committed_by_us_alone() -> None:
+    config = KafkaSourceConfig(
+        name="k", brokers=("a:1", "b:2"), topic="t", group="g", format="ndjson", start="earliest"
+    )
+    made = client_settings(config, once=False)
+    assert made["bootstrap.servers"] == "a:1,b:2"
+    assert (made["enable.auto.commit"], made["enable.auto.offset.store"]) == (False, False)
+    assert made["session.timeout.ms"] == 10_000
+    assert made["enable.partition.eof"] is False
+    assert client_settings(config, once=True)["enable.partition.eof"] is True
+    static = client_settings(dataclasses.replace(config, member="one"), once=False)
+    assert static["group.instance.id"] == "one"
+    assert "session.timeout.ms" not in static
+
+
+# --- files --------------------------------------------------------------------------------------------
+
+
+def test_a_plain_file_has_what_lies_between_an_offset_and_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"0123456789")
+    fd = os.open(path, os.O_RDONLY)
+    reader = PlainReader(fd)
+    found = [reader.available(offset, 4) for offset in (0, 5, 8, 10, 12)]
+    assert found == [4, 4, 2, 0, 0]
+    assert reader.read(8, 4) == b"89"
+    assert (reader.mark(3), reader.ended(10)) == (3, False)
+    os.close(fd)
+
+
+def test_a_hole_ends_where_data_begins(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with path.open("wb") as file:
+        file.write(b"ab\0c")
+        file.seek(1 << 20)
+        file.write(b"end")
+        file.truncate(3 << 20)
+    fd = os.open(path, os.O_RDONLY)
+    reader = PlainReader(fd)
+    assert reader.data_from(0) == 0  # no NUL
+    assert reader.data_from(1) == 1
+    assert 4 < reader.data_from(8192) <= 1 << 20
+    assert reader.data_from(2 << 20) in {2 << 20, 3 << 20}  # to the end, or as the file system has it
+    assert reader.data_from(4 << 20) == 4 << 20  # beyond the end
+    os.close(fd)
+    end = hole_end_of(path, 8192)
+    assert end == 1 << 20
+
+
+def hole_end_of(path: Path, offset: int) -> int:
+    fd = os.open(path, os.O_RDONLY)
+    steps = hole_end(PlainReader(fd), offset)
+    try:
+        while True:
+            next(steps)
+    except StopIteration as ended:
+        return int(ended.value)
+    finally:
+        os.close(fd)
+
+
+def test_a_fingerprint_is_of_the_first_and_the_last_kilobyte(tmp_path: Path) -> None:
+    def of(data: bytes, offset: int) -> str:
+        path = tmp_path / "log"
+        path.write_bytes(data)
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            return fingerprint(fd, offset)
+        finally:
+            os.close(fd)
+
+    data = bytes(range(256)) * 20
+    print_ = of(data, 5_000)
+    assert len(print_) == 16
+    assert print_ == of(data + b"more", 5_000)
+    for changed, differs in ((0, True), (1_023, True), (1_024, False), (3_975, False), (3_976, True), (4_999, True)):
+        other = bytearray(data)
+        other[changed] ^= 1
+        assert (of(bytes(other), 5_000) != print_) == differs, changed
+    short = of(b"abc", 3)
+    assert of(b"xbc", 3) != short
+    assert of(b"abd", 3) != short
