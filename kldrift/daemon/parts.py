@@ -89,6 +89,7 @@ class Parts:
             once=self._once,
             row_numbers=widest,
             settled=lambda: engine.stored_positions(config.name),
+            on_lost=lambda n_bytes, detail: self.telemetry.source_lost(config.name, n_bytes, detail),
             on_rebalance=lambda streams: self.telemetry.source_assigned(config.name, streams),
         )
         source = build_source(config, surroundings)

@@ -148,6 +148,11 @@ class SelfMetrics:
         self.source_errors = counter(
             "kldrift_source_errors_total", "Failures to read a source, by reason.", "source", "reason"
         )
+        self.lost_bytes = counter(
+            "kldrift_source_lost_bytes_total",
+            "Bytes that a source can no longer read, as far as it is known; at least this many.",
+            "source",
+        )
         self.rebalances = counter(
             "kldrift_source_rebalances_total", "Times that a source was assigned different streams to read.", "source"
         )

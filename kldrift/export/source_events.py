@@ -11,8 +11,9 @@ from kldrift.records.types import IntArray
 #: Reasons for rejecting rows. Their counters start at 0, so that `rate` and `increase` see the first rejection.
 REJECT_REASONS = ("malformed", "not_an_object", "timestamp", "unreadable", "future")
 
-#: Likewise for failures: a pull source cannot be read; an unexpected error hit a batch of any source.
-_READ, _BATCH = "read", "batch"
+#: Likewise for failures: a pull source cannot be read; an unexpected error hit a batch of any source; a file is gone
+#: before it was read to its end.
+_READ, _BATCH, _LOST = "read", "batch", "lost"
 
 # Names of unknown fields come from the input: how many to remember for each monitor, and how much of one to show.
 _MAX_UNKNOWN_FIELDS = 1000
@@ -41,10 +42,12 @@ class SourceEvents(Events):
         for source in pull:
             metrics.source_up.at(source)
             metrics.source_errors.at(source, _READ)
+            metrics.source_errors.at(source, _LOST)
+            metrics.lost_bytes.at(source)
         for of_sources in (metrics.samples_received, metrics.samples_rejected, metrics.source_errors):
             of_sources.keep(sources)
         metrics.last_sample.keep(sources)
-        for of_pull in (metrics.source_up, metrics.lag_bytes, metrics.lag_records):
+        for of_pull in (metrics.source_up, metrics.lag_bytes, metrics.lag_records, metrics.lost_bytes):
             of_pull.keep(pull)
         for state in (self._up, self._last_errors, self._lag_records, self._lags):
             for gone in state.keys() - set(pull):
@@ -88,6 +91,11 @@ class SourceEvents(Events):
     def source_error(self, source: str, reason: str, message: str) -> None:
         """Record that a part of a pull source (one file of many) could not be read; the rest is still being read."""
         self._source_trouble(source, reason, message, logging.WARNING, "part of the source could not be read")
+
+    def source_lost(self, source: str, n_bytes: int, message: str) -> None:
+        """Record that the rest of a file, of `n_bytes` at least, was not read and is gone."""
+        self._metrics.lost_bytes.at(source).inc(n_bytes)
+        self._source_trouble(source, _LOST, message, logging.WARNING, "a part of the source is lost")
 
     def _source_trouble(self, source: str, reason: str, message: str, level: int, event: str) -> None:
         self._last_errors[source] = message

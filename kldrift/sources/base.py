@@ -17,6 +17,9 @@ ErrorCallback = Callable[[str, str], None]
 def _ignore_streams(_: Sequence[str]) -> None: ...
 
 
+def _ignore_loss(_: int, __: str) -> None: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What a source needs besides its configuration.
@@ -30,6 +33,7 @@ class Surroundings:
     settled : returns the positions of this source that are durably counted; None: nobody knows, so nothing is
         acknowledged upstream
     on_rebalance : called after each rebalance with the streams that this process now owns
+    on_lost : called with the least number of bytes that cannot be read any more, and a sentence for the log
     """
 
     clock_ms: Callable[[], int]
@@ -38,6 +42,7 @@ class Surroundings:
     row_numbers: int = 1
     settled: Callable[[], Positions] | None = None
     on_rebalance: Callable[[Sequence[str]], None] = _ignore_streams
+    on_lost: Callable[[int, str], None] = _ignore_loss
 
 
 class Source(Protocol):

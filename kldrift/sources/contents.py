@@ -125,7 +125,8 @@ class LineContent:
     max_record_bytes : longer records are skipped
     on_error : called with each record that is skipped
     claims : returns what this file may continue if nothing of it was read, given whether it is an archive
-    on_other_content : called when the file turns out not to hold what was read
+    on_other_content : called when the file turns out not to hold what was read; returns whether to wait
+    anew : read the file from its beginning if it does not continue another one
     """
 
     def __init__(
@@ -137,7 +138,8 @@ class LineContent:
         max_record_bytes: int,
         on_error: ErrorCallback,
         claims: Callable[[bool], Sequence[Claim]],
-        on_other_content: Callable[[], object],
+        on_other_content: Callable[[], bool],
+        anew: bool = True,
     ) -> None:
         self._identity = identity
         self._csv = csv
@@ -146,6 +148,7 @@ class LineContent:
         self._on_error = on_error
         self._claims = claims
         self._on_other_content = on_other_content
+        self._anew = anew
         self._fd: int | None = None
         self._reader: FileReader | None = None
         self._header: bytes | None = None
@@ -159,6 +162,8 @@ class LineContent:
         self._digest = Digest(self._offset, int(position.get("head", 0)), int(position.get("sum", 0)))
         self._digested = "sum" in position or not self._offset
         self._modified_ns = int(position.get("modified", 0))
+        self._size = int(position.get("size", 0))
+        self._continues = str(position.get("continues", ""))
         self.waits = False
         self._like = ""  # what it waits for
 
@@ -172,7 +177,10 @@ class LineContent:
         if self._mark != self._offset or self._complete:
             position |= {"mark": self._mark, "complete": int(self._complete)}
         elif self._digested:
-            position |= {"head": self._digest.head, "sum": self._digest.total, "modified": self._modified_ns}
+            position |= {"head": self._digest.head, "sum": self._digest.total}
+            position |= {"modified": self._modified_ns, "size": self._size}
+        if self._continues:
+            position["continues"] = self._continues
         return position
 
     def close(self) -> None:
@@ -186,9 +194,12 @@ class LineContent:
         if self._fd is None:
             self._fd = open_file(path, self._identity)
         status = os.fstat(self._fd)
-        size, self._modified_ns = status.st_size, status.st_mtime_ns
+        size = status.st_size
         if size < self._mark or (self._mark and fingerprint(self._fd, self._mark) != self._fingerprint):
             self._start_over()
+            if self._on_other_content():
+                return
+        self._size, self._modified_ns = size, status.st_mtime_ns
         if self._complete and size == self._mark:
             self.close()
             return
@@ -196,7 +207,7 @@ class LineContent:
             self._reader = self._made_reader(self._fd, path)
         if not self._offset:
             yield from self._recognise(self._reader, path, settled)
-            if self.waits:
+            if self.waits or not (self._offset or self._anew):
                 return
         reader = self._reader
         if self._offset <= self._begin or (self._csv and self._header is None):
@@ -209,9 +220,8 @@ class LineContent:
         yield from self._at_end(reader, path, final, settled)
 
     def _start_over(self) -> None:
-        self._on_other_content()
         self._offset = self._mark = self._begin = 0
-        self._fingerprint = ""
+        self._fingerprint = self._continues = ""
         self._complete = self._skipping = False
         self._digest, self._digested = Digest(), True
         self._reader = self._header = None
@@ -246,7 +256,7 @@ class LineContent:
         if found is not None and not self.waits:
             yield from reader.skip(found.offset)
             reader.available(found.offset, 1)  # whether it ends there
-            self._offset = found.offset
+            self._offset, self._continues = found.offset, found.stream
             self._digest = Digest(found.offset, int(found.position["head"]), int(found.position["sum"]))
             self._move(reader)
             self._reader = self._made_reader(self._fd, path)

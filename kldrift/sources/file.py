@@ -15,6 +15,8 @@ from kldrift.records.sources import FileSourceConfig
 from kldrift.sources.base import Position, Positions, Surroundings
 from kldrift.sources.contents import Content, Identity, LineContent, Piece
 from kldrift.sources.reading import DELETED, FINISHED, OpenFile, Reading, is_at, placed, printable
+from kldrift.sources.recognition import Claim
+from kldrift.sources.rotation import Sought, generations, renamed_to
 from kldrift.sources.row_content import RowContent
 
 # A chunk of a Parquet file has at most this many rows.
@@ -42,8 +44,10 @@ class FileSource:
     A followed file is read as it grows, through renames and truncation; an incomplete last line waits for its
     newline. A file that was renamed, or that the pattern no longer matches, is still read through its open handle;
     once it has not grown for `rotate_wait_ms`, its incomplete last line is taken as a record. An archive that begins
-    with all that was read of a file goes on behind that, once it is whole and the file was finished. The plain copies
-    that copy-truncate makes are separate files with the same records: the pattern must not match them.
+    with all that was read of a file goes on behind that, once it is whole and the file was finished. A file that is
+    not where it was, after a restart or a truncation, is looked for beside its name (`sources/rotation.py`), and what
+    was not read of it is read first. The plain copies that copy-truncate makes are separate files with the same
+    records: the pattern must not match them.
 
     `on_error` is called for each file that cannot be read and for each record that is skipped, with a reason out of
     `not_found`, `vanished`, `permission`, `read`, `not_a_file`, `corrupt`, `truncated`, `unreadable`,
@@ -81,6 +85,7 @@ class FileSource:
         self._follow = config.follow and not surroundings.once
         self._clock_ms = surroundings.clock_ms
         self._on_error = surroundings.on_error
+        self._on_lost = surroundings.on_lost
         self._chunk_bytes = chunk_bytes
         self._rows_per_chunk = rows_per_chunk or max(
             1, min(_MAX_CHUNK_ROWS, MAX_CHUNK_NUMBERS // max(1, surroundings.row_numbers))
@@ -137,6 +142,8 @@ class FileSource:
                 yield from self._follow_file(reading, stream, file)
                 if reading.stop.is_set():
                     return
+            reading.first_pass = False
+            yield from self._give_up(reading)
             # Waiting even while a little arrives gathers lines written one by one into chunks worth decoding.
             if reading.n_bytes < self._chunk_bytes:
                 yield None
@@ -159,9 +166,79 @@ class FileSource:
                 f"expected files that match {self._pattern!r}, found none yet; files that appear will be read",
             )
         in_sight = {stream for path in paths for stream, file in [self._look_at(reading, path)] if file}
-        for stream, file in reading.files.items():
+        for stream, file in list(reading.files.items()):
             if stream not in in_sight and not file.gone:
                 file.gone, file.quiet_since_ms, file.settled = True, self._clock_ms(), False
+                # Another one may have had its name, and have been rotated away as well, since the last look.
+                self._take_up_rotated(reading, file.path, file.status.st_mtime_ns, anew=True)
+                file.path = self._current_path(reading, stream, file)
+        if reading.first_pass:
+            for stream, position in reading.open_positions():
+                if stream not in reading.files:
+                    self._seek(reading, stream, position)
+
+    def _current_path(self, reading: Reading, stream: str, file: OpenFile) -> str:
+        """Return the name under which a file whose handle was closed can be read on, out of the pattern."""
+        position = reading.position(stream)
+        if file.content.open_fd() is not None or "sum" not in position:
+            return file.path
+        path = renamed_to(stream, position)
+        file.aside = path is not None
+        return path or file.path
+
+    def _seek(self, reading: Reading, stream: str, position: Position) -> bool:
+        """Read the rest of a file that is no longer where it was first; returns whether it is looked for in others.
+
+        It is beside its old name: under another one, or its bytes are in a copy or an archive. Files that were rotated
+        away since it was read, while nothing was, are read from their beginning.
+        """
+        path = renamed_to(stream, position)
+        if path is not None and stream not in reading.files:
+            self._set_aside(reading, path, Path(path).stat(), anew=False)
+        if "sum" not in position:
+            return False
+        among = self._take_up_rotated(
+            reading, str(position["path"]), int(position["modified"]), anew=reading.first_pass
+        )
+        claim = Claim(stream, position)
+        if path is None and not reading.is_continued(stream, claim.offset, among):
+            reading.sought[stream] = Sought(claim, among - {stream})
+        return bool(stream in reading.sought and reading.sought[stream].among)
+
+    def _take_up_rotated(self, reading: Reading, path: str, since_ns: int, anew: bool) -> set[str]:
+        """Take up what `path` may have become since; with `anew`, what was changed later is read from its beginning."""
+        streams = set()
+        for other, status in generations(path, since_ns):
+            stream = Identity.of(status).stream
+            if reading.is_wanted(stream):
+                self._set_aside(reading, other, status, anew and status.st_mtime_ns > since_ns)
+            streams.add(stream)
+        return streams
+
+    def _set_aside(self, reading: Reading, path: str, status: os.stat_result, anew: bool) -> None:
+        """Read a file that the pattern does not match, before those that it matches."""
+        others, reading.files = reading.files, {}
+        file = self._take_up(reading, path, status, anew)
+        file.gone = file.aside = True
+        reading.files |= others
+
+    def _give_up(self, reading: Reading) -> Iterator[Chunk]:
+        """Report the files whose rest is nowhere."""
+        for stream, sought in list(reading.sought.items()):
+            if any(other in reading.files and not reading.files[other].decided for other in sought.among):
+                continue
+            del reading.sought[stream]
+            path = str(sought.claim.position["path"])
+            if not os.path.lexists(path):  # it may come back, as a file system that is not mounted yet
+                continue
+            self._on_lost(
+                sought.known_loss,
+                f"{path}: expected to read on behind byte {sought.claim.offset}, but another file took its place, or it"
+                f" was truncated, and its rest was not found beside it; at least {sought.known_loss} bytes are lost;"
+                " keep rotated files in its folder until they were read, and rotate by renaming",
+            )
+            if stream not in reading.files:
+                yield self._mark(reading, stream, {**sought.claim.position, "state": FINISHED})
 
     def _look_at(self, reading: Reading, path: str) -> tuple[str, OpenFile | None]:
         """Return the file of this name, if there is a readable one."""
@@ -185,7 +262,7 @@ class FileSource:
         file.gone, file.status = False, status
         return identity.stream, file
 
-    def _take_up(self, reading: Reading, path: str, status: os.stat_result) -> OpenFile:
+    def _take_up(self, reading: Reading, path: str, status: os.stat_result, anew: bool = True) -> OpenFile:
         identity = Identity.of(status)
         position = reading.position(identity.stream)
         if not position:
@@ -203,28 +280,41 @@ class FileSource:
                 self._max_record_bytes,
                 self._on_error,
                 claims,
-                partial(reading.has_other_content, identity.stream),
+                partial(self._has_other_content, reading, identity.stream),
+                anew,
             )
         renamed = bool(position) and position.get("path") != printable(path)
         file = OpenFile(path, content, self._clock_ms(), status, renamed=renamed)
         reading.files[identity.stream] = file
         return file
 
+    def _has_other_content(self, reading: Reading, stream: str) -> bool:
+        """Remember what was read of a truncated file, or one whose inode is in use again; look for its rest."""
+        before = reading.position(stream)
+        reading.has_other_content(stream)
+        reading.files[stream].renamed = False
+        return self._follow and "sum" in before and "state" not in before and self._seek(reading, stream, before)
+
     def _follow_file(self, reading: Reading, stream: str, file: OpenFile) -> Iterator[Chunk | None]:
         """Read what is new in a file; once it is quiet, finish it if nothing more can follow."""
+        if stream in reading.sought:  # its position may be needed until the rest of the old content was found
+            file.seen = None
+            return
         if file.gone:
             fd = file.content.open_fd()
-            if fd is None:
+            if fd is not None:
+                file.status = os.fstat(fd)
+            elif not file.aside:
                 reading.let_go(stream, file, deleted=False)
                 return
-            file.status = os.fstat(fd)
         now = (file.status.st_size, file.status.st_mtime_ns)
         if now != file.seen:
             file.seen, file.settled, file.quiet_since_ms = now, False, self._clock_ms()
             yield from self._read_file(reading, stream, file, final=False)
             return
         left = file.renamed or file.gone
-        if not file.settled and self._clock_ms() - file.quiet_since_ms >= (self._rotate_wait_ms if left else _QUIET_MS):
+        wait_ms = self._rotate_wait_ms if left and not file.content.waits else _QUIET_MS
+        if not file.settled and self._clock_ms() - file.quiet_since_ms >= wait_ms:
             file.settled = True
             yield from self._read_file(reading, stream, file, final=left)
             file.settled = not file.content.waits
@@ -248,6 +338,9 @@ class FileSource:
                     old = reading.superseded(claim.stream, file)
                     yield None if old is None else self._mark(reading, claim.stream, old)
                 yield None if piece is None else self._chunk(reading, stream, file, piece)
+                sought = reading.sought.pop(claim.stream, None) if claim else None
+                if sought and claim and not claim.replaced and claim.stream not in reading.files:
+                    yield self._mark(reading, claim.stream, {**claim.position, "state": FINISHED})
                 if reading.stop.is_set():
                     return
         except SourceError as error:
@@ -258,6 +351,8 @@ class FileSource:
             file.content.close()
             file.seen = None
             reading.complain_of(file.path, error)
+            if file.aside:
+                reading.let_go(stream, file, deleted=False)
         else:
             reading.complaints.pop(file.path, None)
             reading.hold(stream, file)

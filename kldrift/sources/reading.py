@@ -3,14 +3,14 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import suppress
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kldrift.sources.base import ErrorCallback, Position, Positions
 from kldrift.sources.contents import Content, Identity
 from kldrift.sources.recognition import Claim
+from kldrift.sources.rotation import Sought, beside
 
 # Handles stay open so that data written just before a rename or a deletion is still read; few enough that a process
 # with the usual limit of 1024 does not run out.
@@ -33,6 +33,12 @@ class OpenFile:
     renamed: bool = False
     gone: bool = False
     settled: bool = False
+    aside: bool = False  # no name of the pattern
+
+    @property
+    def decided(self) -> bool:
+        """Whether it is known if it continues another one."""
+        return self.seen is not None and not self.content.waits
 
     @property
     def deleted(self) -> bool:
@@ -54,6 +60,8 @@ class Reading:
         self.stop = stop
         self.files: dict[str, OpenFile] = {}
         self.complaints: dict[str, str] = {}
+        self.sought: dict[str, Sought] = {}  # by the stream of the file
+        self.first_pass = True
         self.n_bytes = 0
         self._on_error = on_error
         self._held: dict[str, OpenFile] = {}  # have an open handle; most recently read last
@@ -84,13 +92,32 @@ class Reading:
 
     def claims(self, stream: str, path: str, archived: bool) -> list[Claim]:
         """Return what a new file may continue: an archive any file, another one what it has replaced at `path`."""
-        return self._archivable() if archived else self._replaced(stream, path)
+        sought = [sought.claim for sought in self.sought.values()]
+        return sought + (self._archivable() if archived else self._replaced(stream, path))
+
+    def open_positions(self) -> list[tuple[str, Position]]:
+        """Return the positions in plain files of which more may be expected, and in archives that continue one."""
+        return [
+            (stream, position)
+            for stream, position in self._positions.items()
+            if "state" not in position and ("sum" in position or "continues" in position)
+        ]
+
+    def is_wanted(self, stream: str) -> bool:
+        """Return whether a file that the pattern does not match is not read yet, or not to its end."""
+        position = self.position(stream)
+        return stream not in self.files and "state" not in position and not position.get("complete")
+
+    def is_continued(self, stream: str, offset: int, streams: Iterable[str]) -> bool:
+        """Return whether one of these streams goes on behind what was read of a file."""
+        known = (self._positions.get(other, {}) for other in streams)
+        return any(p.get("continues") == stream and int(p["offset"]) >= offset for p in known)
 
     def _archivable(self) -> list[Claim]:
         now = [
             Claim(stream, position, open=stream in self.files and "state" not in position)
             for stream, position in self._positions.items()
-            if "sum" in position
+            if "sum" in position and stream not in self.sought
         ]
         return [*now, *(Claim(stream, position) for stream, position in self._past if "sum" in position)]
 
@@ -172,15 +199,6 @@ class Reading:
         """Close every file."""
         for file in self.files.values():
             file.content.close()
-
-
-def beside(path: str) -> Iterator[tuple[str, str]]:
-    """Yield the stream and the path of every file in the folder of `path`."""
-    for folder in {Path(path).parent, Path(path).resolve().parent}:  # of a link, and of what it points to
-        with suppress(OSError), os.scandir(folder) as entries:
-            device = folder.stat().st_dev
-            for entry in entries:
-                yield Identity(device, entry.inode()).stream, entry.path
 
 
 def placed(stream: str, path: str, position: Position) -> dict[str, int | str]:

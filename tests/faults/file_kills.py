@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.faults.crashing import EDGES, CrashingDaemon
 
-SOURCES = 'sources: {s: {type: file, path: "logs/*.ndjson*", format: ndjson, follow: true}}'
+SOURCES = 'sources: {{s: {{type: file, path: "logs/{path}", format: ndjson, follow: true}}}}'
 LINES_PER_WRITE = 2_000
 
 
@@ -47,11 +47,14 @@ class Writer(threading.Thread):
         file.close()
 
 
-def run(lines: int, kills: int, seed: int, folder: Path) -> dict[str, int]:
-    """Write, rotate and kill; what was seen. Raises AssertionError where a count is off by one."""
+def run(lines: int, kills: int, seed: int, folder: Path, path: str = "*.ndjson*") -> dict[str, int]:
+    """Write, rotate and kill; what was seen. Raises AssertionError where a count is off by one.
+
+    With an exact `path`, rotated files leave what the source is given, while it is up or down.
+    """
     logs = folder / "logs"
     logs.mkdir()
-    daemon = CrashingDaemon(folder, seed, SOURCES, "sources: [s]")
+    daemon = CrashingDaemon(folder, seed, SOURCES.format(path=path), "sources: [s]")
     writer = Writer(logs, lines, seed, pace=min(0.05, 4 * kills / lines * 500))
     try:
         daemon.start()

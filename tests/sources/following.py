@@ -23,18 +23,23 @@ def follow(
     errors: Errors | None = None,
     header: bool = False,
     rotate_wait_ms: int = ROTATE_WAIT_MS,
+    lost: list[int] | None = None,
     **options: object,
 ) -> list[Chunk]:
     def on_error(reason: str, detail: str) -> None:
         assert errors is not None, detail
         errors.append((reason, detail))
 
+    def on_lost(n_bytes: int, detail: str) -> None:
+        assert lost is not None, detail
+        lost.append(n_bytes)
+
     file_format: Format = "parquet" if "count_rows" in options else "csv" if header else "ndjson"
     made = FileSource(
         FileSourceConfig(
             name="files", path=str(pattern), format=file_format, follow=True, rotate_wait_ms=rotate_wait_ms
         ),
-        Surroundings(clock_ms=timeline.clock_ms, on_error=on_error),
+        Surroundings(clock_ms=timeline.clock_ms, on_error=on_error, on_lost=on_lost),
         wait=timeline.wait,
         **options,  # type: ignore[arg-type]
     )

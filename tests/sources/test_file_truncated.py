@@ -25,7 +25,7 @@ def test_copy_truncate_starts_over(tmp_path: Path, after: bytes) -> None:
     log = tmp_path / "log"
     log.write_bytes(b"old 1\nold 2\n")
     steps = [replace_in_place(log, after), *quiet(1), append(log, b"more\n"), *quiet(1)]
-    chunks = follow(log, Timeline(*steps), errors=[])
+    chunks = follow(log, Timeline(*steps), errors=[], lost=[])
     assert records(chunks) == [b"old 1\n", b"old 2\n", *after.splitlines(keepends=True), b"more\n"]
     assert len({chunk.stream for chunk in chunks}) == 1
 
@@ -33,7 +33,7 @@ def test_copy_truncate_starts_over(tmp_path: Path, after: bytes) -> None:
 def test_copy_truncate_of_csv_reads_the_new_header(tmp_path: Path) -> None:
     log = tmp_path / "log.csv"
     log.write_bytes(b"a,b\n1,2\n")
-    chunks = follow(log, Timeline(replace_in_place(log, b"b,c\n3,4\n5,6\n"), *quiet(1)), header=True)
+    chunks = follow(log, Timeline(replace_in_place(log, b"b,c\n3,4\n5,6\n"), *quiet(1)), lost=[], header=True)
     assert [(c.header, c.payload) for c in chunks] == [(b"a,b\n", b"1,2\n"), (b"b,c\n", b"3,4\n5,6\n")]
 
 
@@ -42,7 +42,7 @@ def test_truncation_under_a_long_identical_header_is_detected(tmp_path: Path) ->
     log = tmp_path / "log.csv"
     header = b"c" * 2000 + b"\n"
     log.write_bytes(header + b"old\n" * 10)
-    chunks = follow(log, Timeline(replace_in_place(log, header + b"new\n" * 11), *quiet(1)), header=True)
+    chunks = follow(log, Timeline(replace_in_place(log, header + b"new\n" * 11), *quiet(1)), lost=[], header=True)
     assert records(chunks) == [b"old\n"] * 10 + [b"new\n"] * 11
 
 
@@ -67,7 +67,7 @@ def test_a_hole_of_nul_bytes_in_front_is_skipped_and_told(tmp_path: Path, header
     log.write_bytes(names + b"".join(old))
     errors: Errors = []
     steps = [*quiet(2), truncate, *quiet(2), append(log, b"".join(new[20:])), *quiet(2)]
-    assert records(follow(log, Timeline(*steps), errors=errors, header=header)) == [*old, *new]
+    assert records(follow(log, Timeline(*steps), errors=errors, lost=[], header=header)) == [*old, *new]
     assert [reason for reason, _ in errors] == ["hole"]
     assert f"{len(names + b''.join(old))} NUL bytes at its beginning were skipped" in errors[0][1]
 
@@ -110,7 +110,7 @@ def test_a_hole_that_comes_after_the_file_was_seen_empty_is_skipped(tmp_path: Pa
         append(log, b"".join(new[20:])),
         *quiet(2),
     ]
-    chunks = follow(log, Timeline(*steps), errors=errors, header=header)
+    chunks = follow(log, Timeline(*steps), errors=errors, lost=[], header=header)
     assert records(chunks) == [*old, *new]
     assert {chunk.header for chunk in chunks} == {names}
     assert f"{size} NUL bytes" in errors[-1][1]
