@@ -109,6 +109,8 @@ def main() -> None:
     late = sum(result.outcome == "timed out" for result in killed)
     seconds = time.perf_counter() - begun
     print(f"{len(killed)} of {len(results)} killed, {late} of them by a time limit, in {seconds:.0f} s")
+    if len(results) < len(chosen):
+        print(f"{len(chosen) - len(results)} could not be put in place: without them a function has no `super`")
     sys.exit(bool(killed) if asked.equivalents else len(killed) < asked.least * len(results))
 
 

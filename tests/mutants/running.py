@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import importlib
 import json
 import os
 import resource
@@ -62,6 +63,11 @@ def tests_of(file: str) -> str:
     return "tests/" + file.split("/")[1]
 
 
+def module_of(file: str) -> str:
+    """Return the name that a file is imported by."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
 class Mutants:
     """A plugin of pytest that, instead of running the tests, runs them against each mutant.
 
@@ -95,6 +101,8 @@ class Mutants:
         from kldrift.kernels import compilation
 
         compilation.warm_up()
+        for file in {mutant.file for mutant in self._chosen}:
+            importlib.import_module(module_of(file))  # some are imported only where they are needed
         functions = _functions()
         for mutant in self._chosen:
             swap = _swap(mutant, functions)
@@ -112,7 +120,7 @@ class Mutants:
             )
             limits = [TIMES_LONGER * covered.seconds[item.nodeid] + SECONDS_LONGER for item in items]
         else:
-            module = mutant.file.removesuffix(".py").replace("/", ".")
+            module = module_of(mutant.file)
             naming = {path: module in path.read_text() for path in {item.path for item in items}}
             items = sorted(items, key=lambda item: not naming[item.path])
             limits = [SECONDS_WITHOUT_COVERAGE] * len(items)
