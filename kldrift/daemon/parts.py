@@ -8,7 +8,7 @@ from kldrift.config.records import Config
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.engine import Engine
 from kldrift.engine.history import History
-from kldrift.engine.observing import now_ms
+from kldrift.engine.observing import monotonic_ms, now_ms
 from kldrift.engine.pull import PullIntake
 from kldrift.errors import KldriftError
 from kldrift.export.telemetry import Telemetry
@@ -53,7 +53,7 @@ class Parts:
         self._configure(self.config)
         engine, state = self.config.engine, self.config.state
         if state.path is not None and not self._once:  # a single pass over the sources is independent of the state
-            self._store = SqliteStore(state.path, now_ms, self.telemetry.state_moved)
+            self._store = SqliteStore(state.path, monotonic_ms, self.telemetry.state_moved)
         if not self._once:
             self.history = History(SqliteHistory(state.path), self.telemetry, now_ms)
         self.engine = Engine(

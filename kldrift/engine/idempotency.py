@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import asdict, replace
 
 from kldrift.errors import KeyConflict
@@ -18,9 +18,8 @@ class Keys:
     `answers` are called in the event loop.
     """
 
-    def __init__(self, store: Store, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
-        self._clock_ms = clock_ms
         self._under_way: dict[str, bytes] = {}
 
     def begin(self, monitor: str, key: str, body_format: Format, body: bytes) -> tuple[str, bytes] | Receipt:
@@ -53,9 +52,8 @@ class Keys:
 
     def answers(self, posts: Iterable[tuple[tuple[str, bytes] | None, Receipt]]) -> list[KeyedAnswer]:
         """Return what to store of the posts that have keys. An unreadable body may be sent again, corrected."""
-        now_ms = self._clock_ms()
         return [
-            KeyedAnswer(key[0], key[1], json.dumps(asdict(receipt)), now_ms)
+            KeyedAnswer(key[0], key[1], json.dumps(asdict(receipt)))
             for key, receipt in posts
             if key is not None and receipt.unreadable is None
         ]

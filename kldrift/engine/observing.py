@@ -49,3 +49,8 @@ class UnknownFields:
 def now_ms() -> int:
     """The wall clock."""
     return time.time_ns() // 1_000_000
+
+
+def monotonic_ms() -> int:
+    """A clock that is never set."""
+    return time.monotonic_ns() // 1_000_000

@@ -148,7 +148,7 @@ class PushIntake:
         self._loop = loop
         self._clock_ms = clock_ms
         self._unknown = UnknownFields(telemetry)
-        self._keys = Keys(engine.store, clock_ms)
+        self._keys = Keys(engine.store)
         self._turn: dict[Target, list[_Waiting]] = {}
         self._turn_bytes = 0
         self._small = _Line("push-intake", self._take_from_line)

@@ -19,13 +19,11 @@ class KeyedAnswer:
     key : the monitor's name and the client's key
     digest : of the request; the same key with another digest is a mistake of the client
     answer : JSON text
-    at_ms : when it was committed
     """
 
     key: str
     digest: bytes
     answer: str
-    at_ms: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from kldrift.state.base import Commit, KeyedAnswer, Position
 from kldrift.state.held_file import LOG, HeldFile, remedy
 from kldrift.state.history import SCHEMA as HISTORY_SCHEMA
 
-#: How long answers to keyed posts are kept, and how many of them.
+#: How long answers to keyed posts are kept while a daemon runs on the state, and how many of them.
 KEPT_MS = 24 * 3_600_000
 KEPT_ANSWERS = 1_000_000
 
@@ -36,6 +36,10 @@ MIGRATIONS = (
     CREATE TABLE owner (epoch INTEGER NOT NULL);
     INSERT INTO owner VALUES (0);
     """,
+    """
+    CREATE TABLE running (ms INTEGER NOT NULL);
+    INSERT INTO running SELECT coalesce(max(at_ms), 0) FROM answers;
+    """,
 )
 
 #: Number of commits between deletions of old answers.
@@ -45,10 +49,14 @@ _SWEEP_EVERY = 256
 class SqliteStore:
     """The state file, used by one process at a time.
 
+    The age of an answer is the time for which processes have run on the state since: it goes on from process to
+    process with their monotonic clocks. By the wall clock, a jump forward would forget keys whose posts are still sent
+    again, and these would count twice.
+
     Parameters
     ----------
     path : the file; created if it does not exist
-    clock_ms : the wall clock, for the age of answers
+    monotonic_ms : a clock that is never set, for the age of answers
     on_moved : called with a message if the file could not be read and was moved aside
 
     Raises
@@ -57,9 +65,9 @@ class SqliteStore:
         another process uses the file, a newer version wrote it, it is on a network file system, or it is not writable
     """
 
-    def __init__(self, path: Path, clock_ms: Callable[[], int], on_moved: Callable[[str], None]) -> None:
+    def __init__(self, path: Path, monotonic_ms: Callable[[], int], on_moved: Callable[[str], None]) -> None:
         self.path = path
-        self._clock_ms = clock_ms
+        self._monotonic_ms = monotonic_ms
         self._commits = 0
         self._lock = Lock()
         self._asking = Lock()
@@ -69,6 +77,8 @@ class SqliteStore:
             # A separate connection, because its callers must not wait for a commit.
             self._reader = _connect(self._file.real)
             self._epoch = _take_over(self._database)
+            (ran_ms,) = self._database.execute("SELECT ms FROM running").fetchone()
+            self._began_ms = monotonic_ms() - int(ran_ms)
             self._reader.execute("SELECT epoch FROM owner")  # opens the log as well, while it is there
             self._file.remember()
         except (sqlite3.Error, OSError) as error:
@@ -96,12 +106,16 @@ class SqliteStore:
         return found
 
     def answer(self, key: str) -> KeyedAnswer | None:
-        """Return the answer to the post with this key, if it is less than a day old."""
+        """Return the answer to the post with this key, if it is less than a day of running old."""
         with self._reading(self._asking):
             row = self._reader.execute("SELECT digest, answer, at_ms FROM answers WHERE key = ?", (key,)).fetchone()
-        if row is None or row[2] <= self._clock_ms() - KEPT_MS:
+        if row is None or row[2] <= self._running_ms() - KEPT_MS:
             return None
-        return KeyedAnswer(key, *row)
+        return KeyedAnswer(key, row[0], row[1])
+
+    def _running_ms(self) -> int:
+        """Return for how long processes have run on this state."""
+        return self._monotonic_ms() - self._began_ms
 
     @contextmanager
     def _reading(self, lock: Lock) -> Iterator[None]:
@@ -149,6 +163,8 @@ class SqliteStore:
 
     def _write(self, commit: Commit) -> None:
         execute, many = self._database.execute, self._database.executemany
+        running_ms = self._running_ms()
+        execute("UPDATE running SET ms = ?", (running_ms,))
         many("DELETE FROM entries WHERE monitor = ?", [(monitor,) for monitor in commit.forgotten])
         for monitor, entries in commit.entries.items():
             many(
@@ -169,10 +185,10 @@ class SqliteStore:
         )
         many(
             "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?)",
-            [(answer.key, answer.digest, answer.answer, answer.at_ms) for answer in commit.answers],
+            [(answer.key, answer.digest, answer.answer, running_ms) for answer in commit.answers],
         )
         if self._commits % _SWEEP_EVERY == 0:
-            execute("DELETE FROM answers WHERE at_ms <= ?", (self._clock_ms() - KEPT_MS,))
+            execute("DELETE FROM answers WHERE at_ms <= ?", (running_ms - KEPT_MS,))
             execute(
                 "DELETE FROM answers WHERE key IN (SELECT key FROM answers ORDER BY at_ms LIMIT"
                 " max(0, (SELECT count(*) FROM answers) - ?))",

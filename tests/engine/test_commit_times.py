@@ -14,7 +14,7 @@ from kldrift.state.base import Commit, KeyedAnswer, NoStore, Position
 from tests.engine.told import Told
 
 NOW_MS = 1_700_000_000_000
-ANSWER = KeyedAnswer("k", b"", "{}", NOW_MS)
+ANSWER = KeyedAnswer("k", b"", "{}")
 
 
 class Store:

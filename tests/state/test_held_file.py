@@ -180,7 +180,7 @@ def test_state_from_before_there_was_a_mark_is_taken_over(path: Path) -> None:
     with closing(opened(path)) as store:
         store.commit(FIRST)
     with closing(sqlite3.connect(path)) as old:
-        old.executescript("DROP TABLE owner; PRAGMA application_id = 0; PRAGMA user_version = 2")
+        old.executescript("DROP TABLE owner; DROP TABLE running; PRAGMA application_id = 0; PRAGMA user_version = 2")
     with closing(opened(path)) as again:
         assert again.entries("m") == FIRST.entries["m"]
         again.commit(SECOND)

@@ -37,7 +37,7 @@ def opened(tmp_path: Path) -> Opened:
 FIRST = Commit(
     entries={"m": {"a": b"1", "b": b"\x00" * 1000}, "n": {"a": b"other"}},
     positions={"s": {"f": {"offset": 5, "path": "x"}, "g": {"offset": 7}}},
-    answers=[KeyedAnswer("m\x00k", b"digest", "{}", NOW)],
+    answers=[KeyedAnswer("m\x00k", b"digest", "{}")],
 )
 
 
@@ -51,7 +51,7 @@ def test_what_was_committed_is_there_after_the_file_is_opened_again(opened: Open
     assert again.entries("n") == {"a": b"other"}
     assert again.entries("nobody") == {}
     assert again.positions() == {"s": {"f": {"offset": 9}, "g": {"offset": 7}}}
-    assert again.answer("m\x00k") == KeyedAnswer("m\x00k", b"digest", "{}", NOW)
+    assert again.answer("m\x00k") == KeyedAnswer("m\x00k", b"digest", "{}")
     assert again.answer("m\x00other") is None
     again.close()
     assert opened.moved == []
@@ -75,7 +75,7 @@ def test_a_commit_that_fails_half_way_leaves_nothing(opened: Opened) -> None:
     broken = Commit(
         entries={"m": {"a": b"2"}},
         positions={"s": {"f": {"offset": 99}}},
-        answers=[KeyedAnswer("k", b"", "", NOW)],
+        answers=[KeyedAnswer("k", b"", "")],
         forgotten=["n"],
     )
     with pytest.raises(StateError, match="expected to write the state, got disk I/O error"):
@@ -112,9 +112,41 @@ def test_answers_are_kept_for_a_day(opened: Opened, monkeypatch: pytest.MonkeyPa
     assert store.answer("m\x00k") is not None
     opened.now_ms += 1
     assert store.answer("m\x00k") is None
-    store.commit(Commit(answers=[KeyedAnswer("new", b"", "", opened.now_ms)]))
+    store.commit(Commit(answers=[KeyedAnswer("new", b"", "")]))
     assert store._database.execute("SELECT key FROM answers").fetchall() == [("new",)]
     store.close()
+
+
+def test_answers_age_while_a_process_runs_whatever_the_clock_of_the_next_one_says(opened: Opened) -> None:
+    store = opened()
+    opened.now_ms += 5
+    store.commit(FIRST)
+    opened.now_ms += KEPT_MS // 2
+    store.commit(Commit())
+    store.close()
+    for elsewhere in (NOW + 400 * KEPT_MS, 0):  # monotonic clocks begin anywhere, and nothing runs in between
+        opened.now_ms = elsewhere
+        store = opened()
+        assert store.answer("m\x00k") is not None
+        opened.now_ms += KEPT_MS // 2 - 1
+        assert store.answer("m\x00k") is not None
+        opened.now_ms += 1
+        assert store.answer("m\x00k") is None
+        store.close()  # without a commit: what it ran does not count
+
+
+def test_answers_of_a_state_without_time_of_running_are_kept_for_a_day_from_now(opened: Opened) -> None:
+    store = opened()
+    store.commit(FIRST)
+    store._database.executescript(f"UPDATE answers SET at_ms = {NOW}; DROP TABLE running; PRAGMA user_version = 3")
+    store.close()
+    opened.now_ms = 17
+    again = opened()
+    opened.now_ms += KEPT_MS - 1
+    assert again.answer("m\x00k") is not None
+    opened.now_ms += 1
+    assert again.answer("m\x00k") is None
+    again.close()
 
 
 def test_old_answers_go_at_the_first_commit_and_at_each_of_so_many(
@@ -124,9 +156,10 @@ def test_old_answers_go_at_the_first_commit_and_at_each_of_so_many(
     opened().close()
     store = opened()
     for number in range(10):
-        store.commit(Commit(answers=[KeyedAnswer(f"k{number}", b"", "", NOW - KEPT_MS)]))  # old as it comes
+        store.commit(Commit(answers=[KeyedAnswer(f"k{number}", b"", "")]))
+        opened.now_ms += KEPT_MS  # old at once
         (kept,) = store._database.execute("SELECT count(*) FROM answers").fetchone()
-        assert kept == number % 4
+        assert kept == 1 + number % 4
     store.close()
 
 
@@ -134,7 +167,9 @@ def test_of_too_many_answers_the_oldest_go(opened: Opened, monkeypatch: pytest.M
     monkeypatch.setattr(sqlite, "_SWEEP_EVERY", 1)
     monkeypatch.setattr(sqlite, "KEPT_ANSWERS", 10)
     store = opened()
-    store.commit(Commit(answers=[KeyedAnswer(f"k{i}", b"", "", NOW + i) for i in range(25)]))
+    for i in range(25):
+        opened.now_ms += 1
+        store.commit(Commit(answers=[KeyedAnswer(f"k{i}", b"", "")]))
     kept = {key for (key,) in store._database.execute("SELECT key FROM answers")}
     assert kept == {f"k{i}" for i in range(15, 25)}
     store.close()
