@@ -3,20 +3,16 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from kldrift.errors import SourceError
 from kldrift.records.samples import RowRange
 from kldrift.sources.base import ErrorCallback, Position
 from kldrift.sources.framing import first_record_end, read_records
-from kldrift.sources.readers import ArchiveReader, FileReader, Gzip, PlainReader, Zstandard, fingerprint, hole_end
+from kldrift.sources.readers import ArchiveReader, FileReader, PlainReader, archive_kind, fingerprint, hole_end
 from kldrift.sources.recognition import Claim, Digest, alike, recognise
 
 _SKIP_BYTES = 1 << 20
-#: Compression by the suffix of the name, or by the first bytes (a rotation may have appended a number to the name).
-_ARCHIVES: dict[str, type[Gzip] | type[Zstandard]] = {".gz": Gzip, ".zst": Zstandard}
-_MAGIC: dict[bytes, type[Gzip] | type[Zstandard]] = {b"\x1f\x8b\x08": Gzip, b"\x28\xb5\x2f\xfd": Zstandard}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +90,6 @@ class Content(Protocol):
     def close(self) -> None:
         """Close the file; a later read opens it again."""
         ...
-
-
-def _archive_kind(fd: int, path: str) -> type[Gzip] | type[Zstandard] | None:
-    head = os.pread(fd, 4, 0)
-    by_content = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
-    return by_content or _ARCHIVES.get(Path(path).suffix)
 
 
 def open_file(path: str, identity: Identity) -> int:
@@ -227,7 +217,7 @@ class LineContent:
         self._reader = self._header = None
 
     def _made_reader(self, fd: int, path: str) -> FileReader:
-        archive = _archive_kind(fd, path)
+        archive = archive_kind(fd, path)
         self._header = None
         self._digested = self._digested and archive is None
         return ArchiveReader(fd, archive, path) if archive else PlainReader(fd)

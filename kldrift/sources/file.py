@@ -4,6 +4,7 @@ import glob
 import os
 import stat
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from kldrift.records.samples import MAX_CHUNK_NUMBERS, Chunk
 from kldrift.records.sources import FileSourceConfig
 from kldrift.sources.base import Position, Positions, Surroundings
 from kldrift.sources.contents import Content, Identity, LineContent, Piece
-from kldrift.sources.reading import DELETED, FINISHED, OpenFile, Reading, is_at, placed, printable
+from kldrift.sources.reading import DELETED, FINISHED, OpenFile, Reading, is_at, look_again, placed, printable
 from kldrift.sources.recognition import Claim
 from kldrift.sources.rotation import Sought, generations, renamed_to
 from kldrift.sources.row_content import RowContent
@@ -23,6 +24,9 @@ from kldrift.sources.row_content import RowContent
 _MAX_CHUNK_ROWS = 1 << 16
 #: A file that has not grown for this long is looked at once more: an archive may be cut short.
 _QUIET_MS = 5_000
+#: Files that have not grown for a while are looked at for as much of a core as this, but at least this often.
+_LOOKING_SHARE = 0.02
+_MAX_LATENCY_SECONDS = 10.0
 
 
 class FileSource:
@@ -60,7 +64,8 @@ class FileSource:
     chunk_bytes : how much of a file to read at a time
     rows_per_chunk : rows of a `RowRange`; None: as many as fit in memory, given how much is read from each row
     max_record_bytes : longer records are skipped
-    poll_seconds : time between two looks for new data
+    poll_seconds : time between two looks for new data; of thousands of files, those that have not grown for 10 s are
+        looked at less often, so that it takes 2 % of a core, but at least every 10 s
     wait : waits until the event is set, for at most the given number of seconds
     """
 
@@ -135,11 +140,20 @@ class FileSource:
             )
 
     def _follow_files(self, reading: Reading) -> Iterator[Chunk | None]:
+        passes = 0  # until all files are looked at
+        active: list[tuple[str, OpenFile]] = []
         while not reading.stop.is_set():
-            self._scan(reading)
+            passes -= 1
+            if passes < 0 or reading.sought or not look_again(active):
+                began = time.thread_time()
+                self._scan(reading)
+                active = [pair for pair in reading.files.items() if not pair[1].is_idle(self._clock_ms())]
+                cost = 0.0 if reading.first_pass else time.thread_time() - began
+                passes = int(min(cost / _LOOKING_SHARE, _MAX_LATENCY_SECONDS) / self._poll_seconds)
             reading.n_bytes = 0
-            for stream, file in list(reading.files.items()):
-                yield from self._follow_file(reading, stream, file)
+            for stream, file in active:
+                if reading.files.get(stream) is file:
+                    yield from self._follow_file(reading, stream, file)
                 if reading.stop.is_set():
                     return
             reading.first_pass = False

@@ -4,6 +4,7 @@ import os
 import zlib
 from collections.abc import Generator, Iterator
 from errno import ENXIO
+from pathlib import Path
 from typing import Protocol
 
 import zstandard
@@ -259,3 +260,15 @@ class ArchiveReader:
             self._member = None
             self._members_ended += 1
         return True
+
+
+#: Compression by the suffix of the name, or by the first bytes (a rotation may have appended a number to the name).
+_ARCHIVES: dict[str, type[Gzip] | type[Zstandard]] = {".gz": Gzip, ".zst": Zstandard}
+_MAGIC: dict[bytes, type[Gzip] | type[Zstandard]] = {b"\x1f\x8b\x08": Gzip, b"\x28\xb5\x2f\xfd": Zstandard}
+
+
+def archive_kind(fd: int, path: str) -> type[Gzip] | type[Zstandard] | None:
+    """Return how a file is compressed; None if it is not."""
+    head = os.pread(fd, 4, 0)
+    by_content = next((kind for magic, kind in _MAGIC.items() if head.startswith(magic)), None)
+    return by_content or _ARCHIVES.get(Path(path).suffix)

@@ -19,6 +19,8 @@ _MAX_HANDLES = 256
 _MAX_REMEMBERED = 4096
 #: The `state` of a position: of a file that was left by its writer and read to its end, and of one that was deleted.
 FINISHED, DELETED = "finished", "deleted"
+#: A file that has grown within this time is looked at in every pass.
+_ACTIVE_MS = 10_000
 
 
 @dataclass(slots=True)
@@ -39,6 +41,11 @@ class OpenFile:
     def decided(self) -> bool:
         """Whether it is known if it continues another one."""
         return self.seen is not None and not self.content.waits
+
+    def is_idle(self, now_ms: int) -> bool:
+        """Whether there is nothing to do until it changes, and it has not done so lately."""
+        unchanged = self.seen == (self.status.st_size, self.status.st_mtime_ns)
+        return self.settled and unchanged and not self.gone and now_ms - self.quiet_since_ms > _ACTIVE_MS
 
     @property
     def deleted(self) -> bool:
@@ -199,6 +206,20 @@ class Reading:
         """Close every file."""
         for file in self.files.values():
             file.content.close()
+
+
+def look_again(files: Iterable[tuple[str, OpenFile]]) -> bool:
+    """Look at known files alone; False if one of them is no longer where it was."""
+    for stream, file in files:
+        if not file.gone:
+            try:
+                status = os.stat(file.path)  # noqa: PTH116 - fast enough for a thousand files
+            except OSError:
+                return False
+            if Identity.of(status).stream != stream:
+                return False
+            file.status = status
+    return True
 
 
 def placed(stream: str, path: str, position: Position) -> dict[str, int | str]:
