@@ -1,9 +1,10 @@
 """Engine, history and pull intakes of a configuration: build, start, reload and stop them."""
 
 import time
+from collections.abc import Collection
 
 from kldrift.assembly.monitors import build_monitors
-from kldrift.assembly.sources import build_source
+from kldrift.assembly.sources import build_source, renamed_sources
 from kldrift.config.records import Config
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.engine import Engine
@@ -70,8 +71,18 @@ class Parts:
 
     def start_sources(self) -> None:
         """Start the pull sources that feed a monitor."""
+        if self.engine is not None:
+            self._rename_sources(self.engine.restored)
         for source in self.config.sources:
             self._start(source)
+
+    def _rename_sources(self, counting: Collection[str]) -> None:
+        """Let sources with a new name continue where they were, if one of the monitors they feed keeps its counts."""
+        assert self.engine is not None
+        feeding = [s for s in self.config.sources if not set(self._feeds(self.config, s.name)).isdisjoint(counting)]
+        names = [s for s in self.config.sources if s in feeding or s.name in self.engine.positions]
+        if found := renamed_sources(names, self.engine.positions):
+            self.engine.rename_sources(found)
 
     def _start(self, config: SourceConfig) -> None:
         feeds = self._feeds(self.config, config.name)
@@ -123,6 +134,7 @@ class Parts:
             a reference could not be loaded; nothing has changed
         """
         assert self.engine is not None
+        counting = set(self.engine.monitors)
         built = build_monitors(config.monitors, now_ms(), self.telemetry.config_warning)
         monitors = [self._kept(monitor) for monitor in built]
         # No source decodes for a monitor that is about to go; each continues exactly where it stopped.
@@ -143,6 +155,7 @@ class Parts:
             del self.pulls[name]
         self.config = config
         self._configure(config)
+        self._rename_sources(counting)
         for pull in self.pulls.values():
             pull.start()
         for source in config.sources:

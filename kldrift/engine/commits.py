@@ -45,6 +45,7 @@ class Commits:
         self._waiting: list[tuple[Work, Sequence[AddResult]]] = []
         self._untold = 0  # the last of the waiting, not yet notified of a failure
         self._forgotten: set[str] = set()
+        self._renamed: dict[str, str] = {}
         #: Position of each stream, by source, up to which all counts are stored.
         self.stored_positions: dict[str, dict[str, Position]] = {
             source: dict(streams) for source, streams in store.positions().items()
@@ -64,6 +65,13 @@ class Commits:
     def forget(self, monitors: Iterable[str]) -> None:
         """Delete what is stored for these monitors with the next commit."""
         self._forgotten.update(monitors)
+
+    def rename_source(self, old: str, new: str) -> None:
+        """Give the positions of a source another name; stored with the next commit."""
+        for positions in (self.stored_positions, self._moved):
+            if old in positions:
+                positions[new] = positions.pop(old)
+        self._renamed[old] = new
 
     def counted(self, work: Work, results: Sequence[AddResult]) -> None:
         """Add counted work; whoever waits for it is notified once it is stored."""
@@ -110,8 +118,9 @@ class Commits:
             positions=self._moved,
             answers=self._answers,
             forgotten=sorted(self._forgotten | {name for name, monitor in monitors.items() if monitor.anew}),
+            renamed=self._renamed,
         )
-        changed = bool(commit.entries or commit.positions or commit.answers or commit.forgotten)
+        changed = bool(commit.entries or commit.positions or commit.answers or commit.forgotten or commit.renamed)
         if not changed and self._waiting:
             self._last = started
             self._answer_waiting()  # nothing that they sent counted
@@ -129,7 +138,7 @@ class Commits:
     def _succeeded(self, started: float, changed: bool) -> None:
         for source, streams in self._moved.items():
             self.stored_positions.setdefault(source, {}).update(streams)
-        self._moved, self._answers, self._forgotten = {}, [], set()
+        self._moved, self._answers, self._forgotten, self._renamed = {}, [], set(), {}
         self._last = time.monotonic()
         self._took = self._last - started
         if self._failures:

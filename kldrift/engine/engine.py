@@ -70,6 +70,8 @@ class Engine:
         self._snapshot = DriftSnapshot(0)
         self._owner = threading.Lock()  # held while counts are changed or read
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
+        #: Monitors for which something was stored.
+        self.restored: set[str] = set()
         self._rows = 0
         self._turned = time.monotonic()
         self._restore(monitors)
@@ -122,6 +124,7 @@ class Engine:
             entries = self.store.entries(name)
             if not entries:
                 continue
+            self.restored.add(name)
             try:
                 taken = monitor.restore(entries)
             except (KldriftError, ValueError, KeyError) as error:
@@ -136,23 +139,42 @@ class Engine:
 
     def swap(self, monitors: Sequence[Monitor], tick_ms: int) -> None:
         """Switch to other monitors from the next item in the queue on; returns once that is done."""
-        swapped: Future[None] = Future()
 
         def act() -> None:
-            try:
-                for monitor in monitors:
-                    self._take_over(monitor)
-                self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
-                self._monitors = {monitor.spec.name: monitor for monitor in monitors}
-                self._tick_seconds = tick_ms / 1000
-                self._tick()
-            except Exception as error:  # noqa: BLE001  # raised in the caller; it must not end the counting thread
-                swapped.set_exception(error)
-            else:
-                swapped.set_result(None)
+            for monitor in monitors:
+                self._take_over(monitor)
+            self._commits.forget(self._monitors.keys() - {monitor.spec.name for monitor in monitors})
+            self._monitors = {monitor.spec.name: monitor for monitor in monitors}
+            self._tick_seconds = tick_ms / 1000
+            self._tick()
 
-        self.queue.call(act)
-        swapped.result()
+        self._in_its_thread(act)
+
+    def rename_sources(self, names: Mapping[str, str]) -> None:
+        """Give sources their new names, by the old ones; what they read before goes on to be counted once."""
+
+        def act() -> None:
+            for old, new in names.items():
+                self.positions[new] = self.positions.pop(old)
+                self._commits.rename_source(old, new)
+                self._telemetry.source_renamed(old, new)
+
+        self._in_its_thread(act)
+
+    def _in_its_thread(self, act: Callable[[], None]) -> None:
+        """Do something between two items of the queue; returns once that is done."""
+        done: Future[None] = Future()
+
+        def run() -> None:
+            try:
+                act()
+            except Exception as error:  # noqa: BLE001  # raised in the caller; it must not end the counting thread
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+        self.queue.call(run)
+        done.result()
 
     def _take_over(self, monitor: Monitor) -> None:
         """Let a new monitor continue with the counts of the one it replaces, if they mean the same."""

@@ -83,6 +83,10 @@ class SourceEvents(Events):
         """Log that a pull source was read to its end, and nothing more will come."""
         self._log.event(logging.INFO, "source ended", source=source)
 
+    def source_renamed(self, old: str, new: str) -> None:
+        """Log that a source has another name in the configuration and continues where it was."""
+        self._log.event(logging.INFO, "source has a new name and continues where it was", source=new, formerly=old)
+
     def source_failed(self, source: str, reason: str, message: str) -> None:
         """Record that a pull source could not be read; it stays down until `source_up` is called."""
         self.source_up(source, False)

@@ -35,6 +35,7 @@ class Commit:
     entries : the entries of each monitor that have changed
     positions : the positions of each source's streams that have moved
     answers : answers to posts with keys
+    renamed : new names of sources, by the old one, whose positions they get before any of `positions`
     forgotten : monitors whose old entries are deleted before the new ones are added, because their layout has changed
     """
 
@@ -42,6 +43,7 @@ class Commit:
     positions: Mapping[str, Mapping[str, Position]] = field(default_factory=dict)
     answers: Sequence[KeyedAnswer] = ()
     forgotten: Sequence[str] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 class Store(Protocol):

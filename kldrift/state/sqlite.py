@@ -176,6 +176,10 @@ class SqliteStore:
                 [(monitor, key) for key, value in entries.items() if value is None],
             )
         many(
+            "UPDATE OR REPLACE positions SET source = ? WHERE source = ?",
+            [(new, old) for old, new in commit.renamed.items()],
+        )
+        many(
             "INSERT OR REPLACE INTO positions VALUES (?, ?, ?)",
             [
                 (source, stream, json.dumps(dict(position)))

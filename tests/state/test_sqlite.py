@@ -41,6 +41,14 @@ FIRST = Commit(
 )
 
 
+def test_the_positions_of_a_renamed_source_move_before_others_are_stored(opened: Opened) -> None:
+    store = opened()
+    store.commit(Commit(positions={"a": {"f": {"offset": 1}, "g": {"offset": 2}}, "other": {"f": {"offset": 3}}}))
+    store.commit(Commit(positions={"b": {"f": {"offset": 5}}}, renamed={"a": "b"}))
+    assert store.positions() == {"b": {"f": {"offset": 5}, "g": {"offset": 2}}, "other": {"f": {"offset": 3}}}
+    store.close()
+
+
 def test_what_was_committed_is_there_after_the_file_is_opened_again(opened: Opened) -> None:
     store = opened()
     store.commit(FIRST)
