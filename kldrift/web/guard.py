@@ -123,7 +123,7 @@ class Guard:
         self._max_client_connections = max_client_connections
         self._events = events
         self._clock = clock
-        self._swept_at = clock()
+        self._swept_at = self._costly_until = clock()
         self._now = 0.0
         self._watched: dict[Connection, _Watch] = {}
         self._refused: dict[Connection, _Watch] = {}
@@ -184,6 +184,12 @@ class Guard:
     def read(self, connection: Connection) -> None:
         """Note that the client has caught up."""
         self._unread.pop(connection, None)
+
+    def pause_after(self, seconds: float) -> float:
+        """Return how long a connection pauses after costly work, so that all such work takes a quarter of the time."""
+        now = self._clock()
+        self._costly_until = max(self._costly_until, now) + 4 * seconds
+        return self._costly_until - now
 
     def sweep(self) -> None:
         """Evict every connection that has been waiting too long."""

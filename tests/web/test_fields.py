@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from kldrift.web.guard import Guard
 from tests.web.fakes import FakeIngest
 from tests.web.guarded import Guarded
 from tests.web.test_serve import PATH, ROW, SlowIngest, exchange, run, serving
@@ -158,3 +159,52 @@ def test_pipelined_requests_of_a_client_that_left_are_dropped_without_a_tracebac
 
     assert run(scenario()) == 1
     assert [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+# --- chunks ----------------------------------------------------------------------------------------
+
+
+def test_a_body_in_chunks_of_one_byte_is_taken_as_it_is_between_other_requests() -> None:
+    body = b"".join(b'{"age": %d}\n' % (i % 90) for i in range(10_000))
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    head = post("Host: a", NDJSON, "Transfer-Encoding: chunked", body=b"")
+
+    async def scenario() -> tuple[bytes, list]:
+        ingest = FakeIngest()
+        async with serving(ingest) as server:
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+            writer.write(post("Host: a", NDJSON, LENGTH) + head + chunks + post("Host: a", NDJSON, LENGTH))
+            writer.write(head + chunks[: len(chunks) // 2])
+            answer = b""
+            async with asyncio.timeout(30):
+                while answer.count(b"accepted") < 3:
+                    answer += await reader.read(65536)
+                await asyncio.sleep(0.05)  # while the connection rests with half a body
+                writer.write(chunks[len(chunks) // 2 :])
+                while answer.count(b"accepted") < 4:
+                    answer += await reader.read(65536)
+            writer.close()
+        return answer, [taken for _, _, taken in ingest.bodies]
+
+    answer, bodies = run(scenario())
+    assert answer.count(b"HTTP/1.1 200 OK") == 4
+    assert bodies == [ROW, body, ROW, body]
+
+
+def test_whoever_leaves_in_the_middle_of_tiny_chunks_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        guard = Guard()
+        async with serving(guard=guard) as server, asyncio.timeout(20):
+            for _ in range(3):
+                _, writer = await asyncio.open_connection("127.0.0.1", server.port)
+                writer.write(post("Host: a", NDJSON, "Transfer-Encoding: chunked", body=b"1\r\n{\r\n" * 100_000))
+                while not guard.n_connections:
+                    await asyncio.sleep(0.001)
+                await asyncio.sleep(0.02)
+                writer.transport.abort()
+                while guard.n_connections:
+                    await asyncio.sleep(0.001)
+            await asyncio.sleep(0.2)
+
+    run(scenario())
+    assert caplog.text == ""
