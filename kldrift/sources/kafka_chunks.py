@@ -1,6 +1,7 @@
 """From the records of a partition to chunks."""
 
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 
 from kldrift.records.formats import FORMATS
 from kldrift.records.samples import Chunk
@@ -75,3 +76,43 @@ class ChunkMaker:
                 self._on_error("tombstone", f"{place}: the record has no value and is skipped")
             else:
                 self._on_error("empty", f"{place}: expected rows, but the value holds none; the record is skipped")
+
+
+class ReadAhead:
+    """Chunks that were read and not handed over yet, in order; whoever shares it holds a lock.
+
+    `n_bytes` is the size of their payloads.
+    """
+
+    def __init__(self) -> None:
+        self.n_bytes = 0
+        self._chunks: deque[tuple[int, Chunk]] = deque()  # with their partitions
+
+    def __bool__(self) -> bool:
+        return bool(self._chunks)
+
+    def add(self, partition: int, chunks: Sequence[Chunk]) -> None:
+        """Add chunks of a partition."""
+        self._chunks.extend((partition, chunk) for chunk in chunks)
+        self.n_bytes += sum(map(size_of, chunks))
+
+    def take(self) -> tuple[int, Chunk]:
+        """Remove the first chunk; returns its partition, and the chunk."""
+        partition, chunk = self._chunks.popleft()
+        self.n_bytes -= size_of(chunk)
+        return partition, chunk
+
+    def forget(self, partitions: Collection[int]) -> None:
+        """Drop what was not handed over; the next owner of the partition reads it again."""
+        self._chunks = deque((partition, chunk) for partition, chunk in self._chunks if partition not in partitions)
+        self.n_bytes = sum(size_of(chunk) for _, chunk in self._chunks)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        self._chunks.clear()
+        self.n_bytes = 0
+
+
+def size_of(chunk: Chunk) -> int:
+    """Return the size of a payload of bytes."""
+    return len(chunk.payload) if isinstance(chunk.payload, bytes) else 0

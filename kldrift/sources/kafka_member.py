@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections import deque
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +20,7 @@ from kldrift.errors import SourceError
 from kldrift.records.samples import Chunk
 from kldrift.records.sources import KafkaSourceConfig
 from kldrift.sources.base import Positions, Surroundings
-from kldrift.sources.kafka_chunks import ChunkMaker
+from kldrift.sources.kafka_chunks import ChunkMaker, ReadAhead, size_of
 from kldrift.sources.kafka_errors import DENIED, DOWN, NO_TOPIC, source_error
 from kldrift.sources.kafka_offsets import Offsets
 from kldrift.sources.kafka_records import Records, by_partition, records_of
@@ -67,8 +66,7 @@ class Member:
         self._limits = limits
         self._maker = ChunkMaker(config, surroundings, limits.chunk_bytes, self._lag)
         self._changed = threading.Condition()
-        self._chunks: deque[tuple[int, Chunk]] = deque()  # partition and chunk, not handed over yet
-        self._n_bytes = 0
+        self._ahead = ReadAhead()
         self._offsets = Offsets(config.topic, positions, surroundings.settled)
         self._assigned: set[int] = set()
         self._ends: dict[int, int] = {}  # once: where the partitions end
@@ -98,7 +96,7 @@ class Member:
     def ended(self) -> bool:
         """Whether everything was read and handed over."""
         with self._changed:
-            return self._done and not self._chunks and self._failure is None
+            return self._done and not self._ahead and self._failure is None
 
     @property
     def connected(self) -> bool:
@@ -114,10 +112,9 @@ class Member:
             nothing more can be read
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._chunks or self._done, seconds)
-            if self._chunks:
-                partition, chunk = self._chunks.popleft()
-                self._n_bytes -= _size(chunk)
+            self._changed.wait_for(lambda: self._ahead or self._done, seconds)
+            if self._ahead:
+                partition, chunk = self._ahead.take()
                 self._offsets.give(partition, int(chunk.position["offset"]))
                 self._changed.notify_all()
                 return chunk
@@ -130,7 +127,7 @@ class Member:
         self._leave_by = time.monotonic() + self._limits.settle_seconds + _CLOSE_SECONDS
         with self._changed:
             self._leaving = True
-            self._forget({partition for partition, _ in self._chunks})
+            self._ahead.clear()
             self._changed.notify_all()
 
     def is_leaving(self, seconds: float) -> bool:
@@ -197,10 +194,10 @@ class Member:
     def _wait_for_room(self) -> None:
         """Wait while the buffer is full; if that takes long, pause the partitions so that we stay in the group."""
         with self._changed:
-            full = self._n_bytes >= self._limits.buffer_bytes
+            full = self._ahead.n_bytes >= self._limits.buffer_bytes
             if full and not self._paused:
                 full = not self._changed.wait_for(
-                    lambda: self._leaving or self._n_bytes < self._limits.buffer_bytes, self._limits.block_seconds
+                    lambda: self._leaving or self._ahead.n_bytes < self._limits.buffer_bytes, self._limits.block_seconds
                 )
         if full != self._paused:
             ours = self._partitions(self._assigned)
@@ -230,13 +227,11 @@ class Member:
     def _add(self, partition: int, records: Records) -> int:
         """Make chunks of records that arrived; return the size of their payloads."""
         chunks = self._maker.chunks(partition, records)
-        n_bytes = sum(map(_size, chunks))
         with self._changed:
             if partition in self._assigned:  # otherwise it was taken away while these were on their way
-                self._chunks.extend((partition, chunk) for chunk in chunks)
-                self._n_bytes += n_bytes
+                self._ahead.add(partition, chunks)
                 self._changed.notify_all()
-        return n_bytes
+        return sum(map(size_of, chunks))
 
     def _lag(self, partition: int, next_offset: int) -> int | None:
         try:
@@ -280,7 +275,7 @@ class Member:
     def _on_revoke(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         gone = {found.partition for found in partitions}
         with self._changed:
-            self._forget(gone)
+            self._ahead.forget(gone)
         end = time.monotonic() + self._limits.settle_seconds
         while not self._closing and time.monotonic() < end and not self._offsets.all_settled(gone):
             with self._changed:
@@ -292,7 +287,7 @@ class Member:
     def _on_lost(self, _: Consumer, partitions: list[TopicPartition]) -> None:
         gone = {found.partition for found in partitions}
         with self._changed:
-            self._forget(gone)
+            self._ahead.forget(gone)
         self._report(
             "lost",
             f"{self._topic}: {len(gone)} partitions were lost, because the group received no heartbeat in time",
@@ -307,11 +302,6 @@ class Member:
             for partition in gone:
                 self._offsets.end(partition)
         self._report_rebalance()
-
-    def _forget(self, partitions: set[int]) -> None:
-        """Drop what was read but not handed over; the next owner of the partition reads it again."""
-        self._chunks = deque((partition, chunk) for partition, chunk in self._chunks if partition not in partitions)
-        self._n_bytes = sum(_size(chunk) for _, chunk in self._chunks)
 
     def _commit_settled(self) -> None:
         if self._follow and self._assigned and self._down_since is None:
@@ -399,7 +389,3 @@ class Member:
 
     def _partitions(self, partitions: set[int]) -> list[TopicPartition]:
         return [self._partition(partition) for partition in sorted(partitions)]
-
-
-def _size(chunk: Chunk) -> int:
-    return len(chunk.payload) if isinstance(chunk.payload, bytes) else 0
