@@ -164,31 +164,34 @@ def _swap(mutant: Mutant, functions: dict[tuple[str, str, int], list[FunctionTyp
 
 
 class _Failed:
-    """A plugin that notes whether a test failed."""
+    """A plugin that notes whether a test failed, and why."""
 
     def __init__(self) -> None:
-        self.yes = False
+        self.why = ""
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Note it."""
-        self.yes |= report.failed
+        if report.failed:
+            self.why += report.longreprtext or "failed"
 
 
-def _run(items: Sequence[pytest.Item], tell: Callable[[bytes], object]) -> None:
-    """Run tests until one fails, and tell of each that is done."""
+def _run(items: Sequence[pytest.Item], tell: Callable[[bytes], object]) -> str:
+    """Run tests until one fails, and tell of each that is done; return why it failed."""
     failed = _Failed()
     items[0].config.pluginmanager.register(failed)
     for item, following in zip(items, [*items[1:], None], strict=True):
         item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        tell(FAILED if failed.yes else PASSED)
-        if failed.yes:
-            return
+        if failed.why:
+            break
+        tell(PASSED)
+    return failed.why
 
 
 def _run_mutant(items: Sequence[pytest.Item], swap: Callable[[], None], tell: Callable[[bytes], object]) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (MAX_MEMORY, resource.getrlimit(resource.RLIMIT_DATA)[1]))
     swap()
-    _run(items, tell)
+    if _run(items, tell):
+        tell(FAILED)
 
 
 def _forked(run: Callable[[Callable[[bytes], object]], None], limits: Sequence[float]) -> tuple[Outcome, int]:
@@ -277,24 +280,26 @@ class _Lines:
 def _covered(items: list[pytest.Item], folder: Path) -> Covered:
     """Run tests once, and find the lines that each of them runs; they have to pass."""
     found = folder / "covered.json"
+    found.unlink(missing_ok=True)  # that of other tests
 
     def run(tell: Callable[[bytes], object]) -> None:
         lines = _Lines()
         items[0].config.pluginmanager.register(lines)
         threading.settrace(lines.trace)
         sys.settrace(lines.trace)
-        _run(items, tell)
+        why = _run(items, tell)
         sys.settrace(None)
         tests = [
             (name, lines.seconds[name], sorted(own | lines.shared[name.partition("::")[0]]))
             for name, own in lines.by_test.items()
         ]
-        found.write_text(json.dumps(tests))
-        tell(PASSED)
+        found.write_text(why or json.dumps(tests))
+        tell(FAILED if why else PASSED)
 
     outcome, passed = _forked(run, [300.0] * (len(items) + 1))
     if outcome != "survived":
-        raise pytest.UsageError(f"expected tests that pass, {items[passed].nodeid} {outcome}")
+        why = found.read_text() if found.exists() else f"it took its process with it, or {outcome}"
+        raise pytest.UsageError(f"expected tests that pass, got {items[passed].nodeid}:\n{why}")
     covered = Covered({}, defaultdict(set))
     for name, seconds, lines in json.loads(found.read_text()):
         covered.seconds[name] = seconds
