@@ -7,9 +7,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 
+from kldrift.drift.counting.carrying import carry, origins, sources_of
 from kldrift.drift.counting.counts import CellCounts, Counted
 from kldrift.drift.counting.filling import Filling, segment_codes
+from kldrift.drift.counting.layout import Layout, describe
 from kldrift.drift.counting.moment_windows import GroupMoments, group, merged_groups, stacked
+from kldrift.drift.counting.past import Past
 from kldrift.drift.counting.windows import Panes
 from kldrift.drift.entries import below
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
@@ -74,6 +77,8 @@ class Monitor:
         self.anew = True
         self._texts_stored: dict[str, int] = {}
         self._references_stored: set[int] = set()
+        self._past = Past()
+        self._layout_stored = b""
 
     @property
     def features(self) -> Sequence[FeatureInfo]:
@@ -101,6 +106,7 @@ class Monitor:
         self.anew = old.anew
         self._texts_stored = old._texts_stored  # noqa: SLF001
         self._references_stored = old._references_stored  # noqa: SLF001
+        self._past, self._layout_stored = old._past, old._layout_stored  # noqa: SLF001
         if self._segments is not None and old._segments is not None:  # noqa: SLF001
             self._segments.vocabulary = old._segments.vocabulary  # noqa: SLF001
         self.schema = self._make_schema()
@@ -112,6 +118,7 @@ class Monitor:
     def _compare_with(self, references: Sequence[FeatureReference]) -> None:
         """Lay out the cells of these references."""
         self._references = tuple(references)
+        self._described: Layout | None = None
         self._evaluation = Evaluation(self.spec, references)
         self.offsets: IntArray = self._evaluation.offsets
         if self._segments is not None:
@@ -245,6 +252,63 @@ class Monitor:
         """Identity of the layout across processes: state stored with another one cannot be used."""
         return _digest((STRUCTURAL_CELLS, self.layout))
 
+    @property
+    def described(self) -> Layout:
+        """The meaning of the counts as they are now."""
+        if self._described is None:
+            self._described = describe(self.spec, self._awaited, self._references)
+        return self._described
+
+    def counts_alike(self, other: "Monitor") -> bool:
+        """Whether the counts of another monitor are counts of this one as they are."""
+        return self.layout == other.layout and self.described.means_the_same(other.described)
+
+    def everything(self) -> dict[str, bytes]:
+        """Return all that is to be stored."""
+        self._touch()
+        return {key: value for key, value in self.changes().items() if value is not None}
+
+    def take_over(self, entries: Mapping[str, bytes], now_ms: int) -> list[str]:
+        """Continue with what was stored of another layout, where it means the same.
+
+        Returns
+        -------
+        What begins anew and why, one sentence each; that is kept for an hour, in case the change is taken back.
+
+        Raises
+        ------
+        KldriftError, ValueError, KeyError
+            the entries are not what `changes` returned; the monitor must not be used any more
+        """
+        sources = sources_of(entries, now_ms)
+        wanted = self.described
+        found, reasons = origins(wanted, sources)
+        references, learning = list(self._awaited), {}
+        for f, name in enumerate(self.feature_names):
+            if name not in found:
+                continue
+            source = found[name]
+            old = source.indices[name]
+            if (texts := source.entries.get(f"vocabulary/{old}")) is not None:
+                self._vocabularies[f] = Vocabulary(self._vocabularies[f].limit, texts_from_bytes(texts))
+            if (learned := source.entries.get(f"reference/{old}")) is not None:
+                references[f] = reference_from_bytes(learned, self._awaited[f])
+            elif self._awaited[f].learn:
+                learning[old] = f
+        usable = [source for source in sources if source.unusable(wanted) is None]
+        if self._segments is not None and usable:
+            self._segments.vocabulary = Vocabulary(self._segments.limit, usable[0].segments)
+        self._compare_with(references)
+        self.schema = self._make_schema()
+        if learning:
+            self._learning.take_over(below("learning", sources[0].entries), learning, self._learned())
+        else:
+            self._learning.restore({}, self._learned())
+        self._offer_bins()
+        self._counted = carry(self.described, sources, None if self._segments is None else self._segments.vocabulary)
+        self._touch()
+        return self._past.turn(wanted, sources, found, reasons, now_ms)
+
     def changes(self) -> dict[str, bytes | None]:
         """Return what has changed since `stored`, as entries of bytes by key; None: the entry is gone."""
         found = self._counted.changes()
@@ -255,6 +319,9 @@ class Monitor:
                 self._texts_stored[name] = -1  # should it not be stored after all
         for f in self._learned() - self._references_stored:
             found[f"reference/{f}"] = reference_to_bytes(self._references[f])
+        if (described := self.described.stored) != self._layout_stored:
+            found["described"] = described
+        found |= self._past.changes(self.anew)
         if self.anew:
             found["layout"] = self.layout_text.encode()
         return found
@@ -264,6 +331,8 @@ class Monitor:
         self._counted.stored()
         self._learning.stored()
         self._references_stored = self._learned()
+        self._layout_stored = changes.get("described") or self._layout_stored
+        self._past.stored()
         for name in self._named_vocabularies():
             texts = changes.get(f"vocabulary/{name}")
             if texts is not None:
@@ -283,6 +352,10 @@ class Monitor:
         without_invalid = entries.get("layout") == _digest(self.layout).encode()
         if not without_invalid and entries.get("layout") != self.layout_text.encode():
             return False
+        stored = entries.get("described")
+        if stored is not None and not Layout.from_bytes(stored).means_the_same(self.described):
+            return False
+        self._past.restore(entries)
         for name, value in below("vocabulary", entries).items():
             texts = texts_from_bytes(value)
             if name != "segments":
@@ -321,6 +394,7 @@ class Monitor:
         self._learning.touch()
         self._texts_stored.clear()
         self._references_stored.clear()
+        self._layout_stored = b""
 
     def _learned(self) -> set[int]:
         """Return the features whose reference has been learned."""
@@ -345,6 +419,7 @@ class Monitor:
 
     def evaluate(self, now_ms: int) -> MonitorSnapshot:
         """Return the divergences of all features and windows at `now_ms`."""
+        self._past.forget(now_ms)
         at_ms = self.clock_ms(now_ms)
         counts = self._groups(at_ms)
         moments = {f: stacked(panes.totals(at_ms)) for f, panes in self._counted.moments.items()}
@@ -354,7 +429,7 @@ class Monitor:
             {f: merged_groups(of_groups) for f, of_groups in moments.items()},
             {ms: self._own_cells(groups.sum(axis=1)) for ms, groups in earlier.items()},
         )
-        snapshot = self._evaluation.evaluate(whole, at_ms).snapshot
+        snapshot = replace(self._evaluation.evaluate(whole, at_ms).snapshot, began=tuple(self._past.began))
         if self._segments is not None:
 
             def totals_of(slot: int) -> WindowTotals:

@@ -126,16 +126,16 @@ class Engine:
                 continue
             self.restored.add(name)
             try:
-                taken = monitor.restore(entries)
+                began = None if monitor.restore(entries) else monitor.take_over(entries, self._clock_ms())
             except (KldriftError, ValueError, KeyError) as error:
                 raise StateError(
                     f"expected the state of monitor {name} as stored, got {type(error).__name__}: {error};"
                     " set state.path to another file, or restore a backup"
                 ) from None
-            if taken:
+            if began is None:
                 self._telemetry.monitor_restored(name)
             else:
-                self._telemetry.monitor_started_anew(name)
+                self._telemetry.monitor_changed(name, began)
 
     def swap(self, monitors: Sequence[Monitor], tick_ms: int) -> None:
         """Switch to other monitors from the next item in the queue on; returns once that is done."""
@@ -177,14 +177,15 @@ class Engine:
         done.result()
 
     def _take_over(self, monitor: Monitor) -> None:
-        """Let a new monitor continue with the counts of the one it replaces, if they mean the same."""
+        """Let a new monitor continue with the counts of the one it replaces, where they mean the same."""
         old = self._monitors.get(monitor.spec.name)
         if old is None or old is monitor:
             return
-        if old.layout == monitor.layout:
+        if monitor.counts_alike(old):
             monitor.go_on_from(old)
         else:
-            self._telemetry.monitor_started_anew(monitor.spec.name)
+            began = monitor.take_over(old.everything(), self._clock_ms())
+            self._telemetry.monitor_changed(monitor.spec.name, began)
 
     def try_apply(self, work: Work) -> Sequence[AddResult] | None:
         """Count a small piece of work in the caller's thread; None, with nothing done, if the engine is busy.

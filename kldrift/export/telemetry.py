@@ -98,9 +98,12 @@ class Telemetry(SourceEvents, ServerEvents):
         """Log that all accepted samples are counted, with the number of rows since the start."""
         self._log.event(logging.INFO, "stopped", rows_counted=rows)
 
-    def monitor_started_anew(self, monitor: str) -> None:
-        """Log that a reload changed the bins, windows or reference of a monitor, so its counts were dropped."""
-        self._log.event(logging.WARNING, "monitor changed, so its windows start empty", monitor=monitor)
+    def monitor_changed(self, monitor: str, began: Sequence[str]) -> None:
+        """Log that a monitor continues with other features, windows or segments, and what of it begins anew and why."""
+        if not began:
+            self._log.event(logging.INFO, "monitor changed, and goes on with all its counts", monitor=monitor)
+        for text in began:
+            self._log.event(logging.WARNING, "monitor changed, so part of it begins anew", monitor=monitor, part=text)
 
     def reload_succeeded(self, at_ms: int) -> None:
         """Record that a configuration was loaded, at start or by a reload."""

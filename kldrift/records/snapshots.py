@@ -150,6 +150,7 @@ class MonitorSnapshot:
     within_segments : (W, F) float64, sum over segments of share x KL within; adding the mix gives the joint KL of
         segment and feature; empty without segments
     per_dimension : (W, d) KL of each dimension, by index of the features that export it
+    began : what began anew with a change of the configuration in the last hour: when (ms), and what and why
     """
 
     name: str
@@ -184,6 +185,7 @@ class MonitorSnapshot:
     segment_mix: FloatArray = field(default_factory=lambda: np.empty(0))
     within_segments: FloatArray = field(default_factory=lambda: np.empty((0, 0)))
     per_dimension: Mapping[int, FloatArray] = field(default_factory=dict)
+    began: tuple[tuple[int, str], ...] = ()
 
     def of_features(self, kept: Sequence[int]) -> "MonitorSnapshot":
         """Return the snapshot without the other features. It must have no segments."""

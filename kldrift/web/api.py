@@ -56,9 +56,15 @@ def api(readers: Readers) -> Starlette:
         return _json({"error": problem.message, "ready": False}, problem.status)
 
     async def reload(_request: Request) -> Response:
+        before = {name: set(began) for name, began in _began(readers).items()}
         problems = await readers.reload()
         if not problems:
-            return _json({"reloaded": True})
+            anew = {
+                name: [text for at_ms, text in began if (at_ms, text) not in before.get(name, ())]
+                for name, began in _began(readers).items()
+            }
+            anew = {name: texts for name, texts in anew.items() if texts}
+            return _json({"reloaded": True, **({"anew": anew} if anew else {})})
         error = (
             f"the new configuration was rejected (problems: {len(problems)}); the old one stays in use. Correct it"
             " and reload again"
@@ -161,3 +167,8 @@ def _json(value: Any, status: int = 200) -> Response:
 
 async def _internal_error(_request: Request, _exception: Exception) -> Response:
     return _json({"error": "internal error in kldrift; see its log, and please report it"}, 500)
+
+
+def _began(readers: Readers) -> dict[str, tuple[tuple[int, str], ...]]:
+    """Return what began anew with changes of the configuration in the last hour, by monitor: when, what and why."""
+    return {monitor.name: monitor.began for monitor in readers.snapshot().monitors}

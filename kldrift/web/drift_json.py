@@ -66,6 +66,7 @@ def monitor_json(monitor: MonitorSnapshot) -> dict[str, Any]:
         "exported": monitor.exported,
         "windows": monitor.windows,
         "segments": _segments(monitor),
+        "began": [{"at_ms": at_ms, "text": text} for at_ms, text in monitor.began],
         "features": features,
     }
 

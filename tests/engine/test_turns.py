@@ -188,10 +188,14 @@ def test_positions_are_told_once_they_are_stored(tmp_path: Path) -> None:
     assert stored.wait(10)
     assert engine.stored_positions("s") == {"f": {"offset": 1}}
     engine.stop()
-    for again, told in ((watched(), "monitor_restored"), (watched((0, 1, 2)), "monitor_started_anew")):
-        telemetry = Told("monitor_restored", "monitor_started_anew")
+    anew = ["feature x: its windows start empty (other bins)"]
+    for again, told in (
+        (watched(), ("monitor_restored", ("m",))),
+        (watched((0, 1, 2)), ("monitor_changed", ("m", anew))),
+    ):
+        telemetry = Told("monitor_restored", "monitor_changed")
         restarted = engine_of(again, telemetry=telemetry, store=store)
-        assert telemetry.calls == [(told, ("m",))]
+        assert telemetry.calls == [told]
         assert restarted.stored_positions("s") == {"f": {"offset": 1}}
     store.close()
 
@@ -200,7 +204,7 @@ def test_positions_are_told_once_they_are_stored(tmp_path: Path) -> None:
 
 
 def test_a_swap_goes_on_with_counts_that_mean_the_same() -> None:
-    made, telemetry = watched(), Told("monitor_started_anew")
+    made, telemetry = watched(), Told("monitor_changed")
     engine = engine_of(made, telemetry=telemetry)
     engine.start()
     engine.queue.put(one(made))
@@ -211,7 +215,7 @@ def test_a_swap_goes_on_with_counts_that_mean_the_same() -> None:
     assert telemetry.calls == []
     engine.swap([watched((0, 1, 2))], HOUR)
     assert counts(engine)[0] == 0
-    assert telemetry.of("monitor_started_anew") == [("m",)]
+    assert telemetry.of("monitor_changed") == [("m", ["feature x: its windows start empty (other bins)"])]
     engine.swap([], HOUR)
     engine.swap([watched()], HOUR)  # it was not there before
     assert len(telemetry.calls) == 1

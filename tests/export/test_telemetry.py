@@ -260,11 +260,14 @@ def test_a_gzipped_scrape_is_the_plain_one(telemetry: Telemetry) -> None:
 def test_what_the_user_should_know_at_start_and_reload_is_logged(telemetry: Telemetry, log) -> None:
     telemetry.config_warning("listens on all addresses without authentication")
     telemetry.ready(9867, 1.23456)
-    telemetry.monitor_started_anew("loans")
-    warning, ready, anew = log[1]()
+    telemetry.monitor_changed("loans", ["feature age: its windows start empty (it is new)"])
+    telemetry.monitor_changed("loans", [])
+    warning, ready, anew, kept = log[1]()
     assert warning["warning"] == "listens on all addresses without authentication"
     assert (ready["msg"], ready["port"], ready["seconds"]) == ("ready", 9867, 1.235)
     assert (anew["level"], anew["monitor"]) == ("warning", "loans")
+    assert anew["part"] == "feature age: its windows start empty (it is new)"
+    assert (kept["level"], kept["msg"]) == ("info", "monitor changed, and goes on with all its counts")
 
 
 def test_references_are_logged_as_they_are_learned_with_the_reason_where_one_is_unusable(

@@ -86,6 +86,30 @@ def test_reload(method: str) -> None:
     assert answer.json()["problems"] == problems
 
 
+def test_the_answer_to_a_reload_says_what_begins_anew_with_it() -> None:
+    readers = FakeReaders()
+    earlier, now = (
+        (5, "feature income: its windows start empty (it is new)"),
+        (9, "window 5m: it is new, and starts empty"),
+    )
+
+    async def reload() -> list[str]:
+        readers.monitors = (replace(readers.monitors[0], began=(earlier, now)),)
+        return []
+
+    readers.monitors = (replace(readers.monitors[0], began=(earlier,)),)
+    readers.reload = reload
+    service = Service(readers=readers)
+    name = readers.monitors[0].name
+    assert service.request("POST", "/-/reload").json() == {"reloaded": True, "anew": {name: [now[1]]}}
+    assert service.request("POST", "/-/reload").json() == {"reloaded": True}
+    began = service.get(f"/api/v1/monitors/{name}").json()["began"]
+    assert began == [{"at_ms": 5, "text": earlier[1]}, {"at_ms": 9, "text": now[1]}]
+    page = service.get(f"/monitors/{name}").text
+    assert f"<li>{earlier[1]}" in page
+    assert f"<li>{now[1]}" in page
+
+
 def test_reload_by_get_is_405() -> None:
     answer = Service().get("/-/reload")
     assert answer.status_code == 405

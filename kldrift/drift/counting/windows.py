@@ -11,7 +11,7 @@ What a pane holds is up to its `Tally`: counts of cells (`counts.CellCounts`) or
 (`moment_windows.GroupMoments`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import gcd
 from sys import byteorder
 from typing import Generic, Protocol, TypeVar
@@ -107,6 +107,15 @@ class Ring(Generic[T]):
             if held is not None and held[0] == number:
                 self._tally.add(total, held[1])
 
+    def slices(self) -> Iterator[tuple[int, T]]:
+        """Yield start (ms) and value of the slices that it holds, oldest first."""
+        for number, value in sorted(self._held.values(), key=lambda held: held[0]):
+            yield number * self.slice_ms, value
+
+    def covers_ms(self, at_ms: int) -> int:
+        """Start of the oldest slice that has a place at `at_ms`."""
+        return (at_ms // self.slice_ms - self._size + 1) * self.slice_ms
+
     def convert(self, tally: Tally[T], change: Callable[[T], T]) -> None:
         """Replace every value by what `change` makes of it, and the tally by the one for the new values."""
         self._tally = tally
@@ -171,6 +180,19 @@ class Panes(Generic[T]):
             self._changed.add(pane)
             for ring in self._rings:
                 ring.add(pane * self.pane_ms, value, instant_ms)
+
+    @property
+    def rings(self) -> Mapping[int, Ring[T]]:
+        """The slices of each window, by the length of a slice in ms."""
+        return {ring.slice_ms: ring for ring in self._rings}
+
+    def open_panes(self) -> Iterator[tuple[int, T]]:
+        """Yield number and value of the panes that are not closed."""
+        yield from sorted(self._open.items(), key=lambda pane: pane[0])
+
+    def close_all(self) -> None:
+        """Move every pane into the rings, also the latest: totals stay, because each lies in one slice of a window."""
+        self.close_before(max((pane + 1 for pane in self._open), default=0) * self.pane_ms)
 
     def totals(self, at_ms: int) -> list[T]:
         """Return the total of each window that ends at `at_ms`."""

@@ -36,13 +36,14 @@ class Learning:
         self._wanted = dict(rows)
         self._kept: dict[int, list[Column]] = {index: [] for index in rows}
         self._invalid: dict[int, list[IntArray]] = {index: [] for index in rows}  # rows of each batch
-        self._n_stored = 0  # batches per column
+        self._begun: dict[int, int] = {}  # rows that had come when a column was added by a reload
+        self._n_stored: dict[int, int] = {}  # batches of each column
         self.n_rows = 0
 
     @property
     def rows_until_complete(self) -> int:
         """Number of rows until the next column is complete; 0 if one is complete now."""
-        return min(self._wanted.values()) - self.n_rows
+        return min(self._begun.get(index, 0) + wanted for index, wanted in self._wanted.items()) - self.n_rows
 
     def add(self, batch: SampleBatch) -> None:
         """Keep the rows of a batch, at most `rows_until_complete`."""
@@ -54,7 +55,9 @@ class Learning:
 
     def take_complete(self) -> dict[int, tuple[Column, IntArray]]:
         """Remove the columns that have all of their rows; return them, and the rows of invalid values, by index."""
-        complete = [index for index, wanted in self._wanted.items() if wanted <= self.n_rows]
+        complete = [
+            index for index, wanted in self._wanted.items() if self._begun.get(index, 0) + wanted <= self.n_rows
+        ]
         for index in complete:
             del self._wanted[index]
         return {index: _joined_batches(self._kept.pop(index), self._invalid.pop(index)) for index in complete}
@@ -63,7 +66,9 @@ class Learning:
         """Return what was kept since `stored`: batches of each column, and the number of rows."""
         found: dict[str, bytes | None] = {}
         for index, kept in self._kept.items():
-            for i in range(self._n_stored, len(kept)):
+            if index in self._begun and index not in self._n_stored:
+                found[f"begun/{index}"] = str(self._begun[index]).encode()
+            for i in range(self._n_stored.get(index, 0), len(kept)):
                 found[f"{index}/{i:08}"] = _array_bytes(kept[i])
                 if (rows := self._invalid[index][i]).size:
                     found[f"invalid/{index}/{i:08}"] = _array_bytes(rows)
@@ -73,11 +78,11 @@ class Learning:
 
     def stored(self) -> None:
         """Take note that the changes are stored."""
-        self._n_stored = max((len(kept) for kept in self._kept.values()), default=0)
+        self._n_stored = {index: len(kept) for index, kept in self._kept.items()}
 
     def touch(self) -> None:
         """Mark everything as changed."""
-        self._n_stored = 0
+        self._n_stored = {}
 
     def restore(self, entries: Mapping[str, bytes], learned: Collection[int]) -> None:
         """Restore what `changes` returned; the columns `learned` have become references since.
@@ -90,12 +95,26 @@ class Learning:
         for index in learned:
             del self._wanted[index], self._kept[index], self._invalid[index]
         self.n_rows = int(entries.get("rows", b"0"))
+        self._begun = {int(index): int(rows) for index, rows in below("begun", entries).items()}
         for index, kept in self._kept.items():
             rows = below(f"invalid/{index}", entries)
             for batch, value in sorted(below(str(index), entries).items()):
                 kept.append(_array(value))
                 self._invalid[index].append(_array(rows[batch]) if batch in rows else _NO_ROWS)
         self.stored()
+
+    def take_over(self, entries: Mapping[str, bytes], indices: Mapping[int, int], learned: Collection[int]) -> None:
+        """Restore what another schema's `changes` returned; its column i is column ``indices[i]``, others begin now."""
+        rows = entries.get("rows", b"0")
+        moved = {"rows": rows}
+        for old, new in indices.items():
+            moved |= {f"{new}/{batch}": value for batch, value in below(str(old), entries).items()}
+            moved |= {f"invalid/{new}/{batch}": value for batch, value in below(f"invalid/{old}", entries).items()}
+            if f"begun/{old}" in entries:
+                moved[f"begun/{new}"] = entries[f"begun/{old}"]
+        for index in self._wanted.keys() - set(indices.values()) - set(learned):
+            moved[f"begun/{index}"] = rows
+        self.restore(moved, learned)
 
     @property
     def done(self) -> bool:
