@@ -125,19 +125,24 @@ def numeric_column(
             return np.array(values, dtype=np.float64), None
         except OverflowError:
             pass
-    column = np.full(len(values), np.nan)
-    rows: list[int] = []
-    got: list[str] = []
-    for i, value in enumerate(values):
-        if type(value) in (int, float):
-            try:
-                column[i] = value
-            except OverflowError:
-                column[i] = np.inf if value > 0 else -np.inf  # type: ignore[operator]
-        elif not is_missing(value, missing_texts):
-            rows.append(i)
-            got.append(kind_of(value))
-    return column, Invalid(index, np.array(rows, dtype=np.int64), got) if rows else None
+    others = [i for i, value in enumerate(values) if type(value) not in _NUMBERS]
+    rows = [i for i in others if not is_missing(values[i], missing_texts)]
+    numbers = list(values)
+    for i in others:
+        numbers[i] = None
+    try:
+        column = np.array(numbers, dtype=np.float64)
+    except OverflowError:
+        column = np.array([_float(value) for value in numbers])
+    return column, Invalid(index, np.array(rows, dtype=np.int64), [kind_of(values[i]) for i in rows]) if rows else None
+
+
+def _float(value: Any) -> float:
+    """Return a number as float64, NaN for none; an integer beyond it is infinite."""
+    try:
+        return np.nan if value is None else float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def aspect_column(

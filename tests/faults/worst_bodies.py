@@ -59,6 +59,7 @@ BODIES: dict[str, dict[str, Body]] = {
         "nested": lambda n: b"[" * (n // 2) + b"]" * (n // 2),
         "columns": lambda n: b'{"x":[' + b"1," * (n // 2) + b"1]}",
         "columns of lists": lambda n: b'{"x":[' + b"[]," * (n // 3) + b"1]}",
+        "columns of text": lambda n: b'{"x":[' + b'"a",' * (n // 4) + b"1]}",
         "repeated keys": lambda n: b"[{" + b'"x":1,' * (n // 6) + b'"x":2}]',
     },
     "text/csv": {

@@ -13,9 +13,9 @@ from kldrift.kernels.parsing import json_lines
 from kldrift.kernels.parsing.json_syntax import MAX_DEPTH
 from kldrift.records.samples import BatchSchema, FeatureSchema
 from kldrift.wire import json as json_bodies
-from kldrift.wire import json_scan, ndjson
+from kldrift.wire import json_columns, json_scan, ndjson, rows
 from kldrift.wire.json_columns import Columns
-from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, parse_row, take_out
+from kldrift.wire.json_lines import MALFORMED, NOT_AN_OBJECT, SLICE_BYTES, parse_row, take_out
 from kldrift.wire.plan import plan_for
 from kldrift.wire.rows import parse
 from kldrift.wire.tables import finish
@@ -196,6 +196,10 @@ _COLUMNS = [
     b'{"x": [1, 2}',
     b'{"x": [1, 2]} {}',
     b"{}",
+    b'{"x": ["NA", " NA\\t", "\\u004eA", "Nb", "b", "", " ", "\\"", "\xc3\xa9", "\xc3\xaa"]}',
+    b'{"x": ["b", {}, 1, false, "NA", [2], 3, NaN, "Nb", true, null]}',
+    b'{"c": ["red", [1], "NA", {"a": []}, true, "", null, ["red"], "\xc3\xa9"]}',
+    b'{"when": ["2026-01-02T03:04:05Z", [], true, {}, "soon", "NA", false, null], "x": [1, 2, 3, 4, 5, 6, 7, 8]}',
     b'{"v": [1, 2, 3]}',
     b'{"v": [[1, 2, 3], [4, 5, 6]], "x": [1, 2]}',
     b'{"x": [' + b"[" * 70 + b"]" * 70 + b"]}",
@@ -205,12 +209,15 @@ _COLUMNS = [
 _VECTORS = BatchSchema((*SCHEMA.features, FeatureSchema("v", "vector", dimensions=3)))
 
 
-@pytest.mark.parametrize("schema", [SCHEMA, TIMED, NUMBERED, _VECTORS])
+_ASPECTS = BatchSchema((FeatureSchema("when", "numeric", of="hour", unit="iso8601"), *SCHEMA.features))
+
+
+@pytest.mark.parametrize("schema", [SCHEMA, TIMED, NUMBERED, _VECTORS, _ASPECTS])
 @pytest.mark.parametrize("slice_bytes", [1, 7, 1000])
 def test_large_columns_are_parsed_in_slices(
     schema: BatchSchema, slice_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plan = plan_for(schema)
+    plan = plan_for(schema, frozenset({"NA", "\u00e9"}))
     expected = [finish(json_bodies.decode([body], plan), plan) for body in _COLUMNS]
     monkeypatch.setattr(json_bodies, "SLICE_BYTES", 1)
     monkeypatch.setattr("kldrift.wire.json_lines.SLICE_BYTES", slice_bytes)
@@ -219,3 +226,24 @@ def test_large_columns_are_parsed_in_slices(
         assert_same(finish(json_bodies.decode([body], plan), plan), of_whole)
     found = [json_bodies._slice(body, plan) for body in _COLUMNS]
     assert sum(isinstance(item, Columns) for item in found) >= 5
+
+
+@pytest.mark.parametrize("value", [b"[]", b"{}", b"[[1]]", b"true", b'"a"'])
+def test_values_of_the_wrong_type_in_large_columns_are_not_parsed(
+    value: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    n = SLICE_BYTES // len(value)
+    body = b'{"x": [' + (value + b",") * n + b"2.5]}"
+    parsed: list[int] = []
+
+    def parse_and_note(text: bytes) -> object:
+        parsed.append(len(text))
+        return rows.parse(text)
+
+    monkeypatch.setattr(json_columns, "parse", parse_and_note)
+    decoding = json_bodies.decode([body], plan_for(BatchSchema((FeatureSchema("x", "numeric"),))))
+    (invalid,) = decoding.table.invalid
+    assert invalid.rows.tolist() == list(range(n))
+    assert set(invalid.got) == {rows.kind_of(rows.parse(value))}
+    np.testing.assert_array_equal(decoding.table.columns[0], [*[np.nan] * n, 2.5])
+    assert sum(parsed) < 20
