@@ -127,6 +127,7 @@ def load_context(
         password = read_secret(key_password_file, "server.tls.key_password_file", warn).rstrip(b"\r\n")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION  # a client could ask for one costly handshake after another
     context.set_alpn_protocols(["http/1.1"])
     try:
         context.load_cert_chain(certificate, key, password)
