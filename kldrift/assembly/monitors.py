@@ -72,7 +72,7 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
         try:
             if isinstance(origin, ReferenceData):
                 made, table = reference_from_data(
-                    origin.path, features, created_ms, notice, spec.timestamp, spec.missing_texts
+                    origin.path, features, created_ms, notice, spec.timestamp, spec.missing_texts, _watched(spec)
                 )
                 if origin == origin_of(spec.reference):
                     counted = zip(table.columns, table.invalid, strict=True)
@@ -93,6 +93,10 @@ def build_monitor(spec: MonitorSpec, created_ms: int, notice: Notice = lambda _:
     return Monitor(spec, references, _segmentation(spec, references, data, notice))
 
 
+def _watched(spec: MonitorSpec) -> list[str]:
+    return [feature.name for feature in spec.features]
+
+
 def _segmentation(
     spec: MonitorSpec,
     references: Sequence[FeatureReference],
@@ -107,7 +111,7 @@ def _segmentation(
         return Segmentation()
     try:
         segments: list[Feature] = [(spec.segments.by, "categorical")]
-        by = read_in_order(origin.path, segments, spec.timestamp, spec.missing_texts)[0].columns[0]
+        by = read_in_order(origin.path, segments, spec.timestamp, spec.missing_texts, _watched(spec))[0].columns[0]
     except ReferenceProblem:
         notice(
             f"monitors.{spec.name}: the reference {origin.path.name} does not say which segment ({spec.segments.by})"

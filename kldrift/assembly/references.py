@@ -1,7 +1,7 @@
 """Build the reference of each feature from what the configuration says it is made of."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -104,10 +104,11 @@ def read_in_order(
     features: Sequence[Feature],
     timestamp: TimestampSpec | None,
     missing_values: frozenset[str] | None = None,
+    watched: Collection[str] = (),
 ) -> tuple[ReferenceColumns, bool]:
     """Read the columns of some features, in the order of a field where the file has it; and whether they are."""
-    table = read_columns(path, features, missing_values)
-    times = None if timestamp is None else read_times(path, timestamp)
+    table = read_columns(path, features, missing_values, watched)
+    times = None if timestamp is None else read_times(path, timestamp, watched)
     table = _with_ages(path, features, table, timestamp, times)
     return (table, False) if times is None else (table.in_order(np.argsort(times, kind="stable")), True)
 
@@ -143,6 +144,7 @@ def reference_from_data(
     notice: Notice = lambda _: None,
     timestamp: TimestampSpec | None = None,
     missing_values: frozenset[str] | None = None,
+    watched: Collection[str] = (),
 ) -> tuple[tuple[FeatureReference, ...], ReferenceColumns]:
     """Count the references of features in a data file; return them with the data that were counted.
 
@@ -150,11 +152,12 @@ def reference_from_data(
     ----------
     timestamp : the rows are put in the order of this field, where the file has it
     missing_values : texts that stand for a missing value; None for those of the format
+    watched : the fields of all features of the monitor, see `read_columns`
     """
     columns = [_column(feature) for feature in features]
-    table, by_time = read_in_order(path, columns, timestamp, missing_values)
+    table, by_time = read_in_order(path, columns, timestamp, missing_values, watched)
     if table.n_rejected:
-        notice(f"reference {path.name}: {table.n_rejected:,} rows could not be read, left out")
+        notice(f"reference {path.name}: {table.n_rejected:,} rows could not be read or hold no feature, left out")
     wrong = {feature.name: rows.size for feature, rows in zip(features, table.invalid, strict=True) if rows.size}
     if wrong:
         named = listed(f"{name} ({n:,})" for name, n in wrong.items())

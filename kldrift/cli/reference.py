@@ -50,7 +50,12 @@ def build_command(data: Path, config_path: Path, monitor: str, output: Path) -> 
             some = features[start : start + FEATURES_AT_A_TIME]
             progress.update(task, at=some[0].name)
             built += reference_from_data(
-                data, some, created_ms, timestamp=spec.timestamp, missing_values=spec.missing_texts
+                data,
+                some,
+                created_ms,
+                timestamp=spec.timestamp,
+                missing_values=spec.missing_texts,
+                watched=[feature.name for feature in spec.features],
             )[0]
             progress.advance(task, len(some))
     write_whole(output, dump_references(built), "reference")

@@ -1,7 +1,7 @@
 """Columns of reference data from Parquet, CSV and NDJSON files."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -49,7 +49,7 @@ class ReferenceColumns:
         rows of NaN where a vector is missing
     sha256 : of the file as it is, in hexadecimal
     invalid : rows of each column whose value is of the wrong type, and missing there
-    n_rejected : lines that were not JSON objects
+    n_rejected : lines that were not JSON objects, or held none of the watched fields
     """
 
     n_rows: int
@@ -73,7 +73,10 @@ class ReferenceColumns:
 
 
 def read_columns(
-    path: Path, features: Sequence[Feature], missing_values: frozenset[str] | None = None
+    path: Path,
+    features: Sequence[Feature],
+    missing_values: frozenset[str] | None = None,
+    watched: Collection[str] = (),
 ) -> ReferenceColumns:
     """Read the columns of some features from a data file.
 
@@ -82,6 +85,7 @@ def read_columns(
     path : Parquet, CSV or NDJSON, the last two also compressed
     features : several may be read from one column
     missing_values : texts that stand for a missing value; None for those of the format
+    watched : the fields of all features of the monitor: a row of NDJSON that holds none of them is left out
 
     Raises
     ------
@@ -98,10 +102,10 @@ def read_columns(
         if data_format in TABLES:
             raw = _read_table(path, data_format, schemas, missing)
         else:
-            raw, n_rejected = read_ndjson_columns(path, data_format, schemas, missing)
+            raw, n_rejected = read_ndjson_columns(path, data_format, schemas, missing, watched)
     n_rows = len(raw[0].values) if raw else 0
     if n_rows == 0:
-        raise DataFileProblem(f"{path}: expected rows of data, got none ({n_rejected} unreadable lines)")
+        raise DataFileProblem(f"{path}: expected rows of data, got none ({n_rejected} lines were left out)")
     problems = [
         f"{path}: {feature.name}: expected {_expected(feature)}, got {column.got or 'none'}; correct the data or"
         f" {_INSTEAD[feature.kind] if feature.of is None else 'remove `of`'}"
@@ -119,7 +123,7 @@ def read_columns(
     )
 
 
-def read_times(path: Path, spec: TimestampSpec) -> IntArray | None:
+def read_times(path: Path, spec: TimestampSpec, watched: Collection[str] = ()) -> IntArray | None:
     """Read the time of each row, (n_rows,) in ms since 1970, -1 where it has none; None if the file has no such field.
 
     The rows are those of `read_columns`.
@@ -128,7 +132,8 @@ def read_times(path: Path, spec: TimestampSpec) -> IntArray | None:
         if data_format not in TABLES:
             kind: ColumnKind = "categorical" if spec.unit == "iso8601" else "numeric"
             try:
-                (raw,), _ = read_ndjson_columns(path, data_format, [FeatureSchema(spec.field, kind)], frozenset())
+                times = [FeatureSchema(spec.field, kind)]
+                (raw,), _ = read_ndjson_columns(path, data_format, times, frozenset(), watched)
             except ReferenceProblem:
                 return None
             assert isinstance(raw.values, pl.Series)

@@ -1,7 +1,7 @@
 """Reference data from NDJSON: the wanted fields of every row."""
 
 import difflib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +22,7 @@ from kldrift.wire.ndjson import Lines, parse_lines
 from kldrift.wire.plan import Vector, looks_converted, polars_type
 from kldrift.wire.rows import aspect_column, kind_of, numeric_column, vector_column
 from kldrift.wire.tables import Invalid
+from kldrift.wire.unknown_fields import may_lack_all, take_unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +69,27 @@ def missing_columns(path: Path, missing: Sequence[str], there: Sequence[str]) ->
 
 
 def read_ndjson_columns(
-    path: Path, data_format: Format, features: Sequence[FeatureSchema], missing_texts: frozenset[str]
+    path: Path,
+    data_format: Format,
+    features: Sequence[FeatureSchema],
+    missing_texts: frozenset[str],
+    watched: Collection[str] = (),
 ) -> tuple[list[RawColumn], int]:
-    """Read the columns of a file, and count its lines that are not objects.
+    """Read the columns of a file, and count its lines that are not objects, or hold none of the watched fields.
 
     Read in chunks, so that of a large file only the wanted columns are in memory at once.
+
+    Parameters
+    ----------
+    watched : a row that holds none of these fields is left out; where none are given, no row is
     """
+    known = frozenset(watched)
     parts: list[list[RawColumn]] = []
     n_rejected = 0
     for chunk in _payloads(path, data_format):
-        bulk = _read_bulk(chunk, features)
+        bulk = _read_bulk(chunk, features, known)
         if bulk is None:
-            bulk, n_bad = _read_rowwise(chunk, features, missing_texts)
+            bulk, n_bad = _read_rowwise(chunk, features, missing_texts, known)
             n_rejected += n_bad
         parts.append(bulk)
     if not parts:
@@ -108,14 +118,16 @@ def _joined(parts: Sequence[pl.Series | FloatArray]) -> pl.Series | FloatArray:
     return pl.concat(series, rechunk=True) if series else np.concatenate(parts)
 
 
-def _read_bulk(chunk: bytes, features: Sequence[FeatureSchema]) -> list[RawColumn] | None:
+def _read_bulk(chunk: bytes, features: Sequence[FeatureSchema], watched: frozenset[str]) -> list[RawColumn] | None:
     """Read all rows in one call of polars; None unless every one of them is certain to be right."""
-    schema = {feature.name: polars_type(feature.kind) for feature in features}
+    schema: dict[str, pl.DataType] = {feature.name: polars_type(feature.kind) for feature in features}
     if any(feature.of or schema[feature.name] != polars_type(feature.kind) for feature in features):
         return None
     try:
-        frame = pl.read_ndjson(BytesIO(chunk), schema=schema)
+        frame = pl.read_ndjson(BytesIO(chunk), schema={**dict.fromkeys(watched, pl.String()), **schema})
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, ValueError):
+        return None
+    if watched and may_lack_all(frame, watched):
         return None
     for feature in features:
         if feature.kind == "categorical":
@@ -132,11 +144,13 @@ def _bulk_column(series: pl.Series, feature: FeatureSchema) -> RawColumn:
 
 
 def _read_rowwise(
-    chunk: bytes, features: Sequence[FeatureSchema], missing_texts: frozenset[str]
+    chunk: bytes, features: Sequence[FeatureSchema], missing_texts: frozenset[str], watched: frozenset[str]
 ) -> tuple[list[RawColumn], int]:
     parsed = parse_lines([chunk])
-    out = [_rowwise_column(parsed, feature, missing_texts) for feature in features]
-    return out, sum(len(np.unique(records)) for records in parsed.rejected.values())
+    n_rejected = sum(len(np.unique(records)) for records in parsed.rejected.values())
+    if watched:
+        n_rejected += len(take_unknown(parsed.rows, watched, parsed.texts))
+    return [_rowwise_column(parsed, feature, missing_texts) for feature in features], n_rejected
 
 
 def _rowwise_column(parsed: Lines, feature: FeatureSchema, missing_texts: frozenset[str]) -> RawColumn:

@@ -7,6 +7,7 @@ Values of the wrong type have the last cell, *invalid*.
 """
 
 import itertools
+import math
 
 import numpy as np
 
@@ -137,7 +138,7 @@ def too_coarse(low: float, high: float) -> str | None:
     largest = max(abs(low), abs(high))
     if not 2**53 <= largest < np.inf:
         return None
-    step = float(np.spacing(largest))
+    step = math.ulp(largest)
     n_levels = (high - low) / step + 1
     if not n_levels < MIN_LEVELS:
         return None

@@ -137,7 +137,9 @@ class Monitor:
             columns.append(replace(schema, of=feature.of, unit=feature.unit or "iso8601"))
         if self._segments is not None and self.spec.segments is not None:
             columns.append(FeatureSchema(self.spec.segments.by, "categorical", vocabulary=self._segments.vocabulary))
-        return BatchSchema(tuple(columns), self.spec.timestamp, self.spec.missing_texts)
+        return BatchSchema(
+            tuple(columns), self.spec.timestamp, self.spec.missing_texts, segmented=self._segments is not None
+        )
 
     def _fresh_counts(self, n_lacking: int = 0) -> Counted:
         """Return counts of nothing, in rows that lack so many cells."""

@@ -237,7 +237,7 @@ class PullIntake:
         path = str(chunk.position.get("path", chunk.stream))
         for i, (monitor, decoded) in enumerate(parts):
             if i == 0:  # rows are counted once, however many monitors they feed
-                report(self._telemetry, self.name, decoded.bodies)
+                report(self._telemetry, self.name, decoded.bodies, [other.bodies for _, other in parts[1:]])
             self._telemetry.bodies_decoded(self.name, path, decoded.bodies, chunk.offsets)
             self._note(chunk.stream, path, monitor, decoded)
             if self._unknown.due(monitor.spec.name):

@@ -9,7 +9,7 @@ from kldrift.records.samples import BodyResult, Chunk
 from kldrift.records.types import IntArray
 
 #: Reasons for rejecting rows. Their counters start at 0, so that `rate` and `increase` see the first rejection.
-REJECT_REASONS = ("malformed", "not_an_object", "timestamp", "unreadable", "future")
+REJECT_REASONS = ("malformed", "not_an_object", "no_known_field", "timestamp", "unreadable", "future")
 
 #: Likewise for failures: a pull source cannot be read; an unexpected error hit a batch of any source; a file is gone
 #: before it was read to its end.

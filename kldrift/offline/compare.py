@@ -227,7 +227,8 @@ def _read_reference(
 ) -> list[FeatureReference]:
     """Count the references of some features. Without a time, the order of a file says nothing: rows are independent."""
     timestamp, missing_values = (None, None) if given is None else (given.timestamp, given.missing_texts)
-    made, _ = reference_from_data(path, features, now_ms, notice, timestamp, missing_values)
+    watched = [feature.name for feature in features]
+    made, _ = reference_from_data(path, features, now_ms, notice, timestamp, missing_values, watched)
     return list(made) if all(one.by_time for one in made) else [reference.of_independent_rows() for reference in made]
 
 

@@ -92,3 +92,8 @@ class CategoryCodes(dict[str | None, int]):
 
     def __missing__(self, text: str) -> int:
         return self.get(canonical(text), self.other)
+
+
+def bare(text: str) -> str:
+    """Return a text without what people write differently: case, white space and punctuation."""
+    return "".join(char for char in text.casefold() if char.isalnum())

@@ -102,11 +102,18 @@ class BatchSchema:
     Parameters
     ----------
     missing_values : texts that stand for a missing value; None for those of the format
+    segmented : whether the last column is that of the segments
     """
 
     features: tuple[FeatureSchema, ...]
     timestamp: TimestampSpec | None = None
     missing_values: frozenset[str] | None = None
+    segmented: bool = False
+
+    @property
+    def watched(self) -> tuple[str, ...]:
+        """The fields of the features: a row that holds none of them is no sample."""
+        return tuple(feature.name for feature in (self.features[:-1] if self.segmented else self.features))
 
     @property
     def row_numbers(self) -> int:

@@ -60,8 +60,8 @@ def _decode_body(body: bytes, names: frozenset[str], plan: Plan, room: int) -> l
                 f"too many rows of {plan.n_numbers} values to decode at once (at most {plan.max_rows}); "
                 "send them in smaller bodies"
             )
-        if not values:
-            wanted = ", ".join(feature.name for feature in plan.schema.features[:8])
+        if plan.watched.isdisjoint(values):
+            wanted = ", ".join(plan.schema.watched[:8])
             raise DecodeError(f"no column is a feature (expected some of {wanted})")
         if n_rows:
             tables.append(_table(n_rows, values, plan))

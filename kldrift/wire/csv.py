@@ -197,8 +197,8 @@ def _read_header(header: bytes, plan: Plan) -> list[str] | str:
         return f"unreadable header line: expected comma separated UTF-8 names, got {error}"
     if len(names) > _MAX_COLUMNS:
         return f"expected at most {_MAX_COLUMNS} columns, got {len(names)}"
-    wanted = [feature.name for feature in plan.schema.features]
-    if not set(wanted) & set(names):
+    wanted = plan.schema.watched
+    if plan.watched.isdisjoint(names):
         shown = ", ".join(name[:40] for name in names[:8])
         return (
             f"no column of the header is a feature: expected some of {', '.join(wanted[:8])} separated by commas, "

@@ -51,7 +51,7 @@ def decode(
     if target.given_up:
         return None
     if len(target.left):
-        table = target.table_with(_left_records(data, ends, target.left, plan, generally))
+        table = target.table(_left_records(data, ends, target.left, plan, generally))
     else:
         table = target.table()
     target.release()

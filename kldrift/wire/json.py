@@ -23,7 +23,6 @@ from kldrift.wire.rows import (
     may_repeat_keys,
     parse,
     parse_exact,
-    table_from_rows,
 )
 from kldrift.wire.tables import (
     MAX_ERRORS,
@@ -38,6 +37,7 @@ from kldrift.wire.tables import (
 from kldrift.wire.taken_out import TakenOut
 from kldrift.wire.targets import Target, counted
 from kldrift.wire.timestamps import times_from_values
+from kldrift.wire.unknown_fields import known_rows_table, unknown_table, why_unknown_row
 
 #: Smaller lists are parsed before the kernel is ready, which takes 30 µs (measured: break-even at 1 to 3 KB, at 200
 #: bytes for rows of one number).
@@ -116,6 +116,7 @@ class _Scanned:
 
     target: Target
     left: list[Any]
+    body: bytes
 
     @property
     def n_rows(self) -> int:
@@ -123,12 +124,13 @@ class _Scanned:
 
     def table(self, plan: Plan) -> Table:
         """Return the rows, with skipped ones in their places."""
+        left = None
         if self.left:
             others = _Rows(plan)
             others.add(self.left)
-            table = self.target.table_with(*others.take())
-        else:
-            table = self.target.table()
+            (left,) = others.take()
+        shown = {row: why_unknown_row(self.body[start:stop], plan) for row, start, stop in self.target.shown}
+        table = self.target.table(left, shown)
         self.target.release()
         return table
 
@@ -181,11 +183,11 @@ def _scan(body: bytes, plan: Plan, bins: BinTable | None, gathered: "_Rows", tab
     if target is None:
         return None
     if not len(target.left):
-        return _Scanned(target, [])
+        return _Scanned(target, [], body)
     left = _parse(json_scan.left_in_list(body, target.left))
     if not isinstance(left, list) or _may_be_inexact(left, plan):
         return None
-    return _Scanned(target, left)
+    return _Scanned(target, left, body)
 
 
 def _begin(body: bytes) -> int:
@@ -216,12 +218,14 @@ class _Rows:
 
     def _clear(self) -> None:
         self._rows: list[Row] = []
+        self._starts: list[int] = []
         self._n_records = 0
         self._rejected: list[int] = []
         self._details: dict[int, str] = {}
 
     def add(self, values: list[Any]) -> None:
         """Add the rows of one body."""
+        self._starts.append(self._n_records)
         told = 0
         for value in values:
             if type(value) is dict:
@@ -238,9 +242,8 @@ class _Rows:
         """Return the rows so far as a table, if there are any, and start over."""
         if not self._n_records:
             return []
-        table = table_from_rows(self._rows, self._plan)
         rejected = {"not_an_object": np.array(self._rejected, dtype=np.int64)} if self._rejected else {}
-        made = Table(self._n_records, table.columns, table.event_ms, table.invalid, rejected, self._details)
+        made = known_rows_table(self._rows, self._starts, self._n_records, rejected, self._details, self._plan)
         self._clear()
         return [made]
 
@@ -294,6 +297,8 @@ def _ragged(lengths: dict[str, int]) -> str:
 
 
 def _table_from_columns(body: dict[str, list[Any]], n_rows: int, plan: Plan) -> Table:
+    if plan.watched.isdisjoint(body):
+        return unknown_table(n_rows, body, plan)
     columns: list[Column] = []
     invalid: list[Invalid] = []
     for index, feature in enumerate(plan.schema.features):

@@ -14,6 +14,7 @@ from kldrift.wire.plan import Plan
 from kldrift.wire.rows import column_of, kind_of, parse
 from kldrift.wire.tables import Column, Invalid, Table, missing_column, missing_table
 from kldrift.wire.timestamps import times_from_values
+from kldrift.wire.unknown_fields import unknown_table
 
 #: More members are not looked up one by one: such a body is parsed whole.
 _MAX_MEMBERS: Final = 10_000
@@ -40,6 +41,8 @@ class Columns:
 
     def table(self, n_rows: int, plan: Plan) -> Table:
         """Decode the columns that are wanted."""
+        if plan.watched.isdisjoint(self.texts):
+            return unknown_table(n_rows, self.texts, plan)
         table = missing_table(plan, n_rows)
         columns: list[Column] = list(table.columns)
         invalid: list[Invalid] = []
@@ -128,6 +131,7 @@ def find_columns(body: bytes, begin: int, plan: Plan) -> Columns | None:
     wanted = {feature.name for feature in plan.schema.features}
     if plan.schema.timestamp is not None:
         wanted.add(plan.schema.timestamp.field)
-    if not texts or wanted & texts.keys() <= {vector.name for vector in plan.vectors}:
+    there = wanted & texts.keys()
+    if not texts or (there and there <= {vector.name for vector in plan.vectors}):
         return None
     return Columns(texts, lengths)

@@ -16,6 +16,7 @@ from kldrift.records.types import IntArray
 from kldrift.wire.plan import Plan
 from kldrift.wire.tables import Decoding
 from kldrift.wire.targets import Layout, Target, layout_of, target_for
+from kldrift.wire.unknown_fields import why_unknown_row
 
 Rowwise = Callable[[Sequence[bytes], Plan], Decoding]
 
@@ -58,7 +59,9 @@ def decode(bodies: Sequence[bytes], plan: Plan, rowwise: Rowwise, bins: BinTable
     table = None
     if not target.given_up:
         left = target.left
-        table = target.table_with(rowwise(_left_lines(bodies, ends, left), plan).table) if len(left) else target.table()
+        others = rowwise(_left_lines(bodies, ends, left), plan).table if len(left) else None
+        shown = {row: why_unknown_row(_text_at(bodies, ends, *at), plan) for row, *at in target.shown}
+        table = target.table(others, shown)
     target.release()
     return None if table is None else Decoding(table, target.out.n_rows.tolist())
 
@@ -166,6 +169,13 @@ def left_in_list(body: bytes, left: IntArray) -> bytes:
 def _ends(bodies: Sequence[bytes]) -> IntArray:
     """Return where each body ends when all are joined by newlines."""
     return np.array([len(body) + 1 for body in bodies], dtype=np.int64).cumsum()
+
+
+def _text_at(bodies: Sequence[bytes], ends: IntArray, start: int, stop: int) -> bytes:
+    """Return some bytes of one of the bodies."""
+    i = int(np.searchsorted(ends, start, side="right"))
+    begin = int(ends[i]) - len(bodies[i]) - 1
+    return bodies[i][start - begin : stop - begin]
 
 
 def _left_lines(bodies: Sequence[bytes], ends: IntArray, left: IntArray) -> list[bytes]:

@@ -107,10 +107,9 @@ def decode(rows: RowRange, plan: Plan) -> Decoding:
         table = scan(path)
         there = table.collect_schema().names()
         picked = [name for name in dict.fromkeys(wanted) if name in there]
-        if not picked:
-            fault = (
-                f"{path}: no column is a feature: expected some of {', '.join(wanted[:8])}, got {', '.join(there[:8])}"
-            )
+        if plan.watched.isdisjoint(there):
+            expected = ", ".join(plan.schema.watched[:8])
+            fault = f"{path}: no column is a feature: expected some of {expected}, got {', '.join(there[:8])}"
             return Decoding(empty_table(plan), [0], {0: fault})
         frame, unreadable = read(table.slice(start, stop - start), picked)
     except READ_ERRORS as error:

@@ -142,6 +142,7 @@ class Plan:
         apart.
     scan : whether the kernel that reads rows supports every field: no vectors or aspects, and no field read as two
         kinds
+    watched : the fields of the features
     missing_texts : what stands for a missing value
     missing_numbers : those of them that are numbers
     row_bytes : memory that a row of a batch takes
@@ -155,6 +156,7 @@ class Plan:
     ndjson: dict[str, pl.DataType]
     bulk: bool
     scan: bool
+    watched: frozenset[str]
     missing_texts: frozenset[str]
     missing_numbers: FloatArray
     row_bytes: int
@@ -225,7 +227,18 @@ def _make_plan(schema: BatchSchema, missing_texts: frozenset[str]) -> Plan:
     row_bytes += 4 * len(categorical)
     missing_numbers = numbers_among(missing_texts)
     return Plan(
-        schema, numeric, aspects, categorical, vectors, ndjson, bulk, scan, missing_texts, missing_numbers, row_bytes
+        schema,
+        numeric,
+        aspects,
+        categorical,
+        vectors,
+        ndjson,
+        bulk,
+        scan,
+        frozenset(schema.watched),
+        missing_texts,
+        missing_numbers,
+        row_bytes,
     )
 
 

@@ -23,6 +23,7 @@ from kldrift.wire.timestamps import times_from_values
 from kldrift.wire.vectors import NOT_FINITE, vectors_from_flat, wrong_length
 
 Row = dict[str, Any]
+Exact = Callable[[list[Any], str], list[Any]]
 
 _NUMBERS: Final = {float, int, type(None)}
 _REALS: Final = {float, int}
@@ -49,9 +50,7 @@ def kind_of(value: object) -> str:
     return _NAMES.get(type(value), "something else")
 
 
-def table_from_rows(
-    rows: Sequence[Row], plan: Plan, exact: Callable[[list[Any], str], list[Any]] | None = None
-) -> Table:
+def table_from_rows(rows: Sequence[Row], plan: Plan, exact: Exact | None = None) -> Table:
     """Make columns of row objects.
 
     Parameters
@@ -268,7 +267,9 @@ def may_repeat_keys(text: bytes, n_keys: int) -> bool:
 
 def _first_wins(pairs: list[tuple[str, Any]]) -> Row:
     row = dict(pairs)
-    return row if len(row) == len(pairs) else dict(reversed(pairs))
+    if len(row) < len(pairs):
+        row |= dict(reversed(pairs))  # in the order of the first ones
+    return row
 
 
 def _integer(digits: str) -> int | float:

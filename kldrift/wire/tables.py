@@ -18,7 +18,10 @@ MAX_ERRORS = 10
 #: Stands for the event time of a row without one; accepted instants are never negative.
 NO_TIME = -1
 
-_UNREADABLE_ROWS = frozenset({"malformed", "not_an_object"})
+#: The reason to reject a row that holds none of the features.
+NO_KNOWN_FIELD = "no_known_field"
+_UNREADABLE_ROWS = frozenset({"malformed", "not_an_object", NO_KNOWN_FIELD})
+_NAMED_FEATURES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,7 +257,7 @@ def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, 
             if high > low:
                 rejected[reason] = int(high - low)
                 for record in records[low : min(high, low + MAX_ERRORS)].tolist():
-                    text = table.details.get(record) or _time_error(reason, plan)
+                    text = table.details.get(record) or _why_rejected(reason, plan)
                     errors.append((record, -1, RowError(record - start, None, text)))
         for item, records in invalid:
             low, high = np.searchsorted(records, (start, stop))
@@ -266,7 +269,7 @@ def _results(table: Table, decoding: Decoding, plan: Plan) -> tuple[BodyResult, 
         errors.sort(key=lambda error: error[:2])
         told = tuple(error for _, _, error in errors[:MAX_ERRORS])
         unreadable = decoding.unreadable.get(body)
-        if unreadable is None and count and sum(map(rejected.get, _UNREADABLE_ROWS, (0, 0))) == count:
+        if unreadable is None and count and sum(rejected.get(reason, 0) for reason in _UNREADABLE_ROWS) == count:
             unreadable = f"none of the {count} rows could be read; row {told[0].row} is {told[0].reason}"
         accepted = count - sum(rejected.values())
         low, high = np.searchsorted(record_of_row, (start, stop))
@@ -302,7 +305,16 @@ def too_many_rows(what: str, plan: Plan) -> str:
     )
 
 
-def _time_error(reason: str, plan: Plan) -> str:
+def no_known_field(plan: Plan) -> str:
+    """Say which fields a row was expected to have."""
+    names = plan.schema.watched
+    more = ", …" if len(names) > _NAMED_FEATURES else ""
+    return f"{NO_KNOWN_FIELD}: expected some of the features {', '.join(names[:_NAMED_FEATURES])}{more}"
+
+
+def _why_rejected(reason: str, plan: Plan) -> str:
+    if reason == NO_KNOWN_FIELD:
+        return no_known_field(plan)
     spec = plan.schema.timestamp
     if reason != "timestamp" or spec is None:
         return reason

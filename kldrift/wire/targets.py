@@ -1,6 +1,6 @@
 """Output of the kernels that read rows: columns or counts of the features of a plan."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -14,7 +14,7 @@ from kldrift.kernels.parsing.fields import Categories, Fields, make_fields
 from kldrift.records.samples import Counts
 from kldrift.records.types import FloatArray, IntArray
 from kldrift.wire.plan import Known, Plan, is_unicode
-from kldrift.wire.tables import Column, Invalid, Table
+from kldrift.wire.tables import NO_KNOWN_FIELD, Column, Invalid, Table
 from kldrift.wire.timestamps import times_from_numbers
 
 _NO_COLUMN: Final[FloatArray] = np.empty(0)
@@ -25,6 +25,8 @@ _NOT_COUNTED: Final = output.Counting(
 _BLOCK_VALUES: Final = 1 << 15
 #: Rows that the kernel may skip if they are not counted; a body with more is decoded in the general way.
 _MOST_LEFT: Final = 1 << 16
+#: Bytes of the smallest row, ``{}``, and what follows it.
+_SMALLEST_ROW: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def layout_of(plan: Plan) -> Layout:
     if len(_LAYOUTS) >= _MAX_LAYOUTS:
         _LAYOUTS.clear()
     missing = [text.encode() for text in sorted(plan.missing_texts) if is_unicode(text)]
-    layout = Layout(plan, known, tuple(numbers), make_fields(numbers, categories, time, missing))
+    layout = Layout(plan, known, tuple(numbers), make_fields(numbers, categories, time, missing, plan.watched))
     _LAYOUTS[id(plan)] = layout
     return layout
 
@@ -115,8 +117,54 @@ class Target:
         if self.bins is not None:
             self.layout.blocks.append((self.out, self.counting.columns))
 
-    def table(self) -> Table:
-        """Return what was written; the values of skipped rows are arbitrary."""
+    @property
+    def shown(self) -> list[tuple[int, int, int]]:
+        """The first rows without a feature of each body: the row, and where it starts and ends in the bodies."""
+        found: list[tuple[int, int, int]] = []
+        first = 0
+        for body in np.flatnonzero(self.out.n_bare).tolist():
+            n_bare = int(self.out.n_bare[body])
+            n_shown = min(n_bare, output.SHOWN)
+            places = self.out.shown.reshape(-1, output.SHOWN, 2)[body, :n_shown].tolist()
+            rows = self.out.bare[first : first + n_shown].tolist()
+            found += [(row, start, stop) for row, (start, stop) in zip(rows, places, strict=True)]
+            first += n_bare
+        return found
+
+    def table(self, others: Table | None = None, shown: Mapping[int, str] | None = None) -> Table:
+        """Return what was written, without the rows that hold no feature.
+
+        Parameters
+        ----------
+        others : the rows that were skipped as decoded, in their order; they are put in their places
+        shown : what is wrong with the rows of the property `shown`
+        """
+        table = self._all_rows()
+        bare = self.out.bare[: self.out.state[output.BARE]].copy()
+        rejected = {NO_KNOWN_FIELD: bare} if bare.size else {}
+        details = dict(shown or {})
+        if others is None:
+            columns, event_ms, _ = _without(table, rejected)
+            return Table(table.n_records, columns, event_ms, (), rejected, details, table.counts)
+        records = self.left[:, 0]
+        details |= {int(records[at]): text for at, text in others.details.items()}
+        taken: npt.NDArray[np.bool_] = np.ones(len(records), dtype=np.bool_)
+        for reason, at in others.rejected.items():
+            taken[at] = False
+            rejected[reason] = np.union1d(rejected[reason], records[at]) if reason in rejected else records[at]
+        at_rows = records[taken]
+        if self.bins is not None:
+            _count(self.counting.counts[0], self.bins, others)
+        for column, found in zip(table.columns, others.columns, strict=False):  # none where they are counted
+            column[at_rows] = found
+        if table.event_ms is not None and others.event_ms is not None:
+            table.event_ms[at_rows] = others.event_ms
+        columns, event_ms, place = _without(table, rejected)
+        invalid = [Invalid(item.feature, place[at_rows][item.rows], item.got) for item in others.invalid]
+        return Table(table.n_records, columns, event_ms, invalid, rejected, details, table.counts)
+
+    def _all_rows(self) -> Table:
+        """Return what was written; the values of skipped rows, and of those without a feature, are arbitrary."""
         n_rows = int(self.out.state[output.ROWS])
         if self.bins is not None:
             return Table(n_rows, [], counts=Counts(self.bins, self.counting.counts[0, 0]))
@@ -137,37 +185,16 @@ class Target:
                 event_ms = times_from_numbers(numbers[self.layout.numbers.index(spec.field)], spec.unit)
         return Table(n_rows, columns, event_ms)
 
-    def table_with(self, other: Table) -> Table:
-        """Return the same with the skipped rows put in their places, except for rejected ones.
 
-        Parameters
-        ----------
-        other : the skipped rows as decoded, in their order
-        """
-        table = self.table()
-        records = self.left[:, 0]
-        rejected = {reason: records[at] for reason, at in other.rejected.items()}
-        details = {int(records[at]): text for at, text in other.details.items()}
-        taken: npt.NDArray[np.bool_] = np.ones(len(records), dtype=np.bool_)
-        for at in other.rejected.values():
-            taken[at] = False
-        at_rows = records[taken]
-        if self.bins is not None:
-            _count(self.counting.counts[0], self.bins, other)
-        for column, found in zip(table.columns, other.columns, strict=False):  # none where they are counted
-            column[at_rows] = found
-        event_ms = table.event_ms
-        if event_ms is not None and other.event_ms is not None:
-            event_ms[at_rows] = other.event_ms
-        columns: Sequence[Column] = table.columns
-        if rejected:
-            keep: npt.NDArray[np.bool_] = np.ones(table.n_records, dtype=np.bool_)
-            keep[records[~taken]] = False
-            columns = [column[keep] for column in columns]
-            event_ms = None if event_ms is None else event_ms[keep]
-            at_rows = (np.cumsum(keep) - 1)[at_rows]
-        invalid = [Invalid(item.feature, at_rows[item.rows], item.got) for item in other.invalid]
-        return Table(table.n_records, columns, event_ms, invalid, rejected, details, table.counts)
+def _without(table: Table, rejected: Mapping[str, IntArray]) -> tuple[Sequence[Column], IntArray | None, IntArray]:
+    """Return the columns and times of the records that are not rejected, and the row of each record."""
+    if not rejected:
+        return table.columns, table.event_ms, np.arange(table.n_records)
+    keep: npt.NDArray[np.bool_] = np.ones(table.n_records, dtype=np.bool_)
+    for records in rejected.values():
+        keep[records] = False
+    event_ms = None if table.event_ms is None else table.event_ms[keep]
+    return [column[keep] for column in table.columns], event_ms, np.cumsum(keep) - 1
 
 
 def counted(table: Table, bins: BinTable) -> Table:
@@ -205,7 +232,7 @@ def target_for(layout: Layout, bins: BinTable | None, ends: IntArray, most_rows:
         out = _output(layout, max(32, _BLOCK_VALUES // plan.n_features), _MOST_LEFT, ends)
         addresses = _addresses(plan, out)
     else:
-        out = out._replace(ends=ends, n_rows=np.zeros(len(ends), dtype=np.int64), state=np.zeros(4, dtype=np.int64))
+        out = _for_bodies(out, ends)
     counts = np.zeros((1, 1, bins.offsets[-1]), dtype=np.int64)
     return Target(layout, bins, out, output.Counting(bins, addresses, counts))
 
@@ -219,15 +246,32 @@ def _output(layout: Layout, most_rows: int, most_left: int, ends: IntArray) -> o
     """Allocate room for rows in the columns of a layout."""
     stride = _stride(most_rows)
     spec = layout.plan.schema.timestamp
-    return output.Output(
+    none = np.empty(0, dtype=np.int64)
+    out = output.Output(
         stride=np.array([stride], dtype=np.int64),
         numbers=np.empty(len(layout.numbers) * stride),
         codes=np.empty(len(layout.plan.categorical) * stride, dtype=np.int32),
         times=np.empty(stride if spec is not None and spec.unit == "iso8601" else 0, dtype=np.int64),
         left=np.empty(3 * (output.FALLBACK_ROWS + most_left + 1), dtype=np.int64),
+        bare=none,
+        shown=none,
+        ends=none,
+        n_rows=none,
+        n_bare=none,
+        state=none,
+    )
+    return _for_bodies(out, ends)
+
+
+def _for_bodies(out: output.Output, ends: IntArray) -> output.Output:
+    """Return an output for other bodies, in which nothing is written yet."""
+    return out._replace(
+        bare=np.empty(int(ends[-1]) // _SMALLEST_ROW + 1, dtype=np.int64),  # memory that is not touched costs nothing
+        shown=np.empty(2 * output.SHOWN * len(ends), dtype=np.int64),
         ends=ends,
         n_rows=np.zeros(len(ends), dtype=np.int64),
-        state=np.zeros(4, dtype=np.int64),
+        n_bare=np.zeros(len(ends), dtype=np.int64),
+        state=np.zeros(output.N_STATE, dtype=np.int64),
     )
 
 

@@ -18,12 +18,11 @@ COLOURS = ["red", "green"]
 
 
 def run(folder: Path, name: str, rows: pl.DataFrame, reference: str) -> MonitorSnapshot:
-    """The monitor of two features after these rows; NDJSON leaves fields without a value out."""
+    """The monitor of two features after these rows."""
     path = folder / name
-    there = [{key: value for key, value in row.items() if value is not None} for row in rows.to_dicts()]
     match path.suffix:
         case ".ndjson":
-            path.write_text("".join(json.dumps(row) + "\n" for row in there))
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows.to_dicts()))
         case ".csv":
             rows.write_csv(path)
         case _:
@@ -70,3 +69,18 @@ def test_features_that_never_come_are_absent(name: str, tmp_path: Path) -> None:
     assert np.isnan(found.divergences).all()
     assert not (found.detected == 1).any()
     assert feature_states(found) == ["absent", "absent"]
+
+
+def test_rows_without_a_field_of_the_monitor_teach_nothing(tmp_path: Path) -> None:
+    """Five rows with the features, and 1,500 of something else in the same log: still learning."""
+    rows = [{"x": 0.5, "colour": "red"}] * 5 + [{"other": 1}] * 1_500
+    (tmp_path / "live.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "kldrift.yaml").write_text(
+        f"sources: {{s: {{type: file, path: {tmp_path / 'live.ndjson'}}}}}\n"
+        "monitors: {m: {sources: [s], windows: [1h], reference: {learn: 1000},"
+        " features: {x: {kind: numeric}, colour: {kind: categorical}}}}\n"
+    )
+    snapshot, *_ = run_once(load_config(tmp_path / "kldrift.yaml"), Telemetry())
+    (found,) = snapshot.monitors
+    assert not found.ready.any()
+    assert "still learning" in str(found.features[0].problem)

@@ -11,12 +11,14 @@ import pytest
 
 from kldrift.drift.monitor import Monitor
 from kldrift.engine.engine import Engine
+from kldrift.engine.observing import report
 from kldrift.engine.pull import DECODES, PullIntake, _timed
 from kldrift.engine.queue import Work
 from kldrift.errors import DecodeError, SourceError
 from kldrift.export.telemetry import Telemetry
 from kldrift.records.formats import Format
-from kldrift.records.samples import BodyResult, Chunk, Decoded, RowRange, SampleBatch
+from kldrift.records.samples import BatchSchema, BodyResult, Chunk, Decoded, FeatureSchema, RowRange, SampleBatch
+from kldrift.wire import decode
 from tests.drift.builders import UNIFORM_EXAMPLE, edges_spec, monitor
 from tests.e2e.processes import until
 from tests.engine.told import Told
@@ -296,3 +298,14 @@ def test_an_intake_that_was_not_started_has_not_ended() -> None:
     assert pull._thread.daemon
     going.set()
     assert pull.wait(10)
+
+
+def test_rows_for_another_monitor_of_a_source_are_not_rejected() -> None:
+    """A log of two kinds of rows feeds two monitors; what neither knows is rejected, once."""
+    rows = b'{"x": 0.5}\n{"y": 1}\n{"y": 2}\n{"other": 3}\n'
+    found = decode("ndjson", [rows], BatchSchema((FeatureSchema("x", "numeric"),)))
+    other = decode("ndjson", [rows], BatchSchema((FeatureSchema("y", "numeric"),)))
+    telemetry = Told("batch_decoded")
+    report(telemetry, "log", found.bodies, [other.bodies])
+    report(telemetry, "log", found.bodies)
+    assert telemetry.of("batch_decoded") == [("log", 3, {"no_known_field": 1}), ("log", 1, {"no_known_field": 3})]

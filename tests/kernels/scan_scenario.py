@@ -66,9 +66,12 @@ def empty_output(stride: int, n_bytes: int) -> output.Output:
         codes=np.zeros(N_COLUMNS * stride, dtype=np.int32),
         times=np.zeros(stride, dtype=np.int64),
         left=np.zeros(3 * stride, dtype=np.int64),
+        bare=np.zeros(n_bytes // 3 + 1, dtype=np.int64),
+        shown=np.zeros(2 * output.SHOWN, dtype=np.int64),
         ends=np.array([n_bytes + 1]),
         n_rows=np.zeros(1, dtype=np.int64),
-        state=np.zeros(4, dtype=np.int64),
+        n_bare=np.zeros(1, dtype=np.int64),
+        state=np.zeros(output.N_STATE, dtype=np.int64),
     )
 
 
@@ -87,12 +90,16 @@ def scan_body(body: bytes, buffer: np.ndarray, in_list: bool = False) -> dict[st
     left = out.left[: 3 * out.state[output.LEFT]].reshape(-1, 3)
     plain = np.ones(int(out.n_rows[0]), dtype=np.bool_)
     plain[left[:, 0]] = False
+    bare = out.bare[: out.state[output.BARE]]
+    plain[bare] = False
     there = np.flatnonzero(plain)
     return {
         "numbers": out.numbers.reshape(N_NUMBERS, stride)[:, there].view(np.int64),
         "codes": out.codes.reshape(N_COLUMNS, stride)[:, there],
         "times": out.times[there],
         "left": left,
+        "bare": bare,
+        "shown": out.shown[: 2 * min(bare.size, output.SHOWN)],
         "counts": out.n_rows,
         "given_up": out.state[output.GIVEN_UP],
         "end": end,

@@ -61,9 +61,10 @@ def test_a_row_in_every_order_of_its_keys() -> None:
 def test_what_is_missing_or_null() -> None:
     found = scanned(b'{"x": 1, "c": "red"}', b'{"c": null, "x": null, "time": null}', b"{}", b"{ }", b'{"s": null}')
     assert not len(found["left"])
-    assert values(found["numbers"][0]) == [1, None, None, None, None]
-    assert found["codes"].tolist() == [[0, 4, 4, 4, 4], [9] * 5, [1, 2, 2, 2, 2]]
-    assert found["times"].tolist() == [-1] * 5
+    assert values(found["numbers"][0]) == [1, None, None]
+    assert found["codes"].tolist() == [[0, 4, 4], [9] * 3, [1, 2, 2]]
+    assert found["times"].tolist() == [-1] * 3
+    assert found["bare"].tolist() == [2, 3]  # rows without any of the fields
 
 
 def test_a_category_of_a_float_that_is_an_integer_is_the_integer() -> None:

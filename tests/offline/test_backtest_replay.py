@@ -213,7 +213,7 @@ def test_one_row_is_one_step(folder: Path) -> None:
 def test_rows_without_a_time_or_from_the_future_are_left_out_and_counted(folder: Path) -> None:
     path = folder / "live.ndjson"
     table(50).write_ndjson(path)
-    more = f'{{"amount": 1}}\n{{"ts": "x"}}\n{{"ts": {NOW_MS + 10 * MINUTE}, "amount": 1}}\nnonsense\n'
+    more = f'{{"amount": 1}}\n{{"ts": "x", "amount": 1}}\n{{"ts": {NOW_MS + 10 * MINUTE}, "amount": 1}}\nnonsense\n'
     path.write_text(path.read_text() + more)
     known = history(path)
     assert known.rows == 50

@@ -275,7 +275,7 @@ def test_more_rows_than_a_batch_may_have_are_refused(monkeypatch: pytest.MonkeyP
     plan = plan_for(schema)
     monkeypatch.setattr(type(plan), "max_rows", 60)
     texts = [f'{{"c": "{i}"}}'.encode() for i in range(3)]
-    bodies = [list_of([b"{}"] * n + texts[i : i + 1]) for i, n in enumerate((40, 30, 15, 5))]
+    bodies = [list_of([b'{"x": 1}'] * n + texts[i : i + 1]) for i, n in enumerate((40, 30, 15, 5))]
     decoded = finish(json.decode(bodies, plan), plan)
     assert [body.accepted for body in decoded.bodies] == [41, 0, 16, 0]
     assert decoded.bodies[1].unreadable is not None

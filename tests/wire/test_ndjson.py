@@ -216,7 +216,7 @@ def test_blank_lines_carriage_returns_and_a_byte_order_mark_are_no_rows() -> Non
 
 
 def test_only_the_first_ten_errors_are_told() -> None:
-    decoded = decode("ndjson", [b'{"x": "a", "y": true}\n' * 50, b"x\n" * 30 + b"{}"], SCHEMA)
+    decoded = decode("ndjson", [b'{"x": "a", "y": true}\n' * 50, b"x\n" * 30 + b'{"x": 1}'], SCHEMA)
     assert [len(body.errors) for body in decoded.bodies] == [10, 10]
     assert [(e.row, e.feature) for e in decoded.bodies[0].errors[:4]] == [(0, "x"), (0, "y"), (1, "x"), (1, "y")]
     assert dict(decoded.bodies[1].rejected) == {"malformed": 30}

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from kldrift.records.categories import CategoryCodes
+from kldrift.records.categories import CategoryCodes, bare
 from kldrift.records.kinds import MISSING, UNDERFLOW
 from kldrift.records.snapshots import MonitorSnapshot
 
@@ -33,12 +33,8 @@ def spelling_hint(monitor: MonitorSnapshot, f: int, w: int) -> str:
 def same_but_for_spelling(texts: Iterable[str], categories: tuple[str, ...]) -> tuple[str, str] | None:
     """Return a text, and the category that differs from it in case, white space and punctuation only."""
     codes = CategoryCodes(categories, other=-1, missing=-1)
-    bare = {_bare(category): category for category in reversed(categories) if _bare(category)}
+    known = {bare(category): category for category in reversed(categories) if bare(category)}
     for text in texts:
-        if codes[text] < 0 and (category := bare.get(_bare(text))) is not None:
+        if codes[text] < 0 and (category := known.get(bare(text))) is not None:
             return text, category
     return None
-
-
-def _bare(text: str) -> str:
-    return "".join(char for char in text.casefold() if char.isalnum())

@@ -1,6 +1,6 @@
 """The fields of a schema, laid out for the kernels that read rows: hash tables take texts to numbers."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -27,6 +27,7 @@ class Fields(NamedTuple):
     columns : (n_columns, 3) for each categorical column: the next one of the same field or -1, and the codes of a text
         that is not in its table (-1: leave the row) and of null
     first_columns : the first column of each categorical field
+    watched : 1 for each field that is a feature: a row without any is no sample
     """
 
     counts: IntArray
@@ -35,6 +36,7 @@ class Fields(NamedTuple):
     words: Words
     columns: IntArray
     first_columns: IntArray
+    watched: IntArray
 
 
 #: Its type in kernels.
@@ -60,7 +62,11 @@ def hash_text(text: bytes) -> int:
 
 
 def make_fields(
-    numbers: Sequence[str], categories: Sequence[Categories], time: str | None, missing: Sequence[bytes] = ()
+    numbers: Sequence[str],
+    categories: Sequence[Categories],
+    time: str | None,
+    missing: Sequence[bytes] = (),
+    watched: Collection[str] | None = None,
 ) -> Fields:
     """Lay out the fields of a schema for `scan_rows`.
 
@@ -70,6 +76,7 @@ def make_fields(
     categories : one for each column; several columns may have the same field
     time : the field of a time as text
     missing : texts that stand for a missing number
+    watched : the fields that are features; None: all of them
     """
     names = [*numbers, *dict.fromkeys(category.field for category in categories), *([] if time is None else [time])]
     words: list[int] = []
@@ -100,6 +107,7 @@ def make_fields(
         np.array([*words, 0], dtype=np.uint64),
         columns.reshape(-1),
         np.array(list(first.values()), dtype=np.int64),
+        np.array([watched is None or name in watched for name in names], dtype=np.int64),
     )
 
 

@@ -61,6 +61,7 @@ from kldrift.kernels.parsing.output import (
     Output,
     count_rows,
     leave_row,
+    note_bare_row,
     put_missing,
 )
 from kldrift.kernels.parsing.values import read_category, read_number, read_time
@@ -78,10 +79,15 @@ _BYTE = np.uint64(0xFF)
 
 
 @piece
-def _put_missing(fields: Fields, learned: Learned, out: Output, row: int, place: int) -> None:
+def _put_missing(fields: Fields, learned: Learned, out: Output, row: int, place: int) -> bool:
+    """Put missing values for the fields that the row does not have; return whether it has a feature at all."""
+    found = False
     for field in range(fields.counts[1]):
         if learned.seen[field] != row + 1:
             put_missing(fields, out, field, place)
+        elif fields.watched[field] != 0:
+            found = True
+    return found
 
 
 @piece
@@ -90,10 +96,13 @@ def _scan_row(
 ) -> int:
     """Read the row at `at` into the columns at `place`; return the start of the next row, or -1 if this is not plain.
 
+    Of a row that holds no feature, -1 minus the start of the next one is returned.
+
     Parameters
     ----------
     gap : `START`, or `BEFORE` to skip the row; then -1 is returned if it is not JSON
     """
+    skipped = gap == BEFORE
     left = read_input(fields.counts, 1)
     n_numbers = read_input(fields.counts, 0)
     stride = read_input(out.stride, 0)
@@ -104,8 +113,8 @@ def _scan_row(
         at += read_block(learned.gaps, gap * GAP + LENGTH)
         kind = read_block(learned.gaps, gap * GAP + KIND)
         if kind == END:
-            if left > 0:
-                _put_missing(fields, learned, out, row, place)
+            if left > 0 and not skipped and not _put_missing(fields, learned, out, row, place):
+                return -1 - at
             return at
         if byte_at(data, at) <= 32:  # there are more blanks than this gap ends with
             at = skip_blanks(data, at, read_input(learned.state, BLANKS))
@@ -167,6 +176,9 @@ def scan_rows(
             out.state[GIVEN_UP] = 1
             return at
         end = _scan_row(data, begin, gap, fields, learned, out, row, place)
+        bare = end < -1
+        if bare:
+            end = -1 - end
         if end < 0 and in_list:
             if gap == BEFORE:
                 break
@@ -184,10 +196,12 @@ def scan_rows(
                 return at
         while base + begin >= out.ends[body]:
             body += 1
+        if bare and not note_bare_row(out, body, row, base + begin, base + end):
+            return at
         out.n_rows[body] += 1
         row += 1
         at = end
-        if plain or not counts:
+        if (plain and not bare) or not counts:
             place += 1
         if counts and place == out.stride[0]:
             count_rows(counting, place)

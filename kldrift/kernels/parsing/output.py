@@ -23,8 +23,12 @@ from kldrift.records.types import CodeArray, FloatArray, IntArray
 #: kernel is not worth it.
 FALLBACK_ROWS = 16
 
-#: Entries of the output's state: rows so far, the current body, rows left, whether the rest was given up.
-ROWS, BODY, LEFT, GIVEN_UP = range(4)
+#: Entries of the output's state: rows so far, the current body, rows left, whether the rest was given up, and rows
+#: without a feature.
+N_STATE = 5
+ROWS, BODY, LEFT, GIVEN_UP, BARE = range(N_STATE)
+#: Rows without a feature of each body whose place is noted, so that messages can show them.
+SHOWN = 10
 
 _NAN = np.nan
 
@@ -40,8 +44,10 @@ class Output(NamedTuple):
     times : (stride,) int64, milliseconds since 1970 of times given as text, -1 where missing
     left : three numbers for each row left to the general decoder: the row, and where it starts and ends in the bodies;
         the columns hold arbitrary values there. When it is full, the rest is given up.
+    bare : the rows that hold no feature; the columns hold arbitrary values there
+    shown : (n_bodies * 2 * SHOWN,) where the first of these rows of each body start and end in the bodies
     ends : where each body ends
-    n_rows : rows of each body, added to
+    n_rows, n_bare : rows of each body, and those that hold no feature; added to
     state : see `ROWS`
     """
 
@@ -50,8 +56,11 @@ class Output(NamedTuple):
     codes: CodeArray
     times: IntArray
     left: IntArray
+    bare: IntArray
+    shown: IntArray
     ends: IntArray
     n_rows: IntArray
+    n_bare: IntArray
     state: IntArray
 
 
@@ -107,6 +116,23 @@ def leave_row(out: Output, row: int, begin: int, end: int) -> bool:
     out.left[3 * n_left + 1] = begin
     out.left[3 * n_left + 2] = end
     out.state[LEFT] = n_left + 1
+    return True
+
+
+@piece
+def note_bare_row(out: Output, body: int, row: int, begin: int, end: int) -> bool:
+    """Take note of a row that holds no feature; return False if there is no room, and give up the rest."""
+    n_bare = out.state[BARE]
+    if n_bare >= out.bare.size:
+        out.state[GIVEN_UP] = 1
+        return False
+    out.bare[n_bare] = row
+    out.state[BARE] = n_bare + 1
+    if out.n_bare[body] < SHOWN:
+        place = 2 * (body * SHOWN + out.n_bare[body])
+        out.shown[place] = begin
+        out.shown[place + 1] = end
+    out.n_bare[body] += 1
     return True
 
 

@@ -17,6 +17,7 @@ from kldrift.records.samples import BatchSchema, Decoded, FeatureSchema, SampleB
 from kldrift.records.specs import TimestampSpec
 from kldrift.records.texts import listed
 from kldrift.records.types import IntArray
+from kldrift.wire.tables import NO_KNOWN_FIELD
 
 #: Rows handed on at a time; for a sorted Parquet file, also the most rows in memory.
 BATCH_ROWS = 1 << 17
@@ -136,7 +137,8 @@ def _look_through(path: Path, timestamp: TimestampSpec, span: Span, now_ms: int,
     earliest, latest, rows, backwards, records = 1 << 62, -1, 0, 0, 0
     for decoded in _pieces(path, _times_alone(timestamp)):
         for body in decoded.bodies:
-            rejected.update(body.rejected)
+            for reason, n in body.rejected.items():  # the time is all that is looked for here
+                rejected["timestamp" if reason == NO_KNOWN_FIELD else reason] += n
         all_times = times_of(decoded.batch)
         records += all_times.size
         rejected["future"] += int(np.count_nonzero(all_times >= now_ms + CLOCK_SKEW_MS))
