@@ -13,7 +13,7 @@ REJECT_REASONS = ("malformed", "not_an_object", "no_known_field", "timestamp", "
 
 #: Likewise for failures: a pull source cannot be read; an unexpected error hit a batch of any source; a file is gone
 #: before it was read to its end.
-_READ, _BATCH, _LOST = "read", "batch", "lost"
+_READ, _BATCH, _LOST = "read", "batch", "rest_lost"
 
 # Names of unknown fields come from the input: how many to remember for each monitor, and how much of one to show.
 _MAX_UNKNOWN_FIELDS = 1000

@@ -232,6 +232,21 @@ def test_an_error_in_a_part_of_a_source_does_not_take_it_down(telemetry: Telemet
     assert (event["level"], event["msg"]) == ("warning", "part of the source could not be read")
 
 
+def test_what_a_source_has_lost_is_counted_in_bytes_and_logged(telemetry: Telemetry, log) -> None:
+    telemetry.configure(["scores"], [], {})
+    lost, errors = (
+        key("kldrift_source_lost_bytes_total", source="scores"),
+        key("kldrift_source_errors_total", source="scores", reason="rest_lost"),
+    )
+    assert [series_of(telemetry)[name] for name in (lost, errors)] == [0, 0]  # so that `increase` sees the first
+    telemetry.source_lost("scores", 5_000, "log: its rest was not found")
+    telemetry.source_lost("scores", 0, "log: its rest was not found")
+    assert [series_of(telemetry)[name] for name in (lost, errors)] == [5_000, 2]
+    assert log[1]()[0]["error"] == "log: its rest was not found"
+    telemetry.configure([], ["http"], {})
+    assert lost not in series_of(telemetry)
+
+
 def test_the_state_of_a_source_is_what_happened_to_it_last(telemetry: Telemetry) -> None:
     assert telemetry.source_state("scores") == (False, None, None)
     telemetry.source_up("scores", up=True)

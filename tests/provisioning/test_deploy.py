@@ -31,6 +31,7 @@ ALERTS = {
     "KldriftLagHigh",
     "KldriftCommitStale",
     "KldriftBatchFailed",
+    "KldriftSourceBytesLost",
     "KldriftConfigReloadFailed",
     "KldriftSeriesLimitHit",
     "KldriftFeatureAbsent",

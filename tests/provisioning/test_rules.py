@@ -137,6 +137,7 @@ def test_an_alert_that_nothing_can_raise_is_left_out_with_a_reason() -> None:
         "KldriftReferenceStale",
         "KldriftSamplesLate",
         "KldriftSourceDown",
+        "KldriftSourceBytesLost",
         "KldriftLagHigh",
         "KldriftStateNotWritten",
         "KldriftStateDamaged",

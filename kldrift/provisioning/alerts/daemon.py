@@ -64,6 +64,7 @@ def daemon_alerts(watched: Watched | None, options: RuleOptions) -> list[Alert]:
             ),
             keep_firing_ms=10 * MINUTE,
         ),
+        *([] if watched is not None and not watched.sources else [_bytes_lost(watched, options)]),
         Alert(
             "KldriftConfigReloadFailed",
             f"{of('kldrift_config_last_reload_successful')} == 0",
@@ -186,4 +187,22 @@ def _certificate(options: RuleOptions) -> Alert:
         ),
         silent=Case("in thirty years", ((expiry, labels, str(10**9)),), labels),
         for_ms=10 * MINUTE,
+    )
+
+
+def _bytes_lost(watched: Watched | None, options: RuleOptions) -> Alert:
+    family = "kldrift_source_lost_bytes_total"
+    labels = {**daemon_labels(options), "source": source_name(watched)}
+    return Alert(
+        "KldriftSourceBytesLost",
+        f"increase({options.selector(family)}[10m]) > 0",
+        "warning",
+        "kldrift {{ $labels.instance }} cannot read a part of {{ $labels.source }} any more",
+        "A followed file of {{ $labels.source }} was deleted, truncated or moved to another folder before it was read"
+        " to its end. The log names it. Let rotation rename files and keep them in their folder until they were read.",
+        fires=Case(
+            "a file was deleted with an unread rest", ((family, labels, "0+5000"),), labels, holds_after_ms=2 * MINUTE
+        ),
+        silent=Case("nothing is lost", ((family, labels, "5000"),), labels),
+        keep_firing_ms=10 * MINUTE,
     )

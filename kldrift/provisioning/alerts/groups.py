@@ -33,7 +33,7 @@ def left_out(watched: Watched) -> list[str]:
             "every reference is given in the configuration or moves with time",
         ),
         "KldriftSamplesLate": (not can_be_late(watched), "samples are timed by their arrival"),
-        "KldriftSourceDown": (not watched.sources, "there is no pull source"),
+        "KldriftSourceDown, KldriftSourceBytesLost": (not watched.sources, "there is no pull source"),
         "KldriftLagHigh": (
             not any(source.lag_unit for source in watched.sources),
             "no source reports how far behind it is",
