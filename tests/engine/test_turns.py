@@ -14,7 +14,7 @@ from kldrift.drift.monitor import Monitor
 from kldrift.engine import observing
 from kldrift.engine.engine import Engine
 from kldrift.engine.history import History
-from kldrift.engine.observing import UNKNOWN_FIELDS_SECONDS, UnknownFields, now_ms, report
+from kldrift.engine.observing import UNKNOWN_FIELDS_SECONDS, UnknownFields, monotonic_ms, now_ms, report
 from kldrift.engine.queue import Work, WorkQueue
 from kldrift.errors import Busy, StateError
 from kldrift.export.telemetry import Telemetry
@@ -329,5 +329,7 @@ def test_a_row_of_each_monitor_is_looked_at_once_a_minute(monkeypatch: pytest.Mo
 
 
 def test_the_clock_is_in_milliseconds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(observing, "time", SimpleNamespace(time_ns=lambda: 1_700_000_000_123_999_999))
+    ticks = {"time_ns": lambda: 1_700_000_000_123_999_999, "monotonic_ns": lambda: 77_123_999_999}
+    monkeypatch.setattr(observing, "time", SimpleNamespace(**ticks))
     assert now_ms() == 1_700_000_000_123
+    assert monotonic_ms() == 77_123
