@@ -28,6 +28,7 @@ Exact = Callable[[list[Any], str], list[Any]]
 _NUMBERS: Final = {float, int, type(None)}
 _REALS: Final = {float, int}
 _TEXTS: Final = {str, type(None)}
+_NESTED: Final = {list, dict}
 _NAMES: Final[Mapping[type, str]] = {
     bool: "a boolean",
     int: "a number",
@@ -167,7 +168,16 @@ def categorical_column(values: Sequence[object], category: Category) -> tuple[Co
     """Make a column of codes; also return where a value is a list or an object, which is not a category."""
     texts: Sequence[Any] = values
     bad = None
-    if not set(map(type, values)) <= _TEXTS:
+    types = set(map(type, values))
+    others = types - _TEXTS
+    if len(others) == 1 and types.isdisjoint(_NESTED):
+        # mostly a few numbers; of two types, different values may be equal (1 and true)
+        text_of = {value: category_text(value) for value in dict.fromkeys(values)}
+        category.learn(text_of.values())
+        of_text = category.known.codes
+        code_of = {value: of_text[text] for value, text in text_of.items()}
+        return np.fromiter(map(code_of.__getitem__, values), np.int32, len(values)), None
+    if others:
         texts = [category_text(value) for value in values]
         rows = [i for i, value in enumerate(values) if isinstance(value, (list, dict))]
         if rows:

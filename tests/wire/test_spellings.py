@@ -11,7 +11,7 @@ import pytest
 
 from kldrift.records.categories import CategoryCodes, canonical, category_text
 from kldrift.records.samples import BatchSchema, FeatureSchema, RowRange, Vocabulary
-from kldrift.wire import decode, decode_rows
+from kldrift.wire import decode, decode_rows, rows
 from tests.wire.test_vocabularies import (
     JSON_WAYS,
     Way,
@@ -97,6 +97,27 @@ TYPED: list[tuple[list[Any], list[str | None]]] = [
 def test_numbers_and_booleans(way: Way, values: list[Any], texts: list[str | None], tmp_path: Path) -> None:
     expected = [MISSING if text is None else code(None if text == "unseen" else text) for text in texts]
     assert way(values, BatchSchema((C,)), tmp_path).columns[0].tolist() == expected
+
+
+def test_a_number_that_comes_often_is_made_a_text_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def note(value: object) -> str | None:
+        made.append(value)
+        return category_text(value)
+
+    monkeypatch.setattr(rows, "category_text", note)
+    body = json.dumps({"c": [1, 20, None, 7, "red"] * 1000}).encode()
+    batch = decode("json", [body], BatchSchema((C,))).batch
+    assert batch.columns[0].tolist() == [code("1"), code("20"), MISSING, UNSEEN, code("red")] * 1000
+    assert made == [1, 20, None, 7, "red"]
+
+
+def test_numbers_that_are_equal_but_of_two_types_keep_their_texts() -> None:
+    schema = BatchSchema((FeatureSchema("c", "categorical", (str(2**60), "1152921504606847000", "true", "1")),))
+    for values, codes in (([2**60, 2.0**60], [0, 1]), ([2.0**60, 2**60], [1, 0]), ([True, 1, 1.0], [2, 3, 3])):
+        body = json.dumps({"c": values}).encode()
+        assert decode("json", [body], schema).batch.columns[0].tolist() == codes
 
 
 @pytest.mark.parametrize("way", [*JSON_WAYS, by_arrow, by_parquet])
