@@ -38,7 +38,7 @@ class FileSource:
     just before the offset. A file that was truncated, even one that has since grown past the offset, or a different
     file that got the same inode, is therefore read from its beginning. A file that replaces a deleted one under its
     name, and begins with all the bytes that were read of that (or is the same Parquet file), is read on from there:
-    `head` and `sum` of a position cover them all (`Digest`), and `modified` tells which was the last of a name.
+    `head` and `sum` of a position cover them (`Digest`), and `modified` tells which was the last of a name.
     `state` is that of a file of which nothing more is expected.
 
     NDJSON and CSV files, plain, gzip or zstd, are read as lines; in CSV the first record names the columns

@@ -14,6 +14,10 @@ from kldrift.sources.framing import Reader
 ENDS_BYTES = 1024
 _STEP_BYTES = 1 << 20
 _WORD = 8
+#: All of the first MiB is summed up, and an eighth of what follows: of each span, the first part.
+_WHOLE_BYTES = 1 << 20
+_SPAN_BYTES = 512 << 10
+_PART_BYTES = 64 << 10
 
 
 def ends_hash(head: bytes, tail: bytes) -> str:
@@ -25,10 +29,11 @@ def ends_hash(head: bytes, tail: bytes) -> str:
 class Digest:
     """What identifies the first `length` bytes of a file, whatever the pieces in which they were added.
 
-    `head` is a CRC of the first KiB, `total` the sum of all bytes as little-endian 64-bit words. With the hash of both
-    ends, the sum decides whether two files are the same up to some place. It costs a fortieth of reading the file (32
-    GB/s, where BLAKE2 has 1) and continues from a stored position. Only bytes that trade places with others of
-    the same place in their words leave it as it is.
+    `head` is a CRC of the first KiB, `total` a sum of 64-bit little-endian words: of all in the first MiB, and of the
+    first 64 KiB of each 512 KiB behind that. With the hash of both ends, it decides whether two files are the same up
+    to some place, and it continues from a stored position. To sum up everything would double the time of reading a
+    large file, since a chunk has left the cache by then (270 MB: 40 to 60 ms more, instead of 10). So a file with a few
+    bytes edited between the parts of its predecessor is read on, too.
     """
 
     length: int = 0
@@ -38,7 +43,18 @@ class Digest:
     def add(self, data: bytes) -> None:
         """Add the bytes that follow."""
         self._add_head(data)
-        phase = self.length % _WORD
+        start, view = self.length, memoryview(data)
+        at, end = start, start + len(data)
+        while at < end:
+            span = at - at % _SPAN_BYTES
+            stop = min(end, _WHOLE_BYTES if at < _WHOLE_BYTES else span + _PART_BYTES)
+            if at < stop:
+                self._add_words(view[at - start : stop - start], at)
+            at = stop if at < _WHOLE_BYTES else span + _SPAN_BYTES
+        self.length = end
+
+    def _add_words(self, data: memoryview, at: int) -> None:
+        phase = at % _WORD
         lead = data[: -phase % _WORD]
         n_words = (len(data) - len(lead)) // _WORD
         rest = data[len(lead) + n_words * _WORD :]
@@ -46,7 +62,6 @@ class Digest:
         if n_words:
             total += int(np.frombuffer(data, "<u8", n_words, len(lead)).sum())
         self.total = total % (1 << 64)
-        self.length += len(data)
 
     def add_hole(self, n: int) -> None:
         """Add NUL bytes."""

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kldrift.records.samples import RowRange
+from kldrift.sources import recognition
 from kldrift.sources.recognition import Digest
 from tests.sources.following import (
     append,
@@ -22,7 +23,7 @@ from tests.sources.following import (
     together,
     write,
 )
-from tests.sources.timeline import Position, Timeline, last_positions, quiet, records
+from tests.sources.timeline import Position, Timeline, last_positions, quiet, records, text
 
 
 def test_a_file_written_anew_with_the_same_rows_in_front_is_read_on(tmp_path: Path) -> None:
@@ -163,11 +164,28 @@ def test_the_same_parquet_file_under_its_name_is_not_read_again(tmp_path: Path) 
     assert [chunk.payload for chunk in again if chunk.payload] == []
 
 
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=3_000), cuts=st.lists(st.integers(0, 3_000), max_size=6))
-def test_a_digest_does_not_depend_on_the_pieces(data: bytes, cuts: list[int]) -> None:
+def test_a_digest_does_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch, data: bytes, cuts: list[int]) -> None:
+    """All of the first 1,024 bytes, and 64 of each 256 behind them."""
+    for name, value in [("_WHOLE_BYTES", 1_024), ("_SPAN_BYTES", 256), ("_PART_BYTES", 64)]:
+        monkeypatch.setattr(recognition, name, value)
     digest = Digest()
     for a, b in pairwise([0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]):
         digest.add(data[a:b])
-    padded = data + bytes(-len(data) % 8)
-    total = sum(int.from_bytes(padded[k : k + 8], "little") for k in range(0, len(padded), 8)) % 2**64
+    summed = [k for k in range(len(data)) if k < 1_024 or k % 256 < 64]
+    total = sum(data[k] << 8 * (k % 8) for k in summed) % 2**64
     assert digest == Digest(len(data), zlib.crc32(data[:1024]), total)
+
+
+@pytest.mark.parametrize("at", [0, 5_000, 1_000_000, (1 << 20) + 5, (3 << 19) + (64 << 10) - 1, (4 << 20) - 1_000])
+def test_what_differs_in_a_large_file_is_another_file(tmp_path: Path, at: int) -> None:
+    log = tmp_path / "log"
+    rows = b"".join(b"row %08d\n" % i for i in range((4 << 20) // 13))
+    log.write_bytes(rows)
+    positions = last_positions(follow(log, Timeline()))
+    new = bytearray(rows + b"more\n")
+    new[at] = ord("x") if new[at] != ord("\n") else new[at]
+    new[at - 1 if at else 0] = ord("y")
+    replace_by(log, bytes(new))()
+    assert b"".join(text(c) for c in follow(log, Timeline(*quiet(1)), positions, lost=[])) == bytes(new)
