@@ -131,7 +131,7 @@ class Daemon:
             building.result()
             engine = self._parts.engine
             assert engine is not None
-            self._push = PushIntake(engine, self._telemetry, loop, now_ms)
+            self._push = PushIntake(engine, self._telemetry, loop, self._parts.clock)
             self._push.start()
             self._app.take_samples(self._push)
             self._parts.start_sources()
@@ -231,8 +231,8 @@ class Daemon:
         return f"nothing has been counted or compared for {engine.seconds_in_turn:.0f} s"
 
     def now_ms(self) -> int:
-        """The wall clock."""
-        return now_ms()
+        """The time that the daemon goes by."""
+        return self._parts.clock()
 
     def track(self, monitor: MonitorSnapshot, features: Sequence[int], windows: Sequence[int], span_ms: int) -> Track:
         """Return some features and windows over the last `span_ms`; empty if the history cannot be read."""

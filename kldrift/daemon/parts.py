@@ -7,6 +7,7 @@ from kldrift.assembly.monitors import build_monitors
 from kldrift.assembly.sources import build_source, renamed_sources
 from kldrift.config.records import Config
 from kldrift.drift.monitor import Monitor
+from kldrift.engine.clock import Clock
 from kldrift.engine.engine import Engine
 from kldrift.engine.history import History
 from kldrift.engine.observing import monotonic_ms, now_ms
@@ -31,6 +32,7 @@ class Parts:
         self.engine: Engine | None = None
         self.history: History | None = None
         self.pulls: dict[str, PullIntake] = {}
+        self.clock = Clock(telemetry.clock_jumped)
         self._once = once
         self._store: Store = NoStore()
 
@@ -56,13 +58,14 @@ class Parts:
         if state.path is not None and not self._once:  # a single pass over the sources is independent of the state
             self._store = SqliteStore(state.path, monotonic_ms, self.telemetry.state_moved)
         if not self._once:
-            self.history = History(SqliteHistory(state.path), self.telemetry, now_ms)
+            self.history = History(SqliteHistory(state.path), self.telemetry, self.clock)
         self.engine = Engine(
             monitors,
             tick_ms=engine.tick_ms,
             queue_bytes=engine.queue_bytes,
             telemetry=self.telemetry,
-            clock_ms=now_ms,
+            clock_ms=self.clock,
+            ahead_ms=lambda: self.clock.ahead_ms,
             store=self._store,
             commit_ms=state.commit_interval_ms,
             on_evaluated=(lambda _: None) if self.history is None else self.history.record,
@@ -95,7 +98,7 @@ class Parts:
         widest = max(self.engine.monitors[name].schema.row_numbers for name in feeds)
         engine = self.engine
         surroundings = Surroundings(
-            clock_ms=now_ms,
+            clock_ms=self.clock,
             on_error=on_error,
             once=self._once,
             row_numbers=widest,

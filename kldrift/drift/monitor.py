@@ -156,7 +156,7 @@ class Monitor:
 
     # --- samples in ------------------------------------------------------------------------------
 
-    def add(self, batch: SampleBatch, stream: str, arrival_ms: int) -> AddResult:
+    def add(self, batch: SampleBatch, stream: str, arrival_ms: int, ahead_ms: int = 0) -> AddResult:
         """Count a batch.
 
         A row is late if its pane ended more than `allowed_lateness` before the newest row of its own stream, or if it
@@ -166,6 +166,7 @@ class Monitor:
         ----------
         stream : the log the rows came from; lateness is judged within it
         arrival_ms : when the batch arrived; the event time of rows that carry none
+        ahead_ms : how much later it may have been; rows up to then are not from the future
 
         Raises
         ------
@@ -173,13 +174,13 @@ class Monitor:
             the batch was counted in the bins of another monitor
         """
         if self._learning.done:
-            return self._count(batch, stream, arrival_ms)
+            return self._count(batch, stream, arrival_ms, ahead_ms)
         until = self._learning.rows_until_complete
         if batch.n_rows > until:
             head, tail = split(batch, until)
-            first = self.add(head, stream, arrival_ms)
-            return joined(first, self.add(tail, stream, arrival_ms), until)
-        result = self._count(batch, stream, arrival_ms)
+            first = self.add(head, stream, arrival_ms, ahead_ms)
+            return joined(first, self.add(tail, stream, arrival_ms, ahead_ms), until)
+        result = self._count(batch, stream, arrival_ms, ahead_ms)
         self._learning.add(batch)
         if self._learning.rows_until_complete == 0:
             return replace(result, learned=self._take_learned(arrival_ms))
@@ -208,7 +209,7 @@ class Monitor:
         self._touch()
         return tuple(name for f, name in enumerate(self.feature_names) if references[f] is not kept[f])
 
-    def _count(self, batch: SampleBatch, stream: str, arrival_ms: int) -> AddResult:
+    def _count(self, batch: SampleBatch, stream: str, arrival_ms: int, ahead_ms: int) -> AddResult:
         invalid = np.zeros(len(self.feature_names), dtype=np.int64)
         rows = self._filling.prepare(batch)
         counted = self._counted
@@ -220,7 +221,7 @@ class Monitor:
 
         counted.of_events = True
         times = batch.event_ms
-        future = times > arrival_ms + max(self.spec.allowed_lateness_ms, CLOCK_SKEW_MS)
+        future = times > arrival_ms + ahead_ms + max(self.spec.allowed_lateness_ms, CLOCK_SKEW_MS)
         # The newest event time when each row arrives, of its stream and of all. Event times start in 1970, so 0 is
         # before all of them.
         newest = np.maximum.accumulate(np.where(future, 0, times))

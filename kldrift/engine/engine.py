@@ -34,10 +34,11 @@ class Engine:
     monitors : in the order in which they are exported
     tick_ms : how often divergences are computed
     queue_bytes : maximum size of the queue
-    clock_ms : the wall clock
+    clock_ms : the time
     store : keeps counts, positions and answers across restarts; the monitors' counts are restored from it here
     commit_ms : how often to store what nobody waits for
     on_evaluated : called with each new snapshot
+    ahead_ms : how far rows with times of their own may be ahead of the clock
 
     Raises
     ------
@@ -55,6 +56,7 @@ class Engine:
         store: Store | None = None,
         commit_ms: int = 1000,
         on_evaluated: Callable[[DriftSnapshot], None] = lambda _: None,
+        ahead_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         self.store = store or NoStore()
         self.queue = WorkQueue(queue_bytes)
@@ -67,6 +69,7 @@ class Engine:
         self._telemetry = telemetry
         self._clock_ms = clock_ms
         self._on_evaluated = on_evaluated
+        self._ahead_ms = ahead_ms
         self._snapshot = DriftSnapshot(0)
         self._owner = threading.Lock()  # held while counts are changed or read
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
@@ -280,7 +283,7 @@ class Engine:
         name = monitor.spec.name
         if self._monitors.get(name) is not monitor:  # its codes and bins may have changed their meaning
             raise Busy(f"monitor {name} was changed by a reload while these samples were waiting; send them again")
-        result = monitor.add(batch, f"{work.source}\x00{work.stream}", work.arrival_ms)
+        result = monitor.add(batch, f"{work.source}\x00{work.stream}", work.arrival_ms, self._ahead_ms())
         self._rows += result.counted
         self._telemetry.rows_added(name, work.source, result, monitor.feature_names)
         if result.folded:

@@ -178,6 +178,11 @@ class SelfMetrics:
         self.queue_bytes = Gauge(
             "kldrift_queue_bytes", "Bytes of decoded samples waiting to be counted.", registry=registry
         )
+        self.clock_jumps = Counter(
+            "kldrift_clock_jumps_total",
+            "Jumps of the wall clock by more than a minute; they are followed once it has stayed for five.",
+            registry=registry,
+        )
         self.reload_successful = unset(
             "kldrift_config_last_reload_successful", "1 if the last reload of the configuration succeeded, else 0."
         )

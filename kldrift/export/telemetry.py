@@ -208,6 +208,15 @@ class Telemetry(SourceEvents, ServerEvents):
         """Log that a monitor continues from its stored counts."""
         self._log.event(logging.INFO, "monitor continues from its stored counts", monitor=monitor)
 
+    def clock_jumped(self, ahead_ms: int, followed: bool) -> None:
+        """Record that the wall clock jumped, came back (0 ahead), or has stayed there, so that it is followed."""
+        if not followed:
+            self._metrics.clock_jumps.inc()
+            text = "the wall clock jumped; it is not followed until it has stayed there for five minutes"
+        else:
+            text = "the wall clock is where it was before it jumped" if not ahead_ms else "the wall clock is followed"
+        self._log.event(logging.WARNING, text, ahead_seconds=ahead_ms / 1000)
+
     def state_moved(self, detail: str) -> None:
         """Record that the state file was unreadable and was moved aside, so counting starts from nothing."""
         self._metrics.state_damaged.inc()

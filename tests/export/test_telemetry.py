@@ -272,6 +272,20 @@ def test_a_gzipped_scrape_is_the_plain_one(telemetry: Telemetry) -> None:
     assert len(packed) < len(plain) / 3
 
 
+def test_jumps_of_the_wall_clock_are_counted_and_logged_with_what_comes_of_them(telemetry: Telemetry, log) -> None:
+    telemetry.clock_jumped(172_800_000, False)
+    telemetry.clock_jumped(172_800_000, True)
+    telemetry.clock_jumped(0, True)
+    jumped, followed, back = log[1]()
+    assert "it is not followed until it has stayed there for five minutes" in jumped["msg"]
+    assert (jumped["level"], jumped["ahead_seconds"]) == ("warning", 172_800)
+    assert (followed["msg"], back["msg"]) == (
+        "the wall clock is followed",
+        "the wall clock is where it was before it jumped",
+    )
+    assert telemetry._metrics.clock_jumps._value.get() == 1
+
+
 def test_what_the_user_should_know_at_start_and_reload_is_logged(telemetry: Telemetry, log) -> None:
     telemetry.config_warning("listens on all addresses without authentication")
     telemetry.ready(9867, 1.23456)
