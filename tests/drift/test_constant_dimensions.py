@@ -1,19 +1,25 @@
 """Dimensions of vectors that are constant in the reference: the others are compared as ever, and these are watched."""
 
+from collections.abc import Callable
 from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
+from kldrift.assembly.references import reference_from_data
 from kldrift.drift.kinds.vector import Vector
 from kldrift.drift.monitor import Monitor
 from kldrift.drift.normal_kl import gaussian_kl, gaussian_kl_diagonal
 from kldrift.drift.references.file import dump_references, load_references
 from kldrift.drift.references.learned import to_learn
-from kldrift.records.samples import SampleBatch
+from kldrift.records.samples import RowRange, SampleBatch
 from kldrift.records.snapshots import MonitorSnapshot
 from kldrift.records.specs import FeatureSpec, MonitorSpec, WindowSpec
 from kldrift.records.types import FloatArray
+from kldrift.wire import decode, decode_rows
 from tests.drift.builders import HOUR, vector_reference
 
 NOW = 1_700_000_000_000 // HOUR * HOUR
@@ -138,3 +144,128 @@ def test_border_pixels_that_stay_dark_are_quiet_in_nearly_all_windows() -> None:
     assert sum(judged(spec, reference, live).detected[0, 0] for live in images) == 0
     images[0][::10, 0] = 0.5
     assert judged(spec, reference, images[0]).detected[0, 0] == 1
+
+
+Made = Callable[[int, int], FloatArray]
+FULL = FeatureSpec("z", "vector", dimensions=5, covariance="full", per_dimension=True)
+
+
+def one_hot(n: int, seed: int, p: tuple[float, ...] = (0.3, 0.25, 0.2, 0.15, 0.1)) -> FloatArray:
+    return np.eye(5)[np.random.default_rng(seed).choice(5, n, p=p)]
+
+
+def softmax(n: int, seed: int) -> FloatArray:
+    raw = np.exp(np.random.default_rng(seed).normal(size=(n, 5))).astype(np.float32)
+    return (raw / raw.sum(axis=1, keepdims=True)).astype(np.float64)
+
+
+def doubled(n: int, seed: int) -> FloatArray:
+    values = np.random.default_rng(seed).normal(3.0, 2.0, (n, 5))
+    values[:, 2] = values[:, 0]
+    values[:, 4] = 2 * values[:, 1] - 0.5 * values[:, 3] + 7
+    return values
+
+
+@pytest.mark.parametrize(("made", "determined"), [(one_hot, [4]), (softmax, [4]), (doubled, [2, 4])])
+def test_dimensions_that_others_determine_are_left_out_of_a_full_covariance(made: Made, determined: list[int]) -> None:
+    reference, live = made(20_000, 1), made(5_000, 2)
+    found = judged(FULL, reference, live)
+    kept = [i for i in range(5) if i not in determined]
+    expected = gaussian_kl(
+        live[:, kept].mean(0),
+        np.cov(live[:, kept].T, bias=True),
+        reference[:, kept].mean(0),
+        np.cov(reference[:, kept].T, bias=True),
+    )
+    k = len(kept) * (len(kept) + 3) // 2
+    floor = k / (2 * found.effective_samples[0, 0])
+    assert found.divergences[0, 0, 0] == pytest.approx(max(0.0, expected - floor), rel=1e-6, abs=1e-9)
+    assert found.features[0].problem is None
+    (said,) = found.features[0].limits
+    assert "determined by others in the reference: " + ", ".join(map(str, determined)) in said
+    assert found.lower[0, 0] == 0
+    assert found.detected[0, 0] == 0
+
+
+@pytest.mark.parametrize("made", [one_hot, softmax, doubled])
+def test_rows_in_which_they_are_not_what_the_others_say_drift(made: Made) -> None:
+    live = made(5_000, 2)
+    live[::10, 4] += 0.5
+    found = judged(FULL, made(20_000, 1), live)
+    assert found.lower[0, 0] > 0.1
+    assert np.argmax(found.per_dimension[0][0]) == 4
+    share, q = 0.1, 0.5 / 20_001
+    expected = share * np.log(share / q) + (1 - share) * np.log((1 - share) / (1 - q))
+    assert found.per_dimension[0][0, 4] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_shift_of_classes_is_found() -> None:
+    found = judged(FULL, one_hot(20_000, 1), one_hot(5_000, 2, (0.1, 0.25, 0.2, 0.15, 0.3)))
+    assert found.lower[0, 0] > 0.1
+
+
+def test_a_file_keeps_what_determines_them() -> None:
+    reference = vector_reference(FULL, doubled(2_000, 1), NOW)
+    (loaded,) = load_references(dump_references([reference]), "file")
+    assert loaded.bins_hash == reference.bins_hash
+    live = doubled(50, 2)
+    live[::5, 2] += 1
+    assert np.array_equal(loaded.shape.moments.rows(live), reference.shape.moments.rows(live))
+    assert loaded.shape.moments.rows(live)[:, 2].sum() == 10
+
+
+def test_strongly_correlated_dimensions_are_no_sums_of_each_other() -> None:
+    rng = np.random.default_rng(7)
+    values = rng.normal(size=(5_000, 5))
+    values[:, 1] = values[:, 0] + 1e-4 * rng.normal(size=5_000)
+    shape, flaw = Vector(5, full=True).fitted(values)
+    assert flaw is None
+    assert shape.constants is None
+
+
+def test_a_diagonal_covariance_needs_no_dimension_left_out() -> None:
+    shape, _ = Vector(5).fitted(one_hot(5_000, 1))
+    assert shape.constants is None
+
+
+def test_one_value_that_differs_by_rounding_alone_costs_only_its_dimension() -> None:
+    values = relu(2_000, 1)
+    values[:, 1] = 1.0
+    values[7, 1] = 1 + 2e-14
+    shape, flaw = Vector(5).fitted(values)
+    assert flaw is None
+    assert shape.constants is not None
+    assert shape.constants.dimensions.tolist() == [1, 3]
+
+
+@pytest.mark.parametrize("name", ["live.ndjson", "live.parquet", "live.arrow", "live.json"])
+def test_every_format_has_them(name: str, tmp_path: Path) -> None:
+    """Vectors as lists, in a reference and live: one constant dimension, and one that the others determine."""
+    reference, live = doubled(2_000, 1), doubled(500, 2)
+    reference[:, 3], live[:, 3] = 0, 0
+    reference[:, 4], live[:, 4] = 2 * reference[:, 1], 2 * live[:, 1]
+    live[::5, 3] = 1
+    as_written = "reference.parquet" if name in ("live.parquet", "live.arrow") else "reference.ndjson"
+    frame = pl.DataFrame({"z": reference.tolist()})
+    frame.write_parquet(tmp_path / as_written) if as_written.endswith("t") else frame.write_ndjson(
+        tmp_path / as_written
+    )
+    ((made,), _) = reference_from_data(tmp_path / as_written, [FULL], NOW)
+    watched = Monitor(MonitorSpec("m", (FULL,), (WindowSpec("1h", HOUR),)), [made])
+    rows = pl.DataFrame({"z": live.tolist()})
+    if name == "live.parquet":
+        rows.write_parquet(tmp_path / name)
+        decoded = decode_rows("parquet", RowRange(tmp_path / name, 0, 500), watched.schema)
+    else:
+        out = BytesIO()
+        {"live.ndjson": rows.write_ndjson, "live.arrow": rows.write_ipc_stream, "live.json": rows.write_json}[name](out)
+        decoded = decode(name.removeprefix("live."), [out.getvalue()], watched.schema)  # type: ignore[arg-type]
+    watched.add(decoded.batch, "s", NOW)
+    found = watched.evaluate(NOW)
+    said = found.features[0].limits
+    assert "1 of 5 dimensions is constant in the reference: 3" in said[0]
+    assert "2 of 5 dimensions are determined by others in the reference: 2, 4" in said[1]
+    share, q = 0.2, 0.5 / 2_001
+    expected = share * np.log(share / q) + (1 - share) * np.log((1 - share) / (1 - q))
+    assert found.per_dimension[0][0].argmax() == 3
+    assert found.per_dimension[0][0, 3] == pytest.approx(expected, rel=1e-9)

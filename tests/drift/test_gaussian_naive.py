@@ -280,7 +280,7 @@ def naive_share_bound(others: float, n: float, m: float, alpha: float) -> float:
 
 @pytest.mark.parametrize("phi", [1.0, 2.5])
 def test_bounds_of_constants_are_those_of_the_one_that_moved_most_corrected_for_all(phi: float) -> None:
-    constants = ConstantDimensions(4, np.array([1, 3]), np.zeros(2), np.zeros(2))
+    constants = ConstantDimensions(4, np.array([1, 3]), np.zeros(2), np.zeros(2), np.zeros((2, 4)))
     shares = np.array([[0.0, 0.0], [0.1, 0.3], [0.0, 0.001], [0.2, 0.0], [1.0, 0.5]])
     mean = np.zeros((5, 4))
     mean[:, [1, 3]] = shares

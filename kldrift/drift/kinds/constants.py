@@ -1,4 +1,6 @@
-"""Dimensions of vectors that are constant in the reference: not part of the normal distribution, but watched."""
+"""Dimensions of vectors that are constant in the reference, or determined by others: not part of the normal
+distribution, but watched.
+"""
 
 import math
 from dataclasses import dataclass
@@ -13,6 +15,10 @@ from kldrift.records.types import FloatArray, IntArray
 
 #: Largest difference from the constant, as a share of it, that is taken for rounding: that of a float32.
 TOLERANCE = 2.0**-23
+#: How many times that a sum of several may be off.
+_ROUNDINGS = 8
+#: Rows from which sums are estimated, and the share of its variance that is left of a dimension which others determine.
+_SUM_ROWS, _SINGULAR = 65_536, 1e-9
 #: Number of dimensions that are named in a sentence.
 _NAMED = 20
 #: The smallest p-value that is told apart, as log10.
@@ -21,25 +27,34 @@ _LEAST_LOG10_P = -300.0
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ConstantDimensions:
-    """Which of d dimensions are constant in the reference.
+    """Which of d dimensions are constant in the reference, by themselves or less a sum of others.
+
+    The classes of a one-hot vector sum to 1, and a column may come twice: then the covariance is singular, and the last
+    of these dimensions is determined by those before it.
 
     Parameters
     ----------
     size : d
     dimensions : (k,) int64, increasing, counted from 0
     values, tolerances : (k,) float64, the constants, and how far a value may be from them
+    weights : (k, d) float64, of the others in the sum that is subtracted before; 0 where a dimension is constant itself
     """
 
     size: int
     dimensions: IntArray
     values: FloatArray
     tolerances: FloatArray
+    weights: FloatArray
 
     @classmethod
-    def of(cls, rows: FloatArray) -> Self | None:
+    def of(cls, rows: FloatArray, full: bool = False) -> Self | None:
         """Return those of `rows` (n, d), in which NaN is missing; None where all vary, or none does.
 
         A dimension is constant too where it varies by rounding only, or so little that its variance underflows.
+
+        Parameters
+        ----------
+        full : those that are determined by others as well, which a diagonal covariance need not leave out
         """
         kept = rows[np.isfinite(rows).all(axis=1)]
         if not len(kept):
@@ -47,13 +62,25 @@ class ConstantDimensions:
         low, high = kept.min(axis=0), kept.max(axis=0)
         with np.errstate(over="ignore", invalid="ignore"):
             center, half = low + (high - low) / 2, (high - low) / 2
-            found = np.flatnonzero(
-                (half <= 4 * np.finfo(np.float64).eps * np.abs(center)) | (half**2 < np.finfo(np.float64).tiny)
+            variances = kept.var(axis=0)
+            is_constant = (half <= 4 * np.finfo(np.float64).eps * np.abs(center)) | (
+                variances <= np.maximum(np.finfo(np.float64).tiny, (4 * np.finfo(np.float64).eps * center) ** 2)
             )
-        if found.size in {0, rows.shape[1]}:
+        if is_constant.all():
             return None
-        center, half = center[found], half[found]
-        return cls(rows.shape[1], found, center, np.maximum(TOLERANCE * np.abs(center), 2 * half))
+        size = rows.shape[1]
+        weights = np.zeros((size, size))
+        tolerances = np.maximum(TOLERANCE * np.abs(center), 2 * half)
+        for dimension, sums in (_determined(kept, np.flatnonzero(~is_constant)) if full else {}).items():
+            left = kept[:, dimension] - kept @ sums
+            scale = float(np.abs(kept[:, dimension]).max() + np.abs(kept).max(axis=0) @ np.abs(sums))
+            half_left = float(left.max() - left.min()) / 2
+            if half_left <= _ROUNDINGS * TOLERANCE * scale:
+                is_constant[dimension], weights[dimension] = True, sums
+                center[dimension] = left.min() + half_left
+                tolerances[dimension] = max(_ROUNDINGS * TOLERANCE * scale, 2 * half_left)
+        found = np.flatnonzero(is_constant)
+        return cls(size, found, center[found], tolerances[found], weights[found]) if found.size else None
 
     @classmethod
     def from_json(cls, size: int, item: dict[str, Any]) -> Self:
@@ -64,14 +91,19 @@ class ConstantDimensions:
             raise ValueError("expected as many values and tolerances as constant dimensions")
         if (np.diff(dimensions) <= 0).any() or not (dimensions[0] >= 0 and dimensions[-1] < size > dimensions.size):
             raise ValueError(f"expected some of the dimensions 0 to {size - 1}, got {item['dimensions']}")
-        return cls(size, dimensions, values, tolerances)
+        weights = np.zeros((dimensions.size, size))
+        for row, sums in item.get("weights", {}).items():  # absent before they were left out
+            weights[int(row)] = sums
+        return cls(size, dimensions, values, tolerances, weights)
 
     def to_json(self) -> dict[str, Any]:
         """Return the dimensions, their values and tolerances."""
+        sums = {str(row): self.weights[row].tolist() for row in np.flatnonzero(self.weights.any(axis=1)).tolist()}
         return {
             "dimensions": self.dimensions.tolist(),
             "values": self.values.tolist(),
             "tolerances": self.tolerances.tolist(),
+            **({"weights": sums} if sums else {}),
         }
 
     @property
@@ -80,20 +112,30 @@ class ConstantDimensions:
         return np.setdiff1d(np.arange(self.size), self.dimensions)
 
     @property
-    def sentence(self) -> str:
-        """Which dimensions they are, without a full stop."""
-        named = ", ".join(str(dimension) for dimension in self.dimensions[:_NAMED])
-        rest = f" and {self.dimensions.size - _NAMED} more" if self.dimensions.size > _NAMED else ""
-        verb = "is" if self.dimensions.size == 1 else "are"
+    def sentences(self) -> tuple[str, ...]:
+        """Which dimensions they are, without a full stop each."""
+        determined = self.weights.any(axis=1)
+        told = (
+            ("constant in the reference", ~determined, "with another value"),
+            ("determined by others in the reference", determined, "where that does not hold"),
+        )
+        return tuple(self._sentence(what, self.dimensions[which], rows) for what, which, rows in told if which.any())
+
+    def _sentence(self, what: str, dimensions: IntArray, rows: str) -> str:
+        named = ", ".join(str(dimension) for dimension in dimensions[:_NAMED])
+        rest = f" and {dimensions.size - _NAMED} more" if dimensions.size > _NAMED else ""
+        verb = "is" if dimensions.size == 1 else "are"
         return (
-            f"{self.dimensions.size} of {self.size} dimensions {verb} constant in the reference: {named}{rest};"
-            " what counts there is the share of rows with another value"
+            f"{dimensions.size} of {self.size} dimensions {verb} {what}: {named}{rest}; what counts there is the share"
+            f" of rows {rows}"
         )
 
     def marked(self, rows: FloatArray) -> FloatArray:
         """Return the rows (n, d) with 1 in place of each value that is not the constant, and 0 of each that is."""
         out = rows.copy()
         values = rows[:, self.dimensions]
+        if self.weights.any():
+            values = values - rows @ self.weights.T
         marks = (np.abs(values - self.values) > self.tolerances).astype(np.float64)
         out[:, self.dimensions] = np.where(np.isnan(values), np.nan, marks)
         return out
@@ -140,6 +182,25 @@ class ConstantDimensions:
                 log10_p = _log10_p(others, n, m, float(threshold))
                 found[name][index] = min(0.0, log10_p + math.log10(k))
         return found
+
+
+def _determined(rows: FloatArray, varying: IntArray) -> dict[int, FloatArray]:
+    """Return the dimensions that seem to be sums of those before them, and the weights (d,) of these sums."""
+    some = rows[:: -(-len(rows) // _SUM_ROWS)]
+    centered = (some - some.mean(axis=0))[:, varying]
+    scaled = centered / np.maximum(centered.std(axis=0), np.finfo(np.float64).tiny)
+    products = scaled.T @ scaled / len(scaled)
+    found: dict[int, FloatArray] = {}
+    kept: list[int] = [0]
+    for column in range(1, varying.size):
+        sums = np.linalg.lstsq(products[np.ix_(kept, kept)], products[kept, column])[0]
+        if products[column, column] - sums @ products[kept, column] > _SINGULAR:
+            kept.append(column)
+            continue
+        weights = np.zeros(rows.shape[1])
+        weights[varying[kept]] = np.linalg.lstsq(centered[:, kept], centered[:, column])[0]
+        found[int(varying[column])] = weights
+    return found
 
 
 def share_bound(others: float, n: float, m: float, alpha: float) -> float:

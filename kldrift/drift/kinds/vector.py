@@ -130,7 +130,7 @@ class Vector:
 
     def fitted(self, values: Values) -> tuple[Self, str | None]:
         rows = np.asarray(values, dtype=np.float64)
-        constants = ConstantDimensions.of(rows)
+        constants = ConstantDimensions.of(rows, self.full)
         try:
             gaussian = GaussianReference.from_vectors(
                 rows if constants is None else rows[:, constants.varying], self.covariance
@@ -146,7 +146,7 @@ class Vector:
 
     @property
     def limits(self) -> tuple[str, ...]:
-        return () if self.constants is None else (self.constants.sentence,)
+        return () if self.constants is None else self.constants.sentences
 
     def problem(self, held: FloatArray | IntArray) -> str | None:
         return None  # the flaw of a reference without a normal distribution says it all
