@@ -269,3 +269,17 @@ def test_every_format_has_them(name: str, tmp_path: Path) -> None:
     expected = share * np.log(share / q) + (1 - share) * np.log((1 - share) / (1 - q))
     assert found.per_dimension[0][0].argmax() == 3
     assert found.per_dimension[0][0, 3] == pytest.approx(expected, rel=1e-9)
+
+
+def test_the_upper_bound_is_one() -> None:
+    """Of 200 windows of 2,000 rows, 5 % of which have another value, hardly any has its upper bound below the truth."""
+    rng = np.random.default_rng(8)
+    shape, _ = Vector(5).fitted(relu(20_000, 1))
+    assert shape.constants is not None
+    share = rng.binomial(2_000, 0.05, 200) / 2_000
+    truth = 0.05 * np.log(0.05 / (0.5 / 20_001)) + 0.95 * np.log(0.95 / (1 - 0.5 / 20_001))
+    upper = shape.constants._upper(share, np.full(200, 2_000.0), 20_000, 0.025)
+    assert 0 < np.count_nonzero(upper < truth) < 0.06 * 200
+    assert (upper > shape.constants._upper(share, np.full(200, 2_000.0), 20_000, 0.5)).all()
+    quiet = judged(SPEC, relu(20_000, 1), relu(5_000, 2))
+    assert quiet.upper[0, 0] > quiet.divergences[0, 0, 0]

@@ -156,10 +156,17 @@ class ConstantDimensions:
         share = self.shares(live)
         return np.where(share > 0, _kl(share, 0.5 / (reference_rows + 1)), 0.0)
 
+    @staticmethod
+    def _upper(share: FloatArray, n: FloatArray, reference_rows: float, alpha: float) -> FloatArray:
+        """Return the `kl` of the largest share that `n` rows allow (Clopper and Pearson); 0 without rows."""
+        some = np.maximum(n, 1.0)
+        most = np.where(share < 1, betaincinv(share * some + 1, np.maximum(some * (1 - share), 1e-9), 1 - alpha), 1.0)
+        return np.where(n > 0, _kl(most, 0.5 / (reference_rows + 1)), 0.0)
+
     def bound(
         self, live: Moments, reference_rows: float, spread: Spread, z_quantile: float, thresholds: FloatArray
     ) -> dict[str, FloatArray]:
-        """Return ``kl``, ``lower`` and the p-values of the dimension that moved most, (...) each, corrected for all k.
+        """Return ``kl``, bounds and p-values of the dimension that moved most, (...) each, corrected for all k.
 
         Rows that depend on each other count as fewer, as those of the other dimensions do.
         """
@@ -169,6 +176,7 @@ class ConstantDimensions:
         found = {
             "kl": self.kl(live, reference_rows).max(axis=-1),
             "lower": np.zeros(worst.shape),
+            "upper": self._upper(worst, live.n / phi, reference_rows, float(ndtr(-z_quantile)) / self.dimensions.size),
             "log10_p_warning": np.zeros(worst.shape),
             "log10_p_critical": np.zeros(worst.shape),
         }

@@ -189,10 +189,10 @@ class Vector:
         own = constants.varying_moments(live)
         found = bound_gaussian(own.n, own.mean, own.second, self.gaussian, shared, thresholds)
         moved = constants.bound(live, self.gaussian.rows, self.gaussian.spread, shared, thresholds)
-        for name in ("kl", "plug_in", "upper"):
+        for name in ("kl", "plug_in"):
             found[name] = np.maximum(found[name], moved["kl"])
-        found["lower"] = np.maximum(found["lower"], moved["lower"])
-        found["upper"] = np.maximum(found["upper"], found["lower"])
+        for name in ("lower", "upper"):
+            found[name] = np.maximum(found[name], moved[name])
         for name in ("log10_p_warning", "log10_p_critical"):
             found[name] = np.minimum(0.0, np.minimum(found[name], moved[name]) + np.log10(2))
         return found
