@@ -304,7 +304,9 @@ class LineContent:
                 want = self._chunk_bytes
                 if reader.mark(self._offset) >= size and isinstance(reader, PlainReader):
                     return
-            elif reader.available(self._offset, want) < want:
+            elif (n := reader.available(self._offset, want)) < want:
+                if self._offset == self._begin and b"\r" in reader.read(self._offset, n)[:-1]:
+                    raise SourceError(_line_ends(path), "line_ends")
                 return
             elif want < self._max_record_bytes:
                 want = min(2 * want, self._max_record_bytes)

@@ -64,6 +64,26 @@ def test_an_incomplete_last_line_waits_however_long_it_takes(tmp_path: Path) -> 
     assert [chunk.payload for chunk in chunks] == [b"1\n", b"22\n"]
 
 
+@pytest.mark.parametrize("header", [False, True])
+def test_a_followed_file_of_carriage_returns_alone_is_told_once(tmp_path: Path, header: bool) -> None:
+    """No line ever ends: nothing was read, and nothing said."""
+    log = tmp_path / "log"
+    log.write_bytes(b"x\r1\r2\r")
+    errors: Errors = []
+    timeline = Timeline(*quiet(3), append(log, b"3\r"), *quiet(3))
+    assert follow(log, timeline, header=header, errors=errors) == []
+    assert [reason for reason, _ in errors] == ["line_ends"]
+
+
+def test_a_line_that_ends_with_both_is_whole_once_the_newline_is_there(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"1\r")
+    errors: Errors = []
+    chunks = follow(log, Timeline(*quiet(3), append(log, b"\n2\r\n"), *quiet(1)), errors=errors)
+    assert records(chunks) == [b"1\r\n", b"2\r\n"]
+    assert errors == []
+
+
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=50)
 @given(
     cuts=st.lists(st.integers(0, 400), max_size=12),
