@@ -135,16 +135,16 @@ def size(tmp_path: Path, monitor: str) -> tuple[int, int]:
 
 
 def test_memory_and_series_grow_with_segments_history_and_dimensions(tmp_path: Path) -> None:
-    """6 cells; slices of 25 s, so that a lateness of 60 s keeps 4 panes open; 20 series a feature, one a monitor."""
-    assert size(tmp_path, f"{{windows: [5m], features: {{coin: {COIN}}}}}") == (8 * 6 * (12 + 4), 20 + 1)
+    """6 cells; slices of 25 s, so that a lateness of 60 s keeps 4 panes open; 21 series of a feature, 1 more."""
+    assert size(tmp_path, f"{{windows: [5m], features: {{coin: {COIN}}}}}") == (8 * 6 * (12 + 4), 21 + 1)
     # 13 series of each segment; the number of segments, the mix, and what lies within
     split = f"{{windows: [5m], segments: {{by: c, limit: 4}}, features: {{coin: {COIN}}}}}"
-    assert size(tmp_path, split) == (8 * 5 * 7 * (12 + 4), 20 + 1 + 5 * 13 + 3)
+    assert size(tmp_path, split) == (8 * 5 * 7 * (12 + 4), 21 + 1 + 5 * 13 + 3)
     vector = "{kind: vector, dimensions: 3, per_dimension: true, reference: {family: normal, mean: 0, std: 1}}"
     n, series = size(tmp_path, f"{{windows: [5m], features: {{coin: {COIN}, z: {vector}}}}}")
     assert (n - 8 * 6 * 16) % (8 * 16) == 0
     assert n >= 8 * (6 + 7) * 16  # a count, three means and three squares
-    assert series == 20 + 19 + 3 + 1
+    assert series == 21 + 19 + 3 + 1
 
 
 def test_an_earlier_window_is_kept_in_memory(tmp_path: Path) -> None:

@@ -171,7 +171,11 @@ BOARDS = {name: json.loads(text) for name, text in dashboards(None).items()}
 
 
 #: Which feature has what only some kinds have; the others show `size`.
-KINDS = {"kldrift_unseen_ratio": "country", "kldrift_dimension_kl_divergence_nats": "embedding"}
+KINDS = {
+    "kldrift_unseen_ratio": "country",
+    "kldrift_unseen_expected_ratio": "country",
+    "kldrift_dimension_kl_divergence_nats": "embedding",
+}
 
 
 def chosen(prometheus: Prometheus, board: dict[str, Any], feature: str = "size") -> dict[str, str]:

@@ -95,7 +95,7 @@ class Endpoint:
         if len(data) < CHOICES:
             return 0
         media = fuzz_http._MEDIA[FORMATS[data[0] % len(FORMATS)]]
-        headers = [(b"content-type", media)]
+        headers = [(b"host", b"localhost"), (b"content-type", media)]
         if coding := _CODINGS[data[1] % len(_CODINGS)]:
             headers.append((b"content-encoding", coding))
         body = data[CHOICES:]
