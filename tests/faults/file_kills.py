@@ -6,6 +6,7 @@ import threading
 import time
 from pathlib import Path
 
+from tests.e2e.processes import until
 from tests.faults.crashing import EDGES, CrashingDaemon
 
 SOURCES = 'sources: {{s: {{type: file, path: "logs/{path}", format: ndjson, follow: true}}}}'
@@ -56,13 +57,17 @@ def run(lines: int, kills: int, seed: int, folder: Path, path: str = "*.ndjson*"
     logs.mkdir()
     daemon = CrashingDaemon(folder, seed, SOURCES.format(path=path), "sources: [s]")
     writer = Writer(logs, lines, seed, pace=min(0.05, 4 * kills / lines * 500))
+    (logs / "live.ndjson").write_bytes(b'{"x": 0.5}\n')  # a file that came and went before any was seen is nobody's
+    writer.expected[0] += 1
     try:
         daemon.start()
+        until(lambda: sum(daemon.counts()) == 1, what="the first line counted")
+        time.sleep(0.5)  # and stored
         daemon.kill_now_and_then(kills)
         writer.start()
         writer.join()
         daemon.wait_for_kills()
-        counts = daemon.settled_counts(lines)
+        counts = daemon.settled_counts(lines + 1)
     finally:
         daemon.stop()
     assert counts[: len(writer.expected)] == writer.expected, (counts, writer.expected)
