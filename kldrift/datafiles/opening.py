@@ -16,6 +16,7 @@ from kldrift.records.formats import EXPECTED_NAME, FORMATS, Format, format_of
 from kldrift.records.samples import Chunk
 from kldrift.records.sources import FileSourceConfig
 from kldrift.sources.base import Surroundings
+from kldrift.sources.contents import line_ends
 from kldrift.sources.file import FileSource
 from kldrift.wire import parquet
 from kldrift.wire.parquet import READ_ERRORS, reason
@@ -93,10 +94,12 @@ def check_header(path: Path, names: Sequence[str]) -> list[str]:
     Raises
     ------
     DataFileProblem
-        the columns are not separated by commas
+        the columns are not separated by commas, or the lines end with carriage returns alone
     """
     if any("\0" in name for name in names):
         raise DataFileProblem(f"{path}: expected a header line of names, got binary data")
+    if any("\r" in name for name in names):
+        raise DataFileProblem(line_ends(str(path)))
     if len(names) == 1:
         for separator, word in _SUSPECT_SEPARATORS.items():
             if separator in names[0]:

@@ -282,7 +282,7 @@ class LineContent:
                 want = min(2 * want, self._max_record_bytes)
                 continue
             if not end and b"\r" in data[:-1]:
-                raise SourceError(_line_ends(path), "line_ends")
+                raise SourceError(line_ends(path), "line_ends")
             if not end and not (final and n):
                 return False
             self._header = data[: end or n]
@@ -306,7 +306,7 @@ class LineContent:
                     return
             elif (n := reader.available(self._offset, want)) < want:
                 if self._offset == self._begin and b"\r" in reader.read(self._offset, n)[:-1]:
-                    raise SourceError(_line_ends(path), "line_ends")
+                    raise SourceError(line_ends(path), "line_ends")
                 return
             elif want < self._max_record_bytes:
                 want = min(2 * want, self._max_record_bytes)
@@ -351,7 +351,7 @@ class LineContent:
             n = reader.available(self._offset, self._max_record_bytes)
             rest = reader.read(self._offset, n)
             if b"\r" in rest.rstrip():
-                self._on_error("line_ends", _line_ends(path))
+                self._on_error("line_ends", line_ends(path))
             if rest and (self._header is not None or not self._csv):
                 yield self._piece(rest, reader, reader.mark(self._offset + n))
         if archived:
@@ -387,7 +387,8 @@ class LineContent:
         return Piece(payload, self.position(), self._header or b"", lag_bytes)
 
 
-def _line_ends(path: str) -> str:
+def line_ends(path: str) -> str:
+    """Say that the lines of a file end with carriage returns alone."""
     return (
         f"{path}: expected lines that end with a newline, got carriage returns alone; convert it, as with"
         " tr '\\r' '\\n' < old > new"

@@ -72,6 +72,17 @@ def test_a_header_with_another_separator_is_refused(tmp_path: Path, read: Callab
         read(path)
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.ndjson"])
+@pytest.mark.parametrize("read", READERS)
+def test_lines_that_end_with_carriage_returns_alone_are_told_as_that(
+    tmp_path: Path, name: str, read: Callable[[Path], object]
+) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"x\r1\r2\r" if name.endswith("csv") else b'{"x": 1}\r{"x": 2}\r')
+    with pytest.raises(DataFileProblem, match="lines that end with a newline, got carriage returns alone; convert it"):
+        read(path)
+
+
 def test_a_header_of_numbers_is_odd() -> None:
     assert check_header(Path("a.csv"), ["x", "1"]) == []
     assert check_header(Path("a.csv"), ["0.5", "-1e3"]) == [
