@@ -8,10 +8,13 @@ import pytest
 from scipy.stats import beta, gamma
 
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
+from kldrift.drift.judging.new_values import _Missed
+from kldrift.drift.kinds.categorical import Categorical
 from kldrift.drift.kinds.coverage import Coverage
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.file import dump_references, load_references
 from kldrift.drift.references.learned import to_learn
+from kldrift.drift.references.overdispersion import UNMEASURED
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.records.kinds import OVERFLOW, UNDERFLOW
 from kldrift.records.samples import CategoricalColumn
@@ -192,3 +195,29 @@ def _hash_without_coverage(reference: FeatureReference) -> str:
     from dataclasses import replace
 
     return replace(reference, shape=replace(reference.shape, coverage=None)).reference_hash  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("p", "m"),
+    [(zipf(1.1, 300), 3_000), (zipf(1.5, 300), 20_000), (zipf(1.05, 2_000), 1_000), (np.full(300, 1 / 300), 2_000)],
+    ids=["Zipf(1.1)", "Zipf(1.5)", "Zipf(1.05)", "equal"],
+)
+def test_the_limit_on_what_was_missed_is_one(p: FloatArray, m: int) -> None:
+    """Of 2,500 references, hardly more than a share alpha has missed more than the limit, and it is not far above."""
+    rng, n = np.random.default_rng(21), 2_500
+    counts = rng.multinomial(m, p, size=n)
+    missed = (counts == 0) @ p
+    rare, once, twice = ((counts > 0) & (counts < 10)).sum(axis=1), (counts == 1).sum(axis=1), (counts == 2).sum(axis=1)
+    references = [
+        FeatureReference(
+            "page", Categorical(("a",), ("b",), coverage=Coverage(m, *of_one)), np.array([[m, 0, 0, 0, 0]])
+        )
+        for of_one in zip(rare.tolist(), once.tolist(), twice.tolist(), strict=True)
+    ]
+    limits = _Missed(references, [UNMEASURED] * n)
+    for alpha in (0.05, 0.01):
+        upper = limits.upper(np.arange(n), alpha)
+        share = float(np.count_nonzero(missed > upper)) / n
+        assert share < 2.2 * alpha  # the last of these streams is the worst: 1.7 times at 0.01
+        assert upper.mean() < missed.mean() + 5 * math.sqrt(3 * missed.mean() / m) + 12 / m
+    assert (limits.upper(np.arange(n), 1e-6) > limits.upper(np.arange(n), 0.01)).all()
