@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import beta, gamma
+from scipy.stats import beta, gamma, t
 
 from kldrift.drift.judging.evaluation import Evaluation, WindowTotals
 from kldrift.drift.judging.new_values import _Missed
@@ -14,7 +14,7 @@ from kldrift.drift.kinds.coverage import Coverage
 from kldrift.drift.references.data import build_references
 from kldrift.drift.references.file import dump_references, load_references
 from kldrift.drift.references.learned import to_learn
-from kldrift.drift.references.overdispersion import UNMEASURED
+from kldrift.drift.references.overdispersion import UNMEASURED, Overdispersion
 from kldrift.drift.references.reference import FeatureReference
 from kldrift.records.kinds import OVERFLOW, UNDERFLOW
 from kldrift.records.samples import CategoricalColumn
@@ -221,3 +221,57 @@ def test_the_limit_on_what_was_missed_is_one(p: FloatArray, m: int) -> None:
         assert share < 2.2 * alpha  # the last of these streams is the worst: 1.7 times at 0.01
         assert upper.mean() < missed.mean() + 5 * math.sqrt(3 * missed.mean() / m) + 12 / m
     assert (limits.upper(np.arange(n), 1e-6) > limits.upper(np.arange(n), 0.01)).all()
+
+
+@pytest.mark.parametrize("n_panes", [1, 2, 64])
+@pytest.mark.parametrize("phi", [1.0, 2.5])
+def test_the_limit_equals_a_naive_one(n_panes: int, phi: float) -> None:
+    m, values = 1_000, 900
+    measured = Overdispersion(np.ones(1), np.full(1, phi), np.full(1, 2 * phi))
+    for coverage in (
+        Coverage(values, 1, 0, 0),
+        Coverage(values, 50, 0, 3),
+        Coverage(values, 60, 40, 9),
+        Coverage(values, 60, 0, 0, 0.2, 0.01),
+        Coverage(values, 0, 0, 0, 0.2, 0.0),
+    ):
+        panes = np.full((n_panes, 5), 0)
+        panes[:, 0] = m // n_panes
+        panes[0, 0] += m - panes[:, 0].sum()
+        reference = FeatureReference("page", Categorical(("a",), ("b",), coverage=coverage), panes)
+        limits = _Missed([reference], [measured])
+        for alpha in (0.05, 1e-5):
+            f1, f2 = coverage.once / phi, coverage.twice / phi
+            expected = max(
+                (gamma.ppf(1 - alpha, f1 + 2 * f2 + 1) - 2 * f2) * phi / m,
+                math.log(max(coverage.rare, 1) / alpha) * phi / m,
+            )
+            if n_panes > 1:
+                expected = max(expected, (coverage.apart + t.isf(alpha, 63) * coverage.apart_error) * values / m)
+            assert limits.upper(np.array([0]), alpha)[0] == pytest.approx(min(1.0, expected), rel=1e-9)
+            for new, n in ((1.0, 1.0), (300.0, 400.0), (0.0, 400.0)):
+                q = limits.upper(np.array([0]), alpha / 2)[0]
+                p = beta.ppf(alpha / 2, new, n - new + 1) if new else 0.0
+                least = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)) if p > q else 0.0
+                found = limits.lower(np.array([new]), np.array([n]), np.array([0]), alpha)
+                assert found[0] == pytest.approx(least, rel=1e-9)
+
+
+def test_a_p_value_leads_back_to_the_tolerance() -> None:
+    rng = np.random.default_rng(6)
+    reference = reference_of(rng.choice(300, 5_000, p=zipf(1.2, 300)), 300).of_independent_rows()
+    judged = evaluation(reference)._new_values
+    new = np.array([[0.0], [60.0], [500.0], [1_200.0]])
+    lower, log10_p = judged._of_new_values(new, new + 5_000)
+    limits = _Missed([reference], [UNMEASURED])
+    for w, share in enumerate(new):
+        expected = limits.lower(share, share + 5_000, np.array([0]), ALPHA / 2)[0]
+        assert lower[w, 0] == pytest.approx(expected, rel=1e-9)
+        for severity, tolerance in enumerate((SPEC.warning, SPEC.critical)):
+            if lower[w, 0] <= tolerance:
+                assert log10_p[w, 0, severity] == 0
+                continue
+            assert log10_p[w, 0, severity] < math.log10(ALPHA / 2)
+            back = limits.lower(share, share + 5_000, np.array([0]), 10 ** log10_p[w, 0, severity])
+            assert back[0] == pytest.approx(tolerance, rel=0.01)
+    assert (log10_p[3] < 0).all()
