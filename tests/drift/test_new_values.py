@@ -255,23 +255,3 @@ def test_the_limit_equals_a_naive_one(n_panes: int, phi: float) -> None:
                 least = p * math.log(p / q) + (1 - p) * math.log((1 - p) / (1 - q)) if p > q else 0.0
                 found = limits.lower(np.array([new]), np.array([n]), np.array([0]), alpha)
                 assert found[0] == pytest.approx(least, rel=1e-9)
-
-
-def test_a_p_value_leads_back_to_the_tolerance() -> None:
-    rng = np.random.default_rng(6)
-    reference = reference_of(rng.choice(300, 5_000, p=zipf(1.2, 300)), 300).of_independent_rows()
-    judged = evaluation(reference)._new_values
-    new = np.array([[0.0], [60.0], [500.0], [1_200.0]])
-    lower, log10_p = judged._of_new_values(new, new + 5_000)
-    limits = _Missed([reference], [UNMEASURED])
-    for w, share in enumerate(new):
-        expected = limits.lower(share, share + 5_000, np.array([0]), ALPHA / 2)[0]
-        assert lower[w, 0] == pytest.approx(expected, rel=1e-9)
-        for severity, tolerance in enumerate((SPEC.warning, SPEC.critical)):
-            if lower[w, 0] <= tolerance:
-                assert log10_p[w, 0, severity] == 0
-                continue
-            assert log10_p[w, 0, severity] < math.log10(ALPHA / 2)
-            back = limits.lower(share, share + 5_000, np.array([0]), 10 ** log10_p[w, 0, severity])
-            assert back[0] == pytest.approx(tolerance, rel=0.01)
-    assert (log10_p[3] < 0).all()
